@@ -1,0 +1,56 @@
+"""From a trained generator to trunk.onnx: ``python -m engines.export RUN/generator.pt STYLE_FOLDER``."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+
+from rtstyle.generator import CANVAS_CHANNELS, PLANE_CHANNELS, Generator
+
+OPSET = 17
+
+
+def export_trunk(generator: Generator, path: Path) -> None:
+    """Write a folded generator as the float32 ONNX that a style ships; height and width stay free."""
+    x, z = torch.zeros(1, PLANE_CHANNELS, 16, 24), torch.zeros(1, CANVAS_CHANNELS, 16, 24)
+    with warnings.catch_warnings():
+        # The exporter without onnxscript writes the plain graph that graph.py expects.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            generator.float().eval().to(memory_format=torch.contiguous_format),
+            (x, z),
+            str(path),
+            input_names=["x", "z"],
+            output_names=["s"],
+            dynamic_axes={name: {2: "rows", 3: "columns"} for name in ("x", "z", "s")},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    onnx.checker.check_model(onnx.load(str(path)))
+
+
+def load_generator(path: Path) -> Generator:
+    """Load the generator.pt that the trainer wrote (weights only, no code)."""
+    state = torch.load(path, weights_only=True)
+    channels, deep = state["tail.weight"].shape[1], state["down.conv.weight"].shape[0]
+    generator = Generator(channels, deep, sum(name.endswith("first.conv.weight") for name in state))
+    generator.load_state_dict(state)
+    return generator
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m engines.export", description=__doc__)
+    parser.add_argument("generator", type=Path, help="generator.pt of a training run")
+    parser.add_argument("style", type=Path, help="style folder to write trunk.onnx into")
+    args = parser.parse_args()
+    args.style.mkdir(parents=True, exist_ok=True)
+    export_trunk(load_generator(args.generator), args.style / "trunk.onnx")
+    print(f"wrote {args.style / 'trunk.onnx'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The OpenVINO engine: CPUs, the embedded default."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from rtstyle import graph
+from rtstyle.backends import BackendName, Controls, Mode, Precision, check_frame, stylize_all
+from rtstyle.canvas import CanvasCutter
+from rtstyle.errors import BackendUnavailableError, SettingError
+from rtstyle.frame import Colour, Frame, Packing, Size
+from rtstyle.style import Style
+
+_HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
+
+
+@dataclass
+class _Slot:
+    """One inference request and the arrays that it reads and writes."""
+
+    request: ov.InferRequest
+    picture: NDArray[np.uint8]
+    canvas: NDArray[np.uint8]
+    strength: NDArray[np.float32]
+    stylized: NDArray[np.uint8]
+    canvas_offset: tuple[int, int] | None = None
+    controls: Controls | None = None
+
+
+class OpenVinoEngine:
+    """See ``rtstyle.backends.Engine``.
+
+    In ``throughput`` mode each core works on a frame of its own (no waiting for one another); in
+    ``latency`` mode all cores work on one frame.
+    """
+
+    backend: BackendName = "openvino"
+
+    def __init__(
+        self,
+        style: Style,
+        size: Size,
+        colour: Colour,
+        *,
+        precision: Precision = "auto",
+        mode: Mode = "throughput",
+        device: str | None = None,
+    ) -> None:
+        core = ov.Core()
+        name = device or "CPU"
+        if name not in core.available_devices:
+            raise SettingError(f"openvino has no device {name!r} (available: {', '.join(core.available_devices)})")
+        able = core.get_property(name, "OPTIMIZATION_CAPABILITIES")
+        if precision == "auto":
+            precision = "bf16" if "BF16" in able else "f32"
+        if precision == "bf16" and "BF16" not in able:
+            raise SettingError(f"precision bf16 needs a CPU with AVX512-BF16 or AMX; {name} has {', '.join(able)}")
+        self.precision: str = precision
+        self.device = f"{core.get_property(name, 'FULL_DEVICE_NAME')}".strip()
+        self.size, self.colour = size, colour
+        self._packing = Packing(size)
+        rows, columns = self._packing.rows, self._packing.columns
+        self._cutter = CanvasCutter(rows, columns)
+        model = core.read_model(graph.deployed(style.trunk, colour, rows, columns).SerializeToString())
+        # Files: a stream for each core, so that cores never wait for one another.
+        streams = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "PERFORMANCE_HINT": "THROUGHPUT" if mode == "throughput" else "LATENCY",
+            "NUM_STREAMS": streams if mode == "throughput" else 1,
+        }
+        try:
+            compiled = core.compile_model(model, name, options)
+        except RuntimeError as error:
+            raise BackendUnavailableError(f"openvino cannot compile {style.name!r} at {size}: {error}") from error
+        self.in_flight = streams + 1 if mode == "throughput" else 1
+        self._free = [self._make_slot(compiled, rows, columns) for _ in range(self.in_flight)]
+        self._inside: deque[tuple[_Slot, Frame]] = deque()
+
+    @staticmethod
+    def _make_slot(compiled: ov.CompiledModel, rows: int, columns: int) -> _Slot:
+        picture = np.zeros((1, rows, columns, graph.PLANE_CHANNELS), np.uint8)
+        canvas = np.zeros((1, rows, columns, graph.CANVAS_CHANNELS), np.uint8)
+        strength = np.zeros(graph.PLANE_CHANNELS, np.float32)
+        stylized = np.zeros_like(picture)
+        request = compiled.create_infer_request()
+        for tensor, array in ((graph.PICTURE, picture), (graph.CANVAS, canvas), (graph.STRENGTH, strength)):
+            request.set_tensor(tensor, ov.Tensor(array, shared_memory=True))
+        request.set_tensor(graph.STYLIZED, ov.Tensor(stylized, shared_memory=True))
+        return _Slot(request, picture[0], canvas[0], strength, stylized[0])
+
+    def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
+        check_frame(self, frame, len(self._inside))
+        slot = self._free.pop()
+        self._packing.pack(frame.planes, slot.picture)
+        if slot.canvas_offset != frame.canvas:
+            self._cutter.cut(frame.canvas, slot.canvas)
+            slot.canvas_offset = frame.canvas
+        if slot.controls != controls:
+            slot.strength[:] = graph.strength_of(controls.luma, controls.chroma)
+            slot.controls = controls
+        slot.request.start_async()
+        self._inside.append((slot, frame))
+
+    def next(self) -> Frame:
+        if not self._inside:
+            raise ValueError("no frame is in flight: call submit() first")
+        slot, frame = self._inside.popleft()
+        try:
+            slot.request.wait()
+            return frame.with_planes(self._packing.unpack(slot.stylized))
+        finally:
+            self._free.append(slot)
+
+    def close(self) -> None:
+        for slot, _ in self._inside:
+            with contextlib.suppress(RuntimeError):
+                slot.request.cancel()
+                slot.request.wait()
+        self._inside.clear()
+        self._free.clear()
+
+    def stylize(self, frames: Iterable[Frame], controls: Controls = Controls()) -> Iterator[Frame]:
+        return stylize_all(self, frames, controls)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

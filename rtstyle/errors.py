@@ -1,0 +1,72 @@
+"""Errors that a user can cause, or can do something about.
+
+Each derives from ``RtstyleError`` and from the builtin that it is, so both kinds of ``except`` work.
+The command line prints them as one line and exits with 1.
+
+    RtstyleError
+        SettingError            ValueError          a setting out of its range, or two that do not go together
+        StyleNotFoundError      LookupError         no style of that name
+        StyleFormatError        ValueError          a style folder that cannot be read
+        BackendUnavailableError RuntimeError        no engine can be opened
+        PictureError            OSError             a picture that cannot be read or written
+        VideoOpenError          OSError             a file that is no video, or not there
+        VideoWriteError         OSError             an output that cannot be written
+        OutputExistsError       FileExistsError     an output that would be lost
+        CameraError             OSError             a live source that is absent or went away
+        SourceStalledError      TimeoutError        a live source that stopped sending
+        DisplayError            RuntimeError        no window can be opened
+"""
+
+from __future__ import annotations
+
+
+class RtstyleError(Exception):
+    """Base of all errors that rtstyle raises on purpose."""
+
+    def __str__(self) -> str:
+        # LookupError and OSError print themselves in ways of their own.
+        return str(self.args[0]) if self.args else ""
+
+
+class SettingError(RtstyleError, ValueError):
+    """A setting is out of its range, or does not go together with another."""
+
+
+class StyleNotFoundError(RtstyleError, LookupError):
+    """There is no style of that name."""
+
+
+class StyleFormatError(RtstyleError, ValueError):
+    """A style folder is incomplete or damaged."""
+
+
+class BackendUnavailableError(RtstyleError, RuntimeError):
+    """An engine cannot be opened: a library, device or instruction set is missing."""
+
+
+class PictureError(RtstyleError, OSError):
+    """A still picture cannot be read or written."""
+
+
+class VideoOpenError(RtstyleError, OSError):
+    """An input cannot be opened as a video."""
+
+
+class VideoWriteError(RtstyleError, OSError):
+    """An output cannot be written."""
+
+
+class OutputExistsError(RtstyleError, FileExistsError):
+    """An output exists already and was not to be overwritten."""
+
+
+class CameraError(RtstyleError, OSError):
+    """A live source is absent, refuses to open, or went away."""
+
+
+class SourceStalledError(CameraError, TimeoutError):
+    """A live source stopped sending for longer than its timeout."""
+
+
+class DisplayError(RtstyleError, RuntimeError):
+    """A window was asked for and none can be opened."""

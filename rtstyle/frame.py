@@ -1,0 +1,276 @@
+"""Frame, the picture that travels through rtstyle, and what its samples mean.
+
+Inside, there is one pixel layout: planar YUV 4:2:0, 8 bits, as decoders, encoders and cameras speak
+it. RGB exists at the edges only (a window, a JPEG), and is made here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from types import TracebackType
+from typing import Literal, NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtstyle.errors import SettingError
+
+Plane = NDArray[np.uint8]
+
+
+class Planes(NamedTuple):
+    """The samples of one picture: uint8, any strides, only ever read by those who did not make them."""
+
+    y: Plane
+    """Shape (height, width)."""
+    u: Plane
+    """Shape (height / 2, width / 2), both rounded up."""
+    v: Plane
+    """Shape of ``u``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Width and height of a picture in pixels of luma."""
+
+    width: int
+    height: int
+
+    @property
+    def chroma(self) -> Size:
+        """Size of the U and V planes."""
+        return Size((self.width + 1) // 2, (self.height + 1) // 2)
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Read ``1280x720``.
+
+        Raises:
+            SettingError: It is not of that form, or smaller than 16x16.
+        """
+        match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
+        if not match or int(match[1]) < 16 or int(match[2]) < 16:
+            raise SettingError(f"a size is WIDTHxHEIGHT of at least 16x16, as in 1280x720; got {text!r}")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+Matrix = Literal["bt601", "bt709", "bt2020"]
+
+_LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {  # Kr and Kb; ITU-T H.273, table 4
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "bt2020": (0.2627, 0.0593),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ColourTags:
+    """What the container says of colour, as the numbers of ITU-T H.273; 2 (range: 0) is unspecified."""
+
+    matrix: int = 2
+    range: int = 0
+    """FFmpeg's: 0 unspecified, 1 limited (tv, mpeg), 2 full (pc, jpeg)."""
+    primaries: int = 2
+    transfer: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """How samples are read as colour, and the tags that travel with them unchanged."""
+
+    matrix: Matrix = "bt709"
+    full_range: bool = False
+    """True: Y in 0..255 (pc, jpeg). False: Y in 16..235, U and V in 16..240 (tv, mpeg)."""
+    tags: ColourTags = field(default_factory=ColourTags)
+
+    @classmethod
+    def from_tags(cls, tags: ColourTags, size: Size, *, full_range: bool = False) -> Colour:
+        """Read tags; where the matrix is unspecified, take BT.709 from 720 lines up and BT.601 below.
+
+        Args:
+            full_range: What is true where ``tags.range`` is unspecified.
+        """
+        matrices: dict[int, Matrix] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}
+        untagged: Matrix = "bt709" if min(size.width, size.height) >= 720 else "bt601"
+        return cls(matrices.get(tags.matrix, untagged), tags.range == 2 if tags.range else full_range, tags)
+
+    @property
+    def centre(self) -> tuple[float, float, float]:
+        """The sample values (Y, U, V) of middle grey."""
+        return (127.5 if self.full_range else 125.5, 128.0, 128.0)
+
+    def to_rgb(self) -> NDArray[np.float64]:
+        """Return the 3x3 matrix from centred samples (Y, U, V minus ``centre``) to R, G, B around 0, in [-0.5, 0.5]."""
+        kr, kb = _LUMA_WEIGHTS[self.matrix]
+        kg = 1 - kr - kb
+        luma, chroma = (1 / 255, 1 / 255) if self.full_range else (1 / 219, 1 / 224)
+        red_v, blue_u = 2 * (1 - kr), 2 * (1 - kb)
+        matrix = [[1, 0, red_v], [1, -kb * blue_u / kg, -kr * red_v / kg], [1, blue_u, 0]]
+        return np.array(matrix) @ np.diag([luma, chroma, chroma])
+
+    def to_canonical(self) -> NDArray[np.float64]:
+        """Return the 3x3 matrix from centred samples to the generator's colour: BT.709, full range, [-0.5, 0.5].
+
+        Its first column is (k, 0, 0): grey stays grey, so chroma never depends on luma.
+        """
+        matrix: NDArray[np.float64] = np.linalg.inv(Colour("bt709", full_range=True).to_rgb() * 255) @ self.to_rgb()
+        matrix[1:, 0] = 0
+        return matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a video and the moment at which it is shown.
+
+    The timestamp is the exact rational of the container (``pts * time_base`` seconds), never
+    ``index / fps``: phone videos have a variable frame rate, and 30000/1001 is not 29.97.
+    """
+
+    planes: Planes
+    pts: int
+    """Presentation timestamp, in units of ``time_base``."""
+    time_base: Fraction
+    """Duration of one timestamp unit, in seconds, e.g. 1/90000."""
+    colour: Colour
+    canvas: tuple[int, int] = (0, 0)
+    """Where the picture's top left lies on the canvas, (x, y) in pixels; moves with the camera."""
+
+    @property
+    def size(self) -> Size:
+        height, width = self.planes.y.shape
+        return Size(width, height)
+
+    def with_planes(self, planes: Planes) -> Frame:
+        """Return a frame of the same moment and colour with other samples."""
+        return replace(self, planes=planes)
+
+
+class FrameSource(Protocol):
+    """Where frames come from: a file, a camera. A context manager that is iterated once."""
+
+    size: Size
+    rate: Fraction | None
+    """Frames per second as declared; None where the source does not say."""
+    colour: Colour
+    live: bool
+    """True: frames come when they come, and old ones may be dropped."""
+
+    def __iter__(self) -> Iterator[Frame]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class FrameSink(Protocol):
+    """Where frames go: a file, a window. A context manager."""
+
+    def write(self, frame: Frame) -> None:
+        """Take one frame. Its planes are copied or used up before the call returns."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+# -- RGB, at the edges ---------------------------------------------------------------------------
+
+
+def planes_to_rgb(planes: Planes, colour: Colour) -> NDArray[np.uint8]:
+    """Convert samples to RGB of shape (height, width, 3), uint8; chroma is interpolated."""
+    import cv2
+
+    height, width = planes.y.shape
+    even = (planes.u.shape[1] * 2, planes.u.shape[0] * 2)
+    samples = np.empty((height, width, 3), np.uint8)
+    samples[..., 0] = planes.y
+    for channel, plane in ((1, planes.u), (2, planes.v)):
+        up = cv2.resize(np.ascontiguousarray(plane), even, interpolation=cv2.INTER_LINEAR)
+        samples[..., channel] = up[:height, :width]
+    matrix = 255 * colour.to_rgb()
+    offset = 127.5 - matrix @ np.array(colour.centre)
+    rgb = cv2.transform(samples, np.column_stack((matrix, offset)))
+    return np.asarray(rgb, np.uint8)
+
+
+def planes_from_rgb(rgb: NDArray[np.uint8], colour: Colour) -> Planes:
+    """Convert RGB of shape (height, width, 3), uint8, to new planes; chroma is the mean of each 2x2 pixels."""
+    import cv2
+
+    height, width = rgb.shape[:2]
+    matrix = np.linalg.inv(255 * colour.to_rgb())
+    offset = np.array(colour.centre) - matrix @ np.full(3, 127.5)
+    samples = cv2.transform(np.ascontiguousarray(rgb), np.column_stack((matrix, offset)))
+    half = ((width + 1) // 2, (height + 1) // 2)
+    chroma = cv2.copyMakeBorder(samples[..., 1:], 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    chroma = cv2.resize(chroma, half, interpolation=cv2.INTER_AREA)
+    return Planes(*(np.ascontiguousarray(p) for p in (samples[..., 0], chroma[..., 0], chroma[..., 1])))
+
+
+# -- the generator's layout ----------------------------------------------------------------------
+
+CELL = 4
+"""Pixels of luma per side of a cell of a packed picture."""
+
+MARGIN = 8
+"""Pixels of replicated edge around a picture, so that the network never sees a false edge; whole cells."""
+
+
+class Packing:
+    """Turns pictures of one size into the generator's layout and back.
+
+    A packed picture is space-to-depth'ed by 4: shape (rows, columns, 24), uint8, with 16 channels of Y,
+    4 of U and 4 of V, each in row order within its cell of 4x4 pixels; ``MARGIN`` pixels of replicated
+    edge around it, and more at right and bottom until rows and columns are even.
+    """
+
+    def __init__(self, size: Size) -> None:
+        self.size = size
+        self.rows, self.columns = (
+            2 * (-(-(side + 2 * MARGIN) // (2 * CELL))) for side in (size.height, size.width)
+        )
+        height, width = self.rows * CELL, self.columns * CELL
+        self._padded = Planes(
+            np.empty((height, width), np.uint8),
+            np.empty((height // 2, width // 2), np.uint8),
+            np.empty((height // 2, width // 2), np.uint8),
+        )
+
+    def pack(self, planes: Planes, out: Plane) -> None:
+        """Write a picture into ``out``: shape (rows, columns, 24), uint8, C-contiguous."""
+        for plane, padded, margin in zip(planes, self._padded, (MARGIN, MARGIN // 2, MARGIN // 2), strict=True):
+            height, width = plane.shape
+            bottom, right = margin + height, margin + width
+            padded[margin:bottom, margin:right] = plane
+            padded[margin:bottom, :margin] = plane[:, :1]
+            padded[margin:bottom, right:] = plane[:, -1:]
+            padded[:margin] = padded[margin]
+            padded[bottom:] = padded[bottom - 1]
+        luma, chroma = out.view(np.uint32), out.view(np.uint16)
+        for row in range(4):
+            luma[..., row] = self._padded.y[row::4].view(np.uint32)
+        for row in range(2):
+            chroma[..., 8 + row] = self._padded.u[row::2].view(np.uint16)
+            chroma[..., 10 + row] = self._padded.v[row::2].view(np.uint16)
+
+    def unpack(self, packed: Plane) -> Planes:
+        """Return new planes of ``size`` (views of larger arrays) from a packed picture."""
+        height, width = self.rows * CELL, self.columns * CELL
+        y = np.empty((height, width), np.uint8)
+        u, v = np.empty((2, height // 2, width // 2), np.uint8)
+        luma, chroma = packed.view(np.uint32), packed.view(np.uint16)
+        for row in range(4):
+            y[row::4].view(np.uint32)[:] = luma[..., row]
+        for row in range(2):
+            u[row::2].view(np.uint16)[:] = chroma[..., 8 + row]
+            v[row::2].view(np.uint16)[:] = chroma[..., 10 + row]
+        half, size = MARGIN // 2, self.size
+        rows, columns = slice(half, half + size.chroma.height), slice(half, half + size.chroma.width)
+        return Planes(y[MARGIN : MARGIN + size.height, MARGIN : MARGIN + size.width], u[rows, columns], v[rows, columns])

@@ -1,0 +1,127 @@
+"""The generator network in torch: the one definition that training, export and tests share."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+CELL = 4
+"""Pixels of luma per side of one cell of the space-to-depth'ed picture."""
+
+PLANE_CHANNELS = 24
+"""Channels of a packed picture: 16 of Y, then 4 of U, then 4 of V, each in row order in the cell."""
+
+CANVAS_CHANNELS = 16
+"""Channels of the packed canvas: the 4x4 pixels of a cell, in row order."""
+
+
+def _conv(inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3, norm: bool) -> nn.Sequential:
+    """Make a convolution with zero padding, and batch normalisation while it is trained."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv"] = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+    if norm:
+        layers["norm"] = nn.BatchNorm2d(outputs, momentum=0.02)
+    return nn.Sequential(layers)
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions around which the input is added (He et al. 2016)."""
+
+    def __init__(self, channels: int, *, norm: bool) -> None:
+        super().__init__()
+        self.first = _conv(channels, channels, norm=norm)
+        self.second = _conv(channels, channels, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + cast(Tensor, self.second(torch.relu(self.first(x))))
+
+
+class Generator(nn.Module):
+    """The style residual S(x, z) of ``G(x, z) = x + strength * S(x, z)``.
+
+    Everything is planar YUV 4:2:0, packed by space-to-depth(4): ``x`` is a picture in the canonical
+    colour (BT.709, full range, centred: Y - 0.5 and U, V around 0, so in [-0.5, 0.5]); ``z`` is the
+    canvas in [-2, 2]; both have a quarter of the picture's height and width, which must be even.
+
+    The trunk works at 1/4 with ``channels`` and at 1/8 with ``deep`` channels; at 1/4 of the pixels a
+    3x3 convolution sees 12 luma pixels, so little work is done where it is dear (reference: the
+    measurements in benchmarks/README.md). S has a linear skip, so that it can take the source away exactly.
+    """
+
+    def __init__(self, channels: int = 32, deep: int = 64, blocks: int = 4, *, norm: bool = False) -> None:
+        super().__init__()
+        self.settings = {"channels": channels, "deep": deep, "blocks": blocks}
+        self.stem = _conv(PLANE_CHANNELS + CANVAS_CHANNELS, channels, norm=norm)
+        self.down = _conv(channels, deep, stride=2, norm=norm)
+        self.blocks = nn.Sequential(*(_Residual(deep, norm=norm) for _ in range(blocks)))
+        self.up = _conv(deep, 4 * channels, kernel=1, norm=norm)
+        self.fuse = _conv(channels, channels, norm=norm)
+        self.tail = nn.Conv2d(channels, PLANE_CHANNELS, 3, padding=1)
+        self.skip = nn.Conv2d(PLANE_CHANNELS, PLANE_CHANNELS, 1, bias=False)
+        # Training starts at the identity: S = 0.
+        for weights in (self.tail.weight, self.tail.bias, self.skip.weight):
+            assert weights is not None
+            nn.init.zeros_(weights)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return the style residual.
+
+        Args:
+            x: Shape (n, 24, h, w), float, canonical colour.
+            z: Shape (n, 16, h, w), float, in [-2, 2].
+
+        Returns:
+            Shape (n, 24, h, w), in the units of ``x``.
+        """
+        stem = torch.relu(self.stem(torch.cat((x, z), 1)))  # (n, 32, h, w)
+        deep = self.blocks(torch.relu(self.down(stem)))  # (n, 64, h/2, w/2)
+        up = nn.functional.pixel_shuffle(self.up(torch.relu(deep)), 2)  # (n, 32, h, w)
+        fused = torch.relu(self.fuse(torch.relu(up + stem)))
+        return cast(Tensor, self.tail(fused) + self.skip(x))
+
+
+def folded(generator: Generator) -> Generator:
+    """Return a copy without batch normalisation: each is folded into the convolution before it.
+
+    The copy gives what ``generator`` gives in ``eval()`` mode, within float rounding.
+    """
+    plain = Generator(**generator.settings)
+    state = generator.state_dict()
+    result = {}
+    for name, module in generator.named_modules():
+        if isinstance(module, nn.Conv2d):
+            result[f"{name}.weight"] = state[f"{name}.weight"]
+            if module.bias is not None:
+                result[f"{name}.bias"] = state[f"{name}.bias"]
+    for name, module in generator.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_var is not None and module.running_mean is not None
+            conv = name.removesuffix("norm") + "conv"
+            scale = module.weight / torch.sqrt(module.running_var + module.eps)
+            result[f"{conv}.weight"] = result[f"{conv}.weight"] * scale[:, None, None, None]
+            result[f"{conv}.bias"] = (result[f"{conv}.bias"] - module.running_mean) * scale + module.bias
+    plain.load_state_dict(result)
+    return plain.eval()
+
+
+def pack(y: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Space-to-depth the planes of a picture, whose size is a multiple of 4.
+
+    Args:
+        y: Shape (n, 1, 4h, 4w).
+        u, v: Shape (n, 1, 2h, 2w).
+
+    Returns:
+        Shape (n, 24, h, w).
+    """
+    unshuffle = nn.functional.pixel_unshuffle
+    return torch.cat((unshuffle(y, 4), unshuffle(u, 2), unshuffle(v, 2)), 1)
+
+
+def unpack(packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Undo ``pack``: shape (n, 24, h, w) to Y of (n, 1, 4h, 4w) and U, V of (n, 1, 2h, 2w)."""
+    shuffle = nn.functional.pixel_shuffle
+    return shuffle(packed[:, :16], 4), shuffle(packed[:, 16:20], 2), shuffle(packed[:, 20:], 2)

@@ -1,0 +1,122 @@
+"""Style: what a folder of weights and words holds, and how styles are found and blended.
+
+A style folder holds ``style.json`` (words and figures), ``trunk.onnx`` (the float32 network, see
+graph.py) and ``preview.jpg``. JSON and ONNX only: opening a stranger's style runs no code of theirs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rtstyle.errors import StyleFormatError, StyleNotFoundError
+
+if TYPE_CHECKING:
+    from rtstyle.graph import Trunk
+
+FORMAT = 1
+"""Version of the folder's layout that this release reads."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """A style that was found; its weights are read when they are first needed."""
+
+    name: str
+    folders: tuple[tuple[Path, float], ...]
+    """The folder, with share 1; for a blend several, shares summing to 1."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """What style.json says; of a blend, of the style with the largest share."""
+
+    @property
+    def title(self) -> str:
+        """One line for people."""
+        return str(self.metadata.get("title", self.name))
+
+    @cached_property
+    def trunk(self) -> Trunk:
+        """The network's weights, float32; of a blend, interpolated.
+
+        Raises:
+            StyleFormatError: A file is damaged, or the blended styles are of different families.
+        """
+        from rtstyle.graph import Trunk
+
+        trunks = [Trunk.load(folder / "trunk.onnx") for folder, _ in self.folders]
+        return Trunk.blend(trunks, [share for _, share in self.folders])
+
+
+def list_styles() -> list[str]:
+    """Return the names of the shipped styles."""
+    root = files("rtstyle") / "styles"
+    return sorted(entry.name for entry in root.iterdir() if (entry / "style.json").is_file()) if root.is_dir() else []
+
+
+def load_style(name: str | Path) -> Style:
+    """Find a style.
+
+    Args:
+        name: The name of a shipped style, a folder that holds a style.json, or a blend of them such
+            as ``sketch:0.6,./mine:0.4`` (shares are scaled to sum to 1).
+
+    Raises:
+        StyleNotFoundError: There is none of that name; the message offers the nearest.
+        StyleFormatError: The folder is incomplete, damaged, or of a newer format.
+    """
+    text = str(name)
+    if not isinstance(name, Path) and ("," in text or _share_of(text)[1] is not None):
+        return _blend(text)
+    path = Path(name)
+    if (path / "style.json").is_file():
+        return _read(path)
+    if isinstance(name, str) and name in list_styles():
+        return _read(Path(str(files("rtstyle") / "styles" / name)))
+    if path.is_dir():
+        raise StyleFormatError(f"the folder {text} holds no style.json, so it is no style")
+    near = difflib.get_close_matches(text, list_styles(), 1, 0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise StyleNotFoundError(
+        f"no style {text!r}{hint} (available: {', '.join(list_styles())}; or give a folder that holds a style.json)"
+    )
+
+
+def _share_of(text: str) -> tuple[str, float | None]:
+    """Split ``name:0.6``; the share is None where there is none (``C:\\styles\\mine`` has none either)."""
+    head, colon, tail = text.rpartition(":")
+    try:
+        return (head.strip(), float(tail)) if colon and head else (text.strip(), None)
+    except ValueError:
+        return text.strip(), None
+
+
+def _blend(text: str) -> Style:
+    parts = [_share_of(part) for part in text.split(",") if part.strip()]
+    shares = [1.0 if share is None else share for _, share in parts]
+    if not parts or any(not 0 <= share < 1e6 for share in shares) or sum(shares) <= 0:
+        raise StyleNotFoundError(f"a blend is NAME:SHARE,NAME:SHARE with shares of at least 0, not all 0; got {text!r}")
+    styles = [load_style(Path(name) if (Path(name) / "style.json").is_file() else name) for name, _ in parts]
+    folders = tuple((style.folders[0][0], share / sum(shares)) for style, share in zip(styles, shares, strict=True))
+    main = styles[max(range(len(shares)), key=shares.__getitem__)]
+    label = ",".join(f"{s.name}:{share:.3g}" for s, (_, share) in zip(styles, folders, strict=True))
+    return Style(label if len(styles) > 1 else main.name, folders, main.metadata)
+
+
+def _read(folder: Path) -> Style:
+    try:
+        metadata = json.loads((folder / "style.json").read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StyleFormatError(f"cannot read {folder / 'style.json'}: {error}") from error
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("format"), int):
+        raise StyleFormatError(f"{folder / 'style.json'} has no format number, so it is no style of rtstyle")
+    if metadata["format"] > FORMAT:
+        raise StyleFormatError(
+            f"the style in {folder} has format {metadata['format']}, this rtstyle reads up to {FORMAT}: upgrade rtstyle"
+        )
+    if not (folder / "trunk.onnx").is_file():
+        raise StyleFormatError(f"the style in {folder} has no trunk.onnx: its weights are missing")
+    return Style(str(metadata.get("name", folder.name)), ((folder, 1.0),), metadata)
