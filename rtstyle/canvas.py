@@ -39,8 +39,8 @@ def make_tile(seed: int = TILE_SEED) -> NDArray[np.uint8]:
     rise = 1 / (1 + np.exp(-np.log2(np.maximum(radius, 1e-9) / low) * 12))
     fall = 1 / (1 + np.exp(np.log2(np.maximum(radius, 1e-9) / high) * 12))
     band = np.fft.irfft2(np.fft.rfft2(noise) * rise * fall, s=noise.shape)
-    tile = np.rint(np.clip(128 + 44 * (band - band.mean()) / band.std(), 0, 255)).astype(np.uint8)
-    return tile
+    levels = np.clip(128 + 44 * (band - band.mean()) / band.std(), 0, 255)
+    return np.asarray(np.rint(levels), np.uint8)
 
 
 @cache
@@ -75,3 +75,148 @@ class CanvasCutter:
         cells = out.reshape(out.shape[0], out.shape[1], 4, 4)
         for row in range(4):
             cells[:, :, row] = window[row::4].reshape(out.shape[0], out.shape[1], 4)
+
+
+class CanvasTracker:
+    """Follows the camera: feed it every frame's luma in order, it says where the canvas lies below it.
+
+    The translation between neighbouring frames is found coarsely by phase correlation (Kuglin and Hines
+    1975) on a small picture, and finely by least squares on patches at full size (Lucas and Kanade 1981).
+    Patches then vote: unless nearly all that can tell say that they moved, nothing moves, so somebody
+    walking before a still wall does not drag the wall's strokes along, and a cut leaves the canvas where
+    it is. Zoom, rotation and parallax are not followed.
+    """
+
+    _SMALL = 160
+    """Least width of the small picture."""
+    _PATCH = 32
+    _GRID = (6, 8)
+    """Rows and columns of patches."""
+    _NOISE = 3.0
+    """Mean squared difference, in levels squared, that a camera's noise alone makes."""
+
+    def __init__(self) -> None:
+        # A key frame, and where it lies; later frames are compared to it, so that errors do not add up.
+        self._key: NDArray[np.uint8] | None = None
+        self._key_small: NDArray[np.float32] | None = None
+        self._key_position = np.zeros(2)  # (x, y), not rounded
+        self._position = np.zeros(2)
+        self._last: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
+        self._window: NDArray[np.float32] | None = None
+
+    def offset(self, luma: NDArray[np.uint8]) -> tuple[int, int]:
+        """Return where the top left of this frame lies on the canvas, (x, y) in pixels.
+
+        Args:
+            luma: Shape (height, width), the same size at every call; a copy is kept.
+        """
+        import cv2
+
+        height, width = luma.shape
+        if min(height, width) >= 3 * self._PATCH:
+            factor = max(1, width // self._SMALL)
+            small = cv2.resize(luma, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+            now = (np.asarray(cv2.GaussianBlur(luma, (5, 5), 0), np.uint8), np.asarray(small, np.float32))
+            self._follow(*now)
+            self._last = now
+        x, y = np.floor(self._position + 0.5).astype(int)
+        return int(x), int(y)
+
+    def _follow(self, now: NDArray[np.uint8], small: NDArray[np.float32]) -> None:
+        """Move the position by what separates this frame from the key frame, or else from the last one."""
+        import cv2
+
+        if self._key is None or self._key_small is None or self._last is None or self._key.shape != now.shape:
+            window = cv2.createHanningWindow((small.shape[1], small.shape[0]), cv2.CV_32F)
+            self._window = np.asarray(window, np.float32)
+        else:
+            last, last_small = self._last
+            if np.array_equal(last_small, small):
+                return
+            moved = self._motion(self._key, self._key_small, now, small)
+            if moved is not None:
+                self._position = self._key_position - moved
+                if np.abs(moved / (now.shape[1], now.shape[0])).max() < 0.2:
+                    return
+            elif (moved := self._motion(last, last_small, now, small)) is not None:
+                self._position = self._position - moved
+            # Neither: a cut, or nobody can tell. The canvas stays, and this frame is the next key.
+        self._key, self._key_small, self._key_position = now, small, self._position.copy()
+
+    def _motion(
+        self,
+        before: NDArray[np.uint8],
+        small_before: NDArray[np.float32],
+        now: NDArray[np.uint8],
+        small: NDArray[np.float32],
+    ) -> NDArray[np.float64] | None:
+        """Return how far the picture moved, (x, y) in pixels; None where that is not certain."""
+        import cv2
+
+        (x, y), _ = cv2.phaseCorrelate(small_before, small, self._window)
+        scale = now.shape[1] / small.shape[1], now.shape[0] / small.shape[0]
+        return self._refine(before, now, np.array([x * scale[0], y * scale[1]]))
+
+    def _refine(
+        self, before: NDArray[np.uint8], now: NDArray[np.uint8], guess: NDArray[np.float64]
+    ) -> NDArray[np.float64] | None:
+        """Return the motion near ``guess`` that most patches agree on, None if there is none."""
+        size, (rows, columns) = self._PATCH, self._GRID
+        height, width = now.shape
+        whole = np.rint(guess).astype(int)
+        fraction = np.zeros(2)
+        for _ in range(4):
+            dx, dy = int(whole[0]), int(whole[1])
+            # Patches lie where both frames have pixels, one pixel of room for the gradient.
+            left, right = max(1, 1 - dx), min(width - size - 1, width - size - 1 - dx)
+            top, bottom = max(1, 1 - dy), min(height - size - 1, height - size - 1 - dy)
+            if right - left < size or bottom - top < size:
+                return None
+            ys = np.linspace(top, bottom, rows).astype(int)[:, None, None, None] + np.arange(size)[:, None]
+            xs = np.linspace(left, right, columns).astype(int)[None, :, None, None] + np.arange(size)
+            old = before[ys, xs].astype(np.float32)
+            gx = (before[ys, xs + 1].astype(np.float32) - before[ys, xs - 1]) / 2
+            gy = (before[ys + 1, xs].astype(np.float32) - before[ys - 1, xs]) / 2
+            change = now[ys + dy, xs + dx].astype(np.float32) - old
+            axes = (2, 3)
+            xx, yy, xy = (gx * gx).sum(axes), (gy * gy).sum(axes), (gx * gy).sum(axes)
+            bx, by = -(gx * change).sum(axes), -(gy * change).sum(axes)
+            determinant = xx * yy - xy * xy
+            # Corners tell a direction; the smaller eigenvalue is determinant / trace, about.
+            corner = determinant / (xx + yy + 1e-6) > 1.5 * size * size
+            if corner.sum() < 5:
+                return None
+            solved = np.stack((yy * bx - xy * by, xx * by - xy * bx), -1)[corner] / determinant[corner][:, None]
+            fraction = np.median(solved, 0).astype(np.float64)
+            step = np.rint(np.clip(fraction, -3, 3)).astype(int)
+            if not step.any():
+                break
+            whole = whole + step
+        else:
+            return None
+        unmoved = ((now[ys, xs].astype(np.float32) - old) ** 2).mean(axes)
+        moved = ((change + gx * np.float32(fraction[0]) + gy * np.float32(fraction[1])) ** 2).mean(axes)
+        total = whole + fraction
+        short = (total / max(1.0, float(np.hypot(*total)) / 2)).astype(np.float32)
+        expected = ((gx * short[0] + gy * short[1]) ** 2).mean(axes)
+        if self._elected(unmoved, moved, expected):
+            return total
+        # Nearly nothing may be a very slow pan: the key frame stays, until it shows.
+        return np.zeros(2) if np.hypot(*total) < 0.5 else None
+
+    def _elected(self, unmoved: NDArray[np.float32], moved: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
+        """Count the patches for and against a motion.
+
+        Args:
+            unmoved, moved: Mean squared difference of each patch without and with the motion.
+            expected: What the motion should have changed in each patch, from its gradients.
+        """
+        tells = expected > 2 * self._NOISE / 3
+        for_it = (moved < 0.85 * unmoved) & tells
+        against = tells & (unmoved < 1.05 * moved)
+        # Somebody before a flat wall covers the middle; a moving camera moves the rim of the picture too.
+        rim = np.ones_like(for_it)
+        rim[1:-1, 1:-1] = False
+        count, rim_count = int(for_it.sum()), int((for_it & rim).sum())
+        enough = count >= 0.12 * for_it.size and rim_count >= 0.25 * rim.sum()
+        return bool(enough and count > 3 * against.sum())

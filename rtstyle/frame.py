@@ -211,7 +211,8 @@ def planes_from_rgb(rgb: NDArray[np.uint8], colour: Colour) -> Planes:
     half = ((width + 1) // 2, (height + 1) // 2)
     chroma = cv2.copyMakeBorder(samples[..., 1:], 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
     chroma = cv2.resize(chroma, half, interpolation=cv2.INTER_AREA)
-    return Planes(*(np.ascontiguousarray(p) for p in (samples[..., 0], chroma[..., 0], chroma[..., 1])))
+    parts = (samples[..., 0], chroma[..., 0], chroma[..., 1])
+    return Planes(*(np.ascontiguousarray(part, np.uint8) for part in parts))
 
 
 # -- the generator's layout ----------------------------------------------------------------------
@@ -233,9 +234,7 @@ class Packing:
 
     def __init__(self, size: Size) -> None:
         self.size = size
-        self.rows, self.columns = (
-            2 * (-(-(side + 2 * MARGIN) // (2 * CELL))) for side in (size.height, size.width)
-        )
+        self.rows, self.columns = (2 * (-(-(side + 2 * MARGIN) // (2 * CELL))) for side in (size.height, size.width))
         height, width = self.rows * CELL, self.columns * CELL
         self._padded = Planes(
             np.empty((height, width), np.uint8),
@@ -273,4 +272,6 @@ class Packing:
             v[row::2].view(np.uint16)[:] = chroma[..., 10 + row]
         half, size = MARGIN // 2, self.size
         rows, columns = slice(half, half + size.chroma.height), slice(half, half + size.chroma.width)
-        return Planes(y[MARGIN : MARGIN + size.height, MARGIN : MARGIN + size.width], u[rows, columns], v[rows, columns])
+        return Planes(
+            y[MARGIN : MARGIN + size.height, MARGIN : MARGIN + size.width], u[rows, columns], v[rows, columns]
+        )

@@ -53,7 +53,7 @@ class Generator(nn.Module):
 
     def __init__(self, channels: int = 32, deep: int = 64, blocks: int = 4, *, norm: bool = False) -> None:
         super().__init__()
-        self.settings = {"channels": channels, "deep": deep, "blocks": blocks}
+        self.shape = (channels, deep, blocks)
         self.stem = _conv(PLANE_CHANNELS + CANVAS_CHANNELS, channels, norm=norm)
         self.down = _conv(channels, deep, stride=2, norm=norm)
         self.blocks = nn.Sequential(*(_Residual(deep, norm=norm) for _ in range(blocks)))
@@ -88,7 +88,8 @@ def folded(generator: Generator) -> Generator:
 
     The copy gives what ``generator`` gives in ``eval()`` mode, within float rounding.
     """
-    plain = Generator(**generator.settings)
+    channels, deep, blocks = generator.shape
+    plain = Generator(channels, deep, blocks)
     state = generator.state_dict()
     result = {}
     for name, module in generator.named_modules():
@@ -98,7 +99,8 @@ def folded(generator: Generator) -> Generator:
                 result[f"{name}.bias"] = state[f"{name}.bias"]
     for name, module in generator.named_modules():
         if isinstance(module, nn.BatchNorm2d):
-            assert module.running_var is not None and module.running_mean is not None
+            assert module.running_var is not None
+            assert module.running_mean is not None
             conv = name.removesuffix("norm") + "conv"
             scale = module.weight / torch.sqrt(module.running_var + module.eps)
             result[f"{conv}.weight"] = result[f"{conv}.weight"] * scale[:, None, None, None]

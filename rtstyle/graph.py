@@ -71,7 +71,7 @@ class Trunk:
         if len(trunks) == 1:
             return first
         mixed = {
-            name: np.asarray(sum(s * t.weights[name].astype(np.float64) for t, s in zip(trunks, shares, strict=True)), np.float32)
+            name: np.asarray(sum(s * t.weights[name] for t, s in zip(trunks, shares, strict=True)), np.float32)
             for name in first.weights
         }
         return cls(first.model, mixed)
@@ -98,7 +98,7 @@ def _per_cell(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 def fold_colour(weights: Weights, colour: Colour) -> Weights:
     """Return weights that take centred samples of a stream and a centred canvas, and give a residual in its levels."""
     matrix = colour.to_canonical()
-    into, back = _per_cell(matrix), _per_cell(np.linalg.inv(matrix))
+    into, back = _per_cell(matrix), _per_cell(np.asarray(np.linalg.inv(matrix), np.float64))
     folded = dict(weights)
     stem = weights[_STEM].astype(np.float64)
     picture = np.einsum("oikl,ij->ojkl", stem[:, :PLANE_CHANNELS], into)
@@ -119,13 +119,12 @@ def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int) -> onnx.Mode
     rounded and clamped in float32, whatever precision the trunk runs in, so strength 0 changes no bit.
     """
     inner = trunk.model.graph
-    centre = np.repeat(np.float32(colour.centre), (16, 4, 4))
     constants = {
-        "centre": centre,
-        "canvas_centre": np.float32([128]),
+        "centre": centre_of(colour),
+        "canvas_centre": np.array([128], np.float32),
         "black": np.array(0, np.float32),
         "white": np.array(255, np.float32),
-        "half": np.float32([0.5]),
+        "half": np.array([0.5], np.float32),
         **fold_colour(trunk.weights, colour),
     }
     node = helper.make_node
@@ -163,6 +162,11 @@ def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int) -> onnx.Mode
     return helper.make_model(graph, opset_imports=opsets, ir_version=trunk.model.ir_version)
 
 
+def centre_of(colour: Colour) -> NDArray[np.float32]:
+    """Return middle grey of each channel of a packed picture: shape (24,), float32."""
+    return np.repeat(np.array(colour.centre, np.float32), (16, 4, 4))
+
+
 def strength_of(luma: float, chroma: float) -> NDArray[np.float32]:
     """Return the ``strength`` input: shape (24,), float32."""
-    return np.repeat(np.float32([luma, chroma]), (16, 8))
+    return np.repeat(np.array((luma, chroma), np.float32), (16, 8))

@@ -31,7 +31,9 @@ def load_photos(paths: Sequence[Path], at_least: int) -> list[NDArray[np.uint8]]
             raise ValueError(f"cannot read the picture {path}")
         short = min(photo.shape[:2])
         if short < at_least:
-            photo = cv2.resize(photo, None, fx=at_least / short + 1e-3, fy=at_least / short + 1e-3, interpolation=cv2.INTER_CUBIC)
+            photo = cv2.resize(
+                photo, None, fx=at_least / short + 1e-3, fy=at_least / short + 1e-3, interpolation=cv2.INTER_CUBIC
+            )
         photos.append(np.ascontiguousarray(photo[:, :, ::-1]))
     return photos
 
@@ -53,7 +55,9 @@ def to_yuv(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(yuv, np.float32)
 
 
-def photo_crops(photos: Sequence[NDArray[np.uint8]], count: int, size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def photo_crops(
+    photos: Sequence[NDArray[np.uint8]], count: int, size: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
     """Cut ``count`` crops of ``size`` pixels: scaled 0.7 to 2, mirrored, lit anew; one in twelve nearly flat.
 
     Returns:
@@ -65,7 +69,7 @@ def photo_crops(photos: Sequence[NDArray[np.uint8]], count: int, size: int, rng:
         height, width = photo.shape[:2]
         side = int(min(size / np.exp(rng.uniform(np.log(0.7), np.log(2.0))), height, width))
         top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-        cut = photo[top : top + side, left : left + side, :: 1 if rng.random() < 0.5 else -1]
+        cut = photo[top : top + side, left : left + side][:, :: 1 if rng.random() < 0.5 else -1]
         shrink = side > size
         rgb = cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
         rgb = np.clip(rgb, 0, 255).astype(np.float32) / 255
@@ -90,6 +94,6 @@ def drawing_crops(
         height, width = drawing.shape[:2]
         side = int(min(size * np.exp(rng.uniform(np.log(0.8), np.log(1.25))), height, width))
         top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-        cut = drawing[top : top + side, left : left + side, :: 1 if rng.random() < 0.5 else -1]
+        cut = drawing[top : top + side, left : left + side][:, :: 1 if rng.random() < 0.5 else -1]
         crop[0] = cv2.resize(np.ascontiguousarray(cut), (size, size), interpolation=cv2.INTER_LINEAR) / np.float32(255)
     return crops

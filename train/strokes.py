@@ -86,14 +86,14 @@ def drawing(luma: Picture, strokes: Picture) -> Picture:
     fine, tone = cv2.GaussianBlur(luma, (0, 0), 1.0), cv2.GaussianBlur(luma, (0, 0), 2.0)
     # Local contrast: a drawer sees differences, not light.
     local = tone + 0.6 * (tone - cv2.GaussianBlur(luma, (0, 0), 14.0))
-    demand = np.clip((0.86 - local) / 0.86, 0, 1)  # 0 leaves the paper, 1 is the darkest pencil
+    demand = np.clip((0.78 - local) / 0.78, 0, 1) ** 1.1  # 0 leaves the paper, 1 is the darkest pencil
     form = cv2.GaussianBlur(luma, (0, 0), 1.5)
     main = (hatch * _directions_of(form, HAND)).sum(-1)
     cross = (hatch * _directions_of(form, HAND + 60)).sum(-1)
     # A hatching covers where the smeared noise exceeds a threshold; the pressure of strokes follows the tone.
-    first = _sigmoid(2.2 * (main - 1.2 + 3.0 * demand)) * (0.10 + 0.44 * demand) * np.minimum(12 * demand, 1)
-    second = _sigmoid(2.4 * (cross - 2.6 + 3.6 * demand)) * (0.50 * demand)
-    pencil = (1 - first) * (1 - second) * (1 - 0.34 * demand**2) - 0.05 * grain * demand
+    first = _sigmoid(2.2 * (main - 1.2 + 3.0 * demand)) * (0.12 + 0.36 * demand) * np.minimum(12 * demand, 1)
+    second = _sigmoid(2.4 * (cross - 2.6 + 3.6 * demand)) * (0.42 * demand)
+    pencil = (1 - first) * (1 - second) * (1 - 0.60 * demand**2) - 0.05 * grain * demand
     edges = fine - 0.99 * cv2.GaussianBlur(luma, (0, 0), 2.2)
-    lines = 1 + np.tanh(18 * np.minimum(edges, 0))
+    lines = 1 + np.tanh(15 * np.minimum(edges, 0))
     return np.clip(pencil * (0.10 + 0.90 * lines), 0, 1).astype(np.float32)

@@ -28,11 +28,12 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from rtstyle import canvas
+from rtstyle.frame import MARGIN
 from rtstyle.generator import Generator, folded, pack, unpack
 from train import data, losses, strokes
 
-MARGIN = 8
-"""Pixels of replicated edge around each picture, as in the deployed engines."""
+_MARGINS = (MARGIN, MARGIN // 2, MARGIN // 2)
+"""Replicated edge around each plane, as in the deployed engines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class Config:
     chroma_weight: float = 20.0
     tone_weight: float = 20.0
     shift_weight: float = 60.0
-    
+
     content_weight: float = 0.15
     style_weights: tuple[float, ...] = (0.3, 0.3, 0.3, 0.15)
     """Of the Gram terms at ``losses.VGG_LAYERS``."""
@@ -158,7 +159,7 @@ def stylize(generator: torch.nn.Module, planes: tuple[Tensor, Tensor, Tensor], z
     Returns:
         Luma (n, 1, h, w) in [0, 1] but for a tenth of what exceeds it, and chroma (n, 2, h/2, w/2).
     """
-    padded = [functional.pad(p, (m,) * 4, mode="replicate") for p, m in zip(planes, (MARGIN, MARGIN // 2, MARGIN // 2))]
+    padded = [functional.pad(p, (m,) * 4, mode="replicate") for p, m in zip(planes, _MARGINS, strict=True)]
     x = pack(*padded).contiguous(memory_format=torch.channels_last)
     canvas_cells = functional.pixel_unshuffle(z, 4).contiguous(memory_format=torch.channels_last)
     with torch.autocast(x.device.type, torch.bfloat16):
@@ -339,7 +340,11 @@ class Trainer:
             first, second = self.draw(a), self.draw(np.ascontiguousarray(b[:height, :width]), move=(3, 5))
             rows, columns = min(256 - 3, height), min(256 - 5, width)
             inner = slice(16, -16)
-            shift.append(((first[..., 3:, 5:][..., :rows, :columns] - second[..., :rows, :columns])[..., inner, inner] ** 2).mean())
+            shift.append(
+                (
+                    (first[..., 3:, 5:][..., :rows, :columns] - second[..., :rows, :columns])[..., inner, inner] ** 2
+                ).mean()
+            )
             noisy.append(((first - self.draw(a, noise=3)) ** 2).mean())
             luma = torch.from_numpy(a.astype(np.float32) @ data._TO_YUV[0] / 255)
             source.append(((first - luma) ** 2).mean())
@@ -380,7 +385,9 @@ class Trainer:
     _PARTS = ("generator", "average", "discriminator", "optimizer", "discriminator_optimizer")
 
 
-def train(config: Config, out: Path, *, resume: bool = False, start_from: Path | None = None, every: int = 250) -> Generator:
+def train(
+    config: Config, out: Path, *, resume: bool = False, start_from: Path | None = None, every: int = 250
+) -> Generator:
     """Train a style and return its generator, averaged and folded.
 
     Writes into ``out``: checkpoint.pt (every ``every`` steps), log.csv, preview-STEP.png, generator.pt.
@@ -439,4 +446,3 @@ def _log(path: Path, row: dict[str, float]) -> None:
         if new:
             writer.writeheader()
         writer.writerow(row)
-

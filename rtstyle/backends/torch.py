@@ -61,8 +61,9 @@ class TorchEngine:
         self._picture = np.zeros((*shape, graph.PLANE_CHANNELS), np.uint8)
         self._canvas = np.zeros((*shape, graph.CANVAS_CHANNELS), np.uint8)
         generator = generator_of(graph.fold_colour(style.trunk.weights, colour))
-        self._generator = generator.to(self._device, _TYPES[self.precision], memory_format=torch.channels_last)
-        centre = torch.tensor(np.repeat(np.float32(colour.centre), (16, 4, 4)), device=self._device)
+        generator.to(self._device, _TYPES[self.precision])
+        self._generator: Generator = torch.nn.Module.to(generator, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        centre = torch.tensor(graph.centre_of(colour), device=self._device)
         self._centre = centre.view(1, -1, 1, 1)
         self._done: deque[Frame] = deque()
 
@@ -73,7 +74,7 @@ class TorchEngine:
         self._cutter.cut(frame.canvas, self._canvas)
         samples = torch.from_numpy(self._picture).to(self._device).permute(2, 0, 1)[None].float()
         canvas = torch.from_numpy(self._canvas).to(self._device).permute(2, 0, 1)[None].float() - 128
-        strength = torch.from_numpy(graph.strength_of(controls.luma, controls.chroma)).to(self._device).view(1, -1, 1, 1)
+        strength = torch.from_numpy(graph.strength_of(controls.luma, controls.chroma)).to(self._device)[:, None, None]
         kind = _TYPES[self.precision]
         style = self._generator((samples - self._centre).to(kind), canvas.to(kind)).float()
         stylized = torch.floor((samples + strength * style).clamp(0, 255) + 0.5).to(torch.uint8)

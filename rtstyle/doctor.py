@@ -1,0 +1,124 @@
+"""What works on this machine, found by trying it; each finding that does not says how to mend it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+
+from rtstyle import __version__
+from rtstyle.backends import BACKENDS, open_engine
+from rtstyle.errors import RtstyleError
+from rtstyle.frame import Size
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    subject: str
+    works: bool | None
+    """None: neither good nor bad, just so."""
+    says: str
+    fix: str = ""
+
+
+def examine() -> list[Finding]:
+    """Try everything and return what was found, in the order in which people ask."""
+    return [*_versions(), _processor(), *_engines(), *_encoders(), _cameras(), _display()]
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("rtstyle", None, f"{__version__}, Python {platform.python_version()} on {platform.platform()}")
+    packages = ("av", "numpy", "onnx", "opencv-python-headless", "openvino", "pygame-ce", "torch")
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"{package} not installed")
+    yield Finding("packages", None, ", ".join(found))
+    if importlib.util.find_spec("cv2") and _has("opencv-python"):
+        yield Finding(
+            "opencv", False, "opencv-python and opencv-python-headless overwrite one another",
+            "pip uninstall opencv-python opencv-python-headless; pip install opencv-python-headless",
+        )  # fmt: skip
+
+
+def _has(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _processor() -> Finding:
+    import openvino as ov
+
+    core = ov.Core()
+    name = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
+    able = ", ".join(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Finding(
+        "processor", None, f"{name}, {cores} cores; {able}; {', '.join(instruction_sets()) or platform.machine()}"
+    )
+
+
+def instruction_sets() -> list[str]:
+    """Return which of the instruction sets that matter this CPU has; empty where the system does not say."""
+    wanted = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = next((line for line in file if line.startswith("flags")), "").split()
+    except OSError:
+        return []
+    return [name for name in wanted if name in flags]
+
+
+def _engines() -> Iterator[Finding]:
+    fixes = {"openvino": "pip install openvino", "torch": "pip install 'rtstyle[torch]'"}
+    for name in BACKENDS:
+        try:
+            with open_engine("sketch", Size(64, 48), backend=name) as engine:
+                yield Finding(f"backend {name}", True, f"{engine.precision} on {engine.device}")
+        except RtstyleError as error:
+            yield Finding(f"backend {name}", False, str(error).rpartition("; ")[2], fixes[name])
+
+
+def _encoders() -> Iterator[Finding]:
+    import av
+
+    for name in ("libx264", "ffv1"):
+        try:
+            context = av.CodecContext.create(name, "w")
+            assert isinstance(context, av.VideoCodecContext)
+            context.width, context.height, context.pix_fmt = 64, 48, "yuv420p"
+            context.time_base = Fraction(1, 25)
+            context.open()
+            yield Finding(f"encoder {name}", True, "opens")
+        except (av.FFmpegError, ValueError) as error:
+            yield Finding(f"encoder {name}", False, str(error), "pip install --force-reinstall av (wheels hold it)")
+
+
+def _cameras() -> Finding:
+    from rtstyle.camera import list_cameras
+
+    found = list_cameras()
+    if found:
+        return Finding("cameras", True, ", ".join(found))
+    fix = "plug one in; on Linux check that /dev/video0 exists and that you are in the group 'video'"
+    return Finding("cameras", False, "none found", fix if sys.platform == "linux" else "plug one in")
+
+
+def _display() -> Finding:
+    from rtstyle.window import has_display
+
+    if has_display():
+        return Finding("display", True, "a window can be opened")
+    return Finding("display", False, "no window can be opened", "use --preview none with --record, or set DISPLAY")

@@ -1,0 +1,214 @@
+"""Still pictures: read, stylize, write; one file or a folder of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rtstyle.backends import BackendChoice, Controls, Engine, Precision, open_engine
+from rtstyle.errors import PictureError, RtstyleError, SettingError
+from rtstyle.frame import Colour, Frame, Size, planes_from_rgb, planes_to_rgb
+from rtstyle.style import Style, load_style
+from rtstyle.video import check_file_output
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+"""Endings of pictures that can be read and written."""
+
+_PICTURE_COLOUR = Colour("bt601", full_range=True)
+"""How JPEG means its samples (JFIF); all stills are treated so inside."""
+
+
+class PictureStylizer:
+    """Stylizes stills, with one engine kept as long as their size does not change. A context manager."""
+
+    def __init__(
+        self,
+        style: Style | str = "sketch",
+        *,
+        controls: Controls = Controls(),
+        backend: BackendChoice = "auto",
+        precision: Precision = "auto",
+        device: str | None = None,
+    ) -> None:
+        self.style = style if isinstance(style, Style) else load_style(style)
+        self.controls = controls
+        self._choice = (backend, precision, device)
+        self.engine: Engine | None = None
+
+    def stylize(self, source: Path, target: Path, *, overwrite: bool = False) -> Size:
+        """Stylize one picture file into another and return its size. Transparency is kept for png and webp.
+
+        Raises:
+            PictureError: The source is no picture, or the target cannot be written.
+            OutputExistsError: The target exists and ``overwrite`` is False.
+        """
+        if target.suffix.lower() not in PICTURES:
+            raise SettingError(f"cannot write {target.name!r}: the output must end in one of {', '.join(PICTURES)}")
+        if source.exists() and target.exists() and source.samefile(target):
+            raise SettingError(f"input and output are the same file: {source}")
+        picture = read_picture(source)
+        check_file_output(target, overwrite=overwrite)
+        colours, alpha = (picture[..., :3], picture[..., 3:]) if picture.shape[2] == 4 else (picture, None)
+        rgb = np.ascontiguousarray(colours[..., ::-1])
+        height, width = rgb.shape[:2]
+        engine = self._engine_for(Size(width, height))
+        frame = Frame(planes_from_rgb(rgb, _PICTURE_COLOUR), 0, Fraction(1), _PICTURE_COLOUR)
+        if self.controls == Controls(0, 0):
+            stylized = rgb  # going through 4:2:0 would soften what strength 0 must not touch
+        else:
+            engine.submit(frame, self.controls)
+            stylized = planes_to_rgb(engine.next().planes, _PICTURE_COLOUR)
+        result = stylized[..., ::-1]
+        if alpha is not None and target.suffix.lower() in (".png", ".webp"):
+            result = np.concatenate((result, alpha), 2)
+        write_picture(target, np.ascontiguousarray(result))
+        return Size(width, height)
+
+    def _engine_for(self, size: Size) -> Engine:
+        if self.engine is None or self.engine.size != size:
+            self.close()
+            backend, precision, device = self._choice
+            self.engine = open_engine(
+                self.style, size, _PICTURE_COLOUR, backend=backend, precision=precision, mode="latency", device=device
+            )
+        return self.engine
+
+    def close(self) -> None:
+        if self.engine is not None:
+            self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Read a picture upright: shape (h, w, 3) BGR or (h, w, 4) BGRA, uint8.
+
+    Raises:
+        PictureError: It is missing, no picture, or smaller than 16x16.
+    """
+    if path.is_dir():
+        raise PictureError(f"{path} is a folder; give an output folder too, or one picture")
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
+    # UNCHANGED keeps transparency but ignores how the camera was held; COLOR turns the picture upright.
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    if picture is None:
+        raise PictureError(f"{path} cannot be read as a picture (jpg, png or webp)")
+    full = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if full is not None and full.ndim == 3 and full.shape[2] == 4 and full.shape[:2] == picture.shape[:2]:
+        depth = 255 if full.dtype == np.uint8 else 65535
+        alpha = (full[..., 3:].astype(np.float32) * (255 / depth)).round().astype(np.uint8)
+        picture = np.concatenate((picture, alpha), 2)
+    if min(picture.shape[:2]) < 16:
+        raise PictureError(f"{path} is {picture.shape[1]}x{picture.shape[0]}; pictures must be at least 16x16")
+    return np.asarray(picture, np.uint8)
+
+
+def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write BGR or BGRA under its final name only when whole: jpg and webp at quality 95.
+
+    Raises:
+        PictureError: The disk is full, or the folder may not be written.
+    """
+    ending = path.suffix.lower()
+    options = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
+    done, data = cv2.imencode(ending, picture, [options[ending], 95] if ending in options else [])
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        if not done:
+            raise PictureError(f"cannot write {path}: the {ending} encoder refuses it")
+        part.write_bytes(data.tobytes())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, PictureError):
+            raise
+        raise PictureError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class PictureReport:
+    """What ``stylize_pictures`` did; ``rtstyle image --json`` prints it."""
+
+    pictures: int
+    failed: dict[str, str]
+    """Input and reason of each that could not be stylized; the others are done all the same."""
+    seconds: float
+    backend: str
+    precision: str
+    device: str
+    style: str
+
+
+def stylize_pictures(
+    source: Path | str,
+    target: Path | str,
+    *,
+    style: Style | str = "sketch",
+    controls: Controls = Controls(),
+    backend: BackendChoice = "auto",
+    precision: Precision = "auto",
+    device: str | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> PictureReport:
+    """Stylize a picture, or all pictures of a folder into another folder.
+
+    Raises:
+        RtstyleError: A single picture failed, or the folder holds none.
+    """
+    begun = time.perf_counter()
+    source, target = Path(source), Path(target)
+    pairs = [(source, target)]
+    if source.is_dir():
+        found = sorted(p for p in source.iterdir() if p.suffix.lower() in PICTURES)
+        if not found:
+            raise PictureError(f"the folder {source} holds no pictures ({', '.join(PICTURES)})")
+        if target.exists() and not target.is_dir():
+            raise SettingError(f"the input is a folder, so the output must be one: {target} is a file")
+        pairs = [(picture, target / picture.name) for picture in found]
+    elif target.is_dir():
+        pairs = [(source, target / source.name)]
+    failed: dict[str, str] = {}
+    with PictureStylizer(style, controls=controls, backend=backend, precision=precision, device=device) as stylizer:
+        if source.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+        for count, (picture, result) in enumerate(pairs, 1):
+            try:
+                stylizer.stylize(picture, result, overwrite=overwrite)
+            except RtstyleError as error:
+                if not source.is_dir():
+                    raise
+                failed[str(picture)] = str(error)
+            if progress:
+                progress(count, len(pairs), picture.name)
+        if len(failed) == len(pairs):
+            raise PictureError(f"none of the {len(pairs)} pictures could be stylized; the first: {next(iter(failed.values()))}")
+        engine = stylizer.engine
+    return PictureReport(
+        pictures=len(pairs) - len(failed),
+        failed=failed,
+        seconds=round(time.perf_counter() - begun, 3),
+        backend=engine.backend if engine else "",
+        precision=engine.precision if engine else "",
+        device=engine.device if engine else "",
+        style=stylizer.style.name,
+    )
