@@ -183,8 +183,8 @@ class CanvasTracker:
             bx, by = -(gx * change).sum(axes), -(gy * change).sum(axes)
             determinant = xx * yy - xy * xy
             # Corners tell a direction; the smaller eigenvalue is determinant / trace, about.
-            corner = determinant / (xx + yy + 1e-6) > 1.5 * size * size
-            if corner.sum() < 5:
+            corner = determinant / (xx + yy + 1e-6) > 0.5 * size * size
+            if corner.sum() < 4:
                 return None
             solved = np.stack((yy * bx - xy * by, xx * by - xy * bx), -1)[corner] / determinant[corner][:, None]
             fraction = np.median(solved, 0).astype(np.float64)
@@ -214,9 +214,11 @@ class CanvasTracker:
         tells = expected > 2 * self._NOISE / 3
         for_it = (moved < 0.85 * unmoved) & tells
         against = tells & (unmoved < 1.05 * moved)
-        # Somebody before a flat wall covers the middle; a moving camera moves the rim of the picture too.
+        # Somebody before a flat wall covers the middle; a moving camera moves the rim of the picture too,
+        # or if that is empty, things from its left to its right.
         rim = np.ones_like(for_it)
         rim[1:-1, 1:-1] = False
         count, rim_count = int(for_it.sum()), int((for_it & rim).sum())
-        enough = count >= 0.12 * for_it.size and rim_count >= 0.25 * rim.sum()
+        wide = int(for_it.any(0).sum()) >= 0.75 * for_it.shape[1]
+        enough = count >= 0.12 * for_it.size and (wide or rim_count >= 0.25 * rim.sum())
         return bool(enough and count > 3 * against.sum())
