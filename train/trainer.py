@@ -260,7 +260,8 @@ class Trainer:
             self._late_terms(luma[:count], source[:count], target[:count], terms, weights)
         total = torch.stack([weights[name] * terms[name] for name in weights]).sum()
         if not torch.isfinite(total):
-            raise FloatingPointError(f"loss is {float(total)} at step {self.step}: {terms}")
+            shown = ", ".join(f"{name} {float(term.detach()):g}" for name, term in terms.items())
+            raise FloatingPointError(f"the loss is {float(total.detach())} at step {self.step}: {shown}")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
@@ -335,18 +336,13 @@ class Trainer:
         """Measure shift and noise stability and distance to the source on held-out photos, in dB."""
         shift, noisy, source = [], [], []
         for photo in photos:
-            a, b = photo[:256, :256], photo[3:, 5:]
-            height, width = (side // 8 * 8 for side in (min(256, b.shape[0]), min(256, b.shape[1])))
-            first, second = self.draw(a), self.draw(np.ascontiguousarray(b[:height, :width]), move=(3, 5))
-            rows, columns = min(256 - 3, height), min(256 - 5, width)
-            inner = slice(16, -16)
-            shift.append(
-                (
-                    (first[..., 3:, 5:][..., :rows, :columns] - second[..., :rows, :columns])[..., inner, inner] ** 2
-                ).mean()
-            )
-            noisy.append(((first - self.draw(a, noise=3)) ** 2).mean())
-            luma = torch.from_numpy(a.astype(np.float32) @ data._TO_YUV[0] / 255)
+            side = min(256, (min(photo.shape[:2]) - 5) // 8 * 8)
+            here = photo[:side, :side]
+            moved = np.ascontiguousarray(photo[3 : 3 + side, 5 : 5 + side])
+            first, second = self.draw(here), self.draw(moved, move=(3, 5))
+            shift.append(losses.consistency_term(first[..., 3:, 5:], second[..., :-3, :-5], 16))
+            noisy.append(((first - self.draw(here, noise=3)) ** 2).mean())
+            luma = torch.from_numpy(data.to_yuv(here.astype(np.float32) / 255)[..., 0] + 0.5)
             source.append(((first - luma) ** 2).mean())
         decibels = [float(-10 * torch.log10(torch.stack(part).mean())) for part in (shift, noisy, source)]
         return dict(zip(("shift_db", "noise_db", "source_db"), decibels, strict=True))
@@ -360,7 +356,7 @@ class Trainer:
             tile[:height, :width] = cv2.cvtColor(photo[:height, :width], cv2.COLOR_RGB2GRAY)
             tile[:height, 384 : 384 + width] = (self.draw(photo[:height, :width])[0, 0] * 255).round().byte().numpy()
             tiles.append(tile)
-        return np.vstack([np.hstack(tiles[i : i + 2]) for i in range(0, len(tiles) - 1, 2)])
+        return np.vstack([np.hstack(tiles[i : i + 2]) for i in range(0, len(tiles) // 2 * 2, 2)])
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -400,7 +396,7 @@ def train(
     trainer, batches = Trainer(config), Batches(config)
     if resume or start_from:
         trainer.load(start_from or checkpoint)
-    preview = [p for p in batches.held_out if min(p.shape[:2]) >= 256][::7][:12]
+    preview = batches.held_out[:: max(1, len(batches.held_out) // 12)][:12]
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
     if trainer.step == 0:
         (out / "log.csv").unlink(missing_ok=True)
