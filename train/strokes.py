@@ -84,8 +84,9 @@ def drawing(luma: Picture, strokes: Picture) -> Picture:
     """
     hatch, grain = strokes[..., :-1], strokes[..., -1]
     fine, tone = cv2.GaussianBlur(luma, (0, 0), 1.0), cv2.GaussianBlur(luma, (0, 0), 2.0)
-    # Local contrast: a drawer sees differences, not light.
-    local = tone + 0.6 * (tone - cv2.GaussianBlur(luma, (0, 0), 14.0))
+    # Local contrast: a drawer sees differences, not light, and draws the night lighter than it is.
+    around = cv2.GaussianBlur(luma, (0, 0), 14.0)
+    local = tone + 0.6 * (tone - around) + 0.22 * np.maximum(0, 0.33 - around)
     demand = np.clip((0.78 - local) / 0.78, 0, 1) ** 1.1  # 0 leaves the paper, 1 is the darkest pencil
     form = cv2.GaussianBlur(luma, (0, 0), 1.5)
     main = (hatch * _directions_of(form, HAND)).sum(-1)
