@@ -72,9 +72,9 @@ class CanvasCutter:
         """
         x, y = offset[0] % TILE, offset[1] % TILE
         window = self._wide[y : y + self._height, x : x + self._width]
-        cells = out.reshape(out.shape[0], out.shape[1], 4, 4)
+        cells = out.view(np.uint32)  # four pixels of a row each
         for row in range(4):
-            cells[:, :, row] = window[row::4].reshape(out.shape[0], out.shape[1], 4)
+            cells[..., row] = window[row::4].view(np.uint32)
 
 
 class CanvasTracker:
@@ -164,41 +164,53 @@ class CanvasTracker:
         size, (rows, columns) = self._PATCH, self._GRID
         height, width = now.shape
         whole = np.rint(guess).astype(int)
-        fraction = np.zeros(2)
+        # Patches lie where both frames have pixels, with room for the gradient and for the search.
+        (left, top), (right, bottom) = (
+            np.maximum(1, 4 - whole),
+            (np.array((width, height)) - size - np.maximum(1, 4 + whole)),
+        )
+        if right - left < size or bottom - top < size:
+            return None
+        corners = [
+            (y, x)
+            for y in np.linspace(top, bottom, rows, dtype=int)
+            for x in np.linspace(left, right, columns, dtype=int)
+        ]
+        around = np.stack([before[y - 1 : y + size + 1, x - 1 : x + size + 1] for y, x in corners]).astype(np.float32)
+        old = around[:, 1:-1, 1:-1]
+        half = np.float32(0.5)
+        gx: NDArray[np.float32] = half * (around[:, 1:-1, 2:] - around[:, 1:-1, :-2])
+        gy: NDArray[np.float32] = half * (around[:, 2:, 1:-1] - around[:, :-2, 1:-1])
+        xx, yy, xy = _dot(gx, gx), _dot(gy, gy), _dot(gx, gy)
+        determinant = xx * yy - xy * xy
+        # Corners tell a direction; the smaller eigenvalue is determinant / trace, about.
+        corner = determinant / (xx + yy + 1e-6) > 0.5 * size * size
+        if corner.sum() < 4:
+            return None
+
+        def change(dx: int, dy: int) -> NDArray[np.float32]:
+            there = np.stack([now[y + dy : y + dy + size, x + dx : x + dx + size] for y, x in corners])
+            return np.asarray(there - old, np.float32)
+
         for _ in range(4):
-            dx, dy = int(whole[0]), int(whole[1])
-            # Patches lie where both frames have pixels, one pixel of room for the gradient.
-            left, right = max(1, 1 - dx), min(width - size - 1, width - size - 1 - dx)
-            top, bottom = max(1, 1 - dy), min(height - size - 1, height - size - 1 - dy)
-            if right - left < size or bottom - top < size:
-                return None
-            ys = np.linspace(top, bottom, rows).astype(int)[:, None, None, None] + np.arange(size)[:, None]
-            xs = np.linspace(left, right, columns).astype(int)[None, :, None, None] + np.arange(size)
-            old = before[ys, xs].astype(np.float32)
-            gx = (before[ys, xs + 1].astype(np.float32) - before[ys, xs - 1]) / 2
-            gy = (before[ys + 1, xs].astype(np.float32) - before[ys - 1, xs]) / 2
-            change = now[ys + dy, xs + dx].astype(np.float32) - old
-            axes = (2, 3)
-            xx, yy, xy = (gx * gx).sum(axes), (gy * gy).sum(axes), (gx * gy).sum(axes)
-            bx, by = -(gx * change).sum(axes), -(gy * change).sum(axes)
-            determinant = xx * yy - xy * xy
-            # Corners tell a direction; the smaller eigenvalue is determinant / trace, about.
-            corner = determinant / (xx + yy + 1e-6) > 0.5 * size * size
-            if corner.sum() < 4:
-                return None
+            difference = change(int(whole[0]), int(whole[1]))
+            bx, by = -_dot(gx, difference), -_dot(gy, difference)
             solved = np.stack((yy * bx - xy * by, xx * by - xy * bx), -1)[corner] / determinant[corner][:, None]
             fraction = np.median(solved, 0).astype(np.float64)
             step = np.rint(np.clip(fraction, -3, 3)).astype(int)
             if not step.any():
                 break
             whole = whole + step
+            if np.abs(whole - guess).max() > 3.5:
+                return None
         else:
             return None
-        unmoved = ((now[ys, xs].astype(np.float32) - old) ** 2).mean(axes)
-        moved = ((change + gx * np.float32(fraction[0]) + gy * np.float32(fraction[1])) ** 2).mean(axes)
-        total = whole + fraction
+        unmoved = _mean_square(change(0, 0)) if whole.any() else _mean_square(difference)
+        left_over = difference + gx * np.float32(fraction[0]) + gy * np.float32(fraction[1])
+        moved = _mean_square(left_over.astype(np.float32))
+        total: NDArray[np.float64] = whole + fraction
         short = (total / max(1.0, float(np.hypot(*total)) / 2)).astype(np.float32)
-        expected = ((gx * short[0] + gy * short[1]) ** 2).mean(axes)
+        expected = _mean_square((gx * short[0] + gy * short[1]).astype(np.float32))
         if self._elected(unmoved, moved, expected):
             return total
         # Nearly nothing may be a very slow pan: the key frame stays, until it shows.
@@ -211,6 +223,8 @@ class CanvasTracker:
             unmoved, moved: Mean squared difference of each patch without and with the motion.
             expected: What the motion should have changed in each patch, from its gradients.
         """
+        shape = self._GRID
+        unmoved, moved, expected = (value.reshape(shape) for value in (unmoved, moved, expected))
         tells = expected > 2 * self._NOISE / 3
         for_it = (moved < 0.85 * unmoved) & tells
         against = tells & (unmoved < 1.05 * moved)
@@ -222,3 +236,13 @@ class CanvasTracker:
         wide = int(for_it.any(0).sum()) >= 0.75 * for_it.shape[1]
         enough = count >= 0.12 * for_it.size and (wide or rim_count >= 0.25 * rim.sum())
         return bool(enough and count > 3 * against.sum())
+
+
+def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum of products over each patch: (n, s, s) to (n,)."""
+    return np.asarray(np.einsum("nij,nij->n", a, b), np.float32)
+
+
+def _mean_square(a: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean square of each patch: (n, s, s) to (n,)."""
+    return _dot(a, a) / np.float32(a.shape[1] * a.shape[2])

@@ -63,16 +63,16 @@ class Config:
 
     strokes_weight: float = 1.0
     """Of the strokes made in code, in the first stage."""
-    strokes_late: float = 0.35
+    strokes_late: float = 1.0
     """The same in the second stage."""
     chroma_weight: float = 20.0
     tone_weight: float = 20.0
     shift_weight: float = 60.0
 
-    content_weight: float = 0.15
-    style_weights: tuple[float, ...] = (0.3, 0.3, 0.3, 0.15)
+    content_weight: float = 0.05
+    style_weights: tuple[float, ...] = (0.2, 0.2, 0.2)
     """Of the Gram terms at ``losses.VGG_LAYERS``."""
-    adversarial_weight: float = 0.08
+    adversarial_weight: float = 0.06
 
 
 @dataclass(frozen=True)
