@@ -70,9 +70,10 @@ class Config:
     shift_weight: float = 60.0
 
     content_weight: float = 0.05
-    style_weights: tuple[float, ...] = (0.2, 0.2, 0.2)
+    style_weights: tuple[float, ...] = (0.2, 0.2, 0.1)
     """Of the Gram terms at ``losses.VGG_LAYERS``."""
-    adversarial_weight: float = 0.06
+    adversarial_weight: float = 0.6
+    """So that its gradient at the output is about that of the style terms (train/README.md)."""
 
 
 @dataclass(frozen=True)
@@ -292,8 +293,8 @@ class Trainer:
             self.discriminator.requires_grad_(False)
             terms["adversarial"] = losses.hinge_generator(self.discriminator(luma))
             self.discriminator.requires_grad_(True)
-            # The discriminator leads by 100 steps before it is listened to.
-            lead = min(1.0, max(0.0, (self.step - config.warm_steps - 100) / 200))
+            # The discriminator leads by 50 steps before it is listened to.
+            lead = min(1.0, max(0.0, (self.step - config.warm_steps - 50) / 100))
             weights["adversarial"] = config.adversarial_weight * lead
 
     def _train_discriminator(self, real: Tensor, made: Tensor) -> dict[str, float]:
