@@ -1,0 +1,201 @@
+"""The preview window: what keys mean, what is drawn, and where there is no display.
+
+SDL's dummy driver is a real SDL without a screen; the test under Xvfb in test_live.py has a screen.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtstyle.errors import DisplayError
+from rtstyle.frame import Colour, Frame, Size, planes_from_rgb
+from rtstyle.window import Action, Window, has_display
+
+COLOUR = Colour("bt709", full_range=True)
+
+
+def flat(size: Size, rgb: tuple[int, int, int]) -> Frame:
+    picture = np.empty((size.height, size.width, 3), np.uint8)
+    picture[:] = rgb
+    return Frame(planes_from_rgb(picture, COLOUR), 0, Fraction(1, 25), COLOUR)
+
+
+@pytest.fixture
+def window(monkeypatch) -> Iterator[Window]:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with Window(Size(320, 180)) as window:
+        yield window
+
+
+def screen() -> np.ndarray:
+    """What the window shows: RGB, shape (height, width, 3)."""
+    import pygame
+
+    return pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+
+
+def press(key: int, character: str = "") -> None:
+    import pygame
+
+    pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key, unicode=character, mod=0))
+
+
+@pytest.mark.parametrize(
+    ("name", "character", "action"),
+    [
+        ("K_q", "q", Action.QUIT),
+        ("K_ESCAPE", "\x1b", Action.QUIT),
+        ("K_SPACE", " ", Action.PAUSE),
+        ("K_n", "n", Action.NEXT_STYLE),
+        ("K_RIGHT", "", Action.NEXT_STYLE),
+        ("K_p", "p", Action.PREVIOUS_STYLE),
+        ("K_LEFT", "", Action.PREVIOUS_STYLE),
+        ("K_PLUS", "+", Action.STRONGER),
+        ("K_EQUALS", "=", Action.STRONGER),
+        ("K_EQUALS", "+", Action.STRONGER),
+        ("K_KP_PLUS", "+", Action.STRONGER),
+        ("K_KP_PLUS", "", Action.STRONGER),
+        ("K_MINUS", "-", Action.WEAKER),
+        ("K_KP_MINUS", "", Action.WEAKER),
+        ("K_s", "s", Action.SNAPSHOT),
+        ("K_m", "m", Action.MIRROR),
+        ("K_h", "h", Action.HUD),
+        ("K_SLASH", "?", Action.HELP),
+    ],
+)
+def test_keys_mean_actions(window, name, character, action):
+    import pygame
+
+    press(getattr(pygame, name), character)
+
+    assert window.poll() == [action]
+    assert window.poll() == []
+
+
+def test_other_keys_mean_nothing_and_closing_the_window_quits(window):
+    import pygame
+
+    press(pygame.K_x, "x")
+    press(pygame.K_F5)
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+
+    assert window.poll() == [Action.QUIT]
+
+
+def test_a_picture_keeps_its_shape_and_its_colours(window):
+    import pygame
+
+    pygame.display.set_mode((300, 400), pygame.RESIZABLE)
+    pygame.event.post(pygame.event.Event(pygame.VIDEORESIZE, size=(300, 400), w=300, h=400))
+    window.poll()
+    window.write(flat(Size(320, 160), (200, 60, 30)))
+
+    shown = screen().astype(int)
+    assert shown.shape == (400, 300, 3)
+    assert not shown[:124].any(), "black above"
+    assert not shown[276:].any(), "black below"
+    assert np.abs(shown[126:274] - (200, 60, 30)).max() <= 2, "300 pixels wide, so 150 high"
+
+
+def test_a_small_picture_fills_the_window(window):
+    window.write(flat(Size(32, 18), (10, 200, 90)))
+
+    shown = screen().astype(int)
+    assert shown.shape[0] > 32
+    assert np.abs(shown - (10, 200, 90)).max() <= 2
+
+
+def test_a_picture_of_odd_size_is_shown(window):
+    window.write(flat(Size(1921, 1081), (10, 200, 90)))
+
+    assert (np.abs(screen().astype(int) - (10, 200, 90)).max(-1) <= 2).mean() > 0.98
+
+
+def test_a_large_picture_gets_a_window_that_fits_the_screen(monkeypatch):
+    import pygame
+
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with Window(Size(7680, 4320)):
+        width, height = pygame.display.get_window_size()
+        desktop = pygame.display.get_desktop_sizes()[0]
+
+    assert width <= desktop[0]
+    assert height <= desktop[1]
+    assert width / height == pytest.approx(16 / 9, rel=0.01)
+
+
+def test_text_is_drawn_over_the_picture_and_goes_again(window):
+    grey = flat(Size(320, 180), (128, 128, 128))
+    window.write(grey)
+    plain = screen()
+    window.text = ["sketch   strength 1.0", "in 30.0  out 30.0 fps"]
+    window.write(grey)
+    lettered = screen()
+    window.text = []
+    window.redraw()
+
+    assert plain.max() < 140
+    assert lettered.max() > 240, "white letters"
+    assert np.array_equal(screen(), plain)
+
+
+def test_the_title_can_change(window):
+    import pygame
+
+    window.title = "rtstyle: ink"
+
+    assert pygame.display.get_caption()[0] == "rtstyle: ink"
+
+
+SCRIPT = """
+import sys
+from rtstyle.errors import DisplayError
+from rtstyle.frame import Size
+from rtstyle.window import Window, has_display
+assert "pygame" not in sys.modules
+seen = has_display()
+try:
+    Window(Size(64, 48))
+except DisplayError as error:
+    print(seen, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux runs without a display")
+@pytest.mark.parametrize("display", [None, ":971"], ids=["unset", "dead"])
+def test_without_a_display_there_is_one_clear_line(display):
+    env = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")}
+    env["PYTHONPATH"] = str(Path(__file__).parents[1])
+    if display:
+        env["DISPLAY"] = display
+
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "False no window can be opened: there is no display here; use --preview none\n"
+
+
+def test_pygame_prints_no_greeting():
+    env = {**os.environ, "SDL_VIDEODRIVER": "dummy", "PYTHONPATH": str(Path(__file__).parents[1])}
+    code = "from rtstyle.window import has_display; print(has_display())"
+
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+
+    assert done.stdout == "True\n"
+
+
+def test_a_headless_driver_counts_as_a_display_only_if_asked_for(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    assert has_display()
+    monkeypatch.setenv("SDL_VIDEODRIVER", "nosuchdriver")
+    assert not has_display()
+    with pytest.raises(DisplayError, match="use --preview none"):
+        Window(Size(64, 48))
