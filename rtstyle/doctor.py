@@ -59,14 +59,14 @@ def _has(package: str) -> bool:
 
 
 def _processor() -> Finding:
-    import openvino as ov
+    from rtstyle.backends.openvino import processor
 
-    core = ov.Core()
-    name = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
-    able = ", ".join(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    name, able = processor()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Finding(
-        "processor", None, f"{name}, {cores} cores; {able}; {', '.join(instruction_sets()) or platform.machine()}"
+        "processor",
+        None,
+        f"{name}, {cores} cores; {', '.join(able)}; {', '.join(instruction_sets()) or platform.machine()}",
     )
 
 

@@ -110,6 +110,10 @@ def check_frame(engine: Engine, frame: Frame, inside: int) -> None:
     """Raise what ``Engine.submit`` promises."""
     if frame.size != engine.size:
         raise ValueError(f"this engine is for {engine.size}, the frame is {frame.size}")
+    chroma = (engine.size.chroma.height, engine.size.chroma.width)
+    if frame.planes.u.shape != chroma or frame.planes.v.shape != chroma:
+        shapes = f"{frame.planes.u.shape} and {frame.planes.v.shape}"
+        raise ValueError(f"a frame of {frame.size} has chroma planes of shape {chroma}, got {shapes}")
     ours, given = engine.colour, frame.colour
     if (given.matrix, given.full_range) != (ours.matrix, ours.full_range):
         raise ValueError(f"this engine is for {_describe(ours)}, the frame is {_describe(given)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from rtstyle import graph
@@ -21,7 +21,19 @@ from rtstyle.errors import BackendUnavailableError, SettingError
 from rtstyle.frame import Colour, Frame, Packing, Size
 from rtstyle.style import Style
 
+# Importing openvino reports the import to its makers over the network, unless this package is missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino as ov  # noqa: E402
+
 _HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
+
+
+def processor() -> tuple[str, list[str]]:
+    """Return the name of this machine's CPU and what it computes natively, in OpenVINO's words."""
+    core = ov.Core()
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip(), [str(word) for word in able]
 
 
 @dataclass
