@@ -155,13 +155,33 @@ class CanvasTracker:
 
         (x, y), _ = cv2.phaseCorrelate(small_before, small, self._window)
         scale = now.shape[1] / small.shape[1], now.shape[0] / small.shape[0]
-        return self._refine(before, now, np.array([x * scale[0], y * scale[1]]))
+        return self._refine(before, small_before, now, np.array([x * scale[0], y * scale[1]]))
+
+    def _features(self, small: NDArray[np.float32], scale: float) -> list[tuple[int, int]]:
+        """Return the most telling place (y, x) of each cell of the grid, in pixels of the frame (Shi, Tomasi 1994)."""
+        import cv2
+
+        (rows, columns), (height, width) = self._GRID, small.shape
+        high, wide = height // rows, width // columns
+        response = cv2.cornerMinEigenVal(small, 5)[: rows * high, : columns * wide]
+        best = response.reshape(rows, high, columns, wide).transpose(0, 2, 1, 3).reshape(rows * columns, -1).argmax(1)
+        return [
+            (
+                int(((cell // columns) * high + at // wide + 0.5) * scale),
+                int(((cell % columns) * wide + at % wide + 0.5) * scale),
+            )
+            for cell, at in enumerate(best)
+        ]
 
     def _refine(
-        self, before: NDArray[np.uint8], now: NDArray[np.uint8], guess: NDArray[np.float64]
+        self,
+        before: NDArray[np.uint8],
+        small: NDArray[np.float32],
+        now: NDArray[np.uint8],
+        guess: NDArray[np.float64],
     ) -> NDArray[np.float64] | None:
         """Return the motion near ``guess`` that most patches agree on, None if there is none."""
-        size, (rows, columns) = self._PATCH, self._GRID
+        size = self._PATCH
         height, width = now.shape
         whole = np.rint(guess).astype(int)
         # Patches lie where both frames have pixels, with room for the gradient and for the search.
@@ -172,9 +192,8 @@ class CanvasTracker:
         if right - left < size or bottom - top < size:
             return None
         corners = [
-            (y, x)
-            for y in np.linspace(top, bottom, rows, dtype=int)
-            for x in np.linspace(left, right, columns, dtype=int)
+            (int(np.clip(y - size // 2, top, bottom)), int(np.clip(x - size // 2, left, right)))
+            for y, x in self._features(small, height / small.shape[0])
         ]
         around = np.stack([before[y - 1 : y + size + 1, x - 1 : x + size + 1] for y, x in corners]).astype(np.float32)
         old = around[:, 1:-1, 1:-1]
@@ -228,14 +247,10 @@ class CanvasTracker:
         tells = expected > 2 * self._NOISE / 3
         for_it = (moved < 0.85 * unmoved) & tells
         against = tells & (unmoved < 1.05 * moved)
-        # Somebody before a flat wall covers the middle; a moving camera moves the rim of the picture too,
-        # or if that is empty, things from its left to its right.
-        rim = np.ones_like(for_it)
-        rim[1:-1, 1:-1] = False
-        count, rim_count = int(for_it.sum()), int((for_it & rim).sum())
-        wide = int(for_it.any(0).sum()) >= 0.75 * for_it.shape[1]
-        enough = count >= 0.12 * for_it.size and (wide or rim_count >= 0.25 * rim.sum())
-        return bool(enough and count > 3 * against.sum())
+        # Somebody before a flat wall covers a part of its width; a moving camera moves things from left to right.
+        wide = int(for_it.any(0).sum()) >= 0.7 * for_it.shape[1]
+        count = int(for_it.sum())
+        return bool(wide and count >= 0.12 * for_it.size and count > 3 * against.sum())
 
 
 def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

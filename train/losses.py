@@ -108,13 +108,13 @@ def tone_term(output: Tensor, target: Tensor, sigma: float = 6.0) -> Tensor:
     return ((blur(output, sigma) - blur(target, sigma)) ** 2).mean()
 
 
-def consistency_term(first: Tensor, second: Tensor, border: int = 12) -> Tensor:
+def consistency_term(first: Tensor, second: Tensor, border: int = 0) -> Tensor:
     """Mean squared difference of two pictures that must be equal, without a border (pixels).
 
     After Gupta et al. 2017, "Characterizing and Improving Stability in Neural Style Transfer".
     """
-    inner = slice(border, -border)
-    return ((first - second)[..., inner, inner] ** 2).mean()
+    height, width = first.shape[-2:]
+    return ((first - second)[..., border : height - border, border : width - border] ** 2).mean()
 
 
 class Discriminator(nn.Module):

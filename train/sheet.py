@@ -1,6 +1,6 @@
 """A contact sheet: pictures and what a style makes of them, side by side.
 
-    python -m train.sheet sketch PICTURE_OR_CLIP[@SECOND] ... -o docs/sketch.jpg [--columns 2]
+python -m train.sheet sketch PICTURE_OR_CLIP[@SECOND] ... -o docs/sketch.jpg [--columns 2]
 """
 
 from __future__ import annotations

@@ -36,6 +36,11 @@ _MARGINS = (MARGIN, MARGIN // 2, MARGIN // 2)
 """Replicated edge around each plane, as in the deployed engines."""
 
 
+RIM = 16
+"""Pixels around a crop that VGG16 and the discriminator do not see. Where they did, the generator, which knows by its
+zero padding where its picture ends, drew the outermost 4 pixels 20 levels lighter than the rest."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything that decides the weights; saved in the checkpoint."""
@@ -87,7 +92,7 @@ class Batch:
     strokes: Tensor
     """Shape (n, 1, full, full): each photo drawn by strokes.py."""
     drawings: Tensor
-    """Shape (n, 1, crop, crop): real drawings, in the second stage."""
+    """Shape (n, 1, crop - 2 RIM, crop - 2 RIM): real drawings, in the second stage."""
     seed: int
     """Of the noise and of the shifts."""
 
@@ -125,7 +130,7 @@ class Batches:
         made = [strokes.drawing(p[..., 0] + 0.5, s) for p, s in zip(photos, strokes_there, strict=True)]
         drawings = np.zeros((0,), np.float32)
         if not warm:
-            drawings = data.drawing_crops(self.drawings, self.shares, count, size, rng)
+            drawings = data.drawing_crops(self.drawings, self.shares, count, size - 2 * RIM, rng)
         return Batch(
             photos=torch.from_numpy(photos),
             offsets=torch.from_numpy(offsets),
@@ -172,6 +177,11 @@ def stylize(generator: torch.nn.Module, planes: tuple[Tensor, Tensor, Tensor], z
     return clamped + 0.1 * (luma - clamped), torch.cat((u, v), 1)[..., half, half]
 
 
+def _inner(picture: Tensor) -> Tensor:
+    """Leave the rim of a crop out."""
+    return picture[..., RIM:-RIM, RIM:-RIM]
+
+
 def cut_canvas(tile: Tensor, offsets: Tensor, size: int) -> Tensor:
     """Cut (n, 1, size, size) from the periodic tile (s, s) at integer ``offsets`` (n, 2) of (y, x)."""
     steps, period = torch.arange(size), len(tile)
@@ -203,7 +213,7 @@ class Trainer:
         self.vgg = losses.Vgg16(Path(self.config.vgg)).bfloat16()
         rng, sums = np.random.default_rng(self.config.seed), []
         for _ in range(24):
-            crops = data.drawing_crops(batches.drawings, batches.shares, 4, self.config.crop, rng)
+            crops = data.drawing_crops(batches.drawings, batches.shares, 4, self.config.crop - 2 * RIM, rng)
             sums.append([losses.gram_matrix(f).mean(0) for f in self.features(torch.from_numpy(crops))])
         self.targets = [torch.stack(layer).mean(0) for layer in zip(*sums, strict=True)]
 
@@ -269,7 +279,7 @@ class Trainer:
         self.optimizer.step()
         report = {name: float(value.detach()) for name, value in terms.items()}
         if not warm:
-            report |= self._train_discriminator(batch.drawings[:count], luma[:count].detach())
+            report |= self._train_discriminator(batch.drawings, _inner(luma[:count].detach()))
         self._update_average()
         self.step += 1
         return report
@@ -280,9 +290,10 @@ class Trainer:
         config = self.config
         terms["tone"] = losses.tone_term(luma, target)
         weights["tone"] = config.tone_weight
-        features = self.features(luma)
+        inner = _inner(luma)
+        features = self.features(inner)
         with torch.no_grad():
-            photo = self.features(source)
+            photo = self.features(_inner(source))
         terms["content"] = losses.content_term(features[2], photo[2])
         weights["content"] = config.content_weight
         for name, term, weight in zip(
@@ -291,7 +302,7 @@ class Trainer:
             terms[name], weights[name] = term, weight
         if config.adversarial_weight:
             self.discriminator.requires_grad_(False)
-            terms["adversarial"] = losses.hinge_generator(self.discriminator(luma))
+            terms["adversarial"] = losses.hinge_generator(self.discriminator(inner))
             self.discriminator.requires_grad_(True)
             # The discriminator leads by 50 steps before it is listened to.
             lead = min(1.0, max(0.0, (self.step - config.warm_steps - 50) / 100))

@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,9 +30,19 @@ import openvino as ov  # noqa: E402
 _HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
+@cache
+def _core() -> ov.Core:
+    """Return the one Core of this process, which lives as long as it.
+
+    Each Core's CPU plugin lends the thread a stack for signals and takes it back at its end. Two that end
+    in the order in which they began leave the thread with a stack that is gone: the next Ctrl-C is a crash.
+    """
+    return ov.Core()
+
+
 def processor() -> tuple[str, list[str]]:
     """Return the name of this machine's CPU and what it computes natively, in OpenVINO's words."""
-    core = ov.Core()
+    core = _core()
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip(), [str(word) for word in able]
 
@@ -68,7 +79,7 @@ class OpenVinoEngine:
         mode: Mode = "throughput",
         device: str | None = None,
     ) -> None:
-        core = ov.Core()
+        core = _core()
         name = device or "CPU"
         if name not in core.available_devices:
             raise SettingError(f"openvino has no device {name!r} (available: {', '.join(core.available_devices)})")
