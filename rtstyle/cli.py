@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rtstyle import __version__
 from rtstyle.errors import RtstyleError, SettingError
@@ -21,14 +23,19 @@ DONE, FAILED, USAGE, DAMAGED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class _Parser(argparse.ArgumentParser):
-    """Argparse with the name of the program before each message, and abbreviations refused."""
+    """Argparse whose errors are one line."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+    def error(self, message: str) -> NoReturn:
+        print(f"rtstyle: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(USAGE)
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="rtstyle", description="A webcam or a video in another style, live, with nothing lost.")
+    parser = _Parser(
+        prog="rtstyle",
+        description="A webcam or a video in another style, live, with nothing lost.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"rtstyle {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_video(commands)
@@ -39,85 +46,108 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_command(commands: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=description, allow_abbrev=False
+    )
+    return parser
+
+
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    default = " (default: %(default)s)"
     group = parser.add_argument_group("style and engine")
-    group.add_argument("--style", default="sketch", metavar="S", help="name, folder, or blend a:0.6,b:0.4")
-    group.add_argument("--strength", type=float, default=1.0, metavar="X", help="0 the source, 1 the style, up to 2")
+    group.add_argument("--style", default="sketch", metavar="S", help="name, folder, or blend a:0.6,b:0.4" + default)
+    group.add_argument(
+        "--strength", type=float, default=1.0, metavar="X", help="0 the source, 1 the style, up to 2" + default
+    )
     group.add_argument("--keep-colors", action="store_true", help="keep the colours of the source")
-    group.add_argument("--backend", choices=("auto", "openvino", "torch"), default="auto", help="engine to run on")
-    group.add_argument("--precision", choices=("auto", "f32", "bf16"), default="auto", help="of the network")
+    group.add_argument(
+        "--backend", choices=("auto", "openvino", "torch"), default="auto", help="engine to run on" + default
+    )
+    group.add_argument("--precision", choices=("auto", "f32", "bf16"), default="auto", help="of the network" + default)
     group.add_argument("--device", metavar="D", help="the backend's own name of a device, e.g. CPU, cuda:1")
-    _add_output_options(parser)
 
 
-def _add_output_options(parser: argparse.ArgumentParser) -> None:
+def _add_message_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("messages")
     group.add_argument("--json", action="store_true", help="print one object on stdout, nothing else there")
     group.add_argument("--quiet", action="store_true", help="no progress and no summary; warnings and errors only")
     group.add_argument("-v", "--verbose", action="store_true", help="tell more on stderr")
 
 
-def _add_encoder(parser: argparse.ArgumentParser) -> None:
-    # The defaults stand in EncoderSettings, which would load PyAV here; the test of --help compares them.
+def _add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    # The defaults stand in EncoderSettings, which would load PyAV here; a test compares them.
+    default = " (default: %(default)s)"
     group = parser.add_argument_group("encoder")
-    group.add_argument("--codec", default="libx264", metavar="C", help="libx264, or ffv1 (lossless, mkv)")
-    group.add_argument("--crf", type=int, default=18, metavar="N", help="of x264: 0 lossless, 51 worst")
-    group.add_argument("--preset", default="veryfast", metavar="P", help="of x264: ultrafast to veryslow")
+    group.add_argument("--codec", default="libx264", metavar="C", help="libx264, or ffv1 (lossless, mkv)" + default)
+    group.add_argument("--crf", type=int, default=18, metavar="N", help="of x264: 0 lossless, 51 worst" + default)
+    group.add_argument("--preset", default="veryfast", metavar="P", help="of x264: ultrafast to veryslow" + default)
     group.add_argument("-y", "--overwrite", action="store_true", help="replace an output that exists")
 
 
 def _add_video(commands: Any) -> None:
-    parser = commands.add_parser("video", help="stylize a video file", description="Stylize a video file.")
+    parser = _add_command(commands, "video", "stylize a video file", "Stylize a video file.")
     parser.add_argument("input", metavar="IN", type=Path, help="video to read (mp4, mkv, webm, mov, ...)")
     parser.add_argument("output", metavar="OUT", type=Path, help="video to write, .mp4 or .mkv; sound is copied")
     parser.add_argument("--no-audio", action="store_true", help="leave the sound out")
-    _add_encoder(parser)
-    _add_common(parser)
+    _add_encoder_options(parser)
+    _add_engine_options(parser)
+    _add_message_options(parser)
     parser.set_defaults(run=_run_video)
 
 
 def _add_image(commands: Any) -> None:
-    parser = commands.add_parser("image", help="stylize a picture or a folder of them", description="Stylize pictures.")
+    parser = _add_command(commands, "image", "stylize a picture or a folder of them", "Stylize pictures.")
     parser.add_argument("input", metavar="IN", type=Path, help="picture (jpg, png, webp), or a folder")
     parser.add_argument("output", metavar="OUT", type=Path, help="picture to write; a folder if IN is one")
     parser.add_argument("-y", "--overwrite", action="store_true", help="replace outputs that exist")
-    _add_common(parser)
+    _add_engine_options(parser)
+    _add_message_options(parser)
     parser.set_defaults(run=_run_image)
 
 
 def _add_webcam(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = _add_command(
+        commands,
         "webcam",
-        help="stylize a camera, live",
-        description="Stylize a camera, live. In the window: q quits, space pauses, n/p or arrows change the style, "
+        "stylize a camera, live",
+        "Stylize a camera, live. In the window: q quits, space pauses, n/p or arrows change the style, "
         "+/- the strength, s saves a snapshot, m mirrors, h shows figures, ? lists the keys.",
     )
+    default = " (default: %(default)s)"
     parser.add_argument(
-        "source", metavar="SOURCE", nargs="?", default="0", help="camera number or device, URL, or a file at its own pace"
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        default="0",
+        help="camera number or device, URL, or a file at its own pace" + default,
     )
-    parser.add_argument("--preview", choices=("auto", "window", "none"), default="auto", help="auto: window if it can be")
+    parser.add_argument(
+        "--preview", choices=("auto", "window", "none"), default="auto", help="auto: window if it can be" + default
+    )
     parser.add_argument("--record", type=Path, metavar="FILE", help="record the stylized picture, .mp4 or .mkv")
     parser.add_argument("--size", metavar="WxH", help="camera mode to ask for")
     parser.add_argument("--fps", metavar="N", help="camera rate to ask for, e.g. 30 or 30000/1001")
     parser.add_argument("--mirror", action="store_true", help="show left and right swapped")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after so many frames")
     parser.add_argument("--seconds", type=float, metavar="N", help="stop after so long")
-    _add_encoder(parser)
-    _add_common(parser)
+    _add_encoder_options(parser)
+    _add_engine_options(parser)
+    _add_message_options(parser)
     parser.set_defaults(run=_run_webcam)
 
 
 def _add_styles(commands: Any) -> None:
-    parser = commands.add_parser("styles", help="list the styles", description="List the styles that are installed.")
-    _add_output_options(parser)
+    parser = _add_command(commands, "styles", "list the styles", "List the styles that are installed.")
+    _add_message_options(parser)
     parser.set_defaults(run=_run_styles)
 
 
 def _add_doctor(commands: Any) -> None:
-    parser = commands.add_parser(
-        "doctor", help="say what works on this machine", description="Say what works here, and how to mend what does not."
+    parser = _add_command(
+        commands, "doctor", "say what works on this machine", "Say what works here, and how to mend what does not."
     )
-    _add_output_options(parser)
+    _add_message_options(parser)
     parser.set_defaults(run=_run_doctor)
 
 
@@ -211,13 +241,13 @@ def _run_webcam(args: argparse.Namespace) -> int:
         seconds=args.seconds,
         say=None if args.quiet else _say,
     )
-    latency = report.latency_ms
+    latency = "".join(f" {name} {value:.0f}" for name, value in report.latency_ms.items()) or " of nothing"
     _finish(
         args,
         asdict(report),
         report.warnings,
-        f"{report.shown} of {report.captured} frames of {report.size} shown in {report.seconds:.1f} s, {report.fps:.1f} FPS, "
-        f"{report.dropped} dropped, latency p50 {latency['p50']:.0f} p95 {latency['p95']:.0f} p99 {latency['p99']:.0f} ms "
+        f"{report.shown} of {report.captured} frames of {report.size} shown in {report.seconds:.1f} s, "
+        f"{report.fps:.1f} FPS, {report.dropped} dropped, latency{latency} ms "
         f"({report.backend} {report.precision} on {report.device}; style {report.style})",
     )
     return DONE
@@ -228,7 +258,7 @@ def _run_styles(args: argparse.Namespace) -> int:
 
     found = [load_style(name) for name in list_styles()]
     if args.json:
-        print(json.dumps([{"name": style.name, **style.metadata} for style in found]))
+        print(json.dumps({"styles": [{"name": style.name, **style.metadata} for style in found]}))
         return DONE
     for style in found:
         print(f"{style.name:16} {style.title}")
@@ -240,7 +270,7 @@ def _run_doctor(args: argparse.Namespace) -> int:
 
     findings = examine()
     if args.json:
-        print(json.dumps([asdict(finding) for finding in findings]))
+        print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
     else:
         for finding in findings:
             mark = {True: "ok  ", False: "no  ", None: "    "}[finding.works]
@@ -300,33 +330,45 @@ class _Progress:
             self._bar.close()
 
 
+def _complain(error: Exception) -> None:
+    """Print an error as one line, whatever is in it."""
+    said = error.strerror if isinstance(error, OSError) and not isinstance(error, RtstyleError) else str(error)
+    words = " ".join((said or str(error)).split("\n"))
+    name = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    print(f"rtstyle: error: {words}{name}", file=sys.stderr)
+
+
 def _interrupt_on_terminate() -> None:
     """Let SIGTERM end a run as Ctrl-C does: what is finished is kept."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``rtstyle`` with these words and return the exit code."""
     args = _build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, stream=sys.stderr)
+    # OpenCV would print lines of its own beside ours; it reads this when it is first imported.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "INFO" if args.verbose else "SILENT")
     run: Callable[[argparse.Namespace], int] = args.run
     try:
         _interrupt_on_terminate()
-        return run(args)
-    except RtstyleError as error:
+        code = run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read our output has gone
+        return FAILED
+    except (RtstyleError, OSError) as error:
         if args.verbose:
             logging.getLogger("rtstyle").exception("the whole story:")
-        print(f"rtstyle: error: {error}", file=sys.stderr)
-        return FAILED
-    except BrokenPipeError:
+        _complain(error)
         return FAILED
     except KeyboardInterrupt as interrupt:
-        kept = [note for note in getattr(interrupt, "__notes__", ())]
-        print(f"rtstyle: interrupted{'; ' + '; '.join(kept) if kept else ''}", file=sys.stderr)
+        print("; ".join(("rtstyle: interrupted", *getattr(interrupt, "__notes__", ()))), file=sys.stderr)
         return INTERRUPTED
 
 

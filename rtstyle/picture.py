@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from rtstyle.backends import BackendChoice, Controls, Engine, Precision, open_engine
 from rtstyle.errors import PictureError, RtstyleError, SettingError
 from rtstyle.frame import Colour, Frame, Size, planes_from_rgb, planes_to_rgb
+from rtstyle.pipeline import signals_held
 from rtstyle.style import Style, load_style
 from rtstyle.video import check_file_output
 
@@ -78,14 +80,25 @@ class PictureStylizer:
         if self.engine is None or self.engine.size != size:
             self.close()
             backend, precision, device = self._choice
-            self.engine = open_engine(
-                self.style, size, _PICTURE_COLOUR, backend=backend, precision=precision, mode="latency", device=device
-            )
+            # A backend that is interrupted while it is imported only looks as if it were missing.
+            with signals_held() as let_signals_through:
+                self.engine = open_engine(
+                    self.style,
+                    size,
+                    _PICTURE_COLOUR,
+                    backend=backend,
+                    precision=precision,
+                    mode="latency",
+                    device=device,
+                )
+                let_signals_through()
         return self.engine
 
     def close(self) -> None:
+        """Free the engine."""
         if self.engine is not None:
             self.engine.close()
+        self.engine = None
 
     def __enter__(self) -> Self:
         return self
@@ -109,17 +122,27 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     except OSError as error:
         raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
     # UNCHANGED keeps transparency but ignores how the camera was held; COLOR turns the picture upright.
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    try:
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+        full = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if picture is not None else None
+    except cv2.error as error:  # more pixels than OpenCV takes
+        raise PictureError(f"{path} cannot be read as a picture: {error.err or error.msg}") from error
     if picture is None:
         raise PictureError(f"{path} cannot be read as a picture (jpg, png or webp)")
-    full = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    if full is not None and full.ndim == 3 and full.shape[2] == 4 and full.shape[:2] == picture.shape[:2]:
-        depth = 255 if full.dtype == np.uint8 else 65535
-        alpha = (full[..., 3:].astype(np.float32) * (255 / depth)).round().astype(np.uint8)
-        picture = np.concatenate((picture, alpha), 2)
     if min(picture.shape[:2]) < 16:
         raise PictureError(f"{path} is {picture.shape[1]}x{picture.shape[0]}; pictures must be at least 16x16")
-    return np.asarray(picture, np.uint8)
+    upright = np.asarray(picture, np.uint8)
+    if full is not None and full.ndim == 3 and full.shape[2] == 4:
+        stored = np.asarray(full if full.dtype == np.uint8 else full // 256, np.uint8)
+        upright = np.concatenate((upright, _turned_like(upright, stored)[..., 3:]), 2)
+    return upright
+
+
+def _turned_like(upright: NDArray[np.uint8], stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn and mirror BGRA as stored in the file so that its colours lie as in ``upright``."""
+    ways = [np.rot90(side, quarters) for side in (stored, stored[:, ::-1]) for quarters in range(4)]
+    fitting = [way for way in ways if way.shape[:2] == upright.shape[:2]]
+    return min(fitting, key=lambda way: cv2.norm(np.ascontiguousarray(way[..., :3]), upright, cv2.NORM_L1))
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
@@ -130,18 +153,20 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     """
     ending = path.suffix.lower()
     options = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
-    done, data = cv2.imencode(ending, picture, [options[ending], 95] if ending in options else [])
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
+        done, data = cv2.imencode(ending, picture, [options[ending], 95] if ending in options else [])
         if not done:
-            raise PictureError(f"cannot write {path}: the {ending} encoder refuses it")
+            raise PictureError(f"cannot write {path}: {picture.shape[1]}x{picture.shape[0]} is too large for {ending}")
         part.write_bytes(data.tobytes())
         os.replace(part, path)
-    except OSError as error:
+    except PictureError:
+        raise
+    except (OSError, cv2.error) as error:
+        reason = "the disk is full" if getattr(error, "errno", None) == errno.ENOSPC else str(error)
+        raise PictureError(f"cannot write {path}: {reason}") from error
+    finally:
         part.unlink(missing_ok=True)
-        if isinstance(error, PictureError):
-            raise
-        raise PictureError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -201,7 +226,8 @@ def stylize_pictures(
             if progress:
                 progress(count, len(pairs), picture.name)
         if len(failed) == len(pairs):
-            raise PictureError(f"none of the {len(pairs)} pictures could be stylized; the first: {next(iter(failed.values()))}")
+            first = next(iter(failed.values()))
+            raise PictureError(f"none of the {len(pairs)} pictures could be stylized; the first: {first}")
         engine = stylizer.engine
     return PictureReport(
         pictures=len(pairs) - len(failed),

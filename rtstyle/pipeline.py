@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +78,41 @@ class Prefetch(Generic[T]):
         self._thread.join()
 
 
+@contextmanager
+def signals_held() -> Iterator[Callable[[], None]]:
+    """Hold back Ctrl-C, and SIGTERM where Python handles it, so that no frame and no file is cut in two.
+
+    Yields a function to call between two frames: a signal that came meanwhile takes its usual course
+    there. A second one takes it at once. Outside the main thread, which no signal reaches, nothing is held.
+    """
+    came: list[int] = []
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def pass_on(number: int) -> None:
+        handler = usual[signal.Signals(number)]
+        assert callable(handler)
+        handler(number, None)
+
+    def hold(number: int, _: object) -> None:
+        came.append(number)
+        if len(came) > 1:
+            pass_on(number)
+
+    def release() -> None:
+        if came:
+            pass_on(came[0])
+
+    mine = threading.current_thread() is threading.main_thread()
+    held = [number for number, handler in usual.items() if mine and callable(handler)]
+    for number in held:
+        signal.signal(number, hold)
+    try:
+        yield release
+    finally:
+        for number in held:
+            signal.signal(number, usual[number])
+
+
 class Timings:
     """Adds up the seconds that each stage took, on the thread that ran it."""
 
@@ -85,6 +121,7 @@ class Timings:
         self._counts: dict[str, int] = {}
 
     def add(self, stage: str, seconds: float) -> None:
+        """Count one item of a stage and the seconds that it took."""
         self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
         self._counts[stage] = self._counts.get(stage, 0) + 1
 
@@ -114,7 +151,7 @@ class VideoReport:
     frames_in: int
     frames_out: int
     dropped: int
-    """Packets of the input that were damaged, so that their frames are missing or faulty."""
+    """Pictures that are missing or faulty because the input is damaged, as far as can be told."""
     seconds: float
     fps: float
     cpu_ms_per_frame: float
@@ -164,22 +201,25 @@ def stylize_video(
         RtstyleError: One of errors.py, before the first frame where that is possible. No output is left,
             but on KeyboardInterrupt the finished part is kept under a stated name (see ``VideoWriter``).
     """
-    from rtstyle.video import EncoderSettings, VideoReader, VideoWriter, check_output
-
     begun = time.perf_counter()
-    source, target = Path(source), Path(target)
-    loaded = style if isinstance(style, Style) else load_style(style)
-    if source.exists() and target.exists() and source.samefile(target):
-        raise SettingError(f"input and output are the same file: {source}")
-    if source.exists():
-        check_output(target, overwrite=overwrite)
     timings = Timings()
-    warnings: list[str] = []
     with ExitStack() as stack:
+        # Held from here: a library that is interrupted while it is imported only looks as if it were missing.
+        let_signals_through = stack.enter_context(signals_held())
+        from rtstyle.video import EncoderSettings, VideoReader, VideoWriter, check_output
+
+        source, target = Path(source), Path(target)
+        loaded = style if isinstance(style, Style) else load_style(style)
+        if source.exists() and target.exists() and source.samefile(target):
+            raise SettingError(f"input and output are the same file: {source}")
+        if source.exists():
+            check_output(target, overwrite=overwrite)
         reader = stack.enter_context(VideoReader(source))
+        let_signals_through()
         engine = stack.enter_context(
             open_engine(loaded, reader.size, reader.colour, backend=backend, precision=precision, device=device)
         )
+        let_signals_through()
         writer = stack.enter_context(
             VideoWriter(
                 target,
@@ -193,7 +233,6 @@ def stylize_video(
                 overwrite=overwrite,
             )
         )
-        warnings += reader.notes + writer.warnings
         total = reader.frames_expected
         label = f"{engine.backend} {engine.precision}"
         decoded = timings.timed("canvas", follow_camera(timings.timed("decode", reader)))
@@ -208,9 +247,11 @@ def stylize_video(
                 done += 1
                 if progress:
                     progress(done, total, label)
+                let_signals_through()
     seconds = time.perf_counter() - begun
+    warnings = [*reader.notes, *writer.warnings]
     if reader.damaged:
-        warnings.append(f"{reader.damaged} packets of {source.name} were damaged: their frames are missing or faulty")
+        warnings.append(f"{source.name} is damaged: about {reader.damaged} of its pictures are missing or faulty")
     stages = timings.milliseconds()
     stages["canvas"] = round(stages["canvas"] - stages["decode"], 3)
     return VideoReport(

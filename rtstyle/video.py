@@ -5,20 +5,25 @@ All times are those of the container, all samples those of the decoder; tags of 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.stream import Stream
+from av.video.stream import VideoStream
 
-from rtstyle.errors import OutputExistsError, SettingError, VideoOpenError, VideoWriteError
+from rtstyle.errors import OutputExistsError, RtstyleError, SettingError, VideoOpenError, VideoWriteError
 from rtstyle.frame import Colour, ColourTags, Frame, Plane, Planes, Size
 
 CODECS = ("libx264", "ffv1")
@@ -30,7 +35,10 @@ CONTAINERS = (".mp4", ".mkv")
 """Endings of outputs that can be written."""
 
 _MAX_DAMAGED = 1000
-"""Packets in a row that may fail to decode before a file is given up."""
+"""Places at which a file may fail to be read or decoded before it is given up."""
+
+_CUT_OFF = 1.0
+"""Seconds of video that may be missing at the end of a file before it counts as cut off."""
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: they would hide EncoderSettings.crf
@@ -58,8 +66,12 @@ class EncoderSettings:
 
 def _view(plane: av.video.plane.VideoPlane) -> Plane:
     """Return the samples of one plane as a view; it keeps the frame's buffer alive."""
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    rows: Plane = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     return rows[: plane.height, : plane.width]
+
+
+def _is_rgb_or_grey(frame: av.VideoFrame) -> bool:
+    return frame.format.is_rgb or frame.format.name.startswith(("gray", "mono", "pal", "ya"))
 
 
 def planes_of(frame: av.VideoFrame) -> Planes:
@@ -70,10 +82,9 @@ def planes_of(frame: av.VideoFrame) -> Planes:
     """
     name = frame.format.name
     if name not in ("yuv420p", "yuvj420p"):
-        full = frame.color_range == 2 or name.startswith("yuvj")
-        if frame.format.is_rgb or name.startswith(("gray", "mono", "pal")):
+        if _is_rgb_or_grey(frame):
             frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-        elif full:
+        elif frame.color_range == 2 or name.startswith("yuvj"):
             # To plain yuv420p swscale would compress the range; yuvj420p says that it is full.
             frame = frame.reformat(format="yuvj420p", src_color_range="JPEG", dst_color_range="JPEG")
         else:
@@ -84,18 +95,20 @@ def planes_of(frame: av.VideoFrame) -> Planes:
 
 def colour_of(frame: av.VideoFrame, size: Size) -> Colour:
     """Read the tags of a decoded frame; RGB and grey ones are converted to BT.709, limited range."""
-    name = frame.format.name
-    if frame.format.is_rgb or name.startswith(("gray", "mono", "pal")):
+    if _is_rgb_or_grey(frame):
         return Colour("bt709", full_range=False, tags=ColourTags(1, 1, 1, 1))
     tags = ColourTags(
-        int(frame.colorspace), int(frame.color_range), int(frame.color_primaries), int(frame.color_trc)
+        int(frame.colorspace) or 2,  # 0 is RGB, which these samples are not
+        int(frame.color_range),
+        int(frame.color_primaries),
+        int(frame.color_trc),
     )
-    return Colour.from_tags(tags, size, full_range=name.startswith("yuvj"))
+    return Colour.from_tags(tags, size, full_range=frame.format.name.startswith("yuvj"))
 
 
-def _fill(frame: av.VideoFrame, planes: Planes) -> None:
-    for target, plane in zip(frame.planes, planes, strict=True):
-        _view(target)[:] = plane
+def _fraction(value: Fraction | None) -> Fraction | None:
+    """Return one of PyAV's rationals as a Fraction, None where it says nothing (None, or 0)."""
+    return Fraction(value.numerator, value.denominator) if value else None
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -104,34 +117,50 @@ def _fill(frame: av.VideoFrame, planes: Planes) -> None:
 class VideoReader:
     """A video file as a ``FrameSource``; the packets of its other streams wait in ``packets``.
 
-    One thread iterates it. Damaged packets cost their own frames only and are counted in ``damaged``.
+    One thread iterates it, once. Damaged packets cost their own frames only and are counted in
+    ``damaged``; the times that it yields always rise.
+
+    Args:
+        threads: Threads of the decoder; 0 is one for each core.
 
     Raises:
-        VideoOpenError: There is no such file, it is no media file, or it has no video.
+        VideoOpenError: There is no such file, it is no media file, or it has no video; when iterated:
+            the file can be read no further (not: it is damaged).
     """
 
     live = False
 
     def __init__(self, path: Path | str, *, threads: int = 0) -> None:
         self.path = Path(path)
+        self._threads = threads
+        self.damaged = 0
+        """Pictures that are missing or faulty because the file is damaged, as far as can be told."""
+        self.packets: deque[av.Packet[Any]] = deque()
+        """Packets of all other streams, in file order; whoever copies them takes them from the left."""
+        self.notes: list[str] = []
+        """What is lost on the way in, in words; complete when the last frame has come."""
+        self.container = self._open()
         try:
-            self.container = av.open(str(path), metadata_errors="replace")
-        except FileNotFoundError as error:
-            raise VideoOpenError(f"no such file: {path}") from error
-        except IsADirectoryError as error:
-            raise VideoOpenError(f"{path} is a folder; give one video file") from error
-        except PermissionError as error:
-            raise VideoOpenError(f"no permission to read {path}") from error
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise VideoOpenError(self._why_not(error)) from error
-        try:
-            self._choose_stream()
+            self.stream = self._choose_stream()
             self.stream.thread_type = "AUTO"
             self.stream.codec_context.thread_count = threads
-            self._open_first()
+            self._frames = self._decode()
+            self._first = self._decode_first()
+            self._describe(self._first)
         except BaseException:
             self.container.close()
             raise
+
+    def _open(self) -> InputContainer:
+        # "file:", so that a colon in a name is no protocol.
+        try:
+            return av.open(f"file:{self.path}", metadata_errors="replace")
+        except FileNotFoundError as error:
+            raise VideoOpenError(f"no such file: {self.path}") from error
+        except PermissionError as error:
+            raise VideoOpenError(f"no permission to read {self.path}") from error
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise VideoOpenError(self._why_not(error)) from error
 
     def _why_not(self, error: Exception) -> str:
         with suppress(OSError):
@@ -139,47 +168,45 @@ class VideoReader:
                 return f"{self.path} is a folder; give one video file"
             if self.path.stat().st_size == 0:
                 return f"{self.path} is empty (0 bytes), so there is no video in it"
-        reason = getattr(error, "strerror", None) or str(error)
-        return f"{self.path} cannot be read as a video: {reason} (no media file, or cut off before its index)"
+        return f"{self.path} cannot be read as a video: {_reason(error)} (no media file, or cut off before its index)"
 
-    def _choose_stream(self) -> None:
+    def _choose_stream(self) -> VideoStream:
         cover = av.stream.Disposition.attached_pic
         candidates = [s for s in self.container.streams.video if not s.disposition & cover]
         if not candidates:
-            kinds = sorted({s.type for s in self.container.streams}) or ["nothing"]
-            raise VideoOpenError(f"{self.path} has no video stream (it holds: {', '.join(kinds)})")
+            kinds = ", ".join(sorted({s.type for s in self.container.streams})) or "nothing"
+            raise VideoOpenError(f"{self.path} has no video stream (it holds: {kinds})")
         best = self.container.streams.best("video")
-        self.stream = best if best in candidates else candidates[0]
-        if self.stream.codec_context is None:
+        stream = next((s for s in candidates if s is best), candidates[0])
+        if stream.codec_context is None:
             raise VideoOpenError(f"{self.path}: there is no decoder for its video")
+        return stream
 
-    def _open_first(self) -> None:
+    def _decode_first(self) -> av.VideoFrame:
         """Decode up to the first frame: only frames tell their true size, format and colour."""
-        self.damaged = 0
-        """Packets that could not be decoded, or were decoded with errors."""
-        self.packets: deque[av.Packet] = deque()
-        """Packets of all other streams, in file order; whoever copies them takes them from the left."""
-        self._frames = self._decode()
-        self._first = next(self._frames, None)
-        if self._first is None:
+        try:
+            first = next(self._frames, None)
+        except av.FFmpegError as error:
+            raise VideoOpenError(f"{self.path}: its video cannot be decoded: {_reason(error)}") from error
+        if first is None:
             raise VideoOpenError(f"{self.path}: not one picture of its video could be decoded")
-        self.size = Size(self._first.width, self._first.height)
-        self.colour = colour_of(self._first, self.size)
-        self.pixel_format = self._first.format.name
-        self.notes: list[str] = []
-        """What is lost on the way in, in words."""
+        return first
+
+    def _describe(self, first: av.VideoFrame) -> None:
+        self.size = Size(first.width, first.height)
+        self.colour = colour_of(first, self.size)
+        self.pixel_format = first.format.name
         if self.pixel_format not in ("yuv420p", "yuvj420p", "nv12"):
             self.notes.append(f"its samples are {self.pixel_format}; they are reduced to 8-bit 4:2:0")
-        self.rotation = int(self._first.rotation or 0)
-        rate = self.stream.average_rate or self.stream.guessed_rate
-        self.rate = Fraction(rate.numerator, rate.denominator) if rate else None
-        base = self.stream.time_base
-        self.time_base = Fraction(base.numerator, base.denominator) if base else Fraction(1, 90000)
-        length = self.stream.duration
+        self.rotation = int(first.rotation or 0)
+        self.rate = _fraction(self.stream.average_rate) or _fraction(self.stream.guessed_rate)
+        self.time_base = _fraction(self.stream.time_base) or Fraction(1, 90000)
+        if first.pts is None and first.dts is None:
+            self.notes.append(f"it has no timestamps; {float(self.rate or 25):g} frames per second are assumed")
         self.duration: float | None = None
         """Length of the video in seconds as declared, None where it is not."""
-        if length is not None:
-            self.duration = float(length * self.time_base)
+        if self.stream.duration is not None:
+            self.duration = float(self.stream.duration * self.time_base)
         elif self.container.duration is not None:
             self.duration = self.container.duration / av.time_base
 
@@ -190,43 +217,105 @@ class VideoReader:
             return int(self.stream.frames)
         return round(self.duration * self.rate) if self.duration and self.rate else None
 
+    def _packets(self) -> Iterator[av.Packet[Any]]:
+        """Yield all packets; go on behind a place that the container's reader cannot make sense of."""
+        for _ in range(_MAX_DAMAGED):
+            try:
+                yield from self.container.demux()
+                return
+            except av.error.InvalidDataError:
+                self.damaged += 1
+
     def _decode(self) -> Iterator[av.VideoFrame]:
-        failures = 0
-        for packet in self.container.demux():
+        sent = received = failures = 0
+        last = None
+        for packet in self._packets():
             if packet.stream is not self.stream:
                 if packet.dts is not None:
                     self.packets.append(packet)
                 continue
+            sent += packet.size > 0 and not packet.is_discard
             try:
-                frames = packet.decode()
+                frames = self._decoded(packet)
             except av.error.InvalidDataError:
-                self.damaged += 1
                 failures += 1
-                if failures > _MAX_DAMAGED:
+                self.damaged += 1
+                if failures > received + _MAX_DAMAGED:
                     return
                 continue
-            failures = 0
-            yield from frames
+            for frame in frames:
+                received += 1
+                last = frame.pts
+                yield frame
+        if last is not None and sent > received + failures:
+            yield from self._decode_end(last)
+
+    def _decoded(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
+        return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
+
+    def _decode_end(self, last: int) -> Iterator[av.VideoFrame]:
+        """Decode what should come behind ``last`` again, on one thread.
+
+        A decoder with several threads that meets a damaged packet among the last few says nothing and
+        takes the good ones behind it along.
+        """
+        with suppress(av.FFmpegError), self._open() as container:
+            stream = container.streams.video[self.container.streams.video.index(self.stream)]
+            stream.codec_context.thread_count = 1
+            container.seek(last, stream=stream)
+            for packet in container.demux(stream):
+                try:
+                    frames = self._decoded(packet)
+                except av.error.InvalidDataError:
+                    self.damaged += 1
+                    continue
+                yield from (frame for frame in frames if frame.pts is not None and frame.pts > last)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield every frame once, in the order of showing."""
-        following = None  # the pts of the next frame, where the file itself gives none
-        first, self._first = self._first, None
-        for source in ([first] if first else []), self._frames:
-            for frame in source:
-                if frame.is_corrupt:
-                    self.damaged += 1
-                base = Fraction(frame.time_base.numerator, frame.time_base.denominator) if frame.time_base else self.time_base
-                pts = frame.pts
-                if pts is None:
-                    pts = following if following is not None else 0
-                step = frame.duration or (int(1 / self.rate / base) if self.rate else 1)
-                following = pts + max(1, step)
-                if (frame.width, frame.height) != (self.size.width, self.size.height):
-                    frame = frame.reformat(width=self.size.width, height=self.size.height)
-                yield Frame(planes_of(frame), pts, base, self.colour)
+        try:
+            yield from self._timed()
+        except av.FFmpegError as error:
+            raise VideoOpenError(f"{self.path} can be read no further: {_reason(error)}") from error
+
+    def _timed(self) -> Iterator[Frame]:
+        base = self.time_base
+        avi = self.container.format.name == "avi"
+        last: int | None = None
+        following = 0  # what the next pts should be, where the file itself does not say
+        for picture in chain([self._first], self._frames):
+            base = _fraction(picture.time_base) or self.time_base
+            # AVI knows no pts; FFmpeg's guess at it goes back and forth where B-frames are packed.
+            stated = (picture.dts, picture.pts) if avi else (picture.pts, picture.dts)
+            rising = (time for time in stated if time is not None and (last is None or time > last))
+            last = pts = next(rising, following)
+            step = picture.duration or round(1 / (self.rate or 25) / base)
+            following = pts + max(1, step)
+            self.damaged += picture.is_corrupt
+            if (picture.width, picture.height) != (self.size.width, self.size.height):
+                picture = picture.reformat(width=self.size.width, height=self.size.height)
+            yield Frame(planes_of(picture), pts, base, self.colour)
+        self._check_end(float(following * base))
+
+    def _check_end(self, end: float) -> None:
+        """Tell if the video ends long before it should: most containers are cut off without an error."""
+        declared = self._declared_end()
+        if declared is not None and declared - end > _CUT_OFF:
+            self.notes.append(f"it ends after {end:.1f} s and should last {declared:.1f} s: the file was cut off")
+            self.damaged += max(1, round((declared - end) * (self.rate or 25)))
+
+    def _declared_end(self) -> float | None:
+        stream, container = self.stream, self.container
+        if "DURATION" in stream.metadata:  # Matroska; its other figure is that of the longest stream
+            with suppress(ValueError):
+                hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+                return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        if stream.duration is None or ("matroska" in container.format.name and len(container.streams) > 1):
+            return None
+        return float((stream.duration + (stream.start_time or 0)) * self.time_base)
 
     def close(self) -> None:
+        """Give the file back. Nobody may be iterating any more."""
         self.container.close()
 
     def __enter__(self) -> Self:
@@ -286,37 +375,47 @@ class VideoWriter:
         self.dropped: list[dict[str, str]] = []
         """Streams that are not, each with its reason."""
         self.warnings: list[str] = []
-        """What a person should know of the output before trusting it, in words."""
+        """What a person should know of the output before trusting it, in words; complete when it is closed."""
         self._reader = like
         self._closed = False
+        self._last_dts: dict[int, int] = {}
+        self._left_out = 0
         try:
-            # Sound is interleaved by its own clock; 0 waits for every stream, however long the gap.
-            self._container = av.open(str(self._part), "w", options=self._muxer_options())
+            # "file:", so that a colon in a name is no protocol.
+            self._container = av.open(f"file:{self._part}", "w", container_options=self._muxer_options())
             self._stream = self._add_video(encoder, rate)
-            self._copies = self._add_copies(audio) if like else {}
+            self._copies = self._add_copies(audio)
             self._container.start_encoding()
-        except (SettingError, VideoWriteError):
-            self._discard()
-            raise
         except (av.FFmpegError, OSError, ValueError) as error:
             self._discard()
-            raise VideoWriteError(self._reason(error)) from error
+            if isinstance(error, RtstyleError):
+                raise
+            raise VideoWriteError(f"cannot write {self.path}: {_reason(error)}") from error
+        except BaseException:
+            self._discard()
+            raise
 
     def _muxer_options(self) -> dict[str, str]:
-        return {"movflags": "+faststart+use_metadata_tags"} if self.path.suffix.lower() == ".mp4" else {}
+        if self.path.suffix.lower() != ".mp4":
+            return {}
+        # Where a stream starts is stored in units of the whole film; by default those are milliseconds.
+        units = str(self.time_base.denominator) if self.time_base.denominator > 1000 else "1000"
+        return {"movflags": "+faststart+use_metadata_tags", "movie_timescale": units}
 
-    def _add_video(self, encoder: EncoderSettings, rate: Fraction | None) -> Any:
+    def _add_video(self, encoder: EncoderSettings, rate: Fraction | None) -> VideoStream:
+        x264 = encoder.codec == "libx264"
         odd = self.size.width % 2 or self.size.height % 2
-        pixel_format = "yuv444p" if odd and encoder.codec == "libx264" else "yuv420p"
-        self.pixel_format = pixel_format
-        if pixel_format == "yuv444p":
-            self.warnings.append(f"{self.size} is odd, which 4:2:0 H.264 cannot hold: written as 4:4:4, which some players refuse")
-        options = {"crf": str(encoder.crf), "preset": encoder.preset} if encoder.codec == "libx264" else {}
-        stream: Any = self._container.add_stream(encoder.codec, rate=rate or 30, options=options)
+        self.pixel_format = "yuv444p" if odd and x264 else "yuv420p"
+        if self.pixel_format == "yuv444p":
+            self.warnings.append(
+                f"{self.size} is odd, which 4:2:0 H.264 cannot hold: written as 4:4:4, which some players refuse"
+            )
+        options = {"crf": str(encoder.crf), "preset": encoder.preset} if x264 else {}
+        stream = self._container.add_stream(encoder.codec, rate=rate or 30, options=options)
+        assert isinstance(stream, VideoStream)
         context = stream.codec_context
-        context.width, context.height, context.pix_fmt = self.size.width, self.size.height, pixel_format
+        context.width, context.height, context.pix_fmt = self.size.width, self.size.height, self.pixel_format
         context.time_base = self.time_base
-        context.framerate = rate or Fraction(30)
         tags = self.colour.tags
         context.colorspace, context.color_primaries, context.color_trc = tags.matrix, tags.primaries, tags.transfer
         context.color_range = 2 if self.colour.full_range else 1
@@ -324,78 +423,104 @@ class VideoWriter:
         stream.time_base = self.time_base
         reader = self._reader
         if reader:
-            ratio = reader.stream.sample_aspect_ratio
+            ratio = _fraction(reader.stream.sample_aspect_ratio)
             if ratio:
-                context.sample_aspect_ratio = Fraction(ratio.numerator, ratio.denominator)
+                context.sample_aspect_ratio = ratio
             stream.metadata.update(_kept_metadata(reader.stream.metadata))
             self._container.metadata.update(_kept_metadata(reader.container.metadata))
             if reader.rotation:
                 stream.set_display_rotation(reader.rotation)
         return stream
 
-    def _add_copies(self, audio: bool) -> dict[int, Any]:
-        assert self._reader is not None
-        copies: dict[int, Any] = {}
+    def _add_copies(self, audio: bool) -> dict[int, Stream]:
+        """Add a stream for each of the reader's that is copied: their number there and the new stream."""
+        copies: dict[int, Stream] = {}
+        reader = self._reader
+        if reader is None:
+            return copies
         holds = self._container.supported_codecs
-        for source in self._reader.container.streams:
-            if source is self._reader.stream:
+        for source in reader.container.streams:
+            if source is reader.stream:
                 continue
-            codec = source.codec_context.name if source.codec_context else "data"
-            codec = source.codec_context.codec.canonical_name if source.codec_context else codec
-            label = f"{source.type} {source.index} ({codec})"
+            codec = source.codec_context.codec if source.codec_context else None
+            label = f"{source.type} {source.index} ({codec.canonical_name if codec else 'no codec'})"
             if source.type == "audio" and not audio:
                 self.dropped.append({"stream": label, "reason": "--no-audio"})
-                continue
-            if source.type not in ("audio", "subtitle") or codec not in holds:
-                if source.type == "audio":
-                    raise SettingError(
-                        f"{self.path.suffix} cannot hold the {codec} sound of {self._reader.path.name}: "
-                        "write .mkv, or use --no-audio"
-                    )
-                self.dropped.append({"stream": label, "reason": f"{self.path.suffix} cannot hold it as a copy"})
-                self.warnings.append(f"stream {label} is not in the output: {self.path.suffix} cannot hold it as a copy")
-                continue
-            target: Any = self._container.add_stream_from_template(source)
-            target.metadata.update(_kept_metadata(source.metadata))
-            target.disposition = source.disposition
-            copies[source.index] = target
-            self.copied.append(label)
+            elif source.type not in ("audio", "subtitle") or codec is None:
+                self._drop(label, source)
+            elif codec.name in holds:
+                target = self._container.add_stream_from_template(source)
+                target.metadata.update(_kept_metadata(source.metadata))
+                target.disposition = source.disposition
+                copies[source.index] = target
+                self.copied.append(label)
+            elif source.type == "audio":
+                instead = "" if self.path.suffix.lower() == ".mkv" else "write .mkv, or "
+                raise SettingError(
+                    f"{self.path.suffix} cannot hold the {codec.canonical_name} sound of {reader.path.name}: "
+                    f"{instead}use --no-audio"
+                )
+            else:
+                self._drop(label, source)
         return copies
+
+    def _drop(self, label: str, source: Stream) -> None:
+        if source.type == "video":
+            reason = "only one video stream is stylized"
+        elif source.type == "data" and "timecode" in source.metadata:
+            # The muxer writes one of its own from the metadata of the video.
+            self.dropped.append({"stream": label, "reason": "its timecode is written anew"})
+            return
+        elif source.type in ("audio", "subtitle"):
+            reason = f"{self.path.suffix} cannot hold it as a copy"
+        else:
+            reason = f"{source.type} streams are not copied"
+        self.dropped.append({"stream": label, "reason": reason})
+        self.warnings.append(f"stream {label} is not in the output: {reason}")
 
     def write(self, frame: Frame) -> None:
         """Encode one frame; the encoder has its own copy when the call returns.
 
         Raises:
+            ValueError: The frame is not of the writer's size.
             VideoWriteError: The disk is full, or the encoder refuses the frame.
         """
-        picture = av.VideoFrame(self.size.width, self.size.height, "yuv420p")
-        _fill(picture, frame.planes)
-        if self.pixel_format != "yuv420p":
-            full = self.colour.full_range
-            ends = "JPEG" if full else "MPEG"
-            picture = picture.reformat(
-                format="yuvj444p" if full else self.pixel_format, src_color_range=ends, dst_color_range=ends
-            )
+        if frame.size != self.size:
+            raise ValueError(f"this writer is for {self.size}, the frame is {frame.size}")
+        picture = av.VideoFrame(self.size.width, self.size.height, self.pixel_format)
+        for target, plane in zip(picture.planes, frame.planes, strict=True):
+            samples = _view(target)
+            if samples.shape != plane.shape:  # 4:4:4: each chroma sample where it was, four times
+                plane = plane.repeat(2, 0).repeat(2, 1)[: self.size.height, : self.size.width]
+            samples[:] = plane
         picture.pts = frame.pts
         picture.time_base = frame.time_base
         picture.colorspace, picture.color_range = self.colour.tags.matrix, 2 if self.colour.full_range else 1
         picture.color_primaries, picture.color_trc = self.colour.tags.primaries, self.colour.tags.transfer
         try:
-            for packet in self._stream.encode(picture):
-                self._container.mux(packet)
+            self._container.mux(self._stream.encode(picture))
             self.written += 1
             self._copy_packets()
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise VideoWriteError(self._reason(error)) from error
+            raise VideoWriteError(f"cannot write {self.path}: {_reason(error)}") from error
 
     def _copy_packets(self) -> None:
         waiting = self._reader.packets if self._reader else ()
         while waiting:
             packet = waiting.popleft()
-            target = self._copies.get(packet.stream.index)
-            if target is not None:
-                packet.stream = target
-                self._container.mux(packet)
+            source = packet.stream
+            target = self._copies.get(source.index)
+            if target is None or packet.dts is None:
+                continue
+            # In a damaged file times may go back, and one such packet would end the whole output.
+            # Audio in mp4 may not even repeat one.
+            step = 1 if source.type == "audio" and self.path.suffix.lower() == ".mp4" else 0
+            if packet.dts < self._last_dts.get(source.index, packet.dts - step) + step:
+                self._left_out += 1
+                continue
+            self._last_dts[source.index] = packet.dts
+            packet.stream = target
+            self._container.mux(packet)
 
     def close(self) -> None:
         """Finish the file and give it its final name.
@@ -409,15 +534,19 @@ class VideoWriter:
         if self._closed:
             return
         try:
-            for packet in self._stream.encode(None):
-                self._container.mux(packet)
+            self._container.mux(self._stream.encode(None))
             self._copy_packets()
+            if self._left_out:
+                self.warnings.append(f"{self._left_out} packets of copied streams were left out: their times go back")
             self._container.close()
             self._closed = True
             os.replace(self._part, name)
         except (av.FFmpegError, OSError, ValueError) as error:
             self._discard()
-            raise VideoWriteError(self._reason(error)) from error
+            raise VideoWriteError(f"cannot write {self.path}: {_reason(error)}") from error
+        except BaseException:
+            self._discard()
+            raise
 
     def _discard(self) -> None:
         self._closed = True
@@ -427,12 +556,6 @@ class VideoWriter:
                 container.close()
         with suppress(OSError):
             self._part.unlink()
-
-    def _reason(self, error: Exception) -> str:
-        reason = getattr(error, "strerror", None) or str(error)
-        if getattr(error, "errno", None) == 28:
-            reason = "the disk is full"
-        return f"cannot write {self.path}: {reason}"
 
     def __enter__(self) -> Self:
         return self
@@ -446,16 +569,29 @@ class VideoWriter:
             kept = free_name(self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}"))
             self._finish(kept)
             self.kept = kept
-            assert error is not None
-            error.add_note(f"the {self.written} finished frames are kept in {kept}")
+            if error is not None:
+                error.add_note(f"the {self.written} finished frames are kept in {kept}")
         else:
             self._discard()
 
 
-def _kept_metadata(metadata: Any) -> dict[str, str]:
+def _reason(error: Exception) -> str:
+    """Say in one line what FFmpeg or the system says."""
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        return "the disk is full"
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+
+
+_MADE_ANEW = {
+    "encoder", "major_brand", "minor_version", "compatible_brands", "handler_name", "vendor_id", "duration",
+}  # fmt: skip
+"""Metadata that the muxer writes itself, or that is not true of the new file."""
+
+
+def _kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
     """Return what is worth keeping of a stream's or container's metadata."""
-    made_anew = {"encoder", "major_brand", "minor_version", "compatible_brands", "handler_name", "vendor_id", "duration"}
-    return {k: v for k, v in dict(metadata).items() if k.lower() not in made_anew and not k.upper().startswith(("_STATISTICS", "NUMBER_OF", "BPS"))}
+    counted = ("_STATISTICS", "NUMBER_OF", "BPS")  # written by mkvmerge about the old packets
+    return {k: v for k, v in metadata.items() if k.lower() not in _MADE_ANEW and not k.upper().startswith(counted)}
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

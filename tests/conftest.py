@@ -1,0 +1,91 @@
+"""What the tests share: a style of random weights, the optional real clips, the backends of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from rtstyle.style import Style, load_style
+
+ENGINES = [("openvino", "f32"), ("openvino", "bf16"), ("torch", "f32"), ("torch", "bf16")]
+"""Every backend in every precision; tests of engines run on all of them."""
+
+
+@pytest.fixture(scope="session")
+def sketch() -> Style:
+    """The shipped style."""
+    return load_style("sketch")
+
+
+def make_random_style(folder: Path, *, seed: int, gain: float) -> Path:
+    """Write a style folder with random weights; ``gain`` scales what it does to the picture."""
+    torch = pytest.importorskip("torch", reason="random styles are made with torch")
+    from engines.export import export_trunk
+    from rtstyle.generator import Generator
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator = Generator(16, 24, 2)
+        with torch.no_grad():
+            generator.tail.weight.normal_(0, 0.05 * gain)
+            generator.tail.bias.normal_(0, 0.02 * gain)
+            generator.skip.weight.normal_(0, 0.05 * gain)
+    folder.mkdir(parents=True, exist_ok=True)
+    export_trunk(generator, folder / "trunk.onnx")
+    (folder / "style.json").write_text(json.dumps({"format": 1, "name": folder.name}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_style(tmp_path_factory: pytest.TempPathFactory) -> Style:
+    """Random weights that change every sample by some ten levels."""
+    return load_style(make_random_style(tmp_path_factory.mktemp("styles") / "random", seed=1, gain=1))
+
+
+@pytest.fixture(scope="session")
+def wild_style(tmp_path_factory: pytest.TempPathFactory) -> Style:
+    """Random weights so large that nearly every sample is clipped at strength 1."""
+    return load_style(make_random_style(tmp_path_factory.mktemp("styles") / "wild", seed=2, gain=100))
+
+
+@pytest.fixture(params=ENGINES, ids="-".join)
+def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A backend and a precision that this machine has; the others are skipped, or fail where they are required.
+
+    RTSTYLE_REQUIRE=openvino-bf16,torch-f32 makes a missing one an error: a machine that should have it
+    must not pass by skipping.
+    """
+    backend, precision = request.param
+    missing = missing_reason(backend, precision)
+    if missing:
+        required = os.environ.get("RTSTYLE_REQUIRE", "").split(",")
+        (pytest.fail if f"{backend}-{precision}" in required else pytest.skip)(missing)
+    return backend, precision
+
+
+def missing_reason(backend: str, precision: str) -> str:
+    """Say why this machine cannot run a backend in a precision; empty where it can."""
+    if backend == "torch":
+        try:
+            import torch  # noqa: F401
+        except ImportError as error:
+            return f"torch is not installed: {error}"
+    elif precision == "bf16":
+        from rtstyle.backends.openvino import processor
+
+        _, able = processor()
+        if "BF16" not in able:
+            return f"this CPU does not multiply bf16 natively (it has {', '.join(able)})"
+    return ""
+
+
+@pytest.fixture
+def real_clips() -> Path:
+    """A folder of real clips beside the repository, where somebody has put one."""
+    folder = Path(__file__).parents[2] / "shared" / "data" / "video"
+    if not folder.is_dir():
+        pytest.skip("no folder ../shared/data/video with real clips")
+    return folder

@@ -1,0 +1,227 @@
+"""The house keeps its order: what loads what, who imports whom, and what every function says of itself."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import rtstyle
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "rtstyle"
+
+HEAVY = ("torch", "tensorrt", "openvino", "cv2", "av", "onnx", "onnxruntime", "pygame", "tqdm")
+
+LAYERS = (
+    {"errors"},
+    {"frame", "canvas"},
+    {"generator", "graph"},
+    {"style"},
+    {"backends"},
+    {"video", "window"},
+    {"camera"},
+    {"pipeline", "picture", "live", "doctor"},
+    {"cli"},
+    {"__main__"},
+)
+"""Modules of the package from the bottom up; each may import what lies below it, and its neighbours in no circle."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its name below ``rtstyle``."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """What a file imports anywhere, also inside functions, but not what only type checkers read."""
+    tree = ast.parse(path.read_text("utf-8"))
+    ignored: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            ignored |= {inner for statement in node.body for inner in ast.walk(statement)}
+    for node in ast.walk(tree):
+        if node in ignored:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            yield node.module or ""
+            if node.module == "rtstyle":
+                yield from (f"rtstyle.{alias.name}" for alias in node.names if not alias.name.startswith("__"))
+
+
+def layer_of(name: str) -> int:
+    for number, layer in enumerate(LAYERS):
+        if name.partition(".")[0] in layer:
+            return number
+    raise AssertionError(f"{name} has no place in LAYERS")
+
+
+# -- what is loaded --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "import rtstyle",
+        "import rtstyle; rtstyle.Size, rtstyle.Controls, rtstyle.load_style, rtstyle.list_styles()",
+        "from rtstyle.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
+        "from rtstyle.cli import main\ntry: main(['video', '--help'])\nexcept SystemExit: pass",
+        "from rtstyle.cli import main; main(['styles'])",
+    ],
+)
+def test_what_only_talks_loads_no_heavy_library(action):
+    code = f"{action}\nimport sys; print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr.strip() == ""
+
+
+def test_everything_that_is_promised_can_be_imported():
+    for name in rtstyle.__all__:
+        assert getattr(rtstyle, name) is not None
+    assert set(rtstyle.__all__) == set(dir(rtstyle))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = rtstyle.nothing
+
+
+def test_type_checkers_are_told_of_the_same_names():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    told = {
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+        if (node.module or "").startswith("rtstyle.")
+    }  # fmt: skip
+    assert told == set(rtstyle.__all__) - {"__version__"}
+    assert (PACKAGE / "py.typed").is_file()
+
+
+# -- who imports whom ------------------------------------------------------------------------------
+
+
+def test_imports_go_one_way():
+    for name, path in modules().items():
+        if name == "__init__":
+            continue
+        for imported in imports_of(path):
+            if imported.startswith("rtstyle."):
+                other = imported.removeprefix("rtstyle.")
+                assert layer_of(other) <= layer_of(name), f"{name} imports {other}"
+
+
+def test_neighbours_import_each_other_in_no_circle():
+    graph = {
+        name: {imported.removeprefix("rtstyle.") for imported in imports_of(path) if imported.startswith("rtstyle.")}
+        for name, path in modules().items()
+    }
+
+    def walk(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, f"a circle: {' -> '.join((*above, name))}"
+        for other in graph.get(name, ()):
+            # A package opens its own parts; they are one unit, whose parts import the package's words.
+            if name.partition(".")[0] != other.partition(".")[0]:
+                walk(other, (*above, name))
+
+    for name in graph:
+        if name != "__init__":
+            walk(name, ())
+
+
+def test_the_package_never_imports_its_workshops():
+    for name, path in modules().items():
+        for imported in imports_of(path):
+            assert imported.partition(".")[0] not in ("train", "engines", "benchmarks", "tests"), name
+
+
+def test_only_the_torch_backend_knows_torch_and_the_generator():
+    for name, path in modules().items():
+        imported = set(imports_of(path))
+        if name not in ("backends.torch", "generator"):
+            assert not {i for i in imported if i.partition(".")[0] == "torch" or i == "rtstyle.generator"}, name
+
+
+def test_only_the_command_line_knows_argparse_tqdm_and_exit():
+    for name, path in modules().items():
+        known = {imported.partition(".")[0] for imported in imports_of(path)}
+        if name != "cli":
+            assert not known & {"argparse", "tqdm"}, name
+        if name not in ("cli", "__main__"):
+            assert "sys.exit" not in path.read_text(), name
+
+
+# -- what is written -------------------------------------------------------------------------------
+
+
+def promised_methods() -> set[str]:
+    """Methods that a Protocol documents: whoever implements it need not say it again."""
+    names = set()
+    for path in modules().values():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "Protocol" for base in node.bases):
+                names |= {f.name for f in node.body if isinstance(f, ast.FunctionDef) and ast.get_docstring(f)}
+    return names
+
+
+def test_every_public_function_and_class_has_a_docstring():
+    promised = promised_methods()
+    assert {"submit", "next", "close", "stylize", "write"} <= promised
+    missing = []
+    for name, path in modules().items():
+        tree = ast.parse(path.read_text("utf-8"))
+        if not ast.get_docstring(tree):
+            missing.append(name)
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                if not ast.get_docstring(node):
+                    missing.append(f"{name}.{node.name}")
+                for method in node.body if isinstance(node, ast.ClassDef) else ():
+                    if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+                        decorators = [ast.unparse(decorator) for decorator in method.decorator_list]
+                        known = method.name in promised or any("property" in d or ".setter" in d for d in decorators)
+                        if not known and not ast.get_docstring(method):
+                            missing.append(f"{name}.{node.name}.{method.name}")
+    assert missing == []
+
+
+def test_no_settings_travel_unnamed():
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.Lambda):
+                assert node.args.kwarg is None, f"{name} takes **{node.args.kwarg.arg}"
+
+
+def project_files() -> list[Path]:
+    """Everything that people wrote: what git keeps, where git is; else what lies in the known folders."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], capture_output=True, text=True, cwd=ROOT
+    )
+    names = listed.stdout.splitlines() if listed.returncode == 0 else []
+    folders = ("rtstyle", "tests", "train", "engines", "benchmarks", "docs")
+    paths = [ROOT / name for name in names] or [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    kept = {".py", ".toml", ".md", ".json", ".yml", ".yaml", ".txt", ".sh", ".cfg", ""}
+    return [path for path in paths if path.is_file() and path.suffix in kept and path.stat().st_size < 1_000_000]
+
+
+def test_no_file_names_a_place_on_somebodys_machine():
+    # Put together here, so that this file does not name one itself.
+    places = [r"/" + "work" + r"/\w", r"/" + r"home/\w", r"/" + r"Users/\w", r"[A-Z]:\\" + r"Users", r"/" + r"root/\w"]
+    pattern = re.compile("|".join(rf"(?<![\w.]){place}" for place in places))
+    found = []
+    for path in project_files():
+        for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
+            if pattern.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert len(project_files()) > 30
+    assert found == []
+
+
+def test_there_is_no_drawer_for_odds_and_ends():
+    for path in ROOT.rglob("*.py"):
+        assert path.stem not in ("utils", "util", "helpers", "common", "misc"), path
