@@ -84,26 +84,25 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the device's memory; frames inside are dropped. Further calls are an error."""
 
-    def stylize(self, frames: Iterable[Frame], controls: Controls = ...) -> Iterator[Frame]:
-        """Stylize frames, as many at a time as ``in_flight`` allows. See ``stylize_all``."""
+    def stylize(self, frames: Iterable[Frame], controls: Controls = Controls()) -> Iterator[Frame]:
+        """Yield every frame stylized, in order, with the engine kept full."""
+        inside = 0
+        for frame in frames:
+            if inside == self.in_flight:
+                yield self.next()
+                inside -= 1
+            self.submit(frame, controls)
+            inside += 1
+        for _ in range(inside):
+            yield self.next()
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-def stylize_all(engine: Engine, frames: Iterable[Frame], controls: Controls) -> Iterator[Frame]:
-    """Yield every frame stylized, in order, with the engine kept full."""
-    inside = 0
-    for frame in frames:
-        if inside == engine.in_flight:
-            yield engine.next()
-            inside -= 1
-        engine.submit(frame, controls)
-        inside += 1
-    for _ in range(inside):
-        yield engine.next()
+    ) -> None:
+        self.close()
 
 
 def check_frame(engine: Engine, frame: Frame, inside: int) -> None:

@@ -6,17 +6,15 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle import graph
-from rtstyle.backends import BackendName, Controls, Mode, Precision, check_frame, stylize_all
+from rtstyle.backends import BackendName, Controls, Engine, Mode, Precision, check_frame
 from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import BackendUnavailableError, SettingError
 from rtstyle.frame import Colour, Frame, Packing, Size
@@ -60,7 +58,7 @@ class _Slot:
     controls: Controls | None = None
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Engine):
     """See ``rtstyle.backends.Engine``.
 
     In ``throughput`` mode each core works on a frame of its own (no waiting for one another); in
@@ -152,14 +150,3 @@ class OpenVinoEngine:
                 slot.request.wait()
         self._inside.clear()
         self._free.clear()
-
-    def stylize(self, frames: Iterable[Frame], controls: Controls = Controls()) -> Iterator[Frame]:
-        return stylize_all(self, frames, controls)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

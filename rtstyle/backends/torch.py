@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
 
 from rtstyle import graph
-from rtstyle.backends import BackendName, Controls, Mode, Precision, check_frame, stylize_all
+from rtstyle.backends import BackendName, Controls, Engine, Mode, Precision, check_frame
 from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import SettingError
 from rtstyle.frame import Colour, Frame, Packing, Size
@@ -30,7 +27,7 @@ def generator_of(weights: graph.Weights) -> Generator:
     return generator.eval()
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """See ``rtstyle.backends.Engine``. One frame at a time, computed in ``submit``."""
 
     backend: BackendName = "torch"
@@ -88,14 +85,3 @@ class TorchEngine:
 
     def close(self) -> None:
         self._done.clear()
-
-    def stylize(self, frames: Iterable[Frame], controls: Controls = Controls()) -> Iterator[Frame]:
-        return stylize_all(self, frames, controls)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
