@@ -132,7 +132,6 @@ class VideoReader:
 
     def __init__(self, path: Path | str, *, threads: int = 0) -> None:
         self.path = Path(path)
-        self._threads = threads
         self.damaged = 0
         """Pictures that are missing or faulty because the file is damaged, as far as can be told."""
         self.packets: deque[av.Packet[Any]] = deque()
@@ -259,7 +258,7 @@ class VideoReader:
         A decoder with several threads that meets a damaged packet among the last few says nothing and
         takes the good ones behind it along.
         """
-        with suppress(av.FFmpegError), self._open() as container:
+        with suppress(av.FFmpegError, VideoOpenError), self._open() as container:
             stream = container.streams.video[self.container.streams.video.index(self.stream)]
             stream.codec_context.thread_count = 1
             container.seek(last, stream=stream)
@@ -335,6 +334,9 @@ class VideoWriter:
 
     Left without an error, it takes its final name. Left by KeyboardInterrupt, what was written is kept
     playable under ``kept`` (``NAME.partial.mp4``). Left by any other error, nothing is left.
+
+    Times are exact in mp4 and rounded to milliseconds in mkv. Matroska has no times below 0 either: where
+    sound starts before 0, as AAC in mp4 does, everything in an mkv moves later by as much, in step.
 
     Args:
         like: A reader whose other streams, metadata and rotation go into the output.
