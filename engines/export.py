@@ -1,15 +1,18 @@
-"""From a trained generator to trunk.onnx: ``python -m engines.export RUN/generator.pt STYLE_FOLDER``."""
+"""From a trained generator to a style folder: ``python -m engines.export RUN/generator.pt STYLE_FOLDER``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
+from datetime import date
 from pathlib import Path
 
 import onnx
 import torch
 
 from rtstyle.generator import CANVAS_CHANNELS, PLANE_CHANNELS, Generator
+from rtstyle.style import FORMAT
 
 OPSET = 17
 
@@ -42,14 +45,31 @@ def load_generator(path: Path) -> Generator:
     return generator
 
 
+def export_style(generator: Generator, folder: Path) -> None:
+    """Write trunk.onnx, and a style.json to be completed by hand where there is none yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    export_trunk(generator, folder / "trunk.onnx")
+    words = folder / "style.json"
+    if not words.exists():
+        name = folder.resolve().name
+        metadata = {
+            "format": FORMAT,
+            "name": name,
+            "title": name,
+            "date": f"{date.today()}",
+            "rights": [],
+            "metrics": {},
+        }
+        words.write_text(json.dumps(metadata, indent=1) + "\n", "utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m engines.export", description=__doc__)
     parser.add_argument("generator", type=Path, help="generator.pt of a training run")
-    parser.add_argument("style", type=Path, help="style folder to write trunk.onnx into")
+    parser.add_argument("style", type=Path, help="style folder to write")
     args = parser.parse_args()
-    args.style.mkdir(parents=True, exist_ok=True)
-    export_trunk(load_generator(args.generator), args.style / "trunk.onnx")
-    print(f"wrote {args.style / 'trunk.onnx'}")
+    export_style(load_generator(args.generator), args.style)
+    print(f"wrote {args.style}; name in its style.json, under rights, what it was trained on")
 
 
 if __name__ == "__main__":

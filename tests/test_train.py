@@ -11,6 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
+from engines.export import export_style, load_generator  # noqa: E402
+from rtstyle import Size, load_style, open_engine  # noqa: E402
 from rtstyle.canvas import tile  # noqa: E402
 from train import losses, strokes  # noqa: E402
 from train.trainer import Batches, Config, Trainer, train  # noqa: E402
@@ -72,6 +74,15 @@ def test_a_few_steps_lower_the_loss_and_write_what_was_promised(config, tmp_path
     assert rows[-1]["strokes"] < 0.9 * rows[0]["strokes"]
     assert {"config.json", "checkpoint.pt", "generator.pt"} <= {p.name for p in tmp_path.iterdir()}
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in generator.modules())
+
+
+def test_a_run_becomes_a_style_that_rtstyle_runs(config, tmp_path):
+    train(replace(config, steps=2, warm_steps=2), tmp_path / "run", every=2)
+    export_style(load_generator(tmp_path / "run" / "generator.pt"), tmp_path / "mine")
+    style = load_style(tmp_path / "mine")
+    assert style.name == "mine"
+    with open_engine(style, Size(64, 48)) as engine:
+        assert engine.size == Size(64, 48)
 
 
 def test_resuming_equals_an_unbroken_run(config, tmp_path):
