@@ -80,8 +80,9 @@ class CanvasCutter:
 class CanvasTracker:
     """Follows the camera: feed it every frame's luma in order, it says where the canvas lies below it.
 
-    The translation between neighbouring frames is found coarsely by phase correlation (Kuglin and Hines
-    1975) on a small picture, and finely by least squares on patches at full size (Lucas and Kanade 1981).
+    The translation since a key frame (or, where that fails, since the last one) is found coarsely by phase
+    correlation (Kuglin and Hines 1975) on a small picture, and finely by least squares on patches at full
+    size (Lucas and Kanade 1981).
     Patches then vote: unless nearly all that can tell say that they moved, nothing moves, so somebody
     walking before a still wall does not drag the wall's strokes along, and a cut leaves the canvas where
     it is. Zoom, rotation and parallax are not followed.

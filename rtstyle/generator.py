@@ -47,8 +47,8 @@ class Generator(nn.Module):
     canvas in [-2, 2]; both have a quarter of the picture's height and width, which must be even.
 
     The trunk works at 1/4 with ``channels`` and at 1/8 with ``deep`` channels; at 1/4 of the pixels a
-    3x3 convolution sees 12 luma pixels, so little work is done where it is dear (reference: the
-    measurements in benchmarks/README.md). S has a linear skip, so that it can take the source away exactly.
+    3x3 convolution sees 12 luma pixels, so little work is done where it is dear. S has a linear skip, so
+    that it can take the source away exactly.
     """
 
     def __init__(self, channels: int = 32, deep: int = 64, blocks: int = 4, *, norm: bool = False) -> None:

@@ -56,11 +56,12 @@ def test_paper_is_grey_without_colour(pictures):
         assert np.abs(plane.astype(int) - 128).max() <= 6
 
 
-@pytest.mark.parametrize("level", [16, 64, 110, 160])
+@pytest.mark.parametrize("level", [16, 64, 110, 128, 160, 192])
 def test_flat_areas_have_strokes_and_no_grid(level):
     size = Size(512, 384)
     luma = luma_of([flat(level, size)])[0][32:-32, 32:-32]
-    assert luma.std() > 6  # strokes
+    if level <= 160:  # lighter areas are left as paper, and must have no grid either
+        assert luma.std() > 6
     # A lattice of the network would show as what is left when cells of 4x4 or 8x8 pixels are averaged.
     for period in (4, 8):
         height, width = (side // period * period for side in luma.shape)

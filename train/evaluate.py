@@ -109,8 +109,6 @@ def measure_pans(style: Style, pictures: list[NDArray[np.uint8]]) -> dict[str, f
             _pan(picture, motion, source)
             stylize_video(source, target, style=style, encoder=EncoderSettings(codec="ffv1"), overwrite=True)
             squares.append(_between_neighbours(target, motion))
-            if "-v" in sys.argv:
-                print(index, motion, _decibels(squares[-1]))
     return {"pan_db": _decibels(max(squares)), "pan_mean_db": _decibels(float(np.mean(squares)))}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 VGG_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
-"""Where style is compared; strokes are smaller than what relu4_3 sees, which would cost half as much again."""
+"""Where style is compared; strokes are smaller than what relu4_3 sees, which has half as many operations again."""
 
 _VGG_PLAN = ((1, 2, 3, 64), (2, 2, 64, 128), (3, 3, 128, 256))
 
