@@ -19,6 +19,8 @@ The command line prints them as one line and exits with 1.
 
 from __future__ import annotations
 
+import errno
+
 
 class RtstyleError(Exception):
     """Base of all errors that rtstyle raises on purpose."""
@@ -70,3 +72,10 @@ class SourceStalledError(CameraError, TimeoutError):
 
 class DisplayError(RtstyleError, RuntimeError):
     """A window was asked for and none can be opened."""
+
+
+def reason_of(error: Exception) -> str:
+    """Say in one line what FFmpeg or the system says."""
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        return "the disk is full"
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())

@@ -140,6 +140,8 @@ class Frame:
     colour: Colour
     canvas: tuple[int, int] = (0, 0)
     """Where the picture's top left lies on the canvas, (x, y) in pixels; moves with the camera."""
+    alpha: Plane | None = None
+    """Opacity of each pixel, shape of ``planes.y``, uint8, 255 opaque; None: all are. Engines pass it on untouched."""
 
     @property
     def size(self) -> Size:
