@@ -8,8 +8,10 @@ to the scene and not to the glass.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +79,36 @@ class CanvasCutter:
             cells[..., row] = window[row::4].view(np.uint32)
 
 
+@dataclass(frozen=True)
+class TrackerState:
+    """All that a ``CanvasTracker`` knows; arrays are never written to again."""
+
+    position: NDArray[np.float64]
+    """(x, y), not rounded."""
+    key_position: NDArray[np.float64]
+    arrays: dict[str, NDArray[np.generic]]
+    """The key frame and the last frame, whole and small; those that there are."""
+
+    def save(self, path: Path) -> None:
+        """Write it as npz.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        np.savez(path, position=self.position, key_position=self.key_position, **self.arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path) -> TrackerState:
+        """Read what ``save`` wrote; no pickle.
+
+        Raises:
+            OSError, ValueError, KeyError: It is missing or damaged.
+        """
+        with np.load(path) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        return cls(arrays.pop("position"), arrays.pop("key_position"), arrays)
+
+
 class CanvasTracker:
     """Follows the camera: feed it every frame's luma in order, it says where the canvas lies below it.
 
@@ -105,6 +137,24 @@ class CanvasTracker:
         self._last: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
         self._window: NDArray[np.float32] | None = None
 
+    def state(self) -> TrackerState:
+        """Return all that the offsets of further frames depend on."""
+        arrays: dict[str, NDArray[np.generic]] = {}
+        if self._key is not None and self._key_small is not None:
+            arrays |= {"key": self._key, "key_small": self._key_small}
+        if self._last is not None:
+            arrays |= {"last": self._last[0], "last_small": self._last[1]}
+        return TrackerState(self._position, self._key_position, arrays)
+
+    def restore(self, state: TrackerState) -> None:
+        """Go on as the tracker did that gave ``state``."""
+        self._position, self._key_position = state.position, state.key_position
+        if "key" in state.arrays and "last" in state.arrays:
+            whole, small = state.arrays["last"], state.arrays["last_small"]
+            self._last = np.asarray(whole, np.uint8), np.asarray(small, np.float32)
+            whole, small = state.arrays["key"], state.arrays["key_small"]
+            self._key, self._key_small = np.asarray(whole, np.uint8), np.asarray(small, np.float32)
+
     def offset(self, luma: NDArray[np.uint8]) -> tuple[int, int]:
         """Return where the top left of this frame lies on the canvas, (x, y) in pixels.
 
@@ -125,12 +175,12 @@ class CanvasTracker:
 
     def _follow(self, now: NDArray[np.uint8], small: NDArray[np.float32]) -> None:
         """Move the position by what separates this frame from the key frame, or else from the last one."""
-        import cv2
-
-        if self._key is None or self._key_small is None or self._last is None or self._key.shape != now.shape:
-            window = cv2.createHanningWindow((small.shape[1], small.shape[0]), cv2.CV_32F)
-            self._window = np.asarray(window, np.float32)
-        else:
+        if (
+            self._key is not None
+            and self._key_small is not None
+            and self._last is not None
+            and self._key.shape == now.shape
+        ):
             last, last_small = self._last
             if np.array_equal(last_small, small):
                 return
@@ -154,6 +204,9 @@ class CanvasTracker:
         """Return how far the picture moved, (x, y) in pixels; None where that is not certain."""
         import cv2
 
+        if self._window is None or self._window.shape != small.shape:
+            window = cv2.createHanningWindow((small.shape[1], small.shape[0]), cv2.CV_32F)
+            self._window = np.asarray(window, np.float32)
         (x, y), _ = cv2.phaseCorrelate(small_before, small, self._window)
         scale = now.shape[1] / small.shape[1], now.shape[0] / small.shape[0]
         return self._refine(before, small_before, now, np.array([x * scale[0], y * scale[1]]))

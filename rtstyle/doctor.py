@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from rtstyle import __version__
 from rtstyle.backends import BACKENDS, open_engine
@@ -30,12 +31,15 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Try everything and return what was found, in the order in which people ask."""
-    return [*_versions(), _processor(), *_engines(), *_encoders(), _cameras(), _display()]
+    return [*_versions(), _processor(), _gpu(), *_engines(), *_encoders(), _nvdec(), _cameras(), _display()]
 
 
 def _versions() -> Iterator[Finding]:
     yield Finding("rtstyle", None, f"{__version__}, Python {platform.python_version()} on {platform.platform()}")
-    packages = ("av", "numpy", "onnx", "opencv-python-headless", "openvino", "pygame-ce", "torch")
+    packages = (
+        "av", "numpy", "onnx", "opencv-python-headless", "openvino", "pygame-ce",
+        "torch", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13", "cuda-bindings",
+    )  # fmt: skip
     found = []
     for package in packages:
         try:
@@ -81,8 +85,26 @@ def instruction_sets() -> list[str]:
     return [name for name in wanted if name in flags]
 
 
+def _gpu() -> Finding:
+    from rtstyle.backends.cuda import CudaDevice, driver_problem
+
+    problem = driver_problem()
+    if problem:
+        return Finding("NVIDIA GPU", None, problem)
+    try:
+        device = CudaDevice()
+    except RtstyleError as error:
+        return Finding("NVIDIA GPU", False, str(error), "pip install cuda-bindings")
+    return Finding("NVIDIA GPU", True, f"{device.name}, SM {device.capability[0]}.{device.capability[1]}")
+
+
 def _engines() -> Iterator[Finding]:
-    fixes = {"openvino": "pip install openvino", "torch": "pip install 'rtstyle[torch]'"}
+    fixes = {
+        "tensorrt": "on a machine with an NVIDIA GPU: install its driver, pip install 'rtstyle[tensorrt-rtx]'",
+        "openvino": "pip install openvino",
+        "onnxruntime": "only needed where openvino has no wheels: pip install 'rtstyle[onnxruntime]'",
+        "torch": "pip install 'rtstyle[torch]'",
+    }
     for name in BACKENDS:
         try:
             with open_engine("sketch", Size(64, 48), backend=name) as engine:
@@ -92,18 +114,37 @@ def _engines() -> Iterator[Finding]:
 
 
 def _encoders() -> Iterator[Finding]:
-    import av
+    from rtstyle.video.codecs import HARDWARE, examine_encoders
 
-    for name in ("libx264", "ffv1"):
-        try:
-            context = av.CodecContext.create(name, "w")
-            assert isinstance(context, av.VideoCodecContext)
-            context.width, context.height, context.pix_fmt = 64, 48, "yuv420p"
-            context.time_base = Fraction(1, 25)
-            context.open()
+    for name, reason in examine_encoders().items():
+        if reason is None:
             yield Finding(f"encoder {name}", True, "opens")
-        except (av.FFmpegError, ValueError) as error:
-            yield Finding(f"encoder {name}", False, str(error), "pip install --force-reinstall av (wheels hold it)")
+        elif name.endswith(HARDWARE):  # nothing is broken where a machine has no such device
+            yield Finding(f"encoder {name}", None, f"not here: {reason}")
+        else:
+            yield Finding(f"encoder {name}", False, reason, "pip install --force-reinstall av (wheels hold it)")
+
+
+def _nvdec() -> Finding:
+    """Try the GPU's decoder by decoding: FFmpeg lists it on every machine."""
+    import av
+    from av.codec.hwaccel import HWAccel
+
+    clip = io.BytesIO()
+    try:
+        with av.open(clip, "w", format="mp4") as target:
+            stream: Any = target.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 256, 144, "yuv420p"
+            for _ in range(3):
+                target.mux(stream.encode(av.VideoFrame(256, 144, "yuv420p")))
+            target.mux(stream.encode(None))
+        clip.seek(0)
+        with av.open(clip, "r", hwaccel=HWAccel("cuda", allow_software_fallback=False)) as source:
+            decoded = len(list(source.decode(video=0)))
+    except (av.FFmpegError, ValueError, OSError, RuntimeError) as error:
+        words = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+        return Finding("decoder nvdec", None, f"not here: {words}; software decodes")
+    return Finding("decoder nvdec", decoded == 3, f"decodes {decoded} of 3 frames", "software decodes")
 
 
 def _cameras() -> Finding:

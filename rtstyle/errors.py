@@ -8,8 +8,10 @@ The command line prints them as one line and exits with 1.
         StyleNotFoundError      LookupError         no style of that name
         StyleFormatError        ValueError          a style folder that cannot be read
         BackendUnavailableError RuntimeError        no engine can be opened
+        DeviceError             RuntimeError        a GPU that failed while it ran
         PictureError            OSError             a picture that cannot be read or written
         VideoOpenError          OSError             a file that is no video, or not there
+        VideoStalledError       TimeoutError        a video from the network that stopped coming; a VideoOpenError too
         VideoWriteError         OSError             an output that cannot be written
         OutputExistsError       FileExistsError     an output that would be lost
         CameraError             OSError             a live source that is absent or went away
@@ -46,12 +48,20 @@ class BackendUnavailableError(RtstyleError, RuntimeError):
     """An engine cannot be opened: a library, device or instruction set is missing."""
 
 
+class DeviceError(RtstyleError, RuntimeError):
+    """A GPU refused or failed while an engine ran on it."""
+
+
 class PictureError(RtstyleError, OSError):
     """A still picture cannot be read or written."""
 
 
 class VideoOpenError(RtstyleError, OSError):
     """An input cannot be opened as a video."""
+
+
+class VideoStalledError(VideoOpenError, TimeoutError):
+    """A video from the network stopped coming for longer than its timeout."""
 
 
 class VideoWriteError(RtstyleError, OSError):

@@ -7,9 +7,10 @@ folded into the first and last convolution, since they are linear, so no picture
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -17,10 +18,18 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rtstyle.errors import StyleFormatError
-from rtstyle.frame import Colour
+from rtstyle.frame import CELL, MARGIN, Colour, Planes, Size
 
 PICTURE, CANVAS, STRENGTH, STYLIZED = "picture", "canvas", "strength", "stylized"
 """Names of the deployed graph's inputs and output."""
+
+CENTRE, INTO, BACK = "centre", "into", "back"
+"""Names of the planar graph's inputs that say what a stream's samples mean, see ``colour_inputs``."""
+
+Layout = Literal["i420", "nv12"]
+
+STEP = 2 * CELL
+"""Width and height of the pictures of a planar graph are multiples of this many pixels."""
 
 PLANE_CHANNELS, CANVAS_CHANNELS = 24, 16
 _CANVAS_UNIT = 64
@@ -58,8 +67,12 @@ class Trunk:
         return cls(model, weights)
 
     @classmethod
-    def blend(cls, trunks: Sequence[Trunk], shares: Sequence[float]) -> Trunk:
-        """Interpolate weights: a new style, if the trunks were fine-tuned from one.
+    def mix(cls, trunks: Sequence[Trunk], shares: Sequence[float]) -> Trunk:
+        """Put trunks side by side in one network, whose residual is the sum of theirs by share.
+
+        Their channels stand in groups: every convolution between the first, which all see the picture with, and the
+        last, which adds them up, is grouped. So it costs what they cost together, and fits wherever one fits.
+        (Interpolated weights would cost one trunk, but wash out: see train/README.md.)
 
         Raises:
             StyleFormatError: They are not of one family (names or shapes of weights differ).
@@ -70,11 +83,21 @@ class Trunk:
                 raise StyleFormatError("these styles cannot be blended: their networks have different sizes")
         if len(trunks) == 1:
             return first
-        mixed = {
-            name: np.asarray(sum(s * t.weights[name] for t, s in zip(trunks, shares, strict=True)), np.float32)
-            for name in first.weights
-        }
-        return cls(first.model, mixed)
+        parts = {name: [trunk.weights[name] for trunk in trunks] for name in first.weights}
+        mixed = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        for name in (_TAIL_BIAS, _SKIP):
+            mixed[name] = np.asarray(sum(s * w for s, w in zip(shares, parts[name], strict=True)), np.float32)
+        tails = [np.float32(share) * tail for share, tail in zip(shares, parts[_TAIL], strict=True)]
+        mixed[_TAIL] = np.concatenate(tails, 1)
+        model = onnx.ModelProto()
+        model.CopyFrom(first.model)
+        for node in model.graph.node:
+            if node.op_type == "Conv" and node.input[1] not in (_STEM, _TAIL, _SKIP):
+                kept = [attribute for attribute in node.attribute if attribute.name != "group"]
+                del node.attribute[:]
+                node.attribute.extend([*kept, helper.make_attribute("group", len(trunks))])
+        del model.graph.initializer[:]  # they are of one trunk; ``weights`` has all
+        return cls(model, mixed)
 
 
 def _per_cell(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -160,6 +183,204 @@ def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int) -> onnx.Mode
     )
     opsets = [helper.make_opsetid("", trunk.model.opset_import[0].version)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=trunk.model.ir_version)
+
+
+def planar_shapes(size: Size) -> dict[str, tuple[int, int, int, int]]:
+    """Return the shapes of a planar graph's uint8 inputs for pictures of ``size``, rounded up to whole steps.
+
+    ``picture`` (1, 1, h + h/2, w) is a contiguous buffer of I420 or NV12: h rows of Y, below them the bytes of
+    U and then V, or of U and V in turn. ``canvas`` is (1, h/4 + 4, w/4 + 4, 16).
+    """
+    height, width = (-(-side // STEP) * STEP for side in (size.height, size.width))
+    rows, columns = ((side + 2 * MARGIN) // CELL for side in (height, width))
+    return {PICTURE: (1, 1, height * 3 // 2, width), CANVAS: (1, rows, columns, CANVAS_CHANNELS)}
+
+
+def planes_in(picture: NDArray[np.uint8], layout: Layout) -> Planes:
+    """Return the planes that lie in a planar graph's ``picture`` or ``stylized``, as views."""
+    lines, width = picture.shape[-2:]
+    height = lines * 2 // 3
+    flat = picture.reshape(lines, width)
+    chroma = flat[height:].reshape(-1)
+    if layout == "i420":
+        u, v = chroma.reshape(2, height // 2, width // 2)
+    else:
+        u, v = np.moveaxis(chroma.reshape(height // 2, width // 2, 2), 2, 0)
+    return Planes(flat[:height], u, v)
+
+
+_PLANAR_ORDER = [*range(16), *(16 + 4 * plane + sample for sample in range(4) for plane in range(2))]
+"""Where each channel of a planar graph's cells stands in a packed picture: there chroma is U0 V0 U1 V1 ..."""
+
+
+def colour_inputs(colour: Colour) -> dict[str, NDArray[np.float32]]:
+    """Return what a planar graph must be told of a stream's colour, float32.
+
+    ``centre`` (24,) is middle grey of each channel of its cells; ``into`` (24, 24) takes centred samples, as a
+    row, to canonical colour; ``back`` (24, 24) takes canonical colour back to sample levels.
+    """
+    matrix = colour.to_canonical()
+    into, back = _per_cell(matrix), _per_cell(np.asarray(np.linalg.inv(matrix), np.float64))
+    return {
+        CENTRE: centre_of(colour)[_PLANAR_ORDER],
+        INTO: into.T[_PLANAR_ORDER].astype(np.float32),
+        BACK: back.T[:, _PLANAR_ORDER].astype(np.float32),
+    }
+
+
+def planar(
+    trunk: Trunk,
+    size: Size | None,
+    *,
+    layout: Layout = "i420",
+    precision: Literal["f32", "f16"] = "f16",
+) -> onnx.ModelProto:
+    """Build the graph of GPU engines: a frame's own planes in and out, packed and unpacked inside.
+
+    Inputs: ``picture`` and ``canvas``, uint8, as ``planar_shapes`` says; ``strength`` (24,) and those of
+    ``colour_inputs``, float32, so that one plan serves every stream. Output: ``stylized``, like ``picture``.
+    TensorRT takes uint8 at a network's edge only, so it is cast first and last; everything between is
+    ``precision``. Float16 holds samples exactly, and so strength 0 changes no bit; a residual is added to
+    them on a grid of an eighth of a level or finer.
+
+    Args:
+        size: Of the pictures, rounded up to whole steps of 8 pixels; None leaves it open.
+    """
+    kind = TensorProto.FLOAT16 if precision == "f16" else TensorProto.FLOAT
+    inputs = (PICTURE, CANVAS, STRENGTH, CENTRE, INTO, BACK)
+    nodes = [
+        *(helper.make_node("Cast", [name], [f"{name}_number"], to=kind) for name in inputs),
+        *_split_planes(layout),
+        *_to_canonical(),
+        *trunk.model.graph.node,
+        *_add_style(),
+        *_join_planes(layout),
+        helper.make_node("Cast", ["raised"], [STYLIZED], to=TensorProto.UINT8),
+    ]
+    for count, node in enumerate(nodes):
+        node.name = node.name or f"{node.op_type}_{count}"  # errors of an engine's compiler name the node
+    number = np.float16 if precision == "f16" else np.float32
+    floats = {**_PLANAR_NUMBERS, **trunk.weights}
+    with np.errstate(over="ignore"):  # what float16 does not hold becomes infinity, which the gate of engines finds
+        constants = {name: array.astype(number) for name, array in floats.items()} | _planar_indices(layout)
+    open_shapes: dict[str, tuple[int | str, ...]] = {
+        PICTURE: (1, 1, "lines", "width"),
+        CANVAS: (1, "rows", "columns", CANVAS_CHANNELS),
+    }
+    shapes: Mapping[str, tuple[int | str, ...]] = planar_shapes(size) if size else open_shapes
+    square = (PLANE_CHANNELS, PLANE_CHANNELS)
+    small = {STRENGTH: (PLANE_CHANNELS,), CENTRE: (PLANE_CHANNELS,), INTO: square, BACK: square}
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "rtstyle",
+        [
+            *(value(name, TensorProto.UINT8, shape) for name, shape in shapes.items()),
+            *(value(name, TensorProto.FLOAT, shape) for name, shape in small.items()),
+        ],
+        [value(STYLIZED, TensorProto.UINT8, shapes[PICTURE])],
+        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", trunk.model.opset_import[0].version)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=trunk.model.ir_version)
+
+
+_SIDES = (("y", 4, MARGIN), ("uv", 2, MARGIN // 2))
+"""Luma and chroma: name, samples per side of a cell, samples of margin."""
+
+_PLANAR_NUMBERS = {
+    "canvas_centre": np.array([128.0]),
+    "canvas_unit": np.array([float(_CANVAS_UNIT)]),
+    "black": np.array(0.0),
+    "white": np.array(255.0),
+    "half": np.array([0.5]),
+}
+
+
+def _planar_indices(layout: Layout) -> dict[str, NDArray[np.int64]]:
+    """Return the constants of a planar graph that are no numbers of the picture."""
+    # Between the bytes of chroma, (1, 1, h/2, w), and its planes; 0 keeps a dimension, -1 takes the rest.
+    i420 = {"chroma_shape": np.array([1, 2, 0, -1]), "bytes_shape": np.array([1, 1, 0, -1])}
+    nv12 = {"chroma_shape": np.array([0, 0, -1, 2]), "bytes_shape": np.array([0, 0, -1]), "channel": np.array([1])}
+    indices = {"plane_axes": np.array([2, 3]), "split": np.array([16, 8]), **(i420 if layout == "i420" else nv12)}
+    for name, _, margin in _SIDES:
+        indices[f"{name}_pads"] = np.array([0, 0, margin, margin] * 2)
+        indices[f"{name}_begin"] = np.array([margin, margin])
+        indices[f"{name}_end"] = np.array([-margin, -margin])
+    return indices
+
+
+def _split_planes(layout: Layout) -> list[onnx.NodeProto]:
+    """From the bytes of a picture to ``y_samples`` (1, 1, h, w) and ``uv_samples`` (1, 2, h/2, w/2)."""
+    node = helper.make_node
+    luma = [
+        node("Split", [f"{PICTURE}_number"], ["y_upper", "y_lower", "uv_rows"], axis=2),
+        node("Concat", ["y_upper", "y_lower"], ["y_samples"], axis=2),
+    ]
+    if layout == "i420":
+        return [*luma, node("Reshape", ["uv_rows", "chroma_shape"], ["uv_samples"])]
+    return [
+        *luma,
+        node("Squeeze", ["uv_rows", "channel"], ["uv_lines"]),
+        node("Reshape", ["uv_lines", "chroma_shape"], ["uv_pairs"]),
+        node("Transpose", ["uv_pairs"], ["uv_samples"], perm=(0, 3, 1, 2)),
+    ]
+
+
+def _to_canonical() -> list[onnx.NodeProto]:
+    """From samples and canvas to the trunk's x (1, 24, rows, columns) and z (1, 16, rows, columns)."""
+    node = helper.make_node
+    cells = []
+    for name, block, _ in _SIDES:
+        cells += [
+            node("Pad", [f"{name}_samples", f"{name}_pads"], [f"{name}_padded"], mode="edge"),
+            node("SpaceToDepth", [f"{name}_padded"], [f"{name}_cells"], blocksize=block),
+        ]
+    return [
+        *cells,
+        node("Concat", ["y_cells", "uv_cells"], ["cells"], axis=1),
+        node("Transpose", ["cells"], ["cells_last"], perm=(0, 2, 3, 1)),
+        node("Sub", ["cells_last", f"{CENTRE}_number"], ["centred"]),
+        node("MatMul", ["centred", f"{INTO}_number"], ["canonical"]),
+        node("Transpose", ["canonical"], ["x"], perm=(0, 3, 1, 2)),
+        node("Sub", [f"{CANVAS}_number", "canvas_centre"], ["canvas_centred"]),
+        node("Div", ["canvas_centred", "canvas_unit"], ["canvas_scaled"]),
+        node("Transpose", ["canvas_scaled"], ["z"], perm=(0, 3, 1, 2)),
+    ]
+
+
+def _add_style() -> list[onnx.NodeProto]:
+    """From samples and the trunk's s to ``y_raised`` and ``uv_raised``: the sum, clamped, plus a half."""
+    node = helper.make_node
+    nodes = [
+        node("Transpose", ["s"], ["style"], perm=(0, 2, 3, 1)),
+        node("MatMul", ["style", f"{BACK}_number"], ["in_levels"]),
+        node("Mul", ["in_levels", f"{STRENGTH}_number"], ["residual"]),
+        node("Transpose", ["residual"], ["residual_cells"], perm=(0, 3, 1, 2)),
+        node("Split", ["residual_cells", "split"], ["y_style", "uv_style"], axis=1),
+    ]
+    for name, block, _ in _SIDES:
+        nodes += [
+            node("DepthToSpace", [f"{name}_style"], [f"{name}_wide"], blocksize=block),
+            node("Slice", [f"{name}_wide", f"{name}_begin", f"{name}_end", "plane_axes"], [f"{name}_residual"]),
+            node("Add", [f"{name}_samples", f"{name}_residual"], [f"{name}_sum"]),
+            node("Clip", [f"{name}_sum", "black", "white"], [f"{name}_clamped"]),
+            node("Add", [f"{name}_clamped", "half"], [f"{name}_raised"]),
+        ]
+    return nodes
+
+
+def _join_planes(layout: Layout) -> list[onnx.NodeProto]:
+    """Undo ``_split_planes``. One output, since the order of several changes from build to build of a plan."""
+    node = helper.make_node
+    chroma = [node("Reshape", ["uv_raised", "bytes_shape"], ["uv_bytes"])]
+    if layout == "nv12":
+        chroma = [
+            node("Transpose", ["uv_raised"], ["uv_again"], perm=(0, 2, 3, 1)),
+            node("Reshape", ["uv_again", "bytes_shape"], ["uv_in_turn"]),
+            node("Unsqueeze", ["uv_in_turn", "channel"], ["uv_bytes"]),
+        ]
+    return [*chroma, node("Concat", ["y_raised", "uv_bytes"], ["raised"], axis=2)]
 
 
 def centre_of(colour: Colour) -> NDArray[np.float32]:

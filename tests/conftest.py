@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -10,8 +11,18 @@ import pytest
 
 from rtstyle.style import Style, load_style
 
-ENGINES = [("openvino", "f32"), ("openvino", "bf16"), ("torch", "f32"), ("torch", "bf16")]
-"""Every backend in every precision; tests of engines run on all of them."""
+ENGINES = [
+    ("openvino", "f32"),
+    ("openvino", "bf16"),
+    ("torch", "f32"),
+    ("torch", "bf16"),
+    ("torch", "f16"),
+    ("onnxruntime", "f32"),
+    ("tensorrt", "f16"),
+    ("ring", "f16"),
+]
+"""Every backend in every precision; tests of engines run on all of them. ``ring`` is the ring of the GPU engines
+with their graph, on a fake device (see fake_device.py): all of them but the GPU."""
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +79,12 @@ def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 def missing_reason(backend: str, precision: str) -> str:
     """Say why this machine cannot run a backend in a precision; empty where it can."""
+    if precision == "f16" and backend != "ring":
+        from rtstyle.backends.cuda import driver_problem
+
+        if backend == "tensorrt":
+            pytest.importorskip("tensorrt_rtx" if importlib.util.find_spec("tensorrt") is None else "tensorrt")
+        return driver_problem() or ""
     if backend == "torch":
         try:
             import torch  # noqa: F401

@@ -143,7 +143,6 @@ def test_the_package_runs_as_a_program():
         ["paint"],
         ["video"],
         ["video", "in.mp4"],
-        ["video", "in.mp4", "out.mp4", "more.mp4"],
         ["video", "in.mp4", "out.mp4", "--crf", "best"],
         ["video", "in.mp4", "out.mp4", "--strength", "much"],
         ["video", "in.mp4", "out.mp4", "--backend", "abacus"],
@@ -168,7 +167,7 @@ def test_a_video_is_stylized_with_a_summary_on_stderr(clip, tmp_path, capsys):
     assert captured.out == ""
     assert "8 frames of 64x48" in captured.err
     assert "FPS" in captured.err
-    assert "copied: audio 1 (aac)" in captured.err
+    assert "beside the picture: audio 1 (aac)" in captured.err
     assert len(look(tmp_path / "out.mp4").times) == 8
 
 
@@ -334,7 +333,7 @@ def test_a_camera_session_ends_with_a_summary_or_with_silence(clip, capsys):
         (["in.mp4", "--size", "huge", "--frames", "1"], "a size is WIDTHxHEIGHT"),
         (["in.mp4", "--frames", "0"], "frames must be above 0"),
         (["in.mp4", "--frames", "1", "--style", "skecth"], "did you mean 'sketch'?"),
-        (["in.mp4", "--record", "out.avi"], "must end in .mp4 or .mkv"),
+        (["in.mp4", "--record", "out.avi"], "must end in one of .mp4, "),
         (["in.mp4", "--record", "text.mp4"], "exists already"),
         (["in.mp4", "--record", "in.mp4", "-y"], "same file"),
         (["text.mp4", "--frames", "1"], "text.mp4 is no video"),
@@ -361,10 +360,6 @@ def audio_only(folder: Path) -> Path:
     return folder / "song.m4a"
 
 
-def pcm(folder: Path) -> Path:
-    return make_clip(folder / "pcm.mkv", times=range(3), sounds=[Sound("pcm_u8", 0.2)])
-
-
 def text_file(folder: Path) -> Path:
     (folder / "text.mp4").write_text("This is no video.\n")
     return folder / "text.mp4"
@@ -388,7 +383,6 @@ BAD_INPUTS = {
     "cut off before its index": (cut_file, "cannot be read as a video"),
     "folder": (lambda folder: folder, "is a folder"),
     "audio only": (audio_only, "has no video stream (it holds: audio)"),
-    "sound that mp4 does not hold": (pcm, ".mp4 cannot hold the pcm_u8 sound"),
 }
 
 
@@ -409,9 +403,9 @@ BAD_WORDS = {
     "folder that is no style": (["--style", "."], "holds no style.json"),
     "strength": (["--strength", "3"], "strength must be in [0, 2]"),
     "strength that is no number": (["--strength", "nan"], "strength must be in [0, 2]"),
-    "crf": (["--crf", "99"], "crf must be in [0, 51], got 99"),
-    "preset": (["--preset", "quick"], "preset must be one of ultrafast"),
-    "codec": (["--codec", "h265"], "codec must be one of libx264, ffv1"),
+    "crf": (["--crf", "99"], "crf of libx264 must be in [0, 51], got 99"),
+    "preset": (["--preset", "quick"], "preset of libx264 must be one of ultrafast"),
+    "codec": (["--codec", "divx"], "codec must be one of libx264, "),
     "codec of another container": (["--codec", "ffv1"], ".mp4 cannot hold ffv1"),
     "device": (["--device", "nowhere", "--backend", "openvino"], "has no device 'nowhere'"),
 }
@@ -428,10 +422,9 @@ def test_a_bad_setting_is_one_line_and_nothing_is_left(name, clip, tmp_path, cap
 
 BAD_OUTPUTS = {
     "existing": ("there.mp4", "exists already; give -y (--overwrite)"),
-    "folder": ("folder.mp4", "it is a folder"),
     "no folder": ("nowhere/out.mp4", "there is no folder"),
-    "unknown container": ("out.avi", "must end in .mp4 or .mkv"),
-    "no ending": ("out", "must end in .mp4 or .mkv"),
+    "unknown container": ("out.avi", "must end in one of .mp4, "),
+    "no ending": ("out", "must end in one of .mp4, "),
     "below a file": ("there.mp4/out.mp4", "there is no folder"),
 }
 
@@ -439,7 +432,6 @@ BAD_OUTPUTS = {
 @pytest.mark.parametrize("name", BAD_OUTPUTS)
 def test_a_bad_output_is_one_line_and_nothing_is_lost(name, clip, tmp_path, capfd):
     (tmp_path / "there.mp4").write_bytes(b"precious")
-    (tmp_path / "folder.mp4").mkdir()
     before = contents(tmp_path)
     target, reason = BAD_OUTPUTS[name]
     assert run("video", clip, tmp_path / target) == 1
@@ -551,7 +543,8 @@ def test_a_full_disk_is_one_line_and_nothing_is_left_or_lost(kilobytes, ending, 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1000, kilobytes * 1000))
 
-    done = run_program("video", heavy, target, "-y", "--strength", 0, "--crf", 0, prepare=limit)
+    words = ("--strength", 0, "--crf", 0, "--backend", "openvino")  # auto has a line where TensorRT lacks a driver
+    done = run_program("video", heavy, target, "-y", *words, prepare=limit)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line == f"rtstyle: error: cannot write {target}: File too large"
@@ -628,7 +621,7 @@ def test_an_interrupt_keeps_a_playable_part_and_exits_with_130(number, long_clip
     program = start_program("video", long_clip, target, "--preset", "ultrafast", "--crf", 10)
     end = time.monotonic() + 40
     # Part of the output is on the disk, so frames are being written.
-    while not any(part.stat().st_size > 50_000 for part in tmp_path.glob(".*")) and time.monotonic() < end:
+    while not any(part.stat().st_size > 50_000 for part in tmp_path.glob(".*/segment-*")) and time.monotonic() < end:
         assert program.poll() is None, program.communicate()
         time.sleep(0.05)
     program.send_signal(number)
@@ -638,9 +631,10 @@ def test_an_interrupt_keeps_a_playable_part_and_exits_with_130(number, long_clip
     assert (program.returncode, out) == (130, "")
     line = err.splitlines()[-1]
     assert line.startswith("rtstyle: interrupted; the ")
-    assert line.endswith(f"finished frames are kept in {kept}")
+    assert f"finished frames are kept in {kept}" in line
     assert "Traceback" not in err
-    assert [p.name for p in tmp_path.iterdir()] == [kept.name]
+    left = {p.name for p in tmp_path.iterdir()} - {kept.name}
+    assert left == ({".out.mp4.rtstyle"} if "--resume goes on behind frame" in line else set())
     result = look(kept)
     assert f"the {len(result.times)} finished frames" in line
     # Every frame up to the last is there, and the sound that belongs to them.
@@ -654,4 +648,4 @@ def test_an_interrupt_while_it_opens_leaves_nothing(long_clip, tmp_path):
     program.send_signal(signal.SIGINT)
     program.communicate(timeout=30)
     assert program.returncode != 0
-    assert [p for p in tmp_path.iterdir() if not p.name.endswith(".partial.mp4")] == []
+    assert [p for p in tmp_path.iterdir() if not p.name.endswith((".partial.mp4", ".rtstyle"))] == []

@@ -1,4 +1,4 @@
-"""The deployed graph: the generator in torch and nothing else, in every colour, and blends of weights."""
+"""The deployed graph: the generator in torch and nothing else, in every colour, and blends."""
 
 import itertools
 from fractions import Fraction
@@ -14,7 +14,7 @@ from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import StyleFormatError
 from rtstyle.frame import Colour, Frame, Packing, Planes, Size
 from rtstyle.graph import Trunk
-from rtstyle.style import load_style
+from rtstyle.style import list_styles, load_style
 
 torch = pytest.importorskip("torch")
 
@@ -159,29 +159,31 @@ def family(tmp_path_factory) -> tuple[Trunk, Trunk]:
     return load_style(first).trunk, load_style(second).trunk
 
 
-def test_blended_weights_lie_between_those_of_the_styles(family):
-    first, second = family
-    blend = Trunk.blend([first, second], [0.25, 0.75])
-    for name, weights in blend.weights.items():
-        assert weights.dtype == np.float32
-        expected = 0.25 * first.weights[name] + 0.75 * second.weights[name]
-        np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-7)
-    whole = Trunk.blend([first, second], [1.0, 0.0])
-    assert all(np.array_equal(whole.weights[name], first.weights[name]) for name in first.weights)
+@pytest.mark.parametrize("shares", [(0.25, 0.75), (0.9, 0.1)])
+def test_the_residual_of_a_blend_is_that_of_its_styles_by_share(family, shares):
+    generator = torch.Generator().manual_seed(0)
+    x, z = torch.rand((1, 24, 12, 14), generator=generator) - 0.5, torch.randn((1, 16, 12, 14), generator=generator)
+    from rtstyle.backends.torch import generator_of
+
+    first, second = (generator_of(trunk.weights)(x, z) for trunk in family)
+    blend = generator_of(Trunk.mix(family, shares).weights)(x, z)
+    assert torch.allclose(blend, shares[0] * first + shares[1] * second, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(first, second, atol=1e-2)
 
 
-def test_a_blend_runs_and_is_a_style_of_its_own(tmp_path):
-    folders = [make_random_style(tmp_path / str(seed), seed=seed, gain=1) for seed in (5, 6)]
+def test_a_blend_of_three_is_the_same_in_openvino_and_torch(tmp_path):
+    folders = [make_random_style(tmp_path / str(seed), seed=seed, gain=1) for seed in (5, 6, 7)]
     planes = smooth_planes(Size(32, 32))
-    first, second = (stylized(load_style(folder), planes, Colour()) for folder in folders)
-    blend = stylized(load_style(f"{folders[0]}:0.5,{folders[1]}:0.5"), planes, Colour())
-    assert largest_difference(blend, first) > 2
-    assert largest_difference(blend, second) > 2
+    blend = load_style(",".join(f"{folder}:{share}" for folder, share in zip(folders, (1, 2, 3), strict=True)))
+    results = [stylized(blend, planes, Colour(), backend=name) for name in ("openvino", "torch")]
+    assert largest_difference(*results) <= 1
+    for folder in folders:
+        assert largest_difference(results[0], stylized(load_style(folder), planes, Colour())) > 2
 
 
 def test_trunks_of_other_sizes_do_not_blend(random_style, sketch):
     with pytest.raises(StyleFormatError, match="different sizes"):
-        Trunk.blend([random_style.trunk, sketch.trunk], [0.5, 0.5])
+        Trunk.mix([random_style.trunk, sketch.trunk], [0.5, 0.5])
 
 
 # -- what the graph is made of -----------------------------------------------------------------------
@@ -237,3 +239,96 @@ def test_a_trunk_without_its_tail_is_refused_by_the_name_of_what_is_missing(tmp_
     onnx.save(model, tmp_path / "trunk.onnx")
     with pytest.raises(StyleFormatError, match=r"missing \['tail.weight'\]"):
         Trunk.load(tmp_path / "trunk.onnx")
+
+
+# -- the graph of GPU engines: planes in and out --------------------------------------------------------
+
+
+def planar_stylized(
+    style, planes: Planes, colour: Colour, *, layout="i420", precision="f32", dynamic=False, strength=1.0
+) -> Planes:
+    """Run the planar graph in ONNX Runtime; planes must be of whole steps of 8 pixels."""
+    pytest.importorskip("onnxruntime")
+    from fake_device import planar_runner
+
+    height, width = planes.y.shape
+    size = Size(width, height)
+    model = graph.planar(style.trunk, None if dynamic else size, layout=layout, precision=precision)
+    shapes = graph.planar_shapes(size)
+    picture, canvas = (np.zeros(shapes[name], np.uint8) for name in ("picture", "canvas"))
+    for target, source in zip(graph.planes_in(picture, layout), planes, strict=True):
+        target[:] = source
+    CanvasCutter(*shapes["canvas"][1:3]).cut((13, 5), canvas[0])
+    feeds = {"picture": picture, "canvas": canvas, "strength": graph.strength_of(strength, strength)}
+    result = planar_runner(model.SerializeToString())({**feeds, **graph.colour_inputs(colour)})
+    assert result.shape == picture.shape
+    return graph.planes_in(result, layout)
+
+
+@pytest.mark.parametrize("colour", COLOURS, ids=str)
+@pytest.mark.parametrize("layout", ["i420", "nv12"])
+def test_the_planar_graph_is_what_the_generator_computes_in_every_colour(random_style, layout, colour):
+    planes = smooth_planes(Size(72, 48))
+    theirs = stylized(random_style, planes, colour, backend="torch", canvas=(13, 5))
+    exact = planar_stylized(random_style, planes, colour, layout=layout)
+    assert largest_difference(exact, theirs) <= 1
+    assert np.mean(np.concatenate([(a != b).ravel() for a, b in zip(exact, theirs, strict=True)])) < 0.001
+    half = planar_stylized(random_style, planes, colour, layout=layout, precision="f16")
+    assert largest_difference(half, theirs) <= 2
+    assert largest_difference(exact, planes) > 5, "this style does nothing, so it proves nothing"
+
+
+@pytest.mark.parametrize("name", list_styles())
+def test_every_shipped_style_is_within_2_levels_in_float16(name):
+    style = load_style(name)
+    rng = np.random.default_rng(1)
+    size = Size(96, 64)
+    noise = Planes(*(rng.integers(0, 256, p.shape, np.uint8) for p in smooth_planes(size)))
+    for planes in (smooth_planes(size), noise):
+        theirs = stylized(style, planes, Colour(), backend="torch", canvas=(13, 5))
+        assert largest_difference(planar_stylized(style, planes, Colour(), precision="f16"), theirs) <= 2
+
+
+@pytest.mark.parametrize("layout", ["i420", "nv12"])
+def test_an_open_size_gives_the_same_picture(random_style, layout):
+    planes = smooth_planes(Size(72, 48))
+    fixed, free = (
+        planar_stylized(random_style, planes, Colour(), layout=layout, dynamic=dynamic) for dynamic in (False, True)
+    )
+    assert largest_difference(fixed, free) == 0
+
+
+@pytest.mark.parametrize("precision", ["f32", "f16"])
+def test_strength_0_of_the_planar_graph_keeps_every_level(random_style, precision):
+    levels = np.arange(256, dtype=np.uint8)
+    planes = Planes(*(np.resize(levels, p.shape) for p in smooth_planes(Size(72, 48))))
+    for colour in COLOURS:
+        kept = planar_stylized(random_style, planes, colour, precision=precision, strength=0.0)
+        assert largest_difference(kept, planes) == 0
+
+
+@pytest.mark.parametrize("layout", ["i420", "nv12"])
+def test_the_planar_graph_casts_first_and_last_and_is_float16_between(sketch, layout):
+    model = graph.planar(sketch.trunk, Size(64, 48), layout=layout)
+    onnx.checker.check_model(model, full_check=True)
+    nodes = model.graph.node
+    for value in model.graph.input:
+        assert [node.op_type for node in nodes if value.name in node.input] == ["Cast"]
+    assert [node.op_type for node in nodes if "stylized" in node.output] == ["Cast"]
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    kinds = {value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    assert kinds == {onnx.TensorProto.FLOAT16}
+    assert all(node.name for node in nodes)
+    assert len({node.name for node in nodes}) == len(nodes)
+
+
+def test_planes_lie_in_a_picture_as_in_memory_of_i420_and_nv12():
+    size = Size(16, 8)
+    picture = np.arange(16 * 12, dtype=np.uint8).reshape(1, 1, 12, 16)
+    assert graph.planar_shapes(size)["picture"] == picture.shape
+    y, u, v = graph.planes_in(picture, "i420")
+    assert (y.shape, u.shape, v.shape) == ((8, 16), (4, 8), (4, 8))
+    assert (int(y[0, 0]), int(u[0, 0]), int(u[0, 1]), int(v[0, 0])) == (0, 128, 129, 160)
+    y, u, v = graph.planes_in(picture, "nv12")
+    assert (int(y[7, 15]), int(u[0, 0]), int(v[0, 0]), int(u[0, 1]), int(u[1, 0])) == (127, 128, 129, 130, 144)
+    assert np.shares_memory(u, picture)

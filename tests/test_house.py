@@ -24,7 +24,9 @@ LAYERS = (
     {"backends"},
     {"video", "window"},
     {"camera"},
-    {"pipeline", "picture", "live", "doctor"},
+    {"media"},
+    {"clock"},
+    {"pipeline", "picture", "live", "doctor", "sameness", "verify", "batch", "sheet"},
     {"cli"},
     {"__main__"},
 )

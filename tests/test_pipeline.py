@@ -17,8 +17,8 @@ from rtstyle import backends, pipeline, video
 from rtstyle.backends import Controls
 from rtstyle.errors import OutputExistsError, SettingError, StyleNotFoundError, VideoOpenError, VideoWriteError
 from rtstyle.frame import Colour, Frame, Planes
-from rtstyle.pipeline import Prefetch, Timings, follow_camera, signals_held, stylize_video
-from rtstyle.video import EncoderSettings
+from rtstyle.pipeline import CameraFollower, Prefetch, Timings, signals_held, stylize_video
+from rtstyle.video import EncoderSettings, render
 
 QUICK = EncoderSettings(crf=0, preset="ultrafast")
 
@@ -171,7 +171,7 @@ def test_timed_items_are_the_items():
     assert timings.milliseconds()["slow"] >= 9
 
 
-def test_the_canvas_moves_with_the_camera_and_nothing_else_changes():
+def test_the_canvas_moves_with_the_camera_and_nothing_else_changes(clip):
     rng = np.random.default_rng(0)
     world = rng.integers(0, 256, (40, 60), np.uint8).repeat(8, 0).repeat(8, 1)
     frames = [
@@ -183,7 +183,8 @@ def test_the_canvas_moves_with_the_camera_and_nothing_else_changes():
         )
         for i in range(6)
     ]
-    followed = list(follow_camera(frames))
+    with video.VideoReader(clip) as reader:
+        followed = list(CameraFollower(reader, every=1000).follow(frames))
     for number, (frame, result) in enumerate(zip(frames, followed, strict=True)):
         assert result.planes is frame.planes
         assert (result.pts, result.colour) == (frame.pts, frame.colour)
@@ -272,7 +273,7 @@ def test_a_video_is_stylized_and_the_report_is_true(clip, tmp_path):
     assert report.style == "sketch"
     assert 0 < report.first_frame_s < report.seconds
     assert report.fps == pytest.approx(30 / report.seconds, rel=0.1)
-    assert set(report.stages) == {"decode", "canvas", "engine", "encode"}
+    assert set(report.stages) == {"decode", "canvas", "engine", "encode", "join"}
     assert all(value >= 0 for value in report.stages.values())
     assert [figures[0] for figures in seen] == list(range(1, 31))
     assert {figures[1] for figures in seen} == {30}
@@ -286,7 +287,7 @@ def test_each_frame_is_what_the_engine_makes_of_it(clip, tmp_path, random_style)
         video.VideoReader(clip) as reader,
         backends.open_engine(random_style, reader.size, reader.colour, precision="f32") as engine,
     ):
-        expected = list(engine.stylize(follow_camera(reader)))
+        expected = list(engine.stylize(CameraFollower(reader, every=1000).follow(reader)))
     for picture, frame in zip(look(tmp_path / "out.mkv").pictures, expected, strict=True):
         for plane, other in zip(picture, frame.planes, strict=True):
             assert np.array_equal(plane, other)
@@ -330,7 +331,7 @@ def test_a_failing_source_raises_in_the_caller_and_leaves_nothing(clip, tmp_path
 
 
 def test_a_failing_decoder_is_one_clear_line(clip, tmp_path, monkeypatch):
-    def broken(self):
+    def broken(self, *rest):
         raise av.error.ExternalError(1, "the library gave up", "file")
         yield
 
@@ -388,14 +389,14 @@ def test_progress_may_raise_to_stop(clip, tmp_path):
 
 def test_ctrl_c_in_the_middle_of_a_frame_keeps_it_and_all_before_with_their_sound(clip, tmp_path, monkeypatch):
     # At any other moment the encoder's packets of one frame would be lost, and with them what refers to it.
-    whole = video.VideoWriter.write
+    whole = render.RenderWriter.write
 
     def write(self, frame: Frame) -> None:
         if self.written == 11:
             os.kill(os.getpid(), signal.SIGINT)
         whole(self, frame)
 
-    monkeypatch.setattr(video.VideoWriter, "write", write)
+    monkeypatch.setattr(render.RenderWriter, "write", write)
     with pytest.raises(KeyboardInterrupt) as caught:
         stylize_video(clip, tmp_path / "out.mp4")
     assert files_in(tmp_path) == ["in.mp4", "out.partial.mp4"]

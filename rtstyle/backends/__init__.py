@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
 
@@ -14,13 +16,23 @@ if TYPE_CHECKING:
 
     from rtstyle.style import Style
 
-BackendName = Literal["openvino", "torch"]
-BackendChoice = Literal["auto", "openvino", "torch"]
-Precision = Literal["auto", "f32", "bf16"]
+BackendName = Literal["tensorrt", "openvino", "onnxruntime", "torch"]
+BackendChoice = Literal["auto", "tensorrt", "openvino", "onnxruntime", "torch"]
+Precision = Literal["auto", "f32", "bf16", "f16"]
 Mode = Literal["throughput", "latency"]
 
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
-"""All backends, fastest first: the order in which ``auto`` tries them."""
+"""All backends, in the order in which ``auto`` tries them; before openvino it tries torch on CUDA."""
+
+PRECISIONS: dict[BackendName, tuple[Precision, ...]] = {
+    "tensorrt": ("f16", "f32"),
+    "openvino": ("bf16", "f32"),
+    "onnxruntime": ("f32",),
+    "torch": ("f16", "bf16", "f32"),
+}
+"""What each backend can compute in, on a device that is made for it."""
+
+log = logging.getLogger("rtstyle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,12 @@ def check_frame(engine: Engine, frame: Frame, inside: int) -> None:
         raise ValueError(f"{inside} frames are in flight already: call next() first")
 
 
+def check_precision(backend: BackendName, precision: Precision) -> None:
+    """Raise SettingError where a backend never computes in a precision."""
+    if precision != "auto" and precision not in PRECISIONS[backend]:
+        raise SettingError(f"{backend} has no precision {precision} (it has {', '.join(PRECISIONS[backend])})")
+
+
 def _describe(colour: Colour) -> str:
     return f"{colour.matrix} {'full' if colour.full_range else 'limited'} range"
 
@@ -139,8 +157,9 @@ def open_engine(
     Args:
         style: A style, or what ``load_style`` takes.
         colour: How the samples of the frames are to be read; by default BT.709, limited range.
-        backend: ``auto`` takes the first of ``BACKENDS`` that opens.
-        precision: ``auto`` is bf16 where the CPU multiplies it natively, else f32.
+        backend: ``auto`` takes the fastest that opens. Where TensorRT must build an engine first, it takes the
+            next one at once, and TensorRT replaces it between two frames when it is ready.
+        precision: ``auto`` is f16 on a GPU, bf16 where the CPU multiplies it natively, else f32.
         mode: ``throughput`` keeps several frames in flight (files), ``latency`` one (live).
         device: The backend's own name of a device, e.g. ``CPU``, ``cuda:1``.
 
@@ -153,22 +172,85 @@ def open_engine(
     loaded = style if isinstance(style, Style) else load_style(style)
     if min(size.width, size.height) < 16:
         raise SettingError(f"pictures must be at least 16x16, got {size}")
-    reasons: list[str] = []
-    for name in BACKENDS if backend == "auto" else (backend,):
+    colour = colour or Colour()
+    if backend != "auto":
         try:
-            return _open(name, loaded, size, colour or Colour(), precision, mode, device)
+            return _open(backend, loaded, size, colour, precision, mode, device)
         except (ImportError, BackendUnavailableError) as error:
+            raise BackendUnavailableError(
+                f"no backend can run {loaded.name!r} at {size}; {backend}: {error}"
+            ) from error
+    reasons: list[str] = []
+    later: EngineLater | None = None
+    for name, wanted in _candidates(device):
+        try:
+            engine = _open(name, loaded, size, colour, precision, mode, wanted, wait=False)
+        except EngineLater as missing:
+            later = missing
+            reasons.append(f"{name}: {missing}")
+        except (ImportError, BackendUnavailableError, SettingError) as error:
             reasons.append(f"{name}: {error}")
+            if name == "tensorrt" and isinstance(error, BackendUnavailableError):  # somebody installed it
+                log.info("tensorrt cannot be used: %s", error)
+        else:
+            log.debug("%s %s on %s%s", engine.backend, engine.precision, engine.device, _refused(reasons))
+            return engine if later is None else _replaced_later(engine, later)
     raise BackendUnavailableError(f"no backend can run {loaded.name!r} at {size}; " + "; ".join(reasons))
 
 
+class EngineLater(BackendUnavailableError):
+    """An engine must be built first, which takes a while."""
+
+    def __init__(self, message: str, make: Callable[[threading.Event], Engine]) -> None:
+        super().__init__(message)
+        self.make = make
+        """Builds and opens it; raises RtstyleError soon after the event is set."""
+
+
+def _replaced_later(engine: Engine, later: EngineLater) -> Engine:
+    from rtstyle.backends.swap import SwappingEngine
+
+    return SwappingEngine(engine, later.make)
+
+
+def _candidates(device: str | None) -> Iterator[tuple[BackendName, str | None]]:
+    """Yield what ``auto`` tries, fastest first. Torch takes seconds to import: on a CPU it comes last."""
+    from rtstyle.backends.cuda import driver_problem
+
+    yield "tensorrt", device
+    if driver_problem() is None:
+        yield "torch", device or "cuda"
+    for name in BACKENDS[1:]:
+        yield name, device
+
+
+def _refused(reasons: list[str]) -> str:
+    return f" (refused: {'; '.join(reasons)})" if reasons else ""
+
+
 def _open(
-    name: BackendName, style: Style, size: Size, colour: Colour, precision: Precision, mode: Mode, device: str | None
+    name: BackendName,
+    style: Style,
+    size: Size,
+    colour: Colour,
+    precision: Precision,
+    mode: Mode,
+    device: str | None,
+    *,
+    wait: bool = True,
 ) -> Engine:
+    if name == "tensorrt":
+        from rtstyle.backends.tensorrt import open_tensorrt
+
+        return open_tensorrt(style, size, colour, precision=precision, mode=mode, device=device, wait=wait)
     if name == "openvino":
         from rtstyle.backends.openvino import OpenVinoEngine
 
         return OpenVinoEngine(style, size, colour, precision=precision, mode=mode, device=device)
-    from rtstyle.backends.torch import TorchEngine
+    if name == "onnxruntime":
+        from rtstyle.backends.onnxruntime import OnnxRuntimeEngine
 
-    return TorchEngine(style, size, colour, precision=precision, mode=mode, device=device)
+        return OnnxRuntimeEngine(style, size, colour, precision=precision, mode=mode, device=device)
+    from rtstyle.backends.torch import open_torch
+
+    return open_torch(style, size, colour, precision=precision, mode=mode, device=device)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle import graph
-from rtstyle.backends import BackendName, Controls, Engine, Mode, Precision, check_frame
+from rtstyle.backends import BackendName, Controls, Engine, Mode, Precision, check_frame, check_precision
 from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import BackendUnavailableError, SettingError
 from rtstyle.frame import Colour, Frame, Packing, Size
@@ -77,6 +77,7 @@ class OpenVinoEngine(Engine):
         mode: Mode = "throughput",
         device: str | None = None,
     ) -> None:
+        check_precision(self.backend, precision)
         core = _core()
         name = device or "CPU"
         if name not in core.available_devices:

@@ -1,30 +1,72 @@
-"""The torch engine: the reference for all others, and CUDA without TensorRT."""
+"""The torch engine: the reference for all others on a CPU, and CUDA without TensorRT."""
 
 from __future__ import annotations
 
+import ctypes
 from collections import deque
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from rtstyle import graph
-from rtstyle.backends import BackendName, Controls, Engine, Mode, Precision, check_frame
+from rtstyle.backends import BackendName, Controls, Engine, Mode, Precision, check_frame, check_precision
 from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import SettingError
-from rtstyle.frame import Colour, Frame, Packing, Size
+from rtstyle.frame import MARGIN, Colour, Frame, Packing, Size
 from rtstyle.generator import Generator
 from rtstyle.style import Style
 
-_TYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+_TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+
+_WARM_UP = 3
+"""Runs before a capture, as torch advises: libraries choose their kernels in them."""
 
 
 def generator_of(weights: graph.Weights) -> Generator:
     """Make the torch network of a trunk's weights; its size is read off their shapes."""
     channels, deep = weights["tail.weight"].shape[1], weights["down.conv.weight"].shape[0]
     blocks = sum(name.endswith("first.conv.weight") for name in weights)
-    generator = Generator(channels, deep, blocks)
+    groups = channels // weights["fuse.conv.weight"].shape[1]  # of a blend, one for each style
+    generator = Generator(channels, deep, blocks, groups=groups)
     generator.load_state_dict({name: torch.from_numpy(w.copy()) for name, w in weights.items()})
     return generator.eval()
+
+
+def _channels_last(generator: Generator, device: torch.device, precision: str) -> Generator:
+    generator.to(device, _TYPES[precision])
+    return nn.Module.to(generator, memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+
+
+def open_torch(
+    style: Style,
+    size: Size,
+    colour: Colour,
+    *,
+    precision: Precision = "auto",
+    mode: Mode = "throughput",
+    device: str | None = None,
+) -> Engine:
+    """Open a style in torch: on CUDA in a ring of page-locked buffers, float16; on a CPU plainly, float32.
+
+    Raises:
+        BackendUnavailableError: There is a GPU, but no cuda-bindings.
+        SettingError: Torch has no such device, or it does not compute in this precision.
+    """
+    check_precision("torch", precision)
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(f"torch has no device {name!r}: {str(error).splitlines()[0]}") from error
+    if chosen.type == "cuda":
+        return _open_cuda(style, size, colour, precision, mode, chosen)
+    if precision == "f16":
+        raise SettingError("precision f16 needs a GPU; a CPU has f32 and bf16")
+    # The reference runs in float32 unless it is told otherwise.
+    return TorchEngine(style, size, colour, "f32" if precision == "auto" else precision, chosen)
 
 
 class TorchEngine(Engine):
@@ -32,34 +74,18 @@ class TorchEngine(Engine):
 
     backend: BackendName = "torch"
 
-    def __init__(
-        self,
-        style: Style,
-        size: Size,
-        colour: Colour,
-        *,
-        precision: Precision = "auto",
-        mode: Mode = "throughput",
-        device: str | None = None,
-    ) -> None:
-        name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            self._device = torch.device(name)
-            torch.empty(1, device=self._device)
-        except (RuntimeError, AssertionError) as error:
-            raise SettingError(f"torch has no device {name!r}: {str(error).splitlines()[0]}") from error
-        # The reference runs in float32 unless it is told otherwise.
-        self.precision: str = "f32" if precision == "auto" else precision
-        self.device = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "CPU"
+    def __init__(self, style: Style, size: Size, colour: Colour, precision: str, device: torch.device) -> None:
+        self._device = device
+        self.precision = precision
+        self.device = "CPU" if device.type == "cpu" else str(device)
         self.size, self.colour, self.in_flight = size, colour, 1
         self._packing = Packing(size)
         self._cutter = CanvasCutter(self._packing.rows, self._packing.columns)
         shape = (self._packing.rows, self._packing.columns)
         self._picture = np.zeros((*shape, graph.PLANE_CHANNELS), np.uint8)
         self._canvas = np.zeros((*shape, graph.CANVAS_CHANNELS), np.uint8)
-        generator = generator_of(graph.fold_colour(style.trunk.weights, colour))
-        generator.to(self._device, _TYPES[self.precision])
-        self._generator: Generator = torch.nn.Module.to(generator, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        folded = generator_of(graph.fold_colour(style.trunk.weights, colour))
+        self._generator = _channels_last(folded, device, precision)
         centre = torch.tensor(graph.centre_of(colour), device=self._device)
         self._centre = centre.view(1, -1, 1, 1)
         self._done: deque[Frame] = deque()
@@ -85,3 +111,149 @@ class TorchEngine(Engine):
 
     def close(self) -> None:
         self._done.clear()
+
+
+# -- CUDA ------------------------------------------------------------------------------------------
+
+
+def _open_cuda(
+    style: Style, size: Size, colour: Colour, precision: Precision, mode: Mode, device: torch.device
+) -> Engine:
+    from rtstyle.backends.cuda import CudaDevice
+    from rtstyle.backends.ring import SLOTS, RingEngine
+
+    chosen = "f16" if precision == "auto" else precision
+    return RingEngine(
+        backend="torch",
+        precision=chosen,
+        device=CudaDevice(device.index or 0),
+        network=TorchNetwork(style, size, chosen, device),
+        size=size,
+        colour=colour,
+        slots=SLOTS if mode == "throughput" else 1,
+    )
+
+
+class PlanarGenerator(nn.Module):
+    """What ``graph.planar`` is, in torch; but samples and residual are added in float32."""
+
+    def __init__(self, generator: Generator, kind: torch.dtype, layout: graph.Layout = "i420") -> None:
+        super().__init__()
+        self.generator, self.kind, self.layout = generator, kind, layout
+
+    def forward(
+        self, picture: Tensor, canvas: Tensor, strength: Tensor, centre: Tensor, into: Tensor, back: Tensor
+    ) -> Tensor:
+        """Stylize a picture.
+
+        Args:
+            picture, canvas: As ``graph.planar_shapes`` says, uint8.
+            strength, centre, into, back: As ``graph.planar`` says, float32.
+
+        Returns:
+            Like ``picture``, uint8.
+        """
+        kind = self.kind
+        lines, width = picture.shape[2:]
+        height, half = lines * 2 // 3, (lines // 3, width // 2)
+        y = picture[:, :, :height].float()
+        chroma = picture[0, 0, height:].float()
+        interleaved = self.layout == "nv12"
+        uv = chroma.reshape(1, *half, 2).permute(0, 3, 1, 2) if interleaved else chroma.reshape(1, 2, *half)
+        cells = torch.cat((_cells(y, 4, MARGIN), _cells(uv, 2, MARGIN // 2)), 1)  # (1, 24, rows, columns)
+        centred = (cells.permute(0, 2, 3, 1) - centre).to(kind)
+        x = (centred @ into.to(kind)).permute(0, 3, 1, 2)
+        z = ((canvas.float() - 128) / 64).to(kind).permute(0, 3, 1, 2)
+        style = self.generator(x, z).permute(0, 2, 3, 1)
+        residual = ((style @ back.to(kind)).float() * strength).permute(0, 3, 1, 2)
+        y = y + _spread(residual[:, :16], 4, MARGIN)
+        uv = uv + _spread(residual[:, 16:], 2, MARGIN // 2)
+        if interleaved:
+            uv = uv.permute(0, 2, 3, 1)
+        stylized = torch.cat((y, uv.reshape(1, 1, half[0], width)), 2)
+        return (stylized.clamp(0, 255) + 0.5).to(torch.uint8)
+
+
+def _cells(planes: Tensor, block: int, margin: int) -> Tensor:
+    """Repeat the edge, then space-to-depth; channels as in ONNX: those of one place side by side."""
+    n, c = planes.shape[:2]
+    cells = nn.functional.pixel_unshuffle(nn.functional.pad(planes, (margin,) * 4, mode="replicate"), block)
+    return cells.reshape(n, c, block * block, *cells.shape[2:]).transpose(1, 2).flatten(1, 2)
+
+
+def _spread(cells: Tensor, block: int, margin: int) -> Tensor:
+    """Undo ``_cells``."""
+    n, c = cells.shape[:2]
+    split = cells.reshape(n, block * block, c // (block * block), *cells.shape[2:]).transpose(1, 2).flatten(1, 2)
+    return nn.functional.pixel_shuffle(split, block)[..., margin:-margin, margin:-margin]
+
+
+class TorchNetwork:
+    """A planar generator in torch, as ``ring.Network``; on CUDA a graph is captured for each slot."""
+
+    def __init__(
+        self, style: Style, size: Size, precision: str, device: torch.device, layout: graph.Layout = "i420"
+    ) -> None:
+        generator = _channels_last(generator_of(style.trunk.weights), device, precision)
+        self._module = PlanarGenerator(generator, _TYPES[precision], layout)
+        self._exact = precision == "f32"
+        self._size, self._device = size, device
+        self._graphs: list[torch.cuda.CUDAGraph] = []
+
+    def prepare(self, addresses: Mapping[str, int], stream: int) -> Callable[[], None]:
+        """See ``ring.Network``. On a CPU, the stream is not looked at, and what is returned computes at once."""
+        shapes: dict[str, tuple[int, ...]] = dict(graph.planar_shapes(self._size))
+        shapes[graph.STYLIZED] = shapes[graph.PICTURE]
+        tensors = {name: _tensor_at(self._device, addresses[name], shape, "|u1") for name, shape in shapes.items()}
+        for name, shape in (
+            (graph.STRENGTH, (24,)),
+            (graph.CENTRE, (24,)),
+            (graph.INTO, (24, 24)),
+            (graph.BACK, (24, 24)),
+        ):
+            tensors[name] = _tensor_at(self._device, addresses[name], shape, "<f4")
+        stylized = tensors.pop(graph.STYLIZED)
+
+        @torch.inference_mode()
+        def run() -> None:
+            stylized.copy_(self._module(**tensors))
+
+        return run if self._device.type == "cpu" else self._capture(run, stream)
+
+    def _capture(self, run: Callable[[], None], stream: int) -> Callable[[], None]:
+        ours = torch.cuda.ExternalStream(stream, device=self._device)  # type: ignore[no-untyped-call]
+        captured = torch.cuda.CUDAGraph()
+        fast = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=not self._exact)
+        with torch.cuda.device(self._device), fast:
+            with torch.cuda.stream(ours):
+                for _ in range(_WARM_UP):
+                    run()
+            ours.synchronize()
+            with torch.cuda.graph(captured, stream=ours):
+                run()
+        self._graphs.append(captured)
+
+        def replay() -> None:
+            with torch.cuda.stream(ours):
+                captured.replay()
+
+        return replay
+
+    def close(self) -> None:
+        """See ``ring.Network``."""
+        self._graphs.clear()
+
+
+class _Memory:
+    """Memory on a GPU that somebody else owns, for ``torch.as_tensor`` (CUDA array interface, version 3)."""
+
+    def __init__(self, address: int, shape: tuple[int, ...], kind: str) -> None:
+        self.__cuda_array_interface__ = {"shape": shape, "typestr": kind, "data": (address, False), "version": 3}
+
+
+def _tensor_at(device: torch.device, address: int, shape: tuple[int, ...], kind: str) -> Tensor:
+    if device.type == "cuda":
+        return torch.as_tensor(_Memory(address, shape, kind), device=device)
+    size = int(np.prod(shape)) * np.dtype(kind).itemsize
+    memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+    return torch.from_numpy(memory.view(kind).reshape(shape))

@@ -3,7 +3,12 @@
 All times are those of the container, all samples those of the decoder; tags of colour travel along.
 
     samples     between PyAV's frames and ours
-    reader      VideoReader
+    reader      VideoReader: times, ranges, going on behind a frame
+    inputs      what may be given as an input, and how it is opened
+    decoder     the pictures of one stream, through damage
+    animation   sequences of stills, animated WebP
+    filters     interlaced, HDR or changing pictures made alike
+    tone        HDR to SDR
     formats     which encoder and container go together, and what may be written where
     encoder     frames -> packets of one stream
     copies      everything beside the picture

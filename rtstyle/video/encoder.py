@@ -1,7 +1,10 @@
-"""VideoEncoder: the stylized picture's own stream in an open container."""
+"""VideoEncoder: the stylized picture's own stream in an open container; and how fast an encoder is here."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -9,16 +12,23 @@ import av
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from rtstyle.frame import Colour, Frame, Size
+from rtstyle.frame import Colour, ColourTags, Frame, Size
+from rtstyle.video.codecs import AUTO_PRESETS, ENCODERS, RGB_ORDERS, accelerator, quiet
 from rtstyle.video.formats import Encoding
-from rtstyle.video.samples import view
+from rtstyle.video.palette import Palette
+from rtstyle.video.pixels import filler
+
+_HUNDREDTH = Fraction(1, 100)
+_STILLS = ("image2", "apng", "gif", "webp")
+"""Muxers of pictures: their readers know one colour space each, and no tags."""
 
 
 class VideoEncoder:
     """Adds a video stream to a container that is not yet started, and turns frames into its packets.
 
     Args:
-        time_base: Of the frames that will come; the encoder keeps their times exactly.
+        colour: Of the frames that will come.
+        time_base: Of the frames that will come; the encoder keeps their times exactly (GIF: to 1/100 s).
         rate: Frames per second for people and rate control; None where nobody knows.
         pixel_aspect: Width of a pixel over its height; None says nothing.
     """
@@ -34,18 +44,31 @@ class VideoEncoder:
         rate: Fraction | None,
         pixel_aspect: Fraction | None = None,
     ) -> None:
-        self.size, self.colour, self._pix_fmt = size, colour, encoding.pix_fmt
-        stream = container.add_stream(encoding.codec, rate=rate or 30, options=encoding.options)
+        self.size, self.encoding = size, encoding
+        quiet(encoding.codec)
+        if encoding.muxer == "gif" and rate:
+            rate = min(rate, Fraction(50))  # the last picture is shown for one of these
+        stream = container.add_stream(
+            encoding.codec, rate=rate or 30, options=encoding.options, hwaccel=accelerator(encoding.codec)
+        )
         assert isinstance(stream, VideoStream)
         self.stream = stream
+        self._target = target_colour(encoding, colour)
+        self._palette = Palette(size) if encoding.pix_fmt == "pal8" else None
+        self._pix_fmt = "bgra" if self._palette else encoding.pix_fmt
+        self._fill = filler(self._pix_fmt, colour, self._target)
+        self._last: int | None = None
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = size.width, size.height, encoding.pix_fmt
-        context.time_base = time_base
-        tags = colour.tags
+        context.time_base = stream.time_base = _HUNDREDTH if self._palette else time_base
+        tags = self._target.tags
         context.colorspace, context.color_primaries, context.color_trc = tags.matrix, tags.primaries, tags.transfer
-        context.color_range = 2 if colour.full_range else 1
+        context.color_range = tags.range
         context.thread_count = 0
-        stream.time_base = time_base
+        if encoding.bit_rate is not None:
+            context.bit_rate = encoding.bit_rate
+        if encoding.codec_tag:
+            context.codec_tag = encoding.codec_tag
         if pixel_aspect:
             context.sample_aspect_ratio = pixel_aspect
 
@@ -58,18 +81,75 @@ class VideoEncoder:
         """
         if frame.size != self.size:
             raise ValueError(f"this writer is for {self.size}, the frame is {frame.size}")
+        pts, time_base = frame.pts, frame.time_base
+        if self._palette:
+            pts, time_base = round(pts * time_base / _HUNDREDTH), _HUNDREDTH
+            if self._last is not None and pts < self._last + 2:
+                return []  # browsers show a delay under 0.02 s as 0.1 s
+            self._last = pts
         picture = av.VideoFrame(self.size.width, self.size.height, self._pix_fmt)
-        for target, plane in zip(picture.planes, frame.planes, strict=True):
-            samples = view(target)
-            if samples.shape != plane.shape:  # 4:4:4: each chroma sample where it was, four times
-                plane = plane.repeat(2, 0).repeat(2, 1)[: self.size.height, : self.size.width]
-            samples[:] = plane
-        picture.pts, picture.time_base = frame.pts, frame.time_base
-        tags = self.colour.tags
-        picture.colorspace, picture.color_range = tags.matrix, 2 if self.colour.full_range else 1
+        self._fill(frame, picture)
+        picture.pts, picture.time_base = pts, time_base
+        tags = self._target.tags
+        picture.colorspace, picture.color_range = tags.matrix, tags.range
         picture.color_primaries, picture.color_trc = tags.primaries, tags.transfer
-        return list(self.stream.encode(picture))
+        if not self._palette:
+            return list(self.stream.encode(picture))
+        return [packet for indexed in self._palette.push(picture) for packet in self.stream.encode(indexed)]
 
     def flush(self) -> list[av.Packet[Any]]:
         """Return the packets that are still inside. No frame may come any more."""
-        return list(self.stream.encode(None))
+        rest = self._palette.push(None) if self._palette else []
+        packets = [packet for picture in rest for packet in self.stream.encode(picture)]
+        return [*packets, *self.stream.encode(None)]
+
+
+def target_colour(encoding: Encoding, colour: Colour) -> Colour:
+    """Return how readers of the output understand its samples, with the tags to write."""
+    if encoding.codec == "mjpeg":  # JFIF 1.02: BT.601, full range, sRGB's primaries unsaid
+        return Colour("bt601", full_range=True, tags=ColourTags(5, 2, 2, 2))
+    if encoding.pix_fmt in RGB_ORDERS or encoding.pix_fmt == "pal8":
+        said = encoding.muxer not in _STILLS
+        primaries, transfer = (colour.tags.primaries, colour.tags.transfer) if said else (2, 2)
+        return Colour(colour.matrix, full_range=True, tags=ColourTags(0, 2, primaries, transfer))
+    full = colour.full_range if encoding.full_range is None else encoding.full_range
+    return replace(colour, full_range=full, tags=replace(colour.tags, range=2 if full else 1))
+
+
+def choose_preset(
+    encoding: Encoding, size: Size, colour: Colour, frames: Sequence[Frame], budget_ms: float
+) -> Encoding:
+    """Take the slowest preset that keeps up: CPU time of encoding ``frames`` is measured, fastest first.
+
+    The CPU time is that of the whole process, so nothing else should run in it meanwhile.
+
+    Args:
+        frames: A second or so of pictures as they will be encoded: stylized ones cost more than others.
+        budget_ms: CPU milliseconds per frame that encoding may take.
+
+    Returns:
+        ``encoding`` with another preset, and a note of what was measured; unchanged where the encoder's
+        presets are no matter of speed. If none keeps up, the fastest.
+    """
+    if encoding.codec not in AUTO_PRESETS or not frames:
+        return encoding
+    chosen, note = encoding, ""
+    for name, options in ENCODERS[encoding.codec].presets.items():
+        tried = replace(encoding, options=encoding.options | dict(options))
+        cost = _cost_ms(tried, size, colour, frames)
+        if note and cost > budget_ms:
+            break
+        chosen, note = tried, f"preset {name}: {cost:.1f} CPU-ms a frame of {budget_ms:.1f} allowed"
+        if cost > budget_ms:
+            break
+    return replace(chosen, notes=(*encoding.notes, note))
+
+
+def _cost_ms(encoding: Encoding, size: Size, colour: Colour, frames: Sequence[Frame]) -> float:
+    with av.open("-", "w", format="null") as container:
+        encoder = VideoEncoder(container, encoding, size=size, colour=colour, time_base=frames[0].time_base, rate=None)
+        started = time.process_time()
+        for frame in frames:
+            encoder.encode(frame)
+        encoder.flush()
+        return (time.process_time() - started) * 1000 / len(frames)

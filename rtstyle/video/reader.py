@@ -1,10 +1,10 @@
-"""VideoReader: a file gives frames at the container's own times, and packets of its other streams."""
+"""VideoReader: an input gives frames at its own times, and packets of its other streams."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -12,210 +12,401 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
-from av.container import InputContainer
-from av.video.stream import VideoStream
 
-from rtstyle.errors import VideoOpenError, reason_of
+from rtstyle.errors import SettingError, VideoOpenError, reason_of
 from rtstyle.frame import Frame, Size
-from rtstyle.video.samples import colour_of, fraction_of, planes_of
-
-_MAX_DAMAGED = 1000
-"""Places at which a file may fail to be read or decoded before it is given up."""
+from rtstyle.video.animation import AnimatedWebp, Pictures
+from rtstyle.video.decoder import Decoder
+from rtstyle.video.filters import Shaper
+from rtstyle.video.inputs import find_input
+from rtstyle.video.samples import alpha_of, digest_of, fraction_of, has_alpha, planes_of, side_data_of
 
 _CUT_OFF = 1.0
 """Seconds of video that may be missing at the end of a file before it counts as cut off."""
 
+_STEPS_BACK = (0, 1, 5, 20)
+"""Seconds before a frame to which a seek goes in turn until it leads to a key frame that helps."""
+
+_LONGEST = 60
+"""Seconds that a packet of another stream (a subtitle) may last: it may begin before a range and reach into it."""
+
+_MAY_START_ANEW = ("mpegts", "mpeg")
+"""Formats whose times may jump back in the middle, so that a seek to a time may lead to another place."""
+
 
 class VideoReader:
-    """A video file as a ``FrameSource``; the packets of its other streams wait in ``packets``.
+    """An input as a ``FrameSource``; the packets of its other streams wait in ``packets``.
 
     One thread iterates it, once. Damaged packets cost their own frames only and are counted in
-    ``damaged``; the times that it yields always rise.
+    ``damaged``; the times that it yields always rise. Frames come out deinterlaced, in SDR, in one size
+    and with one meaning of colour; what was done for that is in ``notes``.
 
     Args:
+        source: A file, a folder of pictures, a pattern of them (``frames/%05d.png``), a URL, or ``-`` (stdin).
         threads: Threads of the decoder; 0 is one for each core.
+        start, end: Seconds on the player's timeline, on which the container starts at 0: frames of
+            start <= time < end are yielded, and times count from the first of them if ``start`` is given.
+        size: What the pictures are scaled to, as they are shown, so for a video that is turned by 90
+            degrees with the sides changed. The shape of what is shown stays: ``pixel_aspect`` changes with it.
+        rate: Frames per second of a sequence of pictures; None is 25.
+        keep_packets: False leaves ``packets`` empty.
+        timeout: Seconds that the network may let us wait, each time.
+        muxer: The format of the input where it is not to be guessed, as ``y4m``.
 
     Raises:
-        VideoOpenError: There is no such file, it is no media file, or it has no video; when iterated:
-            the file can be read no further (not: it is damaged).
+        VideoOpenError: There is no such input, it is no media file, or it has no video, or no frame in the
+            range; when iterated: it can be read no further (not: it is damaged).
+        VideoStalledError: The network did not answer; also when iterated.
+        SettingError: The range is empty or before 0.
     """
 
     live = False
 
-    def __init__(self, path: Path | str, *, threads: int = 0) -> None:
-        self.path = Path(path)
-        self.damaged = 0
-        """Pictures that are missing or faulty because the file is damaged, as far as can be told."""
+    def __init__(
+        self,
+        source: Path | str,
+        *,
+        threads: int = 0,
+        start: Fraction | None = None,
+        end: Fraction | None = None,
+        size: Size | None = None,
+        rate: Fraction | None = None,
+        keep_packets: bool = True,
+        timeout: float = 10.0,
+        muxer: str | None = None,
+    ) -> None:
+        _check_range(start, end)
+        self._input = find_input(source, timeout=timeout, muxer=muxer)
+        self.name = self._input.name
+        """What people call the input."""
+        self.path = Path(source)
+        self.seekable = self._input.seekable
+        """A second pass over it is possible."""
         self.packets: deque[av.Packet[Any]] = deque()
         """Packets of all other streams, in file order; whoever copies them takes them from the left."""
-        self.notes: list[str] = []
-        """What is lost on the way in, in words; complete when the last frame has come."""
-        self.container = self._open()
+        self._notes: list[str] = list(self._input.notes)
+        self.keep_packets = keep_packets
+        """May be set to False before iterating; what is in ``packets`` by then is to be cleared."""
+        self._threads = threads
+        self._start, self._end = start, end
+        self._faulty = 0
+        self._kept_from = Fraction(-(1 << 62))
+        """Packets of other streams before this moment of the source's timeline are of no use."""
+        self._counted_before = 0
+        """Damage that was met on the way to the place where the frames begin."""
+        self._ended = Fraction(0)
+        self._frames: Iterator[Frame] | None = None
+        self._opened: list[Decoder] = []
         try:
-            self.stream = self._choose_stream()
-            self.stream.thread_type = "AUTO"
-            self.stream.codec_context.thread_count = threads
-            self._frames = self._decode()
-            self._first = self._decode_first()
-            self._describe(self._first)
+            self._stills = self._open_stills(rate)
+            self._decoder = self._open_decoder()
+            self.container, self.stream = self._decoder.container, self._decoder.stream
+            self._source: Decoder | Pictures | AnimatedWebp = self._stills or self._decoder
+            pictures = self._source.pictures()
+            first = next(pictures, None)
+            if first is None:
+                raise VideoOpenError(
+                    f"{self.name}: not one picture of its video could be decoded" + self._decoder.doubts()
+                )
+            self._shaper = Shaper(first, self._coded_size(first, size))
+            self._describe(first)
+            self.shift = Fraction(0)
+            """Seconds of the source's own timeline that are 0 in the frames' times; 0 unless ``start`` was given."""
+            self._begin(chain([first], pictures))
         except BaseException:
-            self.container.close()
+            self.close()
             raise
 
-    def _open(self) -> InputContainer:
-        # "file:", so that a colon in a name is no protocol.
-        try:
-            return av.open(f"file:{self.path}", metadata_errors="replace")
-        except FileNotFoundError as error:
-            raise VideoOpenError(f"no such file: {self.path}") from error
-        except PermissionError as error:
-            raise VideoOpenError(f"no permission to read {self.path}") from error
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise VideoOpenError(self._why_not(error)) from error
+    # -- opening -----------------------------------------------------------------------------------
 
-    def _why_not(self, error: Exception) -> str:
-        with suppress(OSError):
-            if self.path.is_dir():
-                return f"{self.path} is a folder; give one video file"
-            if self.path.stat().st_size == 0:
-                return f"{self.path} is empty (0 bytes), so there is no video in it"
-        return f"{self.path} cannot be read as a video: {reason_of(error)} (no media file, or cut off before its index)"
+    def _open_stills(self, rate: Fraction | None) -> Pictures | AnimatedWebp | None:
+        if self._input.kind == "pictures":
+            return Pictures(self._input.pictures, rate or Fraction(25))
+        if self._input.kind == "webp":
+            return AnimatedWebp(Path(self.name))
+        return None
 
-    def _choose_stream(self) -> VideoStream:
-        cover = av.stream.Disposition.attached_pic
-        candidates = [s for s in self.container.streams.video if not s.disposition & cover]
-        if not candidates:
-            kinds = ", ".join(sorted({s.type for s in self.container.streams})) or "nothing"
-            raise VideoOpenError(f"{self.path} has no video stream (it holds: {kinds})")
-        best = self.container.streams.best("video")
-        stream = next((s for s in candidates if s is best), candidates[0])
-        if stream.codec_context is None:
-            raise VideoOpenError(f"{self.path}: there is no decoder for its video")
-        return stream
+    def _open_decoder(self) -> Decoder:
+        decoder = Decoder(self._input, threads=self._threads, keep=self._keep)
+        self._opened.append(decoder)
+        return decoder
 
-    def _decode_first(self) -> av.VideoFrame:
-        """Decode up to the first frame: only frames tell their true size, format and colour."""
-        try:
-            first = next(self._frames, None)
-        except av.FFmpegError as error:
-            raise VideoOpenError(f"{self.path}: its video cannot be decoded: {reason_of(error)}") from error
-        if first is None:
-            raise VideoOpenError(f"{self.path}: not one picture of its video could be decoded")
-        return first
+    def _keep(self, packet: av.Packet[Any]) -> None:
+        if self.keep_packets and packet.dts is not None and _time_of(packet) >= self._kept_from:
+            self.packets.append(packet)
+
+    def _coded_size(self, first: av.VideoFrame, size: Size | None) -> Size | None:
+        """Return the size before the picture is turned for showing."""
+        quarter = round((first.rotation or 0) / 90) % 2
+        return Size(size.height, size.width) if size and quarter else size
 
     def _describe(self, first: av.VideoFrame) -> None:
-        self.size = Size(first.width, first.height)
-        self.colour = colour_of(first, self.size)
+        self.size = self._shaper.size
+        self.colour = self._shaper.colour
         self.pixel_format = first.format.name
-        if self.pixel_format not in ("yuv420p", "yuvj420p", "nv12"):
-            self.notes.append(f"its samples are {self.pixel_format}; they are reduced to 8-bit 4:2:0")
+        if self.pixel_format not in ("yuv420p", "yuvj420p", "nv12", "yuva420p"):
+            self._notes.append(f"its samples are {self.pixel_format}; they are reduced to 8-bit 4:2:0")
         self.rotation = int(first.rotation or 0)
-        self.rate = fraction_of(self.stream.average_rate) or fraction_of(self.stream.guessed_rate)
-        self.time_base = fraction_of(self.stream.time_base) or Fraction(1, 90000)
+        """Degrees counterclockwise by which players turn the picture."""
+        matrix = side_data_of(first, "DISPLAYMATRIX")[:9]
+        self.display_matrix: tuple[int, ...] | None = tuple(int(number) for number in matrix) or None
+        """How players turn and mirror the picture: 9 numbers of FFmpeg's display matrix, None where they do not."""
+        self.pixel_aspect = self._pixel_aspect(first)
+        """Width of a pixel over its height, None where nothing is said."""
+        stills = self._stills
+        if stills is None:
+            self.rate = fraction_of(self.stream.average_rate) or fraction_of(self.stream.guessed_rate)
+            self.time_base = fraction_of(self.stream.time_base) or Fraction(1, 90000)
+        else:
+            self.time_base = fraction_of(first.time_base) or Fraction(1, 25)
+            self.rate = 1 / self.time_base if isinstance(stills, Pictures) else len(stills) / stills.duration
+        self._avi = stills is None and self.container.format.name == "avi"
         if first.pts is None and first.dts is None:
-            self.notes.append(f"it has no timestamps; {float(self.rate or 25):g} frames per second are assumed")
+            self._notes.append(f"it has no timestamps; {float(self.rate or 25):g} frames per second are assumed")
+        self._times_known = first.pts is not None and not self._avi
+        if stills is None and self._decoder.alpha_lost:
+            self._notes.append("its transparency is lost: this FFmpeg was built without the decoder (libvpx) for it")
+        self.alpha = has_alpha(first) and not self._is_opaque_gif()
+        """Frames come with the opacity of their pixels."""
         self.duration: float | None = None
         """Length of the video in seconds as declared, None where it is not."""
-        if self.stream.duration is not None:
+        if stills is not None:
+            self.duration = float(stills.duration)
+        elif self.stream.duration is not None:
             self.duration = float(self.stream.duration * self.time_base)
         elif self.container.duration is not None:
             self.duration = self.container.duration / av.time_base
+        began = self.container.start_time if stills is None else 0
+        self._origin = Fraction(began or 0, av.time_base)
+
+    def _pixel_aspect(self, first: av.VideoFrame) -> Fraction | None:
+        own = fraction_of(self.stream.sample_aspect_ratio)
+        if (first.width, first.height) == (self.size.width, self.size.height):
+            return own
+        wider = Fraction(first.width * self.size.height, first.height * self.size.width)
+        return ((own or Fraction(1)) * wider).limit_denominator(10000)
+
+    def _is_opaque_gif(self) -> bool:
+        """Look at a whole GIF: its decoder always gives an opacity, and most have none."""
+        if self._stills or self.container.format.name != "gif" or not self.seekable:
+            return False
+        decoder = Decoder(self._input)
+        try:
+            return all(alpha_of(picture).min(initial=255) == 255 for picture in decoder.pictures())
+        finally:
+            decoder.close()
+
+    # -- the range -----------------------------------------------------------------------------------
+
+    @property
+    def window(self) -> tuple[Fraction, Fraction | None]:
+        """What part of the other streams belongs to the frames: from, to, in seconds of the source's own timeline.
+
+        Where no start was asked for, from is 0, and so is ``shift``: what comes before 0 belongs to them too.
+        To is None where no end was.
+        """
+        end = None if self._end is None else self._origin + self._end
+        return (self.shift, end)
+
+    def _begin(self, pictures: Iterator[av.VideoFrame]) -> None:
+        """Find the first frame of the range, so that ``shift`` is known."""
+        self._frames = self._shaped(pictures)
+        if self._start is None and self._end is None:
+            return
+        low = self._origin + (self._start or 0)
+        if self._start is not None:
+            self._kept_from = low - _LONGEST
+        first = None
+        for frames in self._ways_to(low) if self._start else iter([self._frames]):
+            first = next((frame for frame in frames if self._start is None or _time(frame) >= low), None)
+            self._frames = frames
+            if first is not None:
+                break
+        if first is None or (self._end is not None and _time(first) >= self._origin + self._end):
+            lasts = f"it lasts {self.duration:.3f} s" if self.duration else "its length is not declared"
+            asked = f"from {float(self._start or 0):g} s" + (f" to {float(self._end):g} s" if self._end else "")
+            raise VideoOpenError(f"{self.name} has no frame {asked}: {lasts}")
+        if self._start is not None:
+            self.shift = _time(first)
+        self._count_from_here()
+        self._frames = chain([first], self._frames)
+
+    def _ways_to(self, time: Fraction) -> Iterator[Iterator[Frame]]:
+        """Yield frames from some place at or before ``time`` on, in ever surer ways; the last is from the start."""
+        pts = -(-time // self.time_base)
+        if self._stills is not None:
+            yield self._shaped(self._stills.pictures(max(0, int(pts) - 1)))
+        elif self.seekable and self._times_known:
+            # Before the frame itself: where fields are filled in, it leans on the one before.
+            place = int(pts) - 1
+            steps = () if self.container.format.name in _MAY_START_ANEW else _STEPS_BACK
+            for back in (int(seconds / self.time_base) for seconds in steps):
+                if (place - back) * self.time_base < self._origin:
+                    break
+                pictures = self._restart().pictures_from(place - back)
+                if pictures is not None:
+                    yield self._shaped(pictures)
+            number = self._restart().find_key_packet(place)
+            if number:
+                pictures = self._restart().pictures_from(place, number)
+                if pictures is not None:
+                    yield self._shaped(pictures)
+                    return  # every packet before was looked at: there is nothing else to be found
+        if self._stills is None and self.seekable:
+            yield self._shaped(self._restart().pictures())
+        else:
+            assert self._frames is not None
+            yield self._frames
+
+    def _restart(self) -> Decoder:
+        """Open the input again beside ``container``, which others may look at."""
+        if len(self._opened) > 1:
+            self._opened.pop().close()
+        self.packets.clear()
+        self._source = decoder = self._open_decoder()
+        self._shaper.forget()
+        self._counted_before = self._faulty = 0
+        return decoder
+
+    def _count_from_here(self) -> None:
+        self._faulty, self._counted_before = 0, self._source.damaged
+
+    def resume_after(self, pts: int, digest: str) -> bool:
+        """Go on behind the frame of that ``pts`` (as this reader yields it), and only if it is that very frame.
+
+        It is found by seeking, or by decoding from the start where seeks lead nowhere, and known by ``digest``.
+        To be called before iterating.
+
+        Args:
+            digest: What ``digest_of`` gave for the frame's samples.
+
+        Returns:
+            False if no such frame was found: iterating then begins where it would have begun.
+        """
+        if not self.seekable:
+            return False
+        for frames in self._ways_to(pts * self.time_base + self.shift):
+            for frame in frames:
+                if frame.pts - self._shift_units >= pts:
+                    break
+            else:
+                continue
+            if frame.pts - self._shift_units == pts and digest_of(frame.planes) == digest:
+                self._count_from_here()
+                self._frames = frames
+                return True
+        again = self._stills or self._restart()
+        self._begin(again.pictures())
+        return False
+
+    @property
+    def _shift_units(self) -> int:
+        return int(self.shift / self.time_base)
+
+    @contextmanager
+    def others(self) -> Iterator[Iterator[av.Packet[Any]]]:
+        """Read the input once more, for the packets of all other streams only, in file order."""
+        if self._stills is not None:
+            yield iter(())
+            return
+        decoder = Decoder(self._input)
+        try:
+            yield decoder.others()
+        finally:
+            decoder.close()
+
+    @property
+    def notes(self) -> list[str]:
+        """What is lost on the way in, in words; complete when the last frame has come."""
+        return [*self._notes, *self._shaper.notes]
+
+    # -- frames --------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> Fraction:
+        """When the last picture stops being shown, in seconds of the output; known when it has come."""
+        end = self._ended if self._end is None else min(self._ended, self._origin + self._end)
+        return end - self.shift
+
+    @property
+    def damaged(self) -> int:
+        """Pictures that are missing or faulty because the input is damaged, as far as can be told."""
+        return self._source.damaged - self._counted_before + self._faulty
 
     @property
     def frames_expected(self) -> int | None:
         """How many frames there should be: counted by the container, else duration x rate; None if neither is known."""
-        if self.stream.frames:
-            return int(self.stream.frames)
-        return round(self.duration * self.rate) if self.duration and self.rate else None
-
-    def _packets(self) -> Iterator[av.Packet[Any]]:
-        """Yield all packets; go on behind a place that the container's reader cannot make sense of."""
-        for _ in range(_MAX_DAMAGED):
-            try:
-                yield from self.container.demux()
-                return
-            except av.error.InvalidDataError:
-                self.damaged += 1
-
-    def _decode(self) -> Iterator[av.VideoFrame]:
-        sent = received = failures = 0
-        last = None
-        for packet in self._packets():
-            if packet.stream is not self.stream:
-                if packet.dts is not None:
-                    self.packets.append(packet)
-                continue
-            sent += packet.size > 0 and not packet.is_discard
-            try:
-                frames = self._decoded(packet)
-            except av.error.InvalidDataError:
-                failures += 1
-                self.damaged += 1
-                if failures > received + _MAX_DAMAGED:
-                    return
-                continue
-            for frame in frames:
-                received += 1
-                last = frame.pts
-                yield frame
-        if last is not None and sent > received + failures:
-            yield from self._decode_end(last)
-
-    def _decoded(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
-        return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
-
-    def _decode_end(self, last: int) -> Iterator[av.VideoFrame]:
-        """Decode what should come behind ``last`` again, on one thread.
-
-        A decoder with several threads that meets a damaged packet among the last few says nothing and
-        takes the good ones behind it along.
-        """
-        with suppress(av.FFmpegError, VideoOpenError), self._open() as container:
-            stream = container.streams.video[self.container.streams.video.index(self.stream)]
-            stream.codec_context.thread_count = 1
-            container.seek(last, stream=stream)
-            for packet in container.demux(stream):
-                try:
-                    frames = self._decoded(packet)
-                except av.error.InvalidDataError:
-                    self.damaged += 1
-                    continue
-                yield from (frame for frame in frames if frame.pts is not None and frame.pts > last)
+        if self._stills is not None:
+            count: int | None = len(self._stills)
+        elif self.stream.frames:
+            count = int(self.stream.frames)
+        else:
+            count = round(self.duration * self.rate) if self.duration and self.rate else None
+        if (self._start is None and self._end is None) or not self.duration or not count:
+            return count
+        seconds = min(float(self._end or self.duration), self.duration) - float(self._start or 0)
+        return max(1, round(count * seconds / self.duration))
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield every frame once, in the order of showing."""
-        try:
-            yield from self._timed()
-        except av.FFmpegError as error:
-            raise VideoOpenError(f"{self.path} can be read no further: {reason_of(error)}") from error
+        assert self._frames is not None
+        shift = self._shift_units
+        end = None if self._end is None else self._origin + self._end
+        for frame in self._frames:
+            if end is not None and _time(frame) >= end:
+                if self.keep_packets and isinstance(self._source, Decoder):
+                    self._source.drain(int((end + 1) / self.time_base))
+                return
+            yield (
+                frame
+                if not shift
+                else Frame(frame.planes, frame.pts - shift, frame.time_base, frame.colour, alpha=frame.alpha)
+            )
+        if self._end is None:
+            self._check_end(float(self._ended))
 
-    def _timed(self) -> Iterator[Frame]:
+    def _shaped(self, pictures: Iterator[av.VideoFrame]) -> Iterator[Frame]:
+        try:
+            for picture in self._timed(pictures):
+                for ready in self._shaper.push(picture):
+                    yield self._frame(ready)
+            for ready in self._shaper.flush():
+                yield self._frame(ready)
+        except av.FFmpegError as error:  # of the filters; those of the decoder come in words
+            raise VideoOpenError(f"{self.name} can be read no further: {reason_of(error)}") from error
+
+    def _frame(self, picture: av.VideoFrame) -> Frame:
+        alpha = alpha_of(picture) if self.alpha else None
+        assert picture.pts is not None
+        return Frame(planes_of(picture), picture.pts, self.time_base, self.colour, alpha=alpha)
+
+    def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """Give each picture a time of its own, later than that of the one before."""
         base = self.time_base
-        avi = self.container.format.name == "avi"
         last: int | None = None
         following = 0  # what the next pts should be, where the file itself does not say
-        for picture in chain([self._first], self._frames):
-            base = fraction_of(picture.time_base) or self.time_base
+        for picture in pictures:
             # AVI knows no pts; FFmpeg's guess at it goes back and forth where B-frames are packed.
-            stated = (picture.dts, picture.pts) if avi else (picture.pts, picture.dts)
+            stated = (picture.dts, picture.pts) if self._avi else (picture.pts, picture.dts)
             rising = (time for time in stated if time is not None and (last is None or time > last))
-            last = pts = next(rising, following)
+            picture.pts = last = pts = next(rising, following)
+            picture.time_base = base
             step = picture.duration or round(1 / (self.rate or 25) / base)
             following = pts + max(1, step)
-            self.damaged += picture.is_corrupt
-            if (picture.width, picture.height) != (self.size.width, self.size.height):
-                picture = picture.reformat(width=self.size.width, height=self.size.height)
-            yield Frame(planes_of(picture), pts, base, self.colour)
-        self._check_end(float(following * base))
+            self._ended = following * base
+            self._faulty += picture.is_corrupt
+            yield picture
 
     def _check_end(self, end: float) -> None:
         """Tell if the video ends long before it should: most containers are cut off without an error."""
         declared = self._declared_end()
         if declared is not None and declared - end > _CUT_OFF:
-            self.notes.append(f"it ends after {end:.1f} s and should last {declared:.1f} s: the file was cut off")
-            self.damaged += max(1, round((declared - end) * (self.rate or 25)))
+            self._notes.append(f"it ends after {end:.1f} s and should last {declared:.1f} s: the file was cut off")
+            self._faulty += max(1, round((declared - end) * (self.rate or 25)))
 
     def _declared_end(self) -> float | None:
+        if self._stills is not None:
+            return None
         stream, container = self.stream, self.container
         if "DURATION" in stream.metadata:  # Matroska; its other figure is that of the longest stream
             with suppress(ValueError):
@@ -226,8 +417,9 @@ class VideoReader:
         return float((stream.duration + (stream.start_time or 0)) * self.time_base)
 
     def close(self) -> None:
-        """Give the file back. Nobody may be iterating any more."""
-        self.container.close()
+        """Give the input back. Nobody may be iterating any more."""
+        for decoder in self._opened:
+            decoder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -236,3 +428,18 @@ class VideoReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_range(start: Fraction | None, end: Fraction | None) -> None:
+    if start is not None and start < 0:
+        raise SettingError(f"start must not be below 0 seconds, got {float(start):g}")
+    if end is not None and end <= (start or 0):
+        raise SettingError(f"end must be above start ({float(start or 0):g} s), got {float(end):g} s")
+
+
+def _time(frame: Frame) -> Fraction:
+    return frame.pts * frame.time_base
+
+
+def _time_of(packet: av.Packet[Any]) -> Fraction:
+    return (packet.dts or 0) * Fraction(packet.time_base.numerator, packet.time_base.denominator)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from fractions import Fraction
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from rtstyle.frame import Colour, ColourTags, Plane, Planes, Size
 
@@ -50,6 +52,60 @@ def colour_of(frame: av.VideoFrame, size: Size) -> Colour:
         int(frame.color_trc),
     )
     return Colour.from_tags(tags, size, full_range=frame.format.name.startswith("yuvj"))
+
+
+def has_alpha(frame: av.VideoFrame) -> bool:
+    """Whether the samples of a frame have an opacity."""
+    return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
+
+
+def alpha_of(frame: av.VideoFrame) -> Plane:
+    """Return the opacity of each pixel, 255 opaque, shape (height, width); a view where that is possible.
+
+    More than 8 bits lose their lowest; a frame without opacity is opaque.
+    """
+    if frame.format.has_palette:
+        frame = frame.reformat(format="rgba")
+    name, (_number, component) = (
+        frame.format.name,
+        next(((i, c) for i, c in enumerate(frame.format.components) if c.is_alpha), (0, None)),
+    )
+    if component is None:
+        return np.full((frame.height, frame.width), 255, np.uint8)
+    bits, wide = component.bits, component.bits > 8
+    if component.bits > 16 or "f16" in name:
+        return alpha_of(frame.reformat(format="rgba64le"))
+    packed = len(frame.planes) == 1
+    plane = frame.planes[component.plane]
+    if wide:
+        rows = np.frombuffer(memoryview(plane), ">u2" if frame.format.is_big_endian else "<u2")
+    else:
+        rows = np.frombuffer(memoryview(plane), np.uint8)
+    rows = rows.reshape(plane.height, -1)
+    if packed:
+        channels = len(frame.format.components)
+        first = name.startswith(("argb", "abgr"))  # all others have it last
+        rows = rows[:, (0 if first else channels - 1) :: channels]
+    rows = rows[:, : frame.width]
+    return (rows >> (bits - 8)).astype(np.uint8) if wide else rows
+
+
+def digest_of(planes: Planes) -> str:
+    """Return a fingerprint of a picture's samples: the same samples give the same, whatever their strides."""
+    digest = hashlib.blake2b(digest_size=16)
+    for plane in planes:
+        digest.update(repr(plane.shape).encode())
+        digest.update(np.ascontiguousarray(plane).data)
+    return digest.hexdigest()
+
+
+def side_data_of(frame: av.VideoFrame, kind: str) -> NDArray[np.int32]:
+    """Return what a frame carries beside its samples, by FFmpeg's name of the kind, as int32; empty if nothing."""
+    for data in frame.side_data:
+        if data.type.name == kind:  # type: ignore[attr-defined]
+            content = bytes(data)  # type: ignore[arg-type]
+            return np.frombuffer(content[: len(content) // 4 * 4], np.int32)
+    return np.zeros(0, np.int32)
 
 
 def fraction_of(value: Fraction | None) -> Fraction | None:

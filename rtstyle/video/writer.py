@@ -1,8 +1,10 @@
-"""VideoWriter: a video file as a sink, visible under its name only when it is whole."""
+"""VideoWriter: a video as a sink, written as frames come: recordings, pipes, pictures in a row.
+
+A file that is made from a file is written by render.py instead, in segments.
+"""
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -10,34 +12,106 @@ from types import TracebackType
 from typing import Self
 
 import av
+from av.container import OutputContainer
 
-from rtstyle.errors import RtstyleError, VideoWriteError, reason_of
+from rtstyle.errors import OutputExistsError, SettingError, VideoWriteError, reason_of
 from rtstyle.frame import Colour, Frame, Size
 from rtstyle.video.copies import StreamCopies, StreamPlan, plan_streams
 from rtstyle.video.encoder import VideoEncoder
-from rtstyle.video.formats import EncoderSettings, check_output, choose_encoding, free_name
+from rtstyle.video.formats import EncoderSettings, Encoding, check_output, choose_encoding, free_name
+from rtstyle.video.journal import Journal, WorkFolder
 from rtstyle.video.reader import VideoReader
-from rtstyle.video.samples import fraction_of
+
+STDOUT = Path("-")
+"""The output that is no file."""
+
+FAILURES = (av.FFmpegError, OSError, ValueError)
+"""What PyAV raises where a container cannot be written."""
+
+
+class Output:
+    """An open container: the stylized stream, and the copies beside it."""
+
+    def __init__(
+        self,
+        place: str,
+        encoding: Encoding,
+        *,
+        size: Size,
+        colour: Colour,
+        time_base: Fraction,
+        rate: Fraction | None,
+        like: VideoReader | None,
+        plan: StreamPlan,
+    ) -> None:
+        options = dict(encoding.muxer_options)
+        if encoding.muxer in ("mp4", "mov"):
+            # Where a stream starts is stored in units of the whole film; by default those are milliseconds.
+            options["movie_timescale"] = str(max(1000, time_base.denominator))
+        self.container: OutputContainer = av.open(place, "w", format=encoding.muxer, container_options=options)
+        try:
+            self.encoder = VideoEncoder(
+                self.container,
+                encoding,
+                size=size,
+                colour=colour,
+                time_base=time_base,
+                rate=rate,
+                pixel_aspect=like.pixel_aspect if like else None,
+            )
+            self.copies: StreamCopies | None = None
+            if like:
+                if like.display_matrix:
+                    self.encoder.stream.set_display_matrix(like.display_matrix)
+                self.copies = StreamCopies(
+                    plan,
+                    like.container,
+                    like.stream,
+                    self.container,
+                    self.encoder.stream,
+                    encoding.muxer,
+                    window=like.window,
+                    shift=like.shift,
+                )
+            self.container.start_encoding()
+        except BaseException:
+            self.discard()
+            raise
+
+    def finish(self) -> list[str]:
+        """Close the container and return what a person should know of the copies."""
+        said = self.copies.finish() if self.copies else []
+        self.container.close()
+        return said
+
+    def discard(self) -> None:
+        """Close it without caring how."""
+        with suppress(*FAILURES):
+            self.container.close()
 
 
 class VideoWriter:
-    """A video file as a ``FrameSink``. Nothing is visible under ``path`` before it is whole.
+    """A video as a ``FrameSink``, written as frames come. Nothing is visible under ``path`` before it is whole.
 
     Left without an error, it takes its final name. Left by KeyboardInterrupt, what was written is kept
     playable under ``kept`` (``NAME.partial.mp4``). Left by any other error, nothing is left.
 
-    Times are exact in mp4 and rounded to milliseconds in mkv. Matroska has no times below 0 either: where
-    sound starts before 0, as AAC in mp4 does, everything in an mkv moves later by as much, in step.
+    Times are exact in mp4 and mov and rounded to milliseconds in mkv and webm. Matroska has no times below 0
+    either: where sound starts before 0, as AAC in mp4 does, everything in an mkv moves later by as much, in step.
 
     Args:
-        like: A reader whose other streams, metadata and rotation go into the output.
-        audio: False leaves the sound out.
+        path: A file; a pattern such as ``frames/%05d.png``; or ``-``, the standard output.
+        encoder: Settings, or what ``choose_encoding`` made of them.
+        like: A reader whose other streams, metadata and rotation go into the output, by its ``packets``.
+        plan: What becomes of those streams; None copies all that the container can hold.
+        audio: False leaves the sound out, where no plan is given.
         overwrite: True replaces an existing ``path`` when the new one is whole.
 
     Raises:
         OutputExistsError: ``path`` exists, and ``overwrite`` is False.
-        SettingError: The container is not one of ``CONTAINERS``, or cannot hold codec or sound.
-        VideoWriteError: The folder is missing or may not be written, or the disk is full.
+        SettingError: The container is none of those that can be written, or cannot hold the codec.
+        VideoWriteError: The folder is missing or may not be written, the disk is full, or another process
+            is writing this output.
     """
 
     def __init__(
@@ -48,54 +122,56 @@ class VideoWriter:
         colour: Colour,
         time_base: Fraction,
         rate: Fraction | None,
-        encoder: EncoderSettings = EncoderSettings(),
+        encoder: EncoderSettings | Encoding = EncoderSettings(),
         like: VideoReader | None = None,
+        plan: StreamPlan | None = None,
         audio: bool = True,
         overwrite: bool = False,
     ) -> None:
         self.path = Path(path)
-        check_output(self.path, overwrite=overwrite)
-        encoding = choose_encoding(self.path, encoder, size)
-        plan = plan_streams(like.container, like.stream, encoding.muxer, audio=audio) if like else StreamPlan()
+        if self.path != STDOUT:
+            check_output(self.path, overwrite=overwrite)
+        encoding = encoder
+        if isinstance(encoding, EncoderSettings):
+            transparent = bool(like and like.alpha)
+            encoding = choose_encoding(
+                self.path, encoding, size, full_range=colour.full_range, alpha=transparent, rate=rate
+            )
+        if plan is None:
+            plan = StreamPlan()
+            if like:
+                plan = plan_streams(like.container, like.stream, encoding.muxer, audio=audio, codec=encoding.codec)
         self.copied, self.dropped = plan.copied, plan.dropped
         self.warnings = [*encoding.notes, *plan.warnings]
         """What a person should know of the output before trusting it, in words; complete when it is closed."""
-        self._part = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
         self.kept: Path | None = None
         """Where an interrupted output was kept."""
         self.written = 0
         """Frames taken so far."""
         self._reader = like
         self._closed = False
-        self._copies: StreamCopies | None = None
-        options = dict(encoding.muxer_options)
-        if encoding.muxer == "mp4":
-            # Where a stream starts is stored in units of the whole film; by default those are milliseconds.
-            options["movie_timescale"] = str(max(1000, time_base.denominator))
+        self._folder = None
+        place = "pipe:1"
+        if self.path != STDOUT:
+            self._folder, _ = claim(self.path, overwrite=overwrite)
+            self._folder.clear()
+            # "file:", so that a colon in a name is no protocol; image2 has its own way with names.
+            self._part = self._folder.path / self.path.name
+            place = str(self._part) if "%" in self.path.name else f"file:{self._part}"
         try:
-            # "file:", so that a colon in a name is no protocol.
-            self._container = av.open(f"file:{self._part}", "w", container_options=options)
-            self._encoder = VideoEncoder(
-                self._container,
+            self._output = Output(
+                place,
                 encoding,
                 size=size,
                 colour=colour,
                 time_base=time_base,
                 rate=rate,
-                pixel_aspect=fraction_of(like.stream.sample_aspect_ratio) if like else None,
+                like=like,
+                plan=plan,
             )
-            if like:
-                if like.rotation:
-                    self._encoder.stream.set_display_rotation(like.rotation)
-                self._copies = StreamCopies(
-                    plan, like.container, like.stream, self._container, self._encoder.stream, encoding.muxer
-                )
-            self._container.start_encoding()
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except FAILURES as error:
             self._discard()
-            if isinstance(error, RtstyleError):
-                raise
-            raise VideoWriteError(f"cannot write {self.path}: {reason_of(error)}") from error
+            raise cannot_write(self.path, error) from error
         except BaseException:
             self._discard()
             raise
@@ -106,20 +182,22 @@ class VideoWriter:
         Raises:
             ValueError: The frame is not of the writer's size.
             VideoWriteError: The disk is full, or the encoder refuses the frame.
+            BrokenPipeError: Whoever read the standard output has gone.
         """
-        if frame.size != self._encoder.size:
-            raise ValueError(f"this writer is for {self._encoder.size}, the frame is {frame.size}")
+        encoder = self._output.encoder
+        if frame.size != encoder.size:
+            raise ValueError(f"this writer is for {encoder.size}, the frame is {frame.size}")
         try:
-            self._container.mux(self._encoder.encode(frame))
+            self._output.container.mux(encoder.encode(frame))
             self.written += 1
             self._copy_packets()
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise VideoWriteError(f"cannot write {self.path}: {reason_of(error)}") from error
+        except FAILURES as error:
+            raise cannot_write(self.path, error) from error
 
     def _copy_packets(self) -> None:
-        if self._reader and self._copies:
+        if self._reader and self._output.copies:
             while self._reader.packets:
-                self._copies.mux(self._reader.packets.popleft())
+                self._output.copies.mux(self._reader.packets.popleft())
 
     def close(self) -> None:
         """Finish the file and give it its final name.
@@ -133,28 +211,34 @@ class VideoWriter:
         if self._closed:
             return
         try:
-            self._container.mux(self._encoder.flush())
+            self._output.container.mux(self._output.encoder.flush())
             self._copy_packets()
-            if self._copies:
-                self.warnings += self._copies.finish()
-            self._container.close()
+            self.warnings += self._output.finish()
             self._closed = True
-            os.replace(self._part, name)
-        except (av.FFmpegError, OSError, ValueError) as error:
+            if self._folder:
+                self._publish(self._folder, name)
+                self._folder.close()
+        except FAILURES as error:
             self._discard()
-            raise VideoWriteError(f"cannot write {self.path}: {reason_of(error)}") from error
+            raise cannot_write(self.path, error) from error
         except BaseException:
             self._discard()
             raise
 
+    def _publish(self, folder: WorkFolder, name: Path) -> None:
+        if "%" not in name.name:
+            folder.publish(self._part, name)
+            return
+        name.parent.mkdir(exist_ok=True)
+        for picture in sorted(folder.path.glob(f"*{name.suffix}")):
+            folder.publish(picture, name.parent / picture.name)
+
     def _discard(self) -> None:
         self._closed = True
-        container = getattr(self, "_container", None)
-        if container is not None:
-            with suppress(av.FFmpegError, OSError, ValueError):
-                container.close()
-        with suppress(OSError):
-            self._part.unlink()
+        if output := getattr(self, "_output", None):
+            output.discard()
+        if self._folder:
+            self._folder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -165,10 +249,41 @@ class VideoWriter:
         if kind is None:
             self.close()
         elif issubclass(kind, KeyboardInterrupt) and self.written:
-            kept = free_name(self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}"))
-            self._finish(kept)
-            self.kept = kept
-            if error is not None:
-                error.add_note(f"the {self.written} finished frames are kept in {kept}")
+            self.kept = partial_name(self.path)
+            self._finish(self.kept)
+            if error is not None and self.path != STDOUT:
+                error.add_note(f"the {self.written} finished frames are kept in {self.kept}")
         else:
             self._discard()
+
+
+def claim(path: Path, *, overwrite: bool, resume: bool = False) -> tuple[WorkFolder, Journal | None]:
+    """Take the work folder of an output, and with ``resume`` the journal of an interrupted render, if there is one.
+
+    Raises:
+        OutputExistsError: There is one, and neither ``overwrite`` nor ``resume`` says what to do with it.
+        VideoWriteError: Another process is writing this output, or the folder cannot be written.
+    """
+    folder = WorkFolder(path)
+    journal = Journal.read(folder)
+    if journal and journal.mark and not resume and not overwrite:
+        folder.close()
+        raise OutputExistsError(
+            f"an interrupted render of {path} stands at frame {journal.mark.frames}: "
+            f"--resume goes on with it, -y (--overwrite) begins anew"
+        )
+    return folder, journal if resume else None
+
+
+def partial_name(path: Path) -> Path:
+    """Return where an interrupted output is kept, beside where the whole one would be."""
+    if "%" in path.name:
+        return free_name(path.parent / "partial") / path.name
+    return free_name(path.with_name(f"{path.stem}.partial{path.suffix}"))
+
+
+def cannot_write(path: Path, error: Exception) -> Exception:
+    """Return what to raise for a failure of PyAV: our own errors, and a reader that has gone, as they are."""
+    if isinstance(error, (VideoWriteError, SettingError, BrokenPipeError)):
+        return error
+    return VideoWriteError(f"cannot write {path}: {reason_of(error)}")

@@ -1,0 +1,175 @@
+"""Builds a plan in a process of its own: ``python -m rtstyle.backends.builder``, with a request on its input.
+
+TensorRT takes seconds to minutes, a lot of memory, and both cores of a small machine; it cannot be stopped
+between two steps by Python, and a crash in it would take a recording along. A process can be killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rtstyle import graph
+from rtstyle.errors import BackendUnavailableError, RtstyleError
+from rtstyle.frame import Size
+from rtstyle.style import Style
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be built."""
+
+    style: str
+    folders: tuple[tuple[Path, float], ...]
+    """Of the style, with their shares."""
+    size: Size | None
+    """None: for changing sizes."""
+    precision: str
+    layout: graph.Layout
+    targets: tuple[str, ...]
+    device: int | None
+    """Number of the GPU that the plan is for and is compared to float32 on; None: built ahead for others."""
+
+    def to_json(self) -> str:
+        """Write it as one line."""
+        told = asdict(self)
+        told["folders"] = [[str(folder), share] for folder, share in self.folders]
+        return json.dumps(told)
+
+    @classmethod
+    def from_json(cls, text: str) -> Request:
+        """Read what ``to_json`` wrote."""
+        told = json.loads(text)
+        told["folders"] = tuple((Path(folder), share) for folder, share in told["folders"])
+        told["size"] = Size(**told["size"]) if told["size"] else None
+        told["targets"] = tuple(told["targets"])
+        return cls(**told)
+
+
+def build_in_child(
+    request: Request,
+    *,
+    stop: threading.Event | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Path:
+    """Build a plan in a child process, wait for it, and return where it is kept.
+
+    Ctrl-C, or ``stop`` being set, ends the child; nothing of its work is left.
+
+    Args:
+        progress: Is told the phase and how much of it is done, 0 to 1.
+
+    Raises:
+        AccuracyError: The plan is not accurate enough.
+        BackendUnavailableError: It cannot be built; or it was stopped.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-m", "rtstyle.backends.builder"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    ended = threading.Event()
+    watchers = [threading.Thread(target=_kill_when, args=(stop, child, ended), daemon=True)] if stop else []
+    complaints: list[str] = []
+    assert child.stdin
+    assert child.stdout
+    assert child.stderr
+    watchers.append(threading.Thread(target=lambda: complaints.extend(child.stderr or ()), daemon=True))
+    for watcher in watchers:
+        watcher.start()
+    answer: dict[str, Any] = {}
+    try:
+        child.stdin.write(request.to_json())
+        child.stdin.close()
+        for line in child.stdout:
+            answer = json.loads(line)
+            if "phase" in answer and progress:
+                progress(answer["phase"], answer["done"])
+        child.wait()
+    except BrokenPipeError:  # it died before it had read what to do
+        child.wait()
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        ended.set()
+        for watcher in watchers:
+            watcher.join()
+        child.stdout.close()
+        child.stderr.close()
+    return _result(answer, child.returncode, complaints, stopped=stop is not None and stop.is_set())
+
+
+def _kill_when(stop: threading.Event, child: subprocess.Popen[str], ended: threading.Event) -> None:
+    while not ended.wait(0.05):
+        if stop.is_set():
+            child.kill()
+            return
+
+
+def _result(answer: dict[str, Any], code: int, complaints: list[str], *, stopped: bool) -> Path:
+    from rtstyle.backends.gate import AccuracyError
+
+    if "plan" in answer:
+        return Path(answer["plan"])
+    if "inaccurate" in answer:
+        raise AccuracyError(answer["inaccurate"])
+    if "error" in answer:
+        raise BackendUnavailableError(answer["error"])
+    if stopped:
+        raise BackendUnavailableError("the build of the engine was stopped")
+    last = complaints[-1].strip() if complaints else "it said nothing"
+    raise BackendUnavailableError(f"the build of the engine ended with code {code}: {last}")
+
+
+def build(request: Request, progress: Callable[[str, float], None]) -> Path:
+    """Build in this process; see ``build_in_child``."""
+    from rtstyle.backends.compiler import build_plan, recipe_of
+    from rtstyle.backends.gate import AccuracyError
+    from rtstyle.backends.plans import PlanCache
+    from rtstyle.backends.tensorrt import accept_on
+
+    cache = PlanCache()
+    recipe = recipe_of(Style(request.style, request.folders), request.size, request.precision, request.layout)
+    try:
+        return build_plan(recipe, request.targets, cache, accept_on(request), progress).path
+    except AccuracyError as error:
+        cache.refuse(recipe, request.targets[0], str(error))
+        raise
+
+
+def main() -> None:
+    """Read a request, build, and answer in lines of JSON."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from rtstyle.backends.gate import AccuracyError
+
+    # Libraries may print on the standard output; the answers get a channel of their own.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(told: dict[str, Any]) -> None:
+        answers.write(json.dumps(told) + "\n")
+        answers.flush()
+
+    try:
+        request = Request.from_json(sys.stdin.read())
+        answer({"plan": str(build(request, lambda phase, done: answer({"phase": phase, "done": done})))})
+    except AccuracyError as error:
+        answer({"inaccurate": str(error)})
+    except (RtstyleError, ImportError, OSError) as error:
+        answer({"error": str(error)})
+
+
+if __name__ == "__main__":
+    main()

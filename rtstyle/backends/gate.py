@@ -1,0 +1,185 @@
+"""The accuracy gate: an engine of lower precision must give the picture of float32, or it is not used."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rtstyle.backends import BackendName, Controls, Engine, open_engine
+from rtstyle.errors import BackendUnavailableError, RtstyleError
+from rtstyle.frame import Colour, Frame, Plane, Planes, Size
+from rtstyle.style import Style
+
+log = logging.getLogger("rtstyle")
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How far an engine may be from float32, in levels of 8 bits."""
+
+    largest: int
+    mean: float
+
+
+BOUNDS = {
+    # The same products are added up in another order: a value next to a half is rounded the other way.
+    "f32": Bound(1, 0.001),
+    # 10 bits of mantissa, and a sum that is rounded to an eighth of a level before it is rounded to a whole one.
+    "f16": Bound(2, 0.15),
+    # 7 bits: a residual of 100 levels is known to 0.4 levels when it leaves the network.
+    "bf16": Bound(4, 0.3),
+}
+"""The bound of each precision. Stated here and nowhere else."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two sets of pictures differ, over all planes."""
+
+    largest: int
+    """Levels, 0..255."""
+    mean: float
+    """Mean absolute difference in levels."""
+    psnr_db: float | None
+    """Peak signal to noise ratio, 255 levels to the root mean square difference; None: they are equal."""
+
+    def __str__(self) -> str:
+        psnr = "equal" if self.psnr_db is None else f"PSNR {self.psnr_db:.1f} dB"
+        return f"at most {self.largest} levels, {self.mean:.3f} on average, {psnr}"
+
+
+def difference(ours: Sequence[Planes], theirs: Sequence[Planes]) -> Difference:
+    """Compare pictures of one size, pair by pair."""
+    largest, total, squares, count = 0, 0, 0, 0
+    for one, other in zip(ours, theirs, strict=True):
+        for a, b in zip(one, other, strict=True):
+            levels = np.abs(a.astype(np.int32) - b)
+            largest = max(largest, int(levels.max()))
+            total += int(levels.sum())
+            squares += int((levels * levels).sum(dtype=np.int64))
+            count += levels.size
+    psnr = 10 * np.log10(255**2 * count / squares) if squares else None
+    return Difference(largest, total / count, None if psnr is None else round(float(psnr), 2))
+
+
+def fixed_frames(size: Size, colour: Colour) -> list[Frame]:
+    """Return five made pictures: soft areas in three lights, stripes and edges with noise, and flat black and white.
+
+    The same on every machine; no sample is 0, see ``judge``.
+    """
+    rng = np.random.default_rng(20261122)
+    pictures = [_areas(size, rng, low, high) for low, high in ((1, 60), (60, 190), (180, 255))]
+    pictures.append(Planes(*(_stripes(plane, rng) for plane in pictures[1])))
+    pictures.append(Planes(*(_bars(plane) for plane in pictures[1])))
+    return [Frame(planes, i, Fraction(1, 25), colour, (37 * i, 11 * i)) for i, planes in enumerate(pictures)]
+
+
+def _areas(size: Size, rng: np.random.Generator, low: int, high: int) -> Planes:
+    import cv2
+
+    planes = []
+    for side in (size, size.chroma, size.chroma):
+        coarse = rng.integers(low, high + 1, (side.height // 24 + 2, side.width // 24 + 2), np.uint8)
+        planes.append(
+            np.asarray(cv2.resize(coarse, (side.width, side.height), interpolation=cv2.INTER_LINEAR), np.uint8)
+        )
+    return Planes(*planes)
+
+
+def _stripes(plane: Plane, rng: np.random.Generator) -> Plane:
+    rows, columns = np.indices(plane.shape)
+    waves = 60 * np.sign(np.sin(columns / 5 + rows / 9)) + rng.normal(0, 6, plane.shape)
+    return np.asarray(np.clip(plane + waves, 1, 255), np.uint8)
+
+
+def _bars(plane: Plane) -> Plane:
+    return np.where(np.indices(plane.shape)[0] % 64 < 32, 1, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate found."""
+
+    passed: bool
+    reason: str
+    """For people: the difference and the bound."""
+    accuracy: dict[str, Any]
+    """The figures, as JSON values."""
+
+
+def judge(engine: Engine, reference: Engine) -> Verdict:
+    """Compare an engine to the float32 reference on fixed frames.
+
+    A NaN or infinity cannot be seen in 8-bit samples, but anything times 0 that is not 0 is one: at
+    strength 0 every finite residual leaves the samples as they are, and the others turn them into 0,
+    which no sample of the fixed frames is, or into something else.
+    """
+    frames = fixed_frames(engine.size, engine.colour)
+    bound = BOUNDS[engine.precision]
+    untouched = [frame.planes for frame in engine.stylize(frames, Controls(0, 0))]
+    sources = [frame.planes for frame in frames]
+    if difference(untouched, sources).largest:
+        reason = "strength 0 does not return the source: NaN or infinity in the network"
+        return Verdict(False, reason, {"finite": False})
+    ours = [frame.planes for frame in engine.stylize(frames)]
+    theirs = [frame.planes for frame in reference.stylize(frames)]
+    found = difference(ours, theirs)
+    passed = found.largest <= bound.largest and found.mean <= bound.mean
+    reason = f"{found} from float32; allowed are {bound.largest} and {bound.mean:g}"
+    accuracy = {"finite": True, **asdict(found), "reference": f"{reference.backend} {reference.precision}"}
+    return Verdict(passed, reason, accuracy)
+
+
+class AccuracyError(BackendUnavailableError):
+    """An engine of this precision does not give the picture of float32."""
+
+
+def check(engine: Engine, reference: Engine) -> dict[str, Any]:
+    """Judge an engine and return the figures.
+
+    Raises:
+        AccuracyError: It is beyond its bound.
+    """
+    verdict = judge(engine, reference)
+    if not verdict.passed:
+        raise AccuracyError(f"{engine.backend} {engine.precision} is not accurate enough: {verdict.reason}")
+    return verdict.accuracy
+
+
+def first_accurate(precisions: Sequence[str], make: Callable[[str], Made]) -> Made:
+    """Make something in the first precision that is accurate enough; each that is not is told in a line.
+
+    Raises:
+        AccuracyError: None is; the last one's.
+    """
+    for number, precision in enumerate(precisions, 1):
+        try:
+            return make(precision)
+        except AccuracyError as error:
+            if number == len(precisions):
+                raise
+            log.info("%s; taking %s", error, precisions[number])
+    raise ValueError("no precision was given")
+
+
+def open_reference(style: Style, size: Size, colour: Colour) -> Engine:
+    """Open the first float32 engine that there is on the CPU.
+
+    Raises:
+        BackendUnavailableError: There is none.
+    """
+    reasons = []
+    choices: tuple[tuple[BackendName, str], ...] = (("openvino", "CPU"), ("onnxruntime", "CPU"), ("torch", "cpu"))
+    for backend, device in choices:
+        try:
+            return open_engine(style, size, colour, backend=backend, precision="f32", device=device)
+        except RtstyleError as error:
+            reasons.append(f"{error}")
+    raise BackendUnavailableError("there is no float32 engine to compare with: " + "; ".join(reasons))

@@ -1,0 +1,107 @@
+"""The ONNX Runtime engine: platforms that OpenVINO has no wheels for."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from rtstyle import graph
+from rtstyle.backends import BackendName, Controls, Engine, Mode, Precision, check_frame, check_precision
+from rtstyle.canvas import CanvasCutter
+from rtstyle.errors import BackendUnavailableError, SettingError
+from rtstyle.frame import Colour, Frame, Packing, Planes, Size
+from rtstyle.style import Style
+
+
+@dataclass
+class _Slot:
+    """The arrays that one inference reads."""
+
+    picture: NDArray[np.uint8]
+    canvas: NDArray[np.uint8]
+    canvas_offset: tuple[int, int] | None = None
+
+
+class OnnxRuntimeEngine(Engine):
+    """See ``rtstyle.backends.Engine``.
+
+    In ``throughput`` mode a thread for each core works on a frame of its own; in ``latency`` mode all cores
+    work on one frame.
+    """
+
+    backend: BackendName = "onnxruntime"
+
+    def __init__(
+        self,
+        style: Style,
+        size: Size,
+        colour: Colour,
+        *,
+        precision: Precision = "auto",
+        mode: Mode = "throughput",
+        device: str | None = None,
+    ) -> None:
+        check_precision(self.backend, precision)
+        if device not in (None, "CPU"):
+            raise SettingError(f"onnxruntime has no device {device!r} (available: CPU)")
+        self.precision = "f32"
+        self.device = "CPU"
+        self.size, self.colour = size, colour
+        self._packing = Packing(size)
+        rows, columns = self._packing.rows, self._packing.columns
+        self._cutter = CanvasCutter(rows, columns)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1 if mode == "throughput" else cores
+        model = graph.deployed(style.trunk, colour, rows, columns).SerializeToString()
+        try:
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors have no common base but this
+            reason = str(error).splitlines()[0]
+            raise BackendUnavailableError(f"onnxruntime cannot run {style.name!r} at {size}: {reason}") from error
+        self.in_flight = cores + 1 if mode == "throughput" else 1
+        self._free = [
+            _Slot(
+                np.zeros((1, rows, columns, graph.PLANE_CHANNELS), np.uint8),
+                np.zeros((1, rows, columns, graph.CANVAS_CHANNELS), np.uint8),
+            )
+            for _ in range(self.in_flight)
+        ]
+        self._inside: deque[tuple[_Slot, Frame, Future[Planes]]] = deque()
+        self._pool = ThreadPoolExecutor(cores if mode == "throughput" else 1, "rtstyle-onnxruntime")
+
+    def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
+        check_frame(self, frame, len(self._inside))
+        slot = self._free.pop()
+        self._packing.pack(frame.planes, slot.picture[0])
+        if slot.canvas_offset != frame.canvas:
+            self._cutter.cut(frame.canvas, slot.canvas[0])
+            slot.canvas_offset = frame.canvas
+        strength = graph.strength_of(controls.luma, controls.chroma)
+        self._inside.append((slot, frame, self._pool.submit(self._run, slot, strength)))
+
+    def _run(self, slot: _Slot, strength: NDArray[np.float32]) -> Planes:
+        feeds = {graph.PICTURE: slot.picture, graph.CANVAS: slot.canvas, graph.STRENGTH: strength}
+        (stylized,) = self._session.run([graph.STYLIZED], feeds)
+        return self._packing.unpack(stylized[0])
+
+    def next(self) -> Frame:
+        if not self._inside:
+            raise ValueError("no frame is in flight: call submit() first")
+        slot, frame, planes = self._inside.popleft()
+        try:
+            return frame.with_planes(planes.result())
+        finally:
+            self._free.append(slot)
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._inside.clear()
+        self._free.clear()

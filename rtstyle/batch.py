@@ -1,0 +1,258 @@
+"""Many videos, one after the other: a queue that goes on when one of them fails, and says what became of each."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from rtstyle.errors import (
+    BackendUnavailableError,
+    RtstyleError,
+    SettingError,
+    StyleFormatError,
+    StyleNotFoundError,
+    VideoOpenError,
+    VideoWriteError,
+    reason_of,
+)
+from rtstyle.pipeline import VideoReport
+
+VIDEOS = (
+    ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv",
+    ".flv", ".3gp", ".ogv", ".mxf", ".nut", ".y4m", ".gif", ".apng", ".h264", ".h265", ".hevc",
+)  # fmt: skip
+"""Endings of the files of a folder that are taken; a file that is named on its own may have any."""
+
+_KEPT = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".m2ts", ".mts", ".nut", ".y4m", ".gif", ".apng")
+"""Endings that an output may have, too; every other input becomes .mkv, which holds whatever it had."""
+
+_FATAL = (StyleNotFoundError, StyleFormatError, BackendUnavailableError)
+"""What would stop every other file as well."""
+
+Status = Literal["done", "damaged", "skipped", "failed", "interrupted", "not begun"]
+"""``damaged``: done, but the input was damaged. ``skipped``: the output was there already."""
+
+
+class Render(Protocol):
+    """Stylizes one file; ``stylize_video`` with all its other settings given."""
+
+    def __call__(
+        self, source: Path, target: Path, *, progress: Callable[[int, int | None, str], None] | None
+    ) -> VideoReport: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file."""
+
+    input: str
+    output: str
+    status: Status
+    reason: str = ""
+    """Why it was skipped, or failed, in one line."""
+    frames: int = 0
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What ``stylize_many`` did with all of them."""
+
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    def count(self, *statuses: Status) -> int:
+        """How many files ended in one of these ways."""
+        return sum(outcome.status in statuses for outcome in self.outcomes)
+
+    def summary(self) -> dict[str, int | float]:
+        """The figures of the whole queue: files by what became of them, frames, seconds."""
+        names: tuple[Status, ...] = ("done", "damaged", "skipped", "failed", "interrupted", "not begun")
+        return {
+            "files": len(self.outcomes),
+            **{name.replace(" ", "_"): self.count(name) for name in names},
+            "frames": sum(outcome.frames for outcome in self.outcomes),
+            "seconds": self.seconds,
+        }
+
+    def __str__(self) -> str:
+        counts = {key: value for key, value in self.summary().items() if value and key not in ("frames", "seconds")}
+        files = counts.pop("files", 0)
+        parts = ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in counts.items())
+        return f"{files} file{'s' * (files != 1)}: {parts or 'nothing to do'} ({self.seconds:.1f} s)"
+
+
+def is_queue(inputs: Sequence[Path | str], output: Path | str) -> bool:
+    """Whether words of a command line mean a queue: several inputs, a folder of videos, or a folder to write into."""
+    if len(inputs) != 1:
+        return True
+    path, target = Path(inputs[0]), Path(output)
+    if path.is_dir():  # of videos, unless a video is to be made of its pictures
+        return target.is_dir() or (not target.suffix and str(output) != "-" and "%" not in target.name)
+    return path.is_file() and (target.is_dir() or str(output).endswith("/"))
+
+
+def find_videos(inputs: Sequence[Path | str]) -> list[Path]:
+    """List the files that are meant: those that are named, and the videos of folders that are, in natural order.
+
+    Folders are not entered any deeper; hidden files, and files that are no videos by their ending, are passed over.
+
+    Raises:
+        VideoOpenError: A folder holds no video, or cannot be read.
+    """
+    found: list[Path] = []
+    for given in map(Path, inputs):
+        if not given.is_dir():
+            found.append(given)
+            continue
+        try:
+            entries = [path for path in given.iterdir() if _is_video(path)]
+        except OSError as error:
+            raise VideoOpenError(f"cannot read the folder {given}: {error.strerror}") from error
+        if not entries:
+            raise VideoOpenError(f"no video in the folder {given} (looked for {', '.join(VIDEOS[:6])}, ...)")
+        found += sorted(entries, key=_natural)
+    unique: dict[Path, Path] = {path.resolve(): path for path in reversed(found)}
+    return [path for path in found if unique.pop(path.resolve(), None)]
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEOS and not path.name.startswith(".") and path.is_file()
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    """Sort as people count: 2 before 10."""
+    parts = re.split(r"(\d+)", path.name.casefold())
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+
+def plan_outputs(videos: Sequence[Path], folder: Path, *, ending: str | None = None) -> list[tuple[Path, Path]]:
+    """Name the output of each video in ``folder``: its own name, with its own ending if that can be written.
+
+    Args:
+        ending: Of all outputs, e.g. ``.mkv``.
+
+    Raises:
+        SettingError: Two videos would have one output, or one would be written over itself.
+    """
+    pairs: list[tuple[Path, Path]] = []
+    taken: dict[str, Path] = {}
+    for video in videos:
+        own = video.suffix if video.suffix.lower() in _KEPT else ".mkv"
+        target = folder / f"{video.stem}{ending or own}"
+        other = taken.setdefault(target.name.casefold(), video)  # two names may be one on some file systems
+        if other is not video:
+            raise SettingError(f"{other} and {video} would both become {target}: rename one, or take two folders")
+        if target.resolve() == video.resolve():
+            raise SettingError(f"{video} would be written over itself: take another folder than {folder}")
+        pairs.append((video, target))
+    return pairs
+
+
+def stylize_many(
+    inputs: Sequence[Path | str],
+    folder: Path | str,
+    render: Render,
+    *,
+    ending: str | None = None,
+    overwrite: bool = False,
+    progress: Callable[[float, str], None] | None = None,
+    report: Callable[[Outcome], None] | None = None,
+) -> BatchReport:
+    """Stylize videos one after the other; one that fails does not stop the rest.
+
+    An output that exists is finished, since nothing has its final name before, and is skipped. Ctrl-C ends the
+    queue: what was done stays, and the report names what was not.
+
+    Args:
+        inputs: Files, and folders of them (see ``find_videos``).
+        folder: Where outputs go; made if it is not there.
+        render: Called for each file.
+        ending: Of all outputs, e.g. ``.mkv``; None: each input's own, .mkv where that cannot be written.
+        overwrite: Make outputs anew that exist; ``render`` has to replace them, too.
+        progress: Called after each frame with the part of all work that is done, 0..1 (by bytes of input), and words.
+        report: Called as each file ends.
+
+    Raises:
+        SettingError, VideoOpenError, VideoWriteError: Before any work: outputs that collide, a folder without
+            videos, a folder that cannot be written.
+        StyleNotFoundError, StyleFormatError, BackendUnavailableError: No file could be stylized.
+    """
+    begun = time.perf_counter()
+    folder = Path(folder)
+    if folder.suffix.lower() in VIDEOS and not folder.is_dir():
+        raise SettingError(f"several videos go into a folder, and {folder} is named like a video: name a folder")
+    pairs = plan_outputs(find_videos(inputs), folder, ending=ending)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VideoWriteError(f"cannot make the folder {folder}: {error.strerror}") from error
+    sizes = [source.stat().st_size if source.exists() else 0 for source, _ in pairs]
+    outcomes: list[Outcome] = []
+    for number, outcome in enumerate(_run(pairs, sizes, render, overwrite, progress), 1):
+        outcomes.append(outcome)
+        if report:
+            report(outcome)
+        if outcome.status == "interrupted":
+            outcomes += [Outcome(str(source), str(target), "not begun") for source, target in pairs[number:]]
+            break
+    return BatchReport(tuple(outcomes), round(time.perf_counter() - begun, 3))
+
+
+def _run(
+    pairs: list[tuple[Path, Path]],
+    sizes: list[int],
+    render: Render,
+    overwrite: bool,
+    progress: Callable[[float, str], None] | None,
+) -> Iterator[Outcome]:
+    everything = max(1, sum(sizes))
+    for number, (source, target) in enumerate(pairs):
+        tell = _teller(
+            progress,
+            f"{number + 1} of {len(pairs)}, {source.name}",
+            sum(sizes[:number]) / everything,
+            sizes[number] / everything,
+        )
+        yield _one(source, target, render, overwrite, tell)
+
+
+def _teller(
+    progress: Callable[[float, str], None] | None, label: str, before: float, own: float
+) -> Callable[[int, int | None, str], None] | None:
+    """Turn a file's progress in frames into the queue's, of which the file is the part ``own``."""
+    if progress is None:
+        return None
+
+    def tell(done: int, total: int | None, engine: str) -> None:
+        progress(before + own * (min(1.0, done / total) if total else 0.0), f"{label} ({engine})")
+
+    return tell
+
+
+def _one(
+    source: Path,
+    target: Path,
+    render: Render,
+    overwrite: bool,
+    tell: Callable[[int, int | None, str], None] | None,
+) -> Outcome:
+    names = str(source), str(target)
+    if target.exists() and not overwrite:
+        return Outcome(*names, "skipped", "finished already")
+    begun = time.perf_counter()
+    try:
+        done = render(source, target, progress=tell)
+    except KeyboardInterrupt as interrupt:
+        return Outcome(*names, "interrupted", "; ".join(getattr(interrupt, "__notes__", ())))
+    except _FATAL:
+        raise
+    except (RtstyleError, OSError) as error:
+        return Outcome(*names, "failed", reason_of(error), seconds=round(time.perf_counter() - begun, 3))
+    status: Status = "damaged" if done.dropped else "done"
+    return Outcome(*names, status, "", done.frames_out, done.seconds, done.warnings)

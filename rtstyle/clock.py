@@ -1,0 +1,149 @@
+"""How times of one file become those of another: containers that round, shift everything in step, or hold no times."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from fractions import Fraction
+from statistics import median_low
+from typing import Literal
+
+from rtstyle.media import Media, Pictures
+
+Verdict = Literal["same", "intended", "differs"]
+"""``intended``: not the same, but what rtstyle promises to do (see docs/media.md)."""
+
+MS = Fraction(1, 1000)
+"""A millisecond, in seconds."""
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """What the times of a container are like."""
+
+    tolerance: Fraction = Fraction(0)
+    """By how much it rounds, in seconds."""
+    shift: Literal["none", "if negative", "later", "to zero"] = "none"
+    """When it moves everything in step."""
+
+
+_TIMINGS = {
+    "matroska": _Timing(MS / 2, "if negative"),
+    "webm": _Timing(MS / 2, "if negative"),
+    "flv": _Timing(MS / 2, "if negative"),
+    "nut": _Timing(Fraction(0), "if negative"),
+    "avi": _Timing(MS, "later"),
+    "mpegts": _Timing(Fraction(1, 180000), "later"),
+    "mpeg": _Timing(Fraction(1, 180000), "later"),
+    "gif": _Timing(Fraction(1, 200), "to zero"),
+    "apng": _Timing(MS / 2, "to zero"),
+    "webp": _Timing(MS / 2, "to zero"),
+}
+"""By FFmpeg's names; every other container keeps every time exactly."""
+
+NO_TIMES = ("yuv4mpegpipe", "image2", "pictures")
+"""Formats in which pictures only follow each other."""
+
+
+class Clock:
+    """How times of one file become those of another.
+
+    Args:
+        start, end: The part of the source that is expected, in seconds on the player's timeline.
+    """
+
+    def __init__(self, source: Media, target: Media, start: Fraction | None, end: Fraction | None) -> None:
+        self.cut = start is not None or end is not None
+        """Only a part is expected."""
+        self.first: Fraction | None = None
+        """When the first frame of the part is shown, on the source's timeline; it becomes 0 in the target."""
+        if start is not None:
+            times = source.pictures.times if source.pictures else []
+            self.first = next((time for time in times if time >= source.start + start), source.start + start)
+        self.last = None if end is None else source.start + end
+        low = source.start if self.first is None else self.first
+        self.part = (low, self.last) if self.cut else None
+        self.zero = self.first or Fraction(0)
+        """The moment of the source's timeline that is 0 in the target, but for ``shift``."""
+        self._timing = _TIMINGS.get(target.format, _Timing())
+        self.tolerance = self._timing.tolerance
+        self.no_times = target.format in NO_TIMES
+        self.shift = Fraction(0)
+        """Seconds by which everything is found later than expected; known once the pictures are matched."""
+        starts = [track.start for track in source.tracks if track.start is not None and track.type != "data"]
+        starts += source.pictures.times[:1] if source.pictures else []
+        self._earliest = min(starts, default=Fraction(0)) - self.zero
+        self._format = target.format
+        self._tick = Fraction(1, 90000) if target.format.startswith("mpeg") else MS
+
+    def expected(self, pictures: Pictures) -> list[int]:
+        """Numbers of the source's frames that should be in the target: those that begin within the part."""
+        if not self.cut or pictures.untimed:
+            return list(range(len(pictures.times) + pictures.untimed))
+        return [number for number, time in enumerate(pictures.times) if self.within(time)]
+
+    def within(self, time: Fraction) -> bool:
+        """Whether a moment of the source belongs to the part."""
+        return (self.first is None or time >= self.first) and (self.last is None or time < self.last)
+
+    def match(
+        self, expected: list[Fraction], found: list[Fraction]
+    ) -> tuple[list[Fraction], list[Fraction], Fraction, Fraction]:
+        """Find each expected time among those found, both in seconds and rising.
+
+        Returns:
+            Expected times that are missing (on the source's timeline), found ones that are too many, the
+            shift, and the largest deviation of those that fit.
+        """
+        wanted = [time - self.zero for time in expected]
+        self.shift = self._find_shift(wanted, found)
+        rising = sorted(found)
+        missing, used, deviation = [], set(), Fraction(0)
+        for original, time in zip(expected, wanted, strict=True):
+            place = _nearest(rising, time + self.shift)
+            if place is None or place in used or abs(rising[place] - time - self.shift) > self.tolerance:
+                missing.append(original)
+                continue
+            used.add(place)
+            deviation = max(deviation, abs(rising[place] - time - self.shift))
+        extra = [time for place, time in enumerate(rising) if place not in used]
+        return missing, extra, self.shift, deviation
+
+    def _find_shift(self, wanted: list[Fraction], found: list[Fraction]) -> Fraction:
+        if not wanted or not found:
+            return Fraction(0)
+        if len(wanted) == len(found):
+            middle = median_low(b - a for a, b in zip(wanted, found, strict=True))
+            candidates = [middle]
+        else:
+            candidates = [found[0] - wanted[0], found[-1] - wanted[-1]]
+        if self.tolerance:  # what rounds, shifts by whole units
+            candidates = [round(shift / self._tick) * self._tick for shift in candidates]
+        rising = sorted(found)
+
+        def hits(shift: Fraction) -> int:
+            places = (_nearest(rising, time + shift) for time in wanted)
+            return sum(
+                place is not None and abs(rising[place] - time - shift) <= self.tolerance
+                for place, time in zip(places, wanted, strict=True)
+            )
+
+        return max((Fraction(0), *candidates), key=hits)
+
+    def judge_shift(self, shift: Fraction) -> tuple[Verdict, list[str]]:
+        """Say whether the target may move everything in step by so much."""
+        if not shift:
+            return "same", []
+        words = [f"everything is {float(abs(shift)) * 1000:.3g} ms {'later' if shift > 0 else 'earlier'}"]
+        rule = self._timing.shift
+        if rule == "to zero" or (rule == "later" and shift > 0):
+            return "intended", [*words, f"as {self._format} begins where it wants"]
+        if rule == "if negative" and self._earliest < 0 and abs(shift + self._earliest) <= self._tick:
+            return "intended", [*words, f"{self._format} has no times below 0"]
+        return "differs", words
+
+
+def _nearest(rising: list[Fraction], time: Fraction) -> int | None:
+    place = bisect_left(rising, time)
+    around = [number for number in (place - 1, place) if 0 <= number < len(rising)]
+    return min(around, key=lambda number: abs(rising[number] - time)) if around else None

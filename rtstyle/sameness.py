@@ -1,0 +1,417 @@
+"""When two streams are the same, though packed otherwise or transcoded, and what is written about the whole file."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from io import BytesIO
+from typing import TypeVar
+
+import av
+from av.stream import Disposition
+
+from rtstyle.clock import MS, Clock, Verdict
+from rtstyle.media import Media, Track, decode_stream
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was compared."""
+
+    subject: str
+    source: str
+    """What the input has, for people."""
+    target: str
+    """What the output has."""
+    verdict: Verdict
+    words: str = ""
+    """What a person should know of it."""
+
+
+def both(show: Callable[[T], str], one: T, other: T) -> tuple[str, str]:
+    """What the input and the output have, for people."""
+    return show(one), show(other)
+
+
+# -- streams ---------------------------------------------------------------------------------------
+
+
+def compare_tracks(source: Media, target: Media, clock: Clock, *, audio: bool) -> Iterator[Finding]:
+    """Compare every stream beside the pictures, and attachments."""
+    numbers: Counter[str] = Counter()
+    pairs = _pair(source.tracks, target.tracks)
+    for track, partner in pairs:
+        numbers[track.type] += 1
+        name = f"{_kind(track)} {numbers[track.type]}"
+        if track.type == "audio" and not audio:
+            if partner is None:
+                yield Finding(name, _label(track), "none", "intended", "left out, as asked for")
+            else:
+                yield Finding(name, _label(track), _label(partner), "differs", "was to be left out")
+        elif partner is None:
+            yield _judge_lost(name, track, source, target)
+        elif track.type == "data":
+            yield Finding(name, _label(track), _label(partner), "same")
+        else:
+            yield _compare_labels(name, track, partner, source, target)
+            if track.type != "attachment":
+                yield from _compare_packets(name, track, partner, source, target, clock)
+    taken = {id(partner) for _, partner in pairs}
+    for partner in target.tracks:
+        # Muxers make streams of their own for timecode and chapters.
+        if id(partner) not in taken and partner.type != "data":
+            yield Finding(_kind(partner), "none", _label(partner), "differs", "is not in the input")
+
+
+def _pair(tracks: list[Track], others: list[Track]) -> list[tuple[Track, Track | None]]:
+    """Find the partner of each stream: the one with most of its packets, else the next one of its type."""
+    left = list(others)
+    found: dict[int, Track] = {}
+    for exact in (True, False):
+        for track in tracks:
+            if track.index in found:
+                continue
+            likes = [other for other in left if other.type == track.type]
+            if exact:
+                scores = {other.index: _shared(track, other) for other in likes}
+                likes = [other for other in likes if scores[other.index]]
+                likes.sort(key=lambda other: (-scores[other.index], other.language != track.language))
+            if likes:
+                found[track.index] = likes[0]
+                left.remove(likes[0])
+    return [(track, found.get(track.index)) for track in tracks]
+
+
+def _shared(track: Track, other: Track) -> int:
+    if track.type == "attachment":
+        return int(track.content == other.content)
+    return (Counter(track.digests) & Counter(other.digests)).total()
+
+
+def _kind(track: Track) -> str:
+    return "cover" if track.disposition & Disposition.attached_pic else track.type
+
+
+def _label(track: Track) -> str:
+    flags = [flag.name or "" for flag in Disposition if track.disposition & flag]
+    title = track.metadata.get("title") or track.metadata.get("filename", "")
+    shape = track.layout or track.size
+    return ", ".join(word for word in (track.codec or "no codec", shape, track.language, title, *flags) if word)
+
+
+def _judge_lost(name: str, track: Track, source: Media, target: Media) -> Finding:
+    if track.type == "data" and "timecode" in track.metadata and target.timecode:
+        return Finding(name, _label(track), "none", "intended", "its timecode is written anew")
+    if track.type == "data" or (not track.codec and track.type != "attachment"):
+        return Finding(name, _label(track), "none", "intended", "data streams are not copied")
+    if track.type == "video" and not track.disposition & Disposition.attached_pic:
+        return Finding(name, _label(track), "none", "intended", "one video stream is stylized, others are left out")
+    if not track.digests and track.type != "attachment":
+        return Finding(name, _label(track), "none", "intended", "it is empty")
+    held = track.type != "attachment" and _holds(target.format, track.codec)
+    able = held or (track.type == "attachment" and target.format == "matroska")
+    why = "lost" if able else f"lost: {target.format} cannot hold it, .mkv can"
+    return Finding(name, _label(track), "none", "differs", why)
+
+
+def _holds(muxer: str, codec: str) -> bool:
+    try:
+        with av.open(BytesIO(), "w", format=muxer) as trial:
+            return codec in trial.supported_codecs
+    except (av.FFmpegError, ValueError):
+        return False
+
+
+_SAME_LANGUAGE = {
+    "alb": "sqi", "arm": "hye", "baq": "eus", "bur": "mya", "chi": "zho", "cze": "ces", "dut": "nld", "fre": "fra",
+    "geo": "kat", "ger": "deu", "gre": "ell", "ice": "isl", "mac": "mkd", "mao": "mri", "may": "msa", "per": "fas",
+    "rum": "ron", "slo": "slk", "tib": "bod", "wel": "cym",
+}  # fmt: skip
+"""The twenty languages that ISO 639-2 gives two codes; containers differ in which they keep."""
+
+
+def _compare_labels(name: str, track: Track, partner: Track, source: Media, target: Media) -> Finding:
+    words: list[str] = []
+    verdict: Verdict = "same"
+    if _transcoded(track, partner):
+        # Judged by what it decodes to, in _compare_packets.
+        verdict = "intended"
+        words.append("transcoded")
+    elif track.codec != partner.codec:
+        words.append(f"{target.format} calls {track.codec} {partner.codec}")
+    if track.layout != partner.layout and track.layout:
+        verdict = "differs"
+        words.append("other rate or channels")
+    if _SAME_LANGUAGE.get(track.language, track.language) != _SAME_LANGUAGE.get(partner.language, partner.language):
+        verdict = "differs"
+        words.append("other language")
+    if track.content != partner.content:
+        verdict = "differs"
+        words.append("other bytes")
+    for key in ("title", "filename", "mimetype"):
+        if track.metadata.get(key, "") != partner.metadata.get(key, ""):
+            verdict = "differs"
+            words.append(f"other {key}")
+    before, after = _flags(track, source), _flags(partner, target)
+    if min(len(_alike(track, source)), len(_alike(partner, target))) == 1:  # the only one is always played
+        before, after = before - {"default"}, after - {"default"}
+    lost, gained = before - after, after - before
+    if lost:
+        verdict = "differs"
+        words.append(f"no longer {', '.join(sorted(lost))}")
+    if gained:
+        verdict = "differs"
+        words.append(f"now {', '.join(sorted(gained))}")
+    return Finding(name, _label(track), _label(partner), verdict, "; ".join(words))
+
+
+def _flags(track: Track, media: Media) -> set[str]:
+    """What a stream is marked as. Where no stream of a type is the default, players take the first."""
+    flags = {flag.name or "" for flag in Disposition if track.disposition & flag}
+    alike = _alike(track, media)
+    first = not any(other.disposition & Disposition.default for other in alike) and alike[0] is track
+    return flags | {"default"} if first else flags
+
+
+def _transcoded(track: Track, partner: Track) -> bool:
+    """Other packets of another codec. (mp4 has one name for MPEG audio of all layers.)"""
+    return track.codec != partner.codec and not _shared(track, partner)
+
+
+def _alike(track: Track, media: Media) -> list[Track]:
+    return [other for other in media.tracks if other.type == track.type]
+
+
+def _compare_packets(
+    name: str, track: Track, partner: Track, source: Media, target: Media, clock: Clock
+) -> Iterator[Finding]:
+    if _transcoded(track, partner) or (clock.cut and track.texts):
+        if track.type == "subtitle":
+            yield _compare_texts(name, track, partner, clock)
+        else:
+            yield _compare_transcoded(name, track, partner, source, target, clock)
+        return
+    first, last = _part(track, clock)
+    wanted = track.digests[first:last]
+    has = both(lambda digests: f"{len(digests)} packets", wanted, partner.digests)
+    offset = 0
+    if clock.cut and wanted != partner.digests:
+        offset, wanted = _best_cut(track, partner, first, last)
+    verdict, words = _judge_packets(track, partner, wanted, source, target)
+    yield Finding(f"{name} packets", *has, verdict, words)
+    if len(wanted) == len(partner.digests) == len(partner.times) and len(track.times) == len(track.digests):
+        begin = first + offset
+        yield _compare_packet_times(name, track, partner, track.times[begin : begin + len(wanted)], clock)
+
+
+def _part(track: Track, clock: Clock) -> tuple[int, int]:
+    """The packets of a stream that belong to the part, as a range: those that begin in it."""
+    if not clock.cut or len(track.times) != len(track.digests):
+        return 0, len(track.digests)
+    inside = [number for number, time in enumerate(track.times) if clock.within(time * track.time_base)]
+    return (inside[0], inside[-1] + 1) if inside else (0, 0)
+
+
+def _best_cut(track: Track, partner: Track, first: int, last: int) -> tuple[int, list[bytes]]:
+    """A cut may take a packet more or less at either end: try which, and return its offset and packets."""
+    for a in (0, -1, 1, -2, 2):
+        for b in (0, 1, -1, 2, -2):
+            if first + a >= 0 and track.digests[first + a : max(0, last + b)] == partner.digests:
+                return a, partner.digests
+    return 0, track.digests[first:last]
+
+
+def _judge_packets(
+    track: Track, partner: Track, wanted: list[bytes], source: Media, target: Media
+) -> tuple[Verdict, str]:
+    if wanted == partner.digests:
+        return "same", "equal byte for byte"
+    whole = track.type in ("audio", "video") and len(wanted) == len(track.digests)
+    if whole and decode_stream(source.path, track.index).digest == decode_stream(target.path, partner.index).digest:
+        return "same", "packed otherwise; every decoded sample is equal"
+    missing = (Counter(wanted) - Counter(partner.digests)).total()
+    extra = (Counter(partner.digests) - Counter(wanted)).total()
+    changed = min(missing, extra)
+    counts = {"changed": changed, "missing": missing - changed, "too many": extra - changed}
+    words = [f"{number} {word}" for word, number in counts.items() if number]
+    return "differs", ", ".join(words) or "in another order"
+
+
+def _compare_packet_times(name: str, track: Track, partner: Track, times: list[int], clock: Clock) -> Finding:
+    before = [time * track.time_base for time in times]
+    after = [time * partner.time_base for time in partner.times]
+    offsets = [b - clock.shift - (a - clock.zero) for a, b in zip(before, after, strict=True)]
+    deviation = max((abs(offset) for offset in offsets), default=Fraction(0))
+    # A coarser clock rounds by half of its unit; a finer one may undo what the coarser one had rounded.
+    one, other = track.time_base, partner.time_base
+    exact = one == other and clock.first is None  # where a part begins may fall between two units
+    allowed = Fraction(0) if exact else min(MS, other / 2 if other >= one else one)
+    starts = both(lambda times: f"starts {float(times[0]) * 1000:.3f} ms" if times else "empty", before, after)
+    words = f"largest deviation from the video {float(deviation) * 1000:.3g} ms" if deviation else ""
+    return Finding(f"{name} times", *starts, "same" if deviation <= allowed else "differs", words)
+
+
+def _compare_transcoded(name: str, track: Track, partner: Track, source: Media, target: Media, clock: Clock) -> Finding:
+    one, other = decode_stream(source.path, track.index), decode_stream(target.path, partner.index)
+    has = both(lambda samples: f"{float(samples.seconds):.3f} s", one, other)
+    subject = f"{name} sound"
+    if not clock.cut and one.digest == other.digest:
+        return Finding(subject, *has, "same", "every decoded sample is equal")
+    # A cut begins with whole packets, so the sound may begin within one before the picture.
+    opens, closes = one.start, one.start + one.seconds
+    if clock.first is not None:
+        opens = max(opens, clock.first)
+    if clock.last is not None:
+        closes = min(closes, clock.last)
+    wanted = max(Fraction(0), closes - opens)
+    slack = min(other.frame, Fraction(15, 100)) + MS  # PCM has no frames: any number of samples is one
+    late = other.start - clock.shift - (opens - clock.zero)
+    words = []
+    if abs(other.seconds - wanted) > slack:
+        words.append(f"{float(abs(other.seconds - wanted)):.3f} s {'more' if other.seconds > wanted else 'less'}")
+    if abs(late) > slack:
+        words.append(f"starts {float(abs(late)) * 1000:.3g} ms {'later' if late > 0 else 'earlier'}")
+    if words:
+        return Finding(subject, *has, "differs", "; ".join(words))
+    if _holds(target.format, track.codec):
+        return Finding(subject, *has, "differs", f"transcoded, though {target.format} can hold {track.codec}")
+    return Finding(subject, *has, "intended", f"{target.format} cannot hold {track.codec}; as long as it was")
+
+
+def _compare_texts(name: str, track: Track, partner: Track, clock: Clock) -> Finding:
+    before, after = _clip(_lines(track), clock), _lines(partner)
+    has = both(lambda texts: f"{len(texts)} lines", before, after)
+    subject = f"{name} text"
+    if [line[2] for line in before] != [line[2] for line in after]:
+        return Finding(subject, *has, "differs", "other words")
+    moved = _moved(before, after, clock.shift)
+    if moved > MS:
+        return Finding(subject, *has, "differs", f"up to {float(moved) * 1000:.3g} ms off")
+    return Finding(subject, *has, "same", f"every line is there ({track.codec} -> {partner.codec})")
+
+
+Span = tuple[Fraction, Fraction, str]
+"""Start and end in seconds, and words."""
+
+
+def _moved(before: list[Span], after: list[Span], shift: Fraction) -> Fraction:
+    """By how many seconds starts and ends differ at most, when ``after`` is expected ``shift`` later."""
+    starts = [abs(b[0] - a[0] - shift) for a, b in zip(before, after, strict=True)]
+    ends = [abs(b[1] - a[1] - shift) for a, b in zip(before, after, strict=True)]
+    return max((*starts, *ends), default=Fraction(0))
+
+
+def _lines(track: Track) -> list[Span]:
+    """Start, end and words of every line."""
+    lines = [(start, end, _plain(text)) for start, end, text in track.texts]
+    return [line for line in lines if line[2]]
+
+
+def _clip(spans: list[Span], clock: Clock) -> list[Span]:
+    """What of some spans lies in the part, on the target's timeline."""
+    if not clock.part:
+        return spans
+    low, high = clock.part
+    return [
+        (max(start, low) - clock.zero, (end if high is None else min(end, high)) - clock.zero, words)
+        for start, end, words in spans
+        if end > low and (high is None or start < high)
+    ]
+
+
+def _plain(text: str) -> str:
+    """Take off what is only how a line looks: ASS overrides, HTML-like tags, white space."""
+    return " ".join(re.sub(r"\{[^}]*\}|<[^>]*>|\\[Nnh]", " ", text).split())
+
+
+# -- what is written about the whole ---------------------------------------------------------------
+
+
+def compare_chapters(source: Media, target: Media, clock: Clock) -> Iterator[Finding]:
+    """Compare chapters: titles, starts and ends within a millisecond."""
+    wanted = _clip(source.chapters, clock)
+    if not wanted and not target.chapters:
+        return
+    has = both(lambda chapters: str(len(chapters)), wanted, target.chapters)
+    titles = [[chapter[2] for chapter in chapters] for chapters in (wanted, target.chapters)]
+    if titles[0] != titles[1]:
+        lost = "lost" if not target.chapters else "other titles" if len(titles[0]) == len(titles[1]) else "other number"
+        yield Finding("chapters", *has, "differs", lost)
+        return
+    # Players count chapters from the file's own zero; some muxers move them along with everything else.
+    off = min(_moved(wanted, target.chapters, shift) for shift in (Fraction(0), clock.shift))
+    words = f"up to {float(off) * 1000:.3g} ms off" if off > MS else ""
+    yield Finding("chapters", *has, "differs" if words else "same", words)
+
+
+_MADE_ANEW = {
+    "encoder", "major_brand", "minor_version", "compatible_brands", "handler_name", "vendor_id", "duration",
+    "software", "timecode", "language", "title", "filename", "mimetype", "alpha_mode", "rotate", "creation_time",
+}  # fmt: skip
+"""Metadata that muxers write themselves, or that is compared elsewhere."""
+
+_NO_METADATA = ("gif", "apng", "webp", "yuv4mpegpipe", "image2", "pictures", "mpegts", "mpeg", "h264", "hevc")
+
+
+def compare_metadata(source: Media, target: Media, clock: Clock) -> Iterator[Finding]:
+    """Compare what is written about the file and its video, and the timecode."""
+    own = [_about(media) for media in (source, target)]
+    lost = sorted(key for key in own[0] if key not in own[1])
+    other = sorted(key for key in own[0] if key in own[1] and own[0][key] != own[1][key])
+    words = [f"{word}: {', '.join(keys)}" for word, keys in (("lost", lost), ("changed", other)) if keys]
+    verdict: Verdict = "differs" if words else "same"
+    if words and target.format in _NO_METADATA:
+        verdict = "intended"
+        words.append(f"{target.format} holds no metadata")
+    if own[0] or own[1]:
+        yield Finding("metadata", _keys(own[0]), _keys(own[1]), verdict, "; ".join(words))
+    if source.timecode or target.timecode:
+        codes = both(lambda media: media.timecode or "none", source, target)
+        if codes[0] == codes[1] or not clock.first:
+            yield Finding("timecode", *codes, "same" if codes[0] == codes[1] else "differs")
+        else:
+            moved = _counts_on(*codes, source, clock)
+            say = "counts from where the part begins" if moved else "should count from where the part begins"
+            yield Finding("timecode", *codes, "intended" if moved else "differs", say)
+
+
+def _counts_on(code: str, other: str, source: Media, clock: Clock) -> bool:
+    """Whether ``other`` is the timecode of the part's first frame, but for the numbers that drop-frame leaves out."""
+    if source.pictures is None or not all(re.fullmatch(r"\d+(:\d+){2}[:;.]\d+", text) for text in (code, other)):
+        return False
+    rate = round(source.pictures.rate or 25)
+    (h, m, s, f), (h2, m2, s2, f2) = (map(int, re.split(r"\D", text)) for text in (code, other))
+    minutes = (h2 - h) * 60 + m2 - m
+    frames = (minutes * 60 + s2 - s) * rate + f2 - f
+    passed = clock.expected(source.pictures)[0]
+    return abs(frames - passed) <= 1 + (2 * minutes if ";" in other else 0)
+
+
+def _about(media: Media) -> dict[str, str]:
+    counted = ("_statistics", "number_of", "bps")  # written by mkvmerge about its own packets
+    found = {key: value for key, value in media.metadata.items() if key not in _MADE_ANEW - {"title"} and value}
+    if media.pictures:
+        of_video = {key: value for key, value in media.pictures.track.metadata.items() if key not in _MADE_ANEW}
+        found |= {f"video {key}": value for key, value in of_video.items()}
+    date = media.metadata.get("creation_time")
+    if date:
+        found["creation_time"] = _moment(date)
+    return {key: value for key, value in found.items() if not key.removeprefix("video ").startswith(counted)}
+
+
+def _moment(text: str) -> str:
+    """A date to the second: containers keep more or fewer digits."""
+    try:
+        return datetime.fromisoformat(text).replace(microsecond=0).isoformat()
+    except ValueError:
+        return text
+
+
+def _keys(metadata: dict[str, str]) -> str:
+    return ", ".join(sorted(metadata)) or "none"

@@ -1,0 +1,330 @@
+"""What differs between two files as media: pictures and their times here, other streams in sameness.py.
+
+It judges what a viewer or an editor would miss, not what the pictures show: two files are the same when
+every frame, packet and tag of the first is in the second, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from rtstyle.clock import NO_TIMES, Clock, Verdict
+from rtstyle.errors import SettingError
+from rtstyle.frame import Colour, ColourTags, Size
+from rtstyle.media import Media, Pictures, Thumbnail, read_media
+from rtstyle.sameness import Finding, both, compare_chapters, compare_metadata, compare_tracks
+
+__all__ = ["Finding", "VerifyReport", "verify_media"]
+
+_HDR = {16: "PQ", 18: "HLG"}
+"""Transfers of H.273 that need more than 8 bits."""
+
+_RGB_ONLY = ("gif", "apng", "webp", "webp_pipe", "image2", "pictures")
+"""Formats without a matrix or a range that could be told."""
+
+_ALPHA_DEVIATION = 8
+"""Levels by which lossy codecs may change the mean opacity of a 16th of the picture's width and height."""
+
+_NAMES = {
+    "matrix": {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc",
+               10: "bt2020c", 14: "ictcp"},
+    "range": {1: "tv", 2: "pc"},
+    "primaries": {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 11: "smpte431",
+                  12: "smpte432"},
+    "transfer": {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear", 13: "srgb",
+                 14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67"},
+}  # fmt: skip
+"""FFmpeg's names of the numbers of ITU-T H.273 (range: FFmpeg's own)."""
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What ``verify_media`` found; ``rtstyle verify --json`` prints it."""
+
+    input: str
+    output: str
+    findings: tuple[Finding, ...]
+    damage: tuple[str, ...]
+    """What is wrong with the input itself, in words; empty: nothing is."""
+    seconds: float
+
+    @property
+    def differences(self) -> tuple[Finding, ...]:
+        """What a person should know of before the input is deleted."""
+        return tuple(finding for finding in self.findings if finding.verdict == "differs")
+
+
+class _Stopped(Exception):
+    """The other file could not be read, or nobody waits any more."""
+
+
+def verify_media(
+    source: Path | str,
+    target: Path | str,
+    *,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    audio: bool = True,
+    size: Size | None = None,
+    progress: Callable[[int, int | None, str], None] | None = None,
+) -> VerifyReport:
+    """Compare two files as media. Both are read whole, each on a thread of its own.
+
+    Args:
+        start, end: What part of ``source`` should be in ``target``, in seconds on the player's timeline; as
+            they were given to ``stylize_video``, so that what was asked for does not count as lost.
+        audio: False: sound is not expected.
+        size: Width and height that were asked for.
+        progress: Called now and then with pictures read, pictures in all (None: unknown) and a word; it may
+            raise to stop.
+
+    Raises:
+        VideoOpenError: One of the files is absent, no media, or cannot be decoded.
+        SettingError: Both are the same file, or ``end`` does not lie behind ``start``.
+    """
+    begun = time.perf_counter()
+    source, target = Path(source), Path(target)
+    if source.exists() and target.exists() and source.samefile(target):
+        raise SettingError(f"both are the same file: {source}")
+    if end is not None and end <= (start or 0):
+        raise SettingError(f"--end must lie behind --start, got {float(start or 0):g} and {float(end):g} s")
+    one, other = _read_both(source, target, progress)
+    clock = Clock(one, other, start, end)
+    findings = [*_compare_pictures(one, other, clock, size), *compare_tracks(one, other, clock, audio=audio)]
+    findings += compare_chapters(one, other, clock)
+    findings += compare_metadata(one, other, clock)
+    if other.damage:
+        findings.append(Finding("the output itself", "", "; ".join(other.damage), "differs", "it is damaged"))
+    return VerifyReport(
+        str(source), str(target), tuple(findings), tuple(one.damage), round(time.perf_counter() - begun, 3)
+    )
+
+
+def _read_both(
+    source: Path, target: Path, progress: Callable[[int, int | None, str], None] | None
+) -> tuple[Media, Media]:
+    stop = threading.Event()
+    counts = {source: 0, target: 0}
+
+    def read(path: Path) -> Media:
+        def seen() -> None:
+            if stop.is_set():
+                raise _Stopped
+            counts[path] += 1
+
+        try:
+            return read_media(path, seen=seen)
+        except BaseException:
+            stop.set()
+            raise
+
+    with ThreadPoolExecutor(2, "rtstyle-verify") as pool:
+        futures: list[Future[Media]] = [pool.submit(read, path) for path in (source, target)]
+        try:
+            while not all(future.done() for future in futures):
+                if progress:
+                    progress(sum(counts.values()), None, "reading")
+                time.sleep(0.02)
+        except BaseException:
+            stop.set()
+            raise
+    failed = [error for future in futures if (error := future.exception())]
+    for error in failed:
+        if not isinstance(error, _Stopped):
+            raise error
+    return futures[0].result(), futures[1].result()
+
+
+# -- pictures --------------------------------------------------------------------------------------
+
+
+def _compare_pictures(one: Media, other: Media, clock: Clock, size: Size | None) -> Iterator[Finding]:
+    source, target = one.pictures, other.pictures
+    if source is None or target is None:
+        if source is not target:
+            has = both(lambda pictures: "no video" if pictures is None else "a video", source, target)
+            yield Finding("video", *has, "differs")
+        return
+    wanted = clock.expected(source)
+    yield from _compare_times(source, target, wanted, clock, other)
+    yield from _compare_geometry(source, target, size)
+    yield from _compare_colour(source, target, other)
+    yield _compare_alpha(source, target, wanted, other)
+
+
+def _compare_times(
+    source: Pictures, target: Pictures, wanted: list[int], clock: Clock, other: Media
+) -> Iterator[Finding]:
+    count, found = len(wanted), len(target.times) + target.untimed
+    cut = f" of {len(source.times) + source.untimed}" if clock.cut else ""
+    if source.untimed or target.untimed:
+        yield Finding("frames", f"{count}{cut}", str(found), "same" if count == found else "differs")
+        yield _compare_untimed(source, target, other)
+        return
+    expected = [source.times[number] for number in wanted]
+    missing, extra, shift, deviation = clock.match(expected, target.times)
+    words = []
+    if missing:
+        words.append(f"{len(missing)} missing, the first at {float(missing[0]):.3f} s")
+    if extra:
+        words.append(f"{len(extra)} that the input has not, the first at {float(extra[0]):.3f} s")
+    verdict: Verdict = "differs" if count != found else "same"
+    yield Finding("frames", f"{count}{cut}", str(found), verdict, "; ".join(words) if count != found else "")
+    if clock.no_times:
+        yield Finding("times", _span(expected), "none", "intended", f"{other.format} holds no times")
+        return
+    verdict, words = clock.judge_shift(shift)
+    if (missing or extra) and count == found:
+        moved = f"{len(missing)} frames are shown at another time, the first that of {float(missing[0]):.3f} s"
+        verdict, words = "differs", [*words, moved]
+    words.append(f"largest deviation {_ms(deviation)}" if deviation else "equal to the last digit")
+    yield Finding("times", _span(expected), _span(target.times), verdict, "; ".join(words))
+    if source.last and target.last and expected and not clock.cut:
+        before, after = expected[-1] + source.last, target.times[-1] + target.last - shift
+        # How long the last picture is shown is all that can differ here: half a picture is not seen.
+        allowed = max(clock.tolerance * 2, min(source.last, target.last) / 2)
+        off = f"the last picture is shown {_ms(abs(after - before))} {'longer' if after > before else 'shorter'}"
+        has = both(lambda end: f"{float(end):.3f} s", before, after)
+        verdict = "same" if abs(after - before) <= allowed else "differs"
+        yield Finding("end of the video", *has, verdict, off if after != before else "")
+
+
+def _compare_untimed(source: Pictures, target: Pictures, other: Media) -> Finding:
+    """One of the two has no times: the other must be as even as the rate says."""
+    if target.untimed:
+        verdict: Verdict = "same" if source.untimed else "intended" if other.format in NO_TIMES else "differs"
+        return Finding("times", "none" if source.untimed else _span(source.times), "none", verdict)
+    step = 1 / (source.rate or Fraction(25))
+    uneven = max((abs(b - a - step) for a, b in zip(target.times, target.times[1:], strict=False)), default=Fraction(0))
+    even = uneven <= Fraction(1, 1000)
+    rate = f"{float(1 / step):g} frames per second"
+    words = f"the input has no times: {rate} assumed" if even else f"not even at {rate}: up to {_ms(uneven)} off"
+    return Finding("times", "none", _span(target.times), "intended" if even else "differs", words)
+
+
+def _compare_geometry(source: Pictures, target: Pictures, size: Size | None) -> Iterator[Finding]:
+    shown = both(lambda pictures: "x".join(map(str, pictures.shown_size)), source, target)
+    if size is not None:
+        verdict: Verdict = "intended" if shown[1] == str(size) else "differs"
+        yield Finding("size", shown[0], shown[1], verdict, f"{size} was asked for")
+    else:
+        yield Finding("size", *shown, "same" if shown[0] == shown[1] else "differs")
+    has = both(
+        lambda pictures: f"{pictures.shown_aspect.numerator}:{pictures.shown_aspect.denominator}", source, target
+    )
+    one, other = (pictures.shown_aspect * Fraction(*pictures.shown_size) for pictures in (source, target))
+    if has[0] == has[1]:
+        yield Finding("pixel aspect", *has, "same")
+    elif size is not None and abs(one / other - 1) < Fraction(1, 100):
+        yield Finding("pixel aspect", *has, "intended", "so that the picture keeps its shape")
+    else:
+        yield Finding("pixel aspect", *has, "differs")
+    yield _compare_rotation(source, target)
+    scans = both(lambda pictures: "interlaced" if pictures.interlaced else "progressive", source, target)
+    verdict = "same" if scans[0] == scans[1] else "intended" if source.interlaced else "differs"
+    yield Finding("scan", *scans, verdict, "deinterlaced" if verdict == "intended" else "")
+
+
+def _compare_rotation(source: Pictures, target: Pictures) -> Finding:
+    tags = both(lambda pictures: str(pictures.orientation), source, target)
+    if source.orientation == target.orientation:
+        return Finding("rotation", *tags, "same")
+    if source.look is None or target.look is None:
+        return Finding("rotation", *tags, "differs")
+    # The tag may be gone because the pixels were turned: then the picture must still be the right side up.
+    wanted, shown = source.orientation.turn(source.look), target.orientation.turn(target.look)
+    ways = {
+        (quarter, mirrored): _likeness(wanted, np.rot90(shown[:, ::-1] if mirrored else shown, quarter))
+        for quarter in range(4)
+        for mirrored in (False, True)
+    }
+    upright = ways[0, False]
+    if upright >= max(ways.values()) and source.shown_size != target.shown_size[::-1]:
+        return Finding("rotation", *tags, "intended", "the pixels themselves are turned upright")
+    return Finding("rotation", *tags, "differs", "the picture is not the right side up")
+
+
+def _likeness(one: Thumbnail, other: Thumbnail) -> float:
+    """Correlation of two small pictures, -1..1; 0 where one of them is flat."""
+    a, b = (picture - picture.mean() for picture in (one, other))
+    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return round(float((a * b).sum()) / norm, 3) if norm else 0.0
+
+
+# -- colour ----------------------------------------------------------------------------------------
+
+
+def _compare_colour(source: Pictures, target: Pictures, other: Media) -> Iterator[Finding]:
+    formats = (source.pixel_format, target.pixel_format)
+    samples: Verdict = "same" if target.bits >= source.bits else "intended"
+    yield Finding("samples", *formats, samples, "" if samples == "same" else "styles are made in 8 bits")
+    mapped = source.tags.transfer in _HDR and target.tags.transfer not in _HDR and target.bits == 8
+    expected, why = source.tags, ""
+    if mapped:
+        expected, why = ColourTags(1, 1, 1, 1), f"HDR ({_HDR[source.tags.transfer]}) is mapped to SDR"
+    elif source.rgb and not target.rgb:
+        expected, why = ColourTags(1, 1, 1, 1), "RGB is written as BT.709"
+    for name in ("matrix", "range", "primaries", "transfer"):
+        has, gets, wants = (int(getattr(tags, name)) for tags in (source.tags, target.tags, expected))
+        verdict, words = _judge_tag(name, has, gets, wants, why, source)
+        if verdict == "differs" and other.format in _RGB_ONLY:
+            verdict, words = "intended", f"{other.format} is RGB"
+        yield Finding(name, _tag(name, has), _tag(name, gets), verdict, words)
+
+
+def _judge_tag(name: str, has: int, gets: int, wants: int, why: str, source: Pictures) -> tuple[Verdict, str]:
+    unspecified = 0 if name == "range" else 2
+    if gets == wants:
+        return ("same", "") if has == gets else ("intended", why)
+    if name == "range" and {has, gets} == {unspecified, 1}:
+        return "same", "unspecified is tv"
+    if why:
+        return "differs", f"{why}, but not tagged so"
+    if has == unspecified:
+        # Saying what every player assumes is no change; saying something else is.
+        meant = Colour.from_tags(source.tags, Size(*source.size)).matrix
+        said = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}.get(gets)
+        agrees = said == meant or (name == "transfer" and gets in (1, 6, 14, 15)) or name == "range"
+        return ("intended", f"untagged; {meant} assumed") if agrees and name != "range" else ("differs", "")
+    if name == "matrix" and {has, gets} == {5, 6}:
+        return "intended", "the same numbers under two names"
+    return "differs", "lost" if gets == unspecified else ""
+
+
+def _tag(name: str, number: int) -> str:
+    return _NAMES[name].get(number, "unspecified" if number == (0 if name == "range" else 2) else str(number))
+
+
+def _compare_alpha(source: Pictures, target: Pictures, wanted: list[int], other: Media) -> Finding:
+    has = both(lambda pictures: "none" if pictures.opaque else "transparent", source, target)
+    if source.opaque or target.opaque:
+        verdict: Verdict = "same" if source.opaque == target.opaque else "differs"
+        lost = verdict == "differs" and not source.opaque
+        return Finding("alpha", *has, verdict, "lost: write .mov, .webm, .apng or .webp to keep it" if lost else "")
+    pairs = [
+        (source.orientation.turn(source.alpha[number]), target.orientation.turn(alpha))
+        for number, alpha in zip(wanted, target.alpha, strict=False)
+        if number < len(source.alpha)
+    ]
+    worst_cell = max((int(np.abs(a.astype(int) - b.astype(int)).max()) for a, b in pairs), default=0)
+    if worst_cell <= _ALPHA_DEVIATION:
+        return Finding("alpha", *has, "same", f"within {worst_cell} of 255 levels")
+    if other.format == "gif":
+        return Finding("alpha", *has, "intended", "a pixel of GIF is transparent or it is not")
+    return Finding("alpha", *has, "differs", f"opacity is up to {worst_cell} of 255 levels off")
+
+
+def _span(times: list[Fraction]) -> str:
+    return f"{float(times[0]):.3f} .. {float(times[-1]):.3f} s" if times else "none"
+
+
+def _ms(seconds: Fraction) -> str:
+    return f"{float(seconds) * 1000:.3g} ms"

@@ -1,0 +1,93 @@
+"""Moving pictures that are no video container: sequences of stills, and animated WebP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from rtstyle.errors import VideoOpenError, reason_of
+from rtstyle.video.inputs import MAX_PIXELS
+
+WEBP_TIME_BASE = Fraction(1, 1000)
+"""Animated WebP tells how long each picture is shown in milliseconds."""
+
+
+class Pictures:
+    """The stills of a sequence as a stream: number i is shown at i times the duration of one picture."""
+
+    def __init__(self, paths: tuple[Path, ...], rate: Fraction) -> None:
+        self.damaged = 0
+        """Pictures that could not be decoded; each leaves out its own place in time."""
+        self._paths, self._base = paths, 1 / rate
+        self.duration = len(paths) / rate
+        """Of the whole, in seconds."""
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def pictures(self, first: int = 0) -> Iterator[av.VideoFrame]:
+        """Decode from picture number ``first`` on."""
+        for number, path in enumerate(self._paths[first:], first):
+            picture = None
+            with suppress(av.FFmpegError, OSError, ValueError, StopIteration):
+                picture = _decode_still(path)
+            if picture is None:
+                self.damaged += 1
+                continue
+            picture.pts, picture.dts, picture.time_base, picture.duration = number, None, self._base, 1
+            yield picture
+
+
+def _decode_still(path: Path) -> av.VideoFrame:
+    with av.open(f"file:{path}", options={"max_pixels": str(MAX_PIXELS)}) as container:
+        container.streams.video[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        return next(container.decode(video=0))
+
+
+class AnimatedWebp:
+    """An animated WebP, decoded by OpenCV, because FFmpeg cannot. It is in memory as a whole.
+
+    Raises:
+        VideoOpenError: This OpenCV cannot either, or the file is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import cv2
+
+        self.damaged = 0
+        if not hasattr(cv2, "imreadanimation"):
+            raise VideoOpenError(
+                f"{path} is an animated WebP, for which OpenCV 4.11 is needed; make a GIF or APNG of it"
+            )
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            read, animation = cv2.imreadanimation(str(path))
+        except cv2.error as error:
+            raise VideoOpenError(f"{path} cannot be read as a video: {reason_of(error)}") from error
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+        if not read or not len(animation.frames):
+            raise VideoOpenError(f"{path} cannot be read as a video: its pictures are damaged")
+        self._frames = [np.asarray(samples, np.uint8) for samples in animation.frames]
+        self._durations = [max(1, int(duration)) for duration in animation.durations]
+        self.duration = Fraction(sum(self._durations), 1000)
+        """Of the whole, in seconds."""
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def pictures(self, first: int = 0) -> Iterator[av.VideoFrame]:
+        """Yield the pictures that are shown at ``first`` milliseconds or later."""
+        pts = 0
+        for samples, duration in zip(self._frames, self._durations, strict=True):
+            if pts >= first:
+                picture = av.VideoFrame.from_ndarray(samples, "bgra" if samples.shape[2] == 4 else "bgr24")
+                picture.pts, picture.time_base, picture.duration = pts, WEBP_TIME_BASE, duration
+                yield picture
+            pts += duration

@@ -1,0 +1,224 @@
+"""Pictures that are not as the others: fields, another size, other colours, HDR. All become what the reader promised.
+
+FFmpeg's filters do the work; a picture that is as it should be passes without a copy.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.filter import Graph
+
+from rtstyle.frame import Colour, ColourTags, Matrix, Size
+from rtstyle.video.samples import colour_of, fraction_of, has_alpha
+from rtstyle.video.tone import HLG, PQ, peak_of, write_table
+
+_NAMES: dict[Matrix, str] = {"bt601": "bt601", "bt709": "bt709", "bt2020": "bt2020"}
+"""Matrices in the words of FFmpeg's scale filter."""
+
+_INTERLACED = "it is interlaced: deinterlaced (bwdif), one picture for each two fields"
+
+_MOST_CONVERTERS = 4
+"""Kinds of pictures for which filters are kept ready."""
+
+_SCALER = "lanczos+accurate_rnd+full_chroma_inp"
+
+Key = tuple[str, int, int, int, int, int, int]
+
+
+class Shaper:
+    """Makes the pictures of a stream alike: progressive, of one size, one matrix, one range, SDR.
+
+    Each picture that comes out depends on itself, the one before and the one behind it only, so that a
+    stream that is entered in the middle gives the same pictures as one that is read from its start.
+
+    Args:
+        first: The first picture of the stream.
+        size: What all shall have; None keeps that of ``first``.
+
+    Attributes:
+        size, colour: What all pictures have that come out.
+        notes: What was done to them, in words; grows.
+    """
+
+    def __init__(self, first: av.VideoFrame, size: Size | None) -> None:
+        own = Size(first.width, first.height)
+        self.size = size or own
+        self.colour = sdr_colour_of(first, own)
+        self.notes: list[str] = []
+        self._alpha = has_alpha(first)
+        self._peak = peak_of(first)
+        plain = self.size == own and first.color_trc not in (PQ, HLG)
+        self._key: Key | None = _key_of(first) if plain else None
+        self._first_key = _key_of(first)
+        self._converters: dict[Key, _Chain] = {}
+        self._fields: _Chain | None = None
+        self._fields_key: Key | None = None
+        self._before: av.VideoFrame | None = None
+        self._skip: int | None = None
+        if first.interlaced_frame:
+            self._note(_INTERLACED)
+        self._say_hdr(first)
+
+    def push(self, picture: av.VideoFrame) -> Iterator[av.VideoFrame]:
+        """Take a picture and yield those that are ready, in order and at their own times."""
+        key = _key_of(picture)
+        if self._fields is None:
+            if not picture.interlaced_frame:
+                self._before = picture
+                yield picture if key == self._key else self._convert(picture, key)
+                return
+            self._note(_INTERLACED)
+        if self._fields is not None and key != self._fields_key:
+            yield from self.flush()
+        if self._fields is None:
+            self._fields = _Chain(picture, [("bwdif", {"mode": "send_frame", "deint": "interlaced"})])
+            self._fields_key = key
+            if self._before is not None and _key_of(self._before) == key:
+                # It went out already; the filter looks at it to fill this one's missing lines.
+                self._skip = self._before.pts
+                self._fields.push(self._before)
+            else:
+                self._skip = None
+        assert self._fields is not None
+        self._before = picture
+        yield from self._ready(self._fields.push(picture))
+
+    def _ready(self, pictures: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        for picture in pictures:
+            if self._skip is not None and picture.pts == self._skip:
+                continue
+            key = _key_of(picture)
+            yield picture if key == self._key else self._convert(picture, key)
+
+    def flush(self) -> Iterator[av.VideoFrame]:
+        """Yield what is still held back."""
+        if self._fields is not None:
+            pictures, self._fields = self._fields.flush(), None
+            yield from self._ready(pictures)
+
+    def forget(self) -> None:
+        """Be ready for the stream from another place on."""
+        self._fields = self._before = None
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _convert(self, picture: av.VideoFrame, key: Key) -> av.VideoFrame:
+        chain = self._converters.get(key)
+        if chain is None:
+            self._say_what_differs(picture, key)
+            if len(self._converters) >= _MOST_CONVERTERS:  # a damaged stream may change with every picture
+                self._converters.clear()
+            chain = self._converters[key] = self._converter(picture)
+        (converted,) = chain.push(picture)
+        return converted
+
+    def _say_hdr(self, picture: av.VideoFrame) -> None:
+        if picture.color_trc in (PQ, HLG):
+            name = "PQ" if picture.color_trc == PQ else "HLG"
+            self._note(f"it is HDR ({name}): mapped to SDR, BT.709")
+
+    def _say_what_differs(self, picture: av.VideoFrame, key: Key) -> None:
+        self._say_hdr(picture)
+        if key == self._first_key:
+            return
+        seconds = float((picture.pts or 0) * (picture.time_base or 0))
+        if key[1:3] != self._first_key[1:3]:
+            own = Size(picture.width, picture.height)
+            self._note(f"its pictures change to {own} at {seconds:.1f} s: scaled to {self.size} like the first")
+        if key[3:5] != self._first_key[3:5]:
+            self._note(f"its colour tags change at {seconds:.1f} s: converted to those of the first picture")
+
+    def _converter(self, picture: av.VideoFrame) -> _Chain:
+        own = Size(picture.width, picture.height)
+        source = Colour.from_tags(colour_of(picture, own).tags, own) if picture.color_trc in (PQ, HLG) else None
+        read = source or colour_of(picture, own)
+        rgb = picture.format.is_rgb
+        incoming = {} if rgb else {"in_color_matrix": _NAMES[read.matrix], "in_range": _range(read)}
+        outgoing = {"out_color_matrix": _NAMES[self.colour.matrix], "out_range": _range(self.colour)}
+        size = {"w": str(self.size.width), "h": str(self.size.height), "flags": _SCALER}
+        end = ("format", {"pix_fmts": "yuva420p" if self._alpha else "yuv420p"})
+        if source is None:
+            return _Chain(picture, [("scale", size | incoming | outgoing), end])
+        with tempfile.TemporaryDirectory() as folder:
+            table = Path(folder) / "tone.cube"
+            write_table(table, transfer=picture.color_trc, peak=self._peak)
+            return _Chain(
+                picture,
+                [
+                    ("scale", size | incoming),
+                    ("format", {"pix_fmts": "gbrap12" if self._alpha else "gbrp12"}),
+                    ("lut3d", {"file": os.fspath(table), "interp": "tetrahedral"}),
+                    ("scale", {"flags": _SCALER} | outgoing),
+                    end,
+                ],
+            )
+
+
+def sdr_colour_of(picture: av.VideoFrame, size: Size) -> Colour:
+    """Return what a picture's samples mean when HDR is mapped away."""
+    if picture.color_trc in (PQ, HLG):
+        return Colour("bt709", full_range=False, tags=ColourTags(1, 1, 1, 1))
+    return colour_of(picture, size)
+
+
+def _key_of(picture: av.VideoFrame) -> Key:
+    return (
+        picture.format.name,
+        picture.width,
+        picture.height,
+        picture.colorspace,
+        picture.color_range,
+        picture.color_primaries,
+        picture.color_trc,
+    )
+
+
+def _range(colour: Colour) -> str:
+    return "full" if colour.full_range else "limited"
+
+
+class _Chain:
+    """Filters of FFmpeg one behind the other, for pictures that are all like ``like``."""
+
+    def __init__(self, like: av.VideoFrame, filters: list[tuple[str, dict[str, str]]]) -> None:
+        self._base = fraction_of(like.time_base) or Fraction(1)
+        graph = self._graph = Graph()
+        space = "" if like.format.is_rgb else f":colorspace={int(like.colorspace)}"
+        nodes = [
+            graph.add(
+                "buffer",
+                f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:time_base={self._base}"
+                f"{space}:range={int(like.color_range)}",
+            )
+        ]
+        for name, options in filters:
+            nodes.append(graph.add(name, None, **options))
+        graph.link_nodes(*nodes, graph.add("buffersink"))
+        graph.configure()
+
+    def push(self, picture: av.VideoFrame | None) -> list[av.VideoFrame]:
+        """Take a picture (None: the end) and return those that are ready."""
+        self._graph.vpush(picture)
+        ready: list[av.VideoFrame] = []
+        with suppress(av.error.BlockingIOError, av.error.EOFError):
+            while True:
+                made = self._graph.vpull()
+                if made.pts is not None:
+                    # Some filters count time in finer units than the stream.
+                    made.pts = int(made.pts * (fraction_of(made.time_base) or self._base) / self._base)
+                made.time_base = self._base
+                ready.append(made)
+        return ready
+
+    def flush(self) -> list[av.VideoFrame]:
+        """Return what is still held back; nothing may be pushed any more."""
+        return self.push(None)

@@ -1,0 +1,186 @@
+"""What may be given as an input - a file, a folder or pattern of pictures, a URL, ``-`` - and how it is opened."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import av
+from av.container import InputContainer
+
+from rtstyle.errors import SettingError, VideoOpenError, VideoStalledError, reason_of
+
+MAX_PIXELS = 1 << 27
+"""Pixels of the largest picture that is decoded, 16384x8192: a damaged header asks for more than there is memory."""
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".tga", ".dpx", ".exr")
+"""Endings of the pictures of a folder that are taken as a sequence."""
+
+_STILLS = ("_pipe", "image2")
+_STILL_BRANDS = ("avif", "heic", "mif1")
+_FORMATS = {"y4m": "yuv4mpegpipe", "mkv": "matroska", "ts": "mpegts"}
+"""What people call a format where FFmpeg calls it otherwise."""
+
+_NUMBER = re.compile(r"%0?(\d*)d")
+
+Kind = Literal["file", "url", "stdin", "pictures", "webp"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input, found but not opened."""
+
+    kind: Kind
+    name: str
+    """For people; a URL comes without its password."""
+    address: str
+    """For FFmpeg; of several pictures, the first."""
+    pictures: tuple[Path, ...] = ()
+    """The pictures of a sequence in their order."""
+    notes: tuple[str, ...] = ()
+    timeout: float = 10.0
+    """Seconds that the network may let us wait, each time."""
+    format: str | None = None
+    """FFmpeg's name of the format, where it is not to be guessed."""
+
+    @property
+    def seekable(self) -> bool:
+        """It can be opened a second time, and from the beginning."""
+        return self.kind in ("file", "pictures", "webp")
+
+    def open(self) -> InputContainer:
+        """Open it for demuxing; each call is a fresh start.
+
+        Raises:
+            VideoOpenError: In one line, what is there and what was expected.
+            VideoStalledError: The network did not answer in time.
+        """
+        settings = {"max_pixels": str(MAX_PIXELS)}
+        if self.address.startswith("rtsp"):
+            settings["rtsp_transport"] = "tcp"  # UDP loses packets, and a picture with them
+        timeout = (self.timeout, self.timeout) if self.kind == "url" else None
+        try:
+            return av.open(
+                self.address, "r", format=self.format, options=settings, metadata_errors="replace", timeout=timeout
+            )
+        except FileNotFoundError as error:
+            raise VideoOpenError(f"no such file: {self.name}") from error
+        except PermissionError as error:
+            raise VideoOpenError(f"no permission to read {self.name}") from error
+        except av.error.ExitError as error:
+            raise self.stalled(f"did not answer within {self.timeout:g} s") from error
+        except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+            raise VideoOpenError(self._why_not(error)) from error
+
+    def stalled(self, what: str) -> VideoStalledError:
+        """The error for a network source that keeps us waiting."""
+        return VideoStalledError(f"{self.name} {what}: is the address right, and is it still sending?")
+
+    def _why_not(self, error: Exception) -> str:
+        if isinstance(error, av.error.ProtocolNotFoundError):
+            scheme = self.address.partition(":")[0]
+            return f"{self.name}: this FFmpeg knows no {scheme} (http, https, rtsp, rtmp, udp and tcp it does)"
+        if self.kind == "url":
+            return f"{self.name} cannot be read as a video: {reason_of(error)}"
+        if self.kind == "stdin":
+            given = f"no {self.format}" if self.format else "no format that a pipe can carry, as y4m, mkv, ts, nut"
+            return f"stdin cannot be read as a video: {reason_of(error)} ({given}, or nothing came)"
+        with suppress(OSError):
+            if os.path.getsize(self.name) == 0:
+                return f"{self.name} is empty (0 bytes), so there is no video in it"
+        if getattr(error, "errno", None) == errno.ENOMEM:
+            return f"{self.name} cannot be read as a video: it asks for more memory than there is (a damaged header?)"
+        return f"{self.name} cannot be read as a video: {reason_of(error)} (no media file, or cut off before its index)"
+
+    def is_still(self, container: InputContainer) -> bool:
+        """Whether what was opened is one still picture."""
+        name, brand = container.format.name, container.metadata.get("major_brand", "")
+        return self.kind == "file" and (name.endswith(_STILLS) or brand in _STILL_BRANDS)
+
+
+def find_input(source: Path | str, *, timeout: float = 10.0, muxer: str | None = None) -> Input:
+    """Say what a person has given.
+
+    Args:
+        source: A file, a folder of pictures, a pattern of them (``frames/%05d.png``), a URL, or ``-``.
+        timeout: Seconds that the network may let us wait, each time.
+        muxer: The format of the input, where FFmpeg cannot or should not guess it, e.g. ``y4m``.
+
+    Raises:
+        VideoOpenError: A folder or a pattern without pictures, or a terminal instead of a pipe.
+        SettingError: ``timeout`` is not above 0, or there is no such format.
+    """
+    if timeout <= 0:
+        raise SettingError(f"a timeout must be above 0 seconds, got {timeout:g}")
+    format = _FORMATS.get(muxer, muxer) if muxer else None
+    if format is not None:
+        try:
+            av.format.ContainerFormat(format, "r")
+        except ValueError as error:
+            raise SettingError(f"there is no input format {muxer!r}; for example y4m, mkv, ts, nut, mp4") from error
+    text = str(source)
+    if text == "-":
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise VideoOpenError("- is stdin, and that is a terminal: pipe a video into it, as in ffmpeg ... | rtstyle")
+        return Input("stdin", "stdin", "pipe:0", format=format)
+    if isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        shown = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", text)
+        return Input("url", shown, text, timeout=timeout, format=format)
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path)
+    if _NUMBER.search(path.name) and not path.exists():
+        return _pattern(path)
+    kind: Kind = "webp" if _is_animated_webp(path) else "file"
+    return Input(kind, text, f"file:{path}", format=format)  # "file:", so that a colon in a name is no protocol
+
+
+def _folder(path: Path) -> Input:
+    pictures = [entry for entry in path.iterdir() if entry.suffix.lower() in PICTURES and entry.is_file()]
+    if not pictures:
+        raise VideoOpenError(f"{path} is a folder without pictures; give a video, or a folder of {', '.join(PICTURES)}")
+    pictures = [entry for entry in pictures if not entry.name.startswith(".")] or pictures
+    pictures.sort(key=_natural)
+    return Input("pictures", str(path), f"file:{pictures[0]}", tuple(pictures))
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    """Sort as people count: 2 before 10."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+
+def _pattern(path: Path) -> Input:
+    before, digits, after = _split(path.name)
+    shape = re.compile(rf"{re.escape(before)}(\d{{{digits or 1},}}){re.escape(after)}", re.ASCII)
+    found: dict[int, Path] = {}
+    if path.parent.is_dir():
+        for entry in path.parent.iterdir():
+            if match := shape.fullmatch(entry.name):
+                found.setdefault(int(match[1]), entry)
+    if not found:
+        raise VideoOpenError(f"no picture fits {path} (a number stands where %d is, as in {before}00001{after})")
+    numbers = sorted(found)
+    missing = numbers[-1] - numbers[0] + 1 - len(numbers)
+    notes = (f"{missing} numbers of {path.name} are missing; the pictures follow each other all the same",)
+    pictures = tuple(found[number] for number in numbers)
+    return Input("pictures", str(path), f"file:{pictures[0]}", pictures, notes if missing else ())
+
+
+def _split(name: str) -> tuple[str, int, str]:
+    match = _NUMBER.search(name)
+    assert match is not None
+    return name[: match.start()], int(match[1] or 0), name[match.end() :]
+
+
+def _is_animated_webp(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(21)
+        return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
+    return False

@@ -1,0 +1,308 @@
+"""RenderWriter: a file that is made from a file, in segments, so that an interrupted render can be taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+
+from rtstyle.frame import Colour, Frame, Size
+from rtstyle.video.copies import StreamPlan
+from rtstyle.video.encoder import VideoEncoder
+from rtstyle.video.formats import Encoding
+from rtstyle.video.journal import Journal, Mark, Segment, WorkFolder
+from rtstyle.video.reader import VideoReader
+from rtstyle.video.writer import FAILURES, Output, cannot_write, partial_name
+
+_SEGMENT_FRAMES = 90
+"""Frames of a segment at 1280x720: a few seconds of work. It must not depend on how fast the machine is, or a
+resumed render would be cut in other places than an unbroken one."""
+
+_EARLIEST = 16
+"""Added to the times in a segment, so that none is negative; no codec here holds more pictures back."""
+
+
+def segment_frames(size: Size) -> int:
+    """Return how many frames make a segment: fewer of large pictures, which take longer."""
+    return max(12, min(120, _SEGMENT_FRAMES * 1280 * 720 // (size.width * size.height)))
+
+
+class RenderWriter:
+    """The output of a file as a ``FrameSink``, rendered in segments and joined at the end.
+
+    Each segment is encoded by an encoder of its own, so it begins with a key frame and refers to nothing
+    before it; when it is safe on disk, the journal says so. On close the segments' packets and those of
+    the input's other streams, which is read a second time for them, are muxed into the real container, and
+    that takes its final name. No picture is decoded or encoded for it.
+
+    Left by KeyboardInterrupt, what was written is kept playable under ``kept``, too. Left by that or any other
+    error behind the first finished segment, the work folder stays for ``resume``; before, nothing is left.
+
+    Args:
+        folder, journal: From ``claim``; the journal has begun, or is taken up. They are the writer's from here on.
+        like: The reader, opened with ``keep_packets=False``.
+        plan: What becomes of its other streams.
+        mark: Called at the end of each segment with the number of frames so far: where the render stands.
+
+    Raises:
+        VideoWriteError: The disk is full, or the container refuses a stream.
+    """
+
+    def __init__(
+        self,
+        folder: WorkFolder,
+        journal: Journal,
+        encoding: Encoding,
+        *,
+        size: Size,
+        colour: Colour,
+        time_base: Fraction,
+        rate: Fraction | None,
+        like: VideoReader,
+        plan: StreamPlan,
+        mark: Callable[[int], Mark],
+    ) -> None:
+        self.path = folder.output
+        self.copied, self.dropped = plan.copied, plan.dropped
+        self.warnings = [*encoding.notes, *plan.warnings]
+        self.kept: Path | None = None
+        self.resumed_at = journal.mark.frames if journal.mark else 0
+        """Frames that an earlier run had finished."""
+        self.written = self.resumed_at
+        self.joining: Callable[[float], object] | None = None
+        """Told, while segments are joined, which share is done."""
+        self._folder, self._journal, self._encoding = folder, journal, encoding
+        self._size, self._colour, self._time_base, self._rate = size, colour, time_base, rate
+        self._reader, self._plan, self._mark = like, plan, mark
+        self._length = segment_frames(size)
+        self._segment: _SegmentFile | None = None
+        self._closed = False
+        # The container is opened once before any work, so that whatever it refuses is known now.
+        try:
+            trial = self._container(folder.path / f"trial{self.path.suffix}")
+            trial.discard()
+            (folder.path / f"trial{self.path.suffix}").unlink()
+        except FAILURES as error:
+            self._leave()
+            raise cannot_write(self.path, error) from error
+
+    def _container(self, part: Path) -> Output:
+        return Output(
+            f"file:{part}",
+            self._encoding,
+            size=self._size,
+            colour=self._colour,
+            time_base=self._time_base,
+            rate=self._rate,
+            like=self._reader,
+            plan=self._plan,
+        )
+
+    def write(self, frame: Frame) -> None:
+        """As ``VideoWriter.write``."""
+        if frame.size != self._size:
+            raise ValueError(f"this writer is for {self._size}, the frame is {frame.size}")
+        try:
+            if self._segment is None:
+                place = self._folder.path / f"segment-{len(self._journal.segments):05d}"
+                self._segment = _SegmentFile(
+                    place,
+                    self._encoding,
+                    self._size,
+                    self._colour,
+                    self._time_base,
+                    self._rate,
+                    self._reader.pixel_aspect,
+                )
+            self._segment.write(frame)
+            self.written += 1
+            if len(self._segment.pts) == self._length:
+                segment, self._segment = self._segment.finish(), None
+                self._journal.add(segment, self._mark(self.written))
+        except FAILURES as error:
+            raise cannot_write(self.path, error) from error
+
+    def close(self) -> None:
+        """Join the segments and give the file its final name.
+
+        Raises:
+            VideoWriteError: It could not be finished; finished segments stay for a later ``resume``.
+        """
+        if not self._closed:
+            self._join(self.path, to_the_end=True)
+            self._closed = True
+            self._folder.keep = False
+            self._folder.close()
+
+    def _join(self, name: Path, *, to_the_end: bool) -> None:
+        part = self._folder.path / f"whole{self.path.suffix}"
+        try:
+            segments = list(self._journal.segments)
+            if self._segment:
+                segments.append(self._segment.finish())
+                self._segment = None
+            with ExitStack() as stack:
+                output = self._container(part)
+                stack.callback(output.discard)
+                others = stack.enter_context(self._reader.others()) if self._plan.copied else iter(())
+                self._mux(output, segments, others, to_the_end=to_the_end)
+                self.warnings += output.finish()
+            self._folder.publish(part, name)
+        except FAILURES as error:
+            self._leave()
+            raise cannot_write(self.path, error) from error
+        except BaseException:
+            self._leave()
+            raise
+
+    def _mux(
+        self, output: Output, segments: list[Segment], others: Iterator[av.Packet[Any]], *, to_the_end: bool
+    ) -> None:
+        """Interleave the segments' packets with those of the other streams."""
+        shift = float(self._reader.shift)
+        ahead = next(others, None)
+
+        def copy_until(moment: float) -> None:
+            nonlocal ahead
+            while ahead is not None and output.copies:
+                if ahead.dts is not None and ahead.time_base and float(ahead.dts * ahead.time_base) - shift > moment:
+                    return
+                output.copies.mux(ahead)
+                ahead = next(others, None)
+
+        moment, unit = 0.0, float(self._time_base)
+        ended = self._reader.ended if to_the_end else None
+        for done, packet in enumerate(_packets_of(segments, self._folder.path, output, self._time_base, ended), 1):
+            moment = max(moment, (packet.pts or 0) * unit)
+            copy_until((packet.dts or 0) * unit)
+            output.container.mux(packet)
+            if self.joining and done % 500 == 0:
+                self.joining(done / self.written)
+        copy_until(float("inf") if to_the_end else moment)
+
+    def _leave(self) -> None:
+        """Give up; the work folder stays if a later run can go on from it."""
+        self._closed = True
+        if self._segment:
+            self._segment.discard()
+            self._segment = None
+        self._folder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif not self._closed:
+            if issubclass(kind, KeyboardInterrupt) and self.written:
+                self.kept = partial_name(self.path)
+                self._join(self.kept, to_the_end=False)
+                if error is not None:
+                    error.add_note(f"the {self.written} finished frames are kept in {self.kept}")
+            if error is not None and self._journal.mark:
+                error.add_note(f"--resume goes on behind frame {self._journal.mark.frames}")
+            self._leave()
+
+
+class _SegmentFile:
+    """One segment as it is encoded: packets as the encoder gave them, numbered by frame instead of timed.
+
+    NUT and QuickTime store packets without rewriting them, and any time base.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        encoding: Encoding,
+        size: Size,
+        colour: Colour,
+        time_base: Fraction,
+        rate: Fraction | None,
+        pixel_aspect: Fraction | None,
+    ) -> None:
+        encoding = replace(encoding, codec_tag=None)  # that is the real container's
+        muxer = "mov" if encoding.codec.startswith("prores") else "nut"
+        self._place = place.with_suffix(f".{muxer}")
+        self._container = av.open(f"file:{self._place}", "w", format=muxer)
+        # The shape of pixels stands in the stream, too: a transport stream has no other place for it.
+        self._encoder = VideoEncoder(
+            self._container,
+            encoding,
+            size=size,
+            colour=colour,
+            time_base=time_base,
+            rate=rate,
+            pixel_aspect=pixel_aspect,
+        )
+        self.pts: list[int] = []
+        self._number: dict[int, int] = {}
+        self._packets = self._reorder = 0
+
+    def write(self, frame: Frame) -> None:
+        self._number[frame.pts] = len(self.pts)
+        self.pts.append(frame.pts)
+        self._mux(self._encoder.encode(frame))
+
+    def _mux(self, packets: list[av.Packet[Any]]) -> None:
+        for packet in packets:
+            number = self._number[packet.pts or 0]
+            self._reorder = max(self._reorder, self._packets - number)
+            packet.pts, packet.dts, packet.duration = number + _EARLIEST, self._packets, 1
+            packet.time_base = Fraction(1, 1000)
+            self._container.mux(packet)
+            self._packets += 1
+
+    def finish(self) -> Segment:
+        self._mux(self._encoder.flush())
+        self._container.close()
+        return Segment(self._place.name, self.pts, self._reorder)
+
+    def discard(self) -> None:
+        with suppress(*FAILURES):
+            self._container.close()
+        self._place.unlink(missing_ok=True)
+
+
+def _packets_of(
+    segments: list[Segment], folder: Path, output: Output, time_base: Fraction, ended: Fraction | None
+) -> Iterator[av.Packet[Any]]:
+    """Yield the packets of all segments for the stream of ``output``, with their frames' own times.
+
+    The last picture is shown until ``ended``, in seconds; where nobody knows, as long as the first.
+
+    A decoding time is the time of the frame that is shown as many packets earlier as any encoder held one
+    back: it rises, and is never behind the packet's own time.
+    """
+    times = [time for segment in segments for time in segment.pts]
+    step = times[1] - times[0] if len(times) > 1 else 1
+    rest = round(ended / time_base) - times[-1] if ended is not None and times else 0
+    last = rest if 0 < rest < 1 << 31 else step
+    held = max((segment.reorder for segment in segments), default=0)
+    first = count = 0
+    stream = output.encoder.stream
+    in_band = not stream.codec_context.extradata
+    for segment in segments:
+        with av.open(f"file:{folder / segment.file}") as container:
+            headers = bytes(container.streams.video[0].codec_context.extradata or b"") if in_band else b""
+            for stored in container.demux(video=0):
+                if stored.pts is None or not stored.size:
+                    continue
+                frame = first + round(stored.pts * float(stored.time_base or 0) * 1000) - _EARLIEST
+                packet = av.Packet(headers + bytes(stored) if headers and stored.is_keyframe else bytes(stored))
+                packet.stream, packet.time_base = stream, time_base
+                packet.is_keyframe = stored.is_keyframe
+                packet.pts = times[frame]
+                packet.dts = times[count - held] if count >= held else times[0] - (held - count) * step
+                packet.duration = times[frame + 1] - times[frame] if frame + 1 < len(times) else last
+                yield packet
+                count += 1
+        first += len(segment.pts)
