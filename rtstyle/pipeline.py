@@ -281,7 +281,7 @@ def stylize_video(
         let_signals_through = stack.enter_context(signals_held())
         from rtstyle.video import EncoderSettings, VideoReader, VideoWriter, check_file_output
         from rtstyle.video.copies import plan_streams
-        from rtstyle.video.formats import choose_encoding, muxer_of
+        from rtstyle.video.formats import TURNING, choose_encoding, muxer_of
         from rtstyle.video.journal import Journal, identity_of
         from rtstyle.video.render import RenderWriter, segment_frames
         from rtstyle.video.writer import STDOUT, claim
@@ -297,13 +297,16 @@ def stylize_video(
         if target != STDOUT:
             check_file_output(target, overwrite=overwrite)
         let_signals_through()
+        container = muxer or (_format_like(reader) if target == STDOUT else None)
+        if muxer_of(target, container) not in TURNING:
+            reader.turn_upright()
         encoding = choose_encoding(
             target,
             settings,
             reader.size,
             full_range=reader.colour.full_range,
             alpha=reader.alpha,
-            muxer=muxer or (_format_like(reader) if target == STDOUT else None),
+            muxer=container,
             rate=reader.rate,
         )
         plan = plan_streams(reader.container, reader.stream, encoding.muxer, audio=audio, codec=encoding.codec)
@@ -325,6 +328,7 @@ def stylize_video(
             "streams": plan.copied,
             "range": [str(start), str(end)],
             "size": str(reader.size),
+            "frames of a segment": segment_frames(reader.size),
         }
         if journal:
             _refuse_other(journal, asked, target)

@@ -173,8 +173,10 @@ def test_a_torn_journal_and_a_half_written_segment_cost_that_segment_only(clip, 
     (folder / "segment-00002.nut").write_bytes(b"half")
     interrupted(clip, tmp_path / "again.mp4", 2 * SEGMENT + 1)
     (tmp_path / ".again.mp4.rtstyle" / "canvas-1.npz").replace(folder / "canvas-1.npz")
+    # What comes behind the torn line must be read again, too.
+    interrupted(clip, target, 3 * SEGMENT + 2, resume=True)
     report = stylize_video(clip, target, resume=True)
-    assert report.resumed_at == 2 * SEGMENT
+    assert report.resumed_at == 3 * SEGMENT
     assert target.read_bytes() == unbroken.read_bytes()
 
 

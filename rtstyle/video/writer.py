@@ -272,7 +272,14 @@ def claim(path: Path, *, overwrite: bool, resume: bool = False) -> tuple[WorkFol
             f"an interrupted render of {path} stands at frame {journal.mark.frames}: "
             f"--resume goes on with it, -y (--overwrite) begins anew"
         )
-    return folder, journal if resume else None
+    if journal and resume:
+        try:
+            journal.rewrite()
+        except OSError as error:
+            folder.close()
+            raise cannot_write(path, error) from error
+        return folder, journal
+    return folder, None
 
 
 def partial_name(path: Path) -> Path:
