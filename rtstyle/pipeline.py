@@ -321,7 +321,7 @@ def stylize_video(
             raise SettingError(f"{what} cannot be resumed: it is written straight through; leave --resume out")
         asked: dict[str, Any] = {
             "rtstyle": __version__,
-            "input": identity_of(Path(source)) if folder else None,
+            "input": identity_of(reader.files) if folder else None,
             "style": {"name": loaded.name, "weights": _digest_of(loaded)},
             "strength": [controls.luma, controls.chroma],
             **asdict(settings),
@@ -340,7 +340,6 @@ def stylize_video(
         )
         let_signals_through()
         total = reader.frames_expected
-        label = f"{engine.backend} {engine.precision}"
         follower = CameraFollower(reader, every=segment_frames(reader.size), mark=journal.mark if journal else None)
         already = done = journal.mark.frames if journal and journal.mark else 0
         first = cpu = 0.0
@@ -371,7 +370,7 @@ def stylize_video(
                 timings.add("encode", time.perf_counter() - started)
                 done += 1
                 if progress:
-                    progress(done, total, label)
+                    progress(done, total, f"{engine.backend} {engine.precision}")
                 let_signals_through()
         started = time.perf_counter()
         writer.close()

@@ -15,7 +15,8 @@ import av
 from av.stream import Disposition
 
 from rtstyle.clock import MS, Clock, Verdict
-from rtstyle.media import Media, Track, decode_stream
+from rtstyle.media import Media, Track
+from rtstyle.probe import decode_stream
 
 T = TypeVar("T")
 
@@ -250,7 +251,8 @@ def _compare_packet_times(name: str, track: Track, partner: Track, times: list[i
     deviation = max((abs(offset) for offset in offsets), default=Fraction(0))
     # A coarser clock rounds by half of its unit; a finer one may undo what the coarser one had rounded.
     one, other = track.time_base, partner.time_base
-    exact = one == other and clock.first is None  # where a part begins may fall between two units
+    # Where a part begins, or what everything is shifted by, may fall between two units.
+    exact = one == other and clock.first is None and (clock.shift / other).denominator == 1
     allowed = Fraction(0) if exact else min(MS, other / 2 if other >= one else one)
     starts = both(lambda times: f"starts {float(times[0]) * 1000:.3f} ms" if times else "empty", before, after)
     words = f"largest deviation from the video {float(deviation) * 1000:.3g} ms" if deviation else ""
@@ -373,7 +375,9 @@ def compare_metadata(source: Media, target: Media, clock: Clock) -> Iterator[Fin
         yield Finding("metadata", _keys(own[0]), _keys(own[1]), verdict, "; ".join(words))
     if source.timecode or target.timecode:
         codes = both(lambda media: media.timecode or "none", source, target)
-        if codes[0] == codes[1] or not clock.first:
+        if not target.timecode and target.format in _NO_METADATA:
+            yield Finding("timecode", *codes, "intended", f"{target.format} holds none")
+        elif codes[0] == codes[1] or not clock.first:
             yield Finding("timecode", *codes, "same" if codes[0] == codes[1] else "differs")
         else:
             moved = _counts_on(*codes, source, clock)

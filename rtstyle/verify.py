@@ -19,7 +19,8 @@ import numpy as np
 from rtstyle.clock import NO_TIMES, Clock, Verdict
 from rtstyle.errors import SettingError
 from rtstyle.frame import Colour, ColourTags, Size
-from rtstyle.media import Media, Pictures, Thumbnail, read_media
+from rtstyle.media import Media, Pictures, Thumbnail
+from rtstyle.probe import read_media
 from rtstyle.sameness import Finding, both, compare_chapters, compare_metadata, compare_tracks
 
 __all__ = ["Finding", "VerifyReport", "verify_media"]

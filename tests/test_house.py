@@ -25,7 +25,7 @@ LAYERS = (
     {"video", "window"},
     {"camera"},
     {"media"},
-    {"clock"},
+    {"clock", "probe"},
     {"pipeline", "picture", "live", "doctor", "sameness", "verify", "batch", "sheet"},
     {"cli"},
     {"__main__"},

@@ -6,6 +6,7 @@ import signal
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 from clips import Sound, look, make_clip
@@ -13,7 +14,7 @@ from clips import Sound, look, make_clip
 from rtstyle import pipeline
 from rtstyle.backends import Controls
 from rtstyle.canvas import CanvasTracker
-from rtstyle.errors import OutputExistsError, SettingError, VideoOpenError, VideoWriteError
+from rtstyle.errors import OutputExistsError, RtstyleError, SettingError, VideoOpenError, VideoWriteError
 from rtstyle.frame import Size
 from rtstyle.pipeline import stylize_video
 from rtstyle.video import EncoderSettings, render
@@ -226,6 +227,23 @@ def test_a_render_is_not_resumed_with_another_input(clip, tmp_path):
     other = make_clip(tmp_path / "other.mp4", pan(), width=160, height=128, times=range(FRAMES), sounds=[Sound()])
     with pytest.raises(SettingError, match="input was"):
         stylize_video(other, tmp_path / "out.mp4", resume=True)
+
+
+@pytest.mark.parametrize("given", ["folder", "pattern"])
+def test_a_render_of_pictures_is_resumed(tmp_path, given):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number, (y, _, _) in enumerate(pan(40)):
+        cv2.imwrite(str(folder / f"{number:03d}.png"), y)
+    source = folder if given == "folder" else folder / "%03d.png"
+    stylize_video(source, tmp_path / "unbroken.mp4")
+    interrupted(source, tmp_path / "out.mp4", 2 * SEGMENT + 1)
+    assert stylize_video(source, tmp_path / "out.mp4", resume=True).resumed_at == 2 * SEGMENT
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "unbroken.mp4").read_bytes()
+    interrupted(source, tmp_path / "other.mp4", SEGMENT + 1)
+    (folder / "005.png").unlink()
+    with pytest.raises(RtstyleError, match=r"input was|no picture|missing"):
+        stylize_video(source, tmp_path / "other.mp4", resume=True)
 
 
 def test_a_frame_that_decodes_otherwise_than_then_is_noticed(clip, tmp_path):

@@ -21,7 +21,7 @@ from clips import Sound, add_track, fill, make_clip, moving_bar, noise, tone_pac
 from rtstyle import cli
 from rtstyle.errors import SettingError, VideoOpenError
 from rtstyle.frame import Size
-from rtstyle.media import read_media
+from rtstyle.probe import read_media
 from rtstyle.verify import VerifyReport, verify_media
 
 FRAMES = 24

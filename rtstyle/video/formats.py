@@ -98,6 +98,9 @@ CONTAINERS: dict[str, Container] = {
 SEQUENCES = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp"}
 """Endings of numbered pictures (``%05d.png``), and their encoders."""
 
+TURNING = ("mp4", "mov", "matroska", "webm")
+"""Containers that can say how a picture is turned for showing."""
+
 _NUMBER = re.compile(r"%0?\d*d")
 
 

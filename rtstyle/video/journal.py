@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -216,14 +218,21 @@ def _sync(path: Path) -> None:
             os.close(handle)
 
 
-def identity_of(path: Path) -> dict[str, Any]:
-    """Return what tells one input from another: its length, and a digest of its first and last mebibyte."""
-    from hashlib import blake2b
+def identity_of(files: Sequence[Path]) -> dict[str, Any]:
+    """Return what tells one input from another.
 
-    edge = 1 << 20
-    with path.open("rb") as file:
-        digest = blake2b(file.read(edge), digest_size=16)
-        length = file.seek(0, os.SEEK_END)
-        file.seek(max(0, length - edge))
-        digest.update(file.read(edge))
-    return {"bytes": length, "digest": digest.hexdigest()}
+    Of one file its length, and a digest of its first and last mebibyte; of a sequence of pictures their number, and a
+    digest of their names and lengths.
+    """
+    digest = blake2b(digest_size=16)
+    lengths = [path.stat().st_size for path in files]
+    if len(files) == 1:
+        edge = 1 << 20
+        with files[0].open("rb") as file:
+            digest.update(file.read(edge))
+            file.seek(max(0, lengths[0] - edge))
+            digest.update(file.read(edge))
+    else:
+        for path, length in zip(files, lengths, strict=True):
+            digest.update(f"{path.name} {length}\n".encode())
+    return {"files": len(files), "bytes": sum(lengths), "digest": digest.hexdigest()}

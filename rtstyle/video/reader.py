@@ -14,12 +14,12 @@ from typing import Any, Self
 import av
 
 from rtstyle.errors import SettingError, VideoOpenError, reason_of
-from rtstyle.frame import Frame, Size
+from rtstyle.frame import Frame, Planes, Size
 from rtstyle.video.animation import AnimatedWebp, Pictures
 from rtstyle.video.decoder import Decoder
 from rtstyle.video.filters import Shaper
 from rtstyle.video.inputs import find_input
-from rtstyle.video.samples import alpha_of, digest_of, fraction_of, has_alpha, planes_of, side_data_of
+from rtstyle.video.samples import alpha_of, digest_of, fraction_of, has_alpha, planes_of, side_data_of, turned
 
 _CUT_OFF = 1.0
 """Seconds of video that may be missing at the end of a file before it counts as cut off."""
@@ -95,6 +95,7 @@ class VideoReader:
         self._counted_before = 0
         """Damage that was met on the way to the place where the frames begin."""
         self._ended = Fraction(0)
+        self._turn: tuple[int, ...] | None = None
         self._frames: Iterator[Frame] | None = None
         self._opened: list[Decoder] = []
         try:
@@ -116,6 +117,13 @@ class VideoReader:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that are read: one, or the pictures of a sequence; none of a pipe or the network."""
+        if not self.seekable:
+            return ()
+        return self._input.pictures or (self.path,)
 
     # -- opening -----------------------------------------------------------------------------------
 
@@ -357,13 +365,26 @@ class VideoReader:
                 if self.keep_packets and isinstance(self._source, Decoder):
                     self._source.drain(int((end + 1) / self.time_base))
                 return
-            yield (
-                frame
-                if not shift
-                else Frame(frame.planes, frame.pts - shift, frame.time_base, frame.colour, alpha=frame.alpha)
-            )
+            if shift or self._turn:
+                planes, alpha = frame.planes, frame.alpha
+                if self._turn:
+                    planes = Planes(*(turned(plane, self._turn) for plane in planes))
+                    alpha = None if alpha is None else turned(alpha, self._turn)
+                frame = Frame(planes, frame.pts - shift, frame.time_base, frame.colour, alpha=alpha)
+            yield frame
         if self._end is None:
             self._check_end(float(self._ended))
+
+    def turn_upright(self) -> None:
+        """Yield pictures the way they are shown, for an output that cannot say how to turn them. Before iterating."""
+        if self.display_matrix is None:
+            return
+        self._turn, self.display_matrix = self.display_matrix, None
+        self._notes.append("its pictures are turned upright: the output cannot say how they are shown")
+        if round(self.rotation / 90) % 2:
+            self.size = Size(self.size.height, self.size.width)
+            self.pixel_aspect = 1 / self.pixel_aspect if self.pixel_aspect else None
+        self.rotation = 0
 
     def _shaped(self, pictures: Iterator[av.VideoFrame]) -> Iterator[Frame]:
         try:

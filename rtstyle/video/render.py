@@ -303,6 +303,9 @@ def _packets_of(
                 packet.pts = times[frame]
                 packet.dts = times[count - held] if count >= held else times[0] - (held - count) * step
                 packet.duration = times[frame + 1] - times[frame] if frame + 1 < len(times) else last
-                yield packet
                 count += 1
+                if count == len(times) and output.container.format.name in ("mp4", "mov"):
+                    # These count from decoding time to decoding time, so the last packet of all has the end.
+                    packet.duration = max(1, times[-1] + last - held * step - packet.dts)
+                yield packet
         first += len(segment.pts)

@@ -111,3 +111,12 @@ def side_data_of(frame: av.VideoFrame, kind: str) -> NDArray[np.int32]:
 def fraction_of(value: Fraction | None) -> Fraction | None:
     """Return one of PyAV's rationals as a Fraction, None where it says nothing (None, or 0)."""
     return Fraction(value.numerator, value.denominator) if value else None
+
+
+def turned(plane: Plane, matrix: tuple[int, ...]) -> Plane:
+    """Return a copy of a plane as it is shown: turned by quarters and mirrored as FFmpeg's display matrix says."""
+    a, b, _, c, d = (round(number / 65536) for number in matrix[:5])
+    if abs(a * d - b * c) != 1:  # no multiple of a quarter
+        return plane
+    across, down = (a, d) if a else (c, b)
+    return np.ascontiguousarray((plane if a else plane.T)[::down, ::across])

@@ -1,0 +1,387 @@
+"""Read what is in a media file, for comparing.
+
+Deliberately apart from ``VideoReader``, so that what reads for rendering is not what judges the result; only
+numbered pictures and animated WebP, which FFmpeg's demuxers do not read as films, come from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import AttachmentStream, Disposition, Stream
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from rtstyle.errors import VideoOpenError, reason_of
+from rtstyle.frame import ColourTags
+from rtstyle.media import Media, Orientation, Pictures, Samples, Thumbnail, Track
+from rtstyle.video import VideoReader
+from rtstyle.video.inputs import find_input
+
+_MAX_DAMAGED = 1000
+"""Places at which a file may fail to be read before it is given up."""
+
+_CUT_OFF = Fraction(1)
+"""Seconds that may be missing at a file's end before it counts as cut off."""
+
+_LOOKED_AT = 50
+"""Pictures of which a small copy is averaged, to tell which side is up."""
+
+_SIDE = 16
+"""Width and height of those small copies, and of the small copies of alpha planes."""
+
+
+def read_media(path: Path, *, seen: Callable[[], None] = lambda: None) -> Media:
+    """Read a whole file: demux every packet, decode every picture and every subtitle.
+
+    Args:
+        seen: Called after each decoded picture; what it raises goes through.
+
+    Raises:
+        VideoOpenError: There is no such file, it is no media file, or its video cannot be decoded.
+    """
+    if find_input(path).kind != "file":
+        return _read_sequence(path, seen)
+    with _open(path) as container:
+        return _Reading(path, container, seen).run()
+
+
+def _read_sequence(path: Path, seen: Callable[[], None]) -> Media:
+    """Read numbered pictures, or animated WebP, which FFmpeg's demuxers do not know as one film."""
+    pictures: Pictures | None = None
+    looks: list[Thumbnail] = []
+    with VideoReader(path) as reader:
+        for frame in reader:
+            if pictures is None:
+                pictures = Pictures(
+                    track=Track(0, "video", path.suffix[1:].lower(), "", Disposition(0), {}, frame.time_base),
+                    size=(frame.size.width, frame.size.height),
+                    pixel_format=reader.pixel_format,
+                    bits=8,
+                    rgb=True,
+                    tags=ColourTags(),
+                    pixel_aspect=Fraction(1),
+                    orientation=Orientation(),
+                    rate=reader.rate,
+                )
+            pictures.times.append(frame.pts * frame.time_base)
+            if len(looks) < _LOOKED_AT:
+                looks.append(_shrink(frame.planes.y).astype(np.float32))
+            if frame.alpha is not None:
+                pictures.opaque = pictures.opaque and bool(frame.alpha.min() == 255)
+                pictures.alpha.append(_shrink(frame.alpha))
+            seen()
+        if pictures is not None:
+            pictures.last = reader.ended - pictures.times[-1]
+            pictures.look = np.mean(looks, axis=0, dtype=np.float32)
+    return Media(
+        path=path,
+        format="webp" if path.suffix.lower() == ".webp" and path.is_file() else "pictures",
+        start=Fraction(0),
+        duration=None,
+        metadata={},
+        chapters=[],
+        tracks=[],
+        pictures=pictures,
+        damage=[],
+    )
+
+
+def _open(path: Path) -> InputContainer:
+    try:
+        # "file:", so that a colon in a name is no protocol.
+        return av.open(f"file:{path}", metadata_errors="replace")
+    except FileNotFoundError as error:
+        raise VideoOpenError(f"no such file: {path}") from error
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise VideoOpenError(f"{path} cannot be read as media: {reason_of(error)}") from error
+
+
+class _Reading:
+    """One pass through a file."""
+
+    def __init__(self, path: Path, container: InputContainer, seen: Callable[[], None]) -> None:
+        self._path, self._container, self._seen = path, container, seen
+        self._tracks = {stream.index: _track(stream) for stream in container.streams}
+        self._video = _choose_video(container)
+        self._pictures: Pictures | None = None
+        self._looks: list[Thumbnail] = []
+        self._unreadable = self._undecoded = 0
+        self._avi = container.format.name == "avi"
+        self._decoder: Any = self._video.codec_context if self._video else None
+        if self._video and self._video.metadata.get("alpha_mode") == "1":
+            # FFmpeg's own decoders of VP8 and VP9 leave the alpha out.
+            name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(self._video.codec_context.codec.canonical_name)
+            if name:
+                self._decoder = av.CodecContext.create(name, "r")
+
+    def run(self) -> Media:
+        for packet in self._packets():
+            track = self._tracks.get(packet.stream.index)
+            if track is None:  # a stream that turned up on the way
+                track = self._tracks[packet.stream.index] = _track(packet.stream)
+            if packet.size:
+                _note_packet(track, packet)
+            if packet.stream is self._video:
+                self._decode(packet)
+            elif track.type == "subtitle" and packet.size:
+                self._read_text(track, packet)
+        video = self._tracks.pop(self._video.index) if self._video else None
+        if video and not self._pictures:
+            raise VideoOpenError(f"{self._path}: not one picture of its video could be decoded")
+        if video and self._pictures and self._avi:
+            # AVI stores no times of showing, only how many packets are before one.
+            frames = len(self._pictures.times) + self._pictures.untimed
+            if len(video.times) >= frames:
+                self._pictures.untimed = 0
+                self._pictures.times = [time * video.time_base for time in sorted(video.times)[:frames]]
+        if video and self._pictures and self._container.format.name.startswith("mov"):
+            self._pictures.last = self._shown_to_the_end(self._pictures)
+        if self._pictures and self._looks:
+            self._pictures.look = np.mean(self._looks, axis=0, dtype=np.float32)
+        container = self._container
+        return Media(
+            path=self._path,
+            format=_format(container, self._path),
+            start=Fraction(container.start_time or 0, av.time_base),
+            duration=None if container.duration is None else Fraction(container.duration, av.time_base),
+            metadata=_lower(container.metadata),
+            chapters=[
+                (
+                    chapter["start"] * _fraction(chapter["time_base"]),
+                    chapter["end"] * _fraction(chapter["time_base"]),
+                    chapter["metadata"].get("title", ""),
+                )
+                for chapter in container.chapters()
+            ],
+            tracks=list(self._tracks.values()),
+            pictures=self._pictures,
+            damage=self._damage(video),
+        )
+
+    def _shown_to_the_end(self, pictures: Pictures) -> Fraction:
+        """How long mp4 and mov show the last picture: lengths of packets are those of decoding, not of showing."""
+        assert self._video is not None
+        if not pictures.times or not self._video.duration:
+            return Fraction(0)
+        end = ((self._video.start_time or 0) + self._video.duration) * _fraction(self._video.time_base)
+        return max(Fraction(0), end - pictures.times[-1])
+
+    def _packets(self) -> Iterator[av.Packet[Any]]:
+        for _ in range(_MAX_DAMAGED):
+            try:
+                yield from self._container.demux()
+                return
+            except av.error.InvalidDataError:
+                self._unreadable += 1
+            except av.FFmpegError as error:
+                raise VideoOpenError(f"{self._path} can be read no further: {reason_of(error)}") from error
+
+    def _decode(self, packet: av.Packet[Any]) -> None:
+        assert self._decoder is not None
+        try:
+            frames = self._decoder.decode(packet if packet.size else None)
+        except av.FFmpegError:
+            self._undecoded += 1
+            return
+        for frame in frames:
+            assert isinstance(frame, av.VideoFrame)
+            self._note_frame(frame)
+            self._seen()
+
+    def _note_frame(self, frame: av.VideoFrame) -> None:
+        assert self._video is not None
+        base = _fraction(frame.time_base) or self._tracks[self._video.index].time_base
+        pictures = self._pictures
+        if pictures is None:
+            pictures = self._pictures = _pictures(frame, self._video, self._tracks[self._video.index])
+        time = frame.dts if frame.pts is None else frame.pts
+        if time is None:
+            pictures.untimed += 1
+        else:
+            pictures.times.append(time * base)
+            pictures.last = frame.duration * base
+        pictures.interlaced += frame.interlaced_frame
+        pictures.corrupt += frame.is_corrupt
+        if len(self._looks) < _LOOKED_AT:
+            small = frame.reformat(width=_SIDE, height=_SIDE, format="gray", interpolation="AREA")
+            self._looks.append(small.to_ndarray().astype(np.float32))
+        if any(component.is_alpha for component in frame.format.components) or frame.format.has_palette:
+            alpha = np.asarray(frame.reformat(format="rgba").to_ndarray()[..., 3], np.uint8)
+            pictures.opaque = pictures.opaque and bool(alpha.min() == 255)
+            pictures.alpha.append(_shrink(alpha))
+
+    def _read_text(self, track: Track, packet: av.Packet[Any]) -> None:
+        with suppress(av.FFmpegError, NotImplementedError):
+            lines = [
+                part.dialogue.decode("utf-8", "replace")
+                for part in packet.decode()
+                if isinstance(part, av.subtitles.subtitle.AssSubtitle)
+            ]
+            if lines and packet.pts is not None:
+                start = packet.pts * track.time_base
+                track.texts.append((start, start + (packet.duration or 0) * track.time_base, "\n".join(lines)))
+
+    def _damage(self, video: Track | None) -> list[str]:
+        words = []
+        if self._unreadable:
+            words.append(f"{self._unreadable} places cannot be read")
+        if self._undecoded:
+            words.append(f"{self._undecoded} packets of the video cannot be decoded")
+        if self._pictures and self._pictures.corrupt:
+            words.append(f"{self._pictures.corrupt} pictures are faulty")
+        for track in self._tracks.values():
+            if track.skipped:
+                words.append(f"{track.type} {track.index}: the times of {track.skipped} packets go back")
+        if video and (missing := self._missing(video)):
+            words.append(missing)
+        return words
+
+    def _missing(self, video: Track) -> str:
+        """Say what a container that counts its pictures, or states its length, lacks at its end."""
+        assert self._video is not None
+        listed = len(self._video.index_entries) if self._container.format.name.startswith("mov") else 0
+        if listed > len(video.digests):
+            return f"{listed - len(video.digests)} of {listed} pictures are not in it: it was cut off"
+        ends = [track.end for track in (video, *self._tracks.values()) if track.end is not None]
+        declared = self._container.duration
+        if self._avi and self._video.duration:
+            declared = int(self._video.duration * video.time_base * av.time_base)
+        if not ends or declared is None or self._container.format.name in ("mpegts", "mpeg", "gif"):
+            return ""
+        start = Fraction(self._container.start_time or 0, av.time_base)
+        short = start + Fraction(declared, av.time_base) - max(ends)
+        return f"the last {float(short):.1f} s are not in it: it was cut off" if short > _CUT_OFF else ""
+
+
+def _choose_video(container: InputContainer) -> VideoStream | None:
+    """The stream that is stylized: the best one that is no cover picture."""
+    candidates = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    best = container.streams.best("video")
+    return next((stream for stream in candidates if stream is best), candidates[0] if candidates else None)
+
+
+def _track(stream: Stream) -> Track:
+    context = stream.codec_context
+    metadata = _lower(stream.metadata)
+    track = Track(
+        index=stream.index,
+        type=stream.type,
+        codec=context.codec.canonical_name if context else "",
+        language="" if stream.language in (None, "und") else str(stream.language),
+        disposition=stream.disposition,
+        metadata=metadata,
+        time_base=_fraction(stream.time_base) or Fraction(1, av.time_base),
+    )
+    if isinstance(stream, av.AudioStream):
+        track.layout = f"{stream.codec_context.sample_rate} Hz {stream.codec_context.layout.name}"
+    elif isinstance(stream, VideoStream):
+        track.size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+    elif isinstance(stream, AttachmentStream):
+        track.content = _digest(stream.data)
+    return track
+
+
+def _note_packet(track: Track, packet: av.Packet[Any]) -> None:
+    if packet.dts is None or (track.last_dts is not None and packet.dts < track.last_dts):
+        track.skipped += packet.dts is not None
+        if track.type != "video":
+            return
+    track.last_dts = packet.dts if packet.dts is not None else track.last_dts
+    track.digests.append(_digest(_payload(track, bytes(packet))))
+    time = packet.dts if packet.pts is None else packet.pts
+    if time is not None:
+        track.times.append(time)
+        track.durations.append(packet.duration or 0)
+
+
+def _payload(track: Track, data: bytes) -> bytes:
+    """Take off what is part of the container, not of the stream: the ADTS header of AAC in a transport stream."""
+    if track.codec == "aac" and len(data) > 7 and data[0] == 0xFF and data[1] & 0xF6 == 0xF0:
+        length = (data[3] & 3) << 11 | data[4] << 3 | data[5] >> 5
+        if length == len(data):
+            return data[7 if data[1] & 1 else 9 :]
+    return data
+
+
+def _pictures(frame: av.VideoFrame, stream: VideoStream, track: Track) -> Pictures:
+    name = frame.format.name
+    range_ = 2 if name.startswith("yuvj") else int(frame.color_range)
+    return Pictures(
+        track=track,
+        size=(frame.width, frame.height),
+        pixel_format=name,
+        bits=max(component.bits for component in frame.format.components),
+        rgb=frame.format.is_rgb or name.startswith(("gray", "mono", "pal", "ya")),
+        tags=ColourTags(int(frame.colorspace), range_, int(frame.color_primaries), int(frame.color_trc)),
+        pixel_aspect=_fraction(stream.sample_aspect_ratio) or Fraction(1),
+        orientation=Orientation.of(frame),
+        rate=_fraction(stream.average_rate) or _fraction(stream.guessed_rate),
+    )
+
+
+def _shrink(alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    import cv2
+
+    small = cv2.resize(np.ascontiguousarray(alpha), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
+
+
+def _format(container: InputContainer, path: Path) -> str:
+    names = container.format.name.split(",")
+    ending = path.suffix.lower()
+    if "mov" in names:
+        return "mov" if ending in (".mov", ".qt") else "mp4"
+    if "matroska" in names:
+        return "webm" if ending == ".webm" else "matroska"
+    return names[0]
+
+
+def _lower(metadata: dict[str, str]) -> dict[str, str]:
+    return {key.lower(): value for key, value in metadata.items()}
+
+
+def _fraction(value: Any) -> Fraction:
+    """One of PyAV's rationals, 0 where it says nothing."""
+    return Fraction(value.numerator, value.denominator) if value else Fraction(0)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=8).digest()
+
+
+def decode_stream(path: Path, index: int) -> Samples:
+    """Decode one audio or video stream of a file from start to end.
+
+    Raises:
+        VideoOpenError: The file cannot be opened.
+    """
+    state = hashlib.blake2b(digest_size=8)
+    count, rate, longest = 0, 1, 0
+    start: Fraction | None = None
+    with _open(path) as container:
+        for packet in container.demux(container.streams[index]):
+            frames: list[Any] = []
+            with suppress(av.FFmpegError):
+                frames = list(packet.decode())
+            for frame in frames:
+                if start is None and frame.pts is not None:
+                    start = frame.pts * _fraction(frame.time_base)
+                state.update(_sound(frame) if isinstance(frame, av.AudioFrame) else frame.to_ndarray().tobytes())
+                if isinstance(frame, av.AudioFrame):
+                    count, rate, longest = count + frame.samples, frame.sample_rate, max(longest, frame.samples)
+    return Samples(state.digest(), Fraction(count, rate), start or Fraction(0), Fraction(longest, rate))
+
+
+def _sound(frame: av.AudioFrame) -> bytes:
+    samples = frame.to_ndarray()
+    interleaved = samples.T if frame.format.is_planar else samples
+    return bytes(np.ascontiguousarray(interleaved).tobytes())
