@@ -78,9 +78,10 @@ class Clock:
 
     def expected(self, pictures: Pictures) -> list[int]:
         """Numbers of the source's frames that should be in the target: those that begin within the part."""
-        if not self.cut or pictures.untimed:
-            return list(range(len(pictures.times) + pictures.untimed))
-        return [number for number, time in enumerate(pictures.times) if self.within(time)]
+        times = pictures.times
+        if pictures.untimed:  # then they come at the rate that is declared
+            times = [number / (pictures.rate or Fraction(25)) for number in range(len(times) + pictures.untimed)]
+        return [number for number, time in enumerate(times) if self.within(time)]
 
     def within(self, time: Fraction) -> bool:
         """Whether a moment of the source belongs to the part."""

@@ -170,7 +170,8 @@ class _Reading:
     def _shown_to_the_end(self, pictures: Pictures) -> Fraction:
         """How long mp4 and mov show the last picture: lengths of packets are those of decoding, not of showing."""
         assert self._video is not None
-        if not pictures.times or not self._video.duration:
+        cut_off = len(self._video.index_entries) > len(pictures.track.digests)
+        if not pictures.times or not self._video.duration or cut_off:
             return Fraction(0)
         end = ((self._video.start_time or 0) + self._video.duration) * _fraction(self._video.time_base)
         return max(Fraction(0), end - pictures.times[-1])

@@ -305,7 +305,7 @@ def _packets_of(
                 packet.duration = times[frame + 1] - times[frame] if frame + 1 < len(times) else last
                 count += 1
                 if count == len(times) and output.container.format.name in ("mp4", "mov"):
-                    # These count from decoding time to decoding time, so the last packet of all has the end.
-                    packet.duration = max(1, times[-1] + last - held * step - packet.dts)
+                    # These count from decoding time to decoding time, so the last packet of all must reach the end.
+                    packet.duration = max(packet.duration, times[-1] + last - held * step - packet.dts)
                 yield packet
         first += len(segment.pts)
