@@ -24,11 +24,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import av
 
 from rtstyle import EncoderSettings, Engine, Frame, Size, VideoReader, __version__, open_engine, stylize_video
+from rtstyle.backends import BackendName, Mode, Precision
 from rtstyle.doctor import instruction_sets
 from rtstyle.errors import RtstyleError
 
-SIZES = {"360p": Size(640, 360), "720p": Size(1280, 720), "1080p": Size(1920, 1080)}
-ENGINES = (("openvino", "bf16"), ("openvino", "f32"), ("torch", "bf16"), ("torch", "f32"))
+SIZES = {"360p": Size(640, 360), "720p": Size(1280, 720), "1080p": Size(1920, 1080), "4k": Size(3840, 2160)}
+USUAL = ("360p", "720p", "1080p")
+ENGINES: tuple[tuple[str, BackendName, Precision, str | None, Mode], ...] = (
+    ("tensorrt", "tensorrt", "f16", None, "throughput"),
+    ("tensorrt, 1 slot", "tensorrt", "f16", None, "latency"),
+    ("torch cuda", "torch", "f16", "cuda", "throughput"),
+    ("torch cuda, 1 slot", "torch", "f16", "cuda", "latency"),
+    ("openvino", "openvino", "bf16", None, "throughput"),
+    ("openvino", "openvino", "f32", None, "throughput"),
+    ("onnxruntime", "onnxruntime", "f32", None, "throughput"),
+    ("torch", "torch", "bf16", "cpu", "throughput"),
+    ("torch", "torch", "f32", "cpu", "throughput"),
+)
+"""Label, backend, precision, device and mode. On a GPU, copies to it and back are part of every frame; one slot is one
+frame after the other, without the ring."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -83,11 +97,18 @@ def measure_models(clips: dict[str, Path], seconds: float, rounds: int) -> list[
         frames = frames_of(clip, 8)
         colour = frames[0].colour
         engines = []
-        for backend, precision in ENGINES:
+        labels = []
+        for label, backend, precision, device, mode in ENGINES:
             try:
-                engines.append(open_engine("sketch", SIZES[name], colour, backend=backend, precision=precision))
+                engines.append(
+                    open_engine(
+                        "sketch", SIZES[name], colour, backend=backend, precision=precision, mode=mode, device=device
+                    )
+                )
+                labels.append(label)
             except RtstyleError as error:
-                rows.append({"size": name, "backend": backend, "precision": precision, "not_run": str(error)})
+                reason = str(error).rpartition("; ")[2].removeprefix(f"{backend}: ")
+                rows.append({"size": name, "backend": label, "precision": precision, "not_run": reason})
         samples: dict[int, list[tuple[float, float]]] = {i: [] for i in range(len(engines))}
         for _ in range(rounds):
             for i, engine in enumerate(engines):
@@ -97,7 +118,7 @@ def measure_models(clips: dict[str, Path], seconds: float, rounds: int) -> list[
             rows.append(
                 {
                     "size": name,
-                    "backend": engine.backend,
+                    "backend": labels[i],
                     "precision": engine.precision,
                     "fps": round(statistics.median(s[0] for s in samples[i]), 1),
                     "fps_spread": [round(f([s[0] for s in samples[i]]), 1) for f in (min, max)],
@@ -139,7 +160,7 @@ def measure_files(clips: dict[str, Path], folder: Path, rounds: int, preset: str
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", type=Path, default=ROOT / "demo" / "big_buck_bunny.mp4")
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(USUAL))
     parser.add_argument("--frames", type=int, default=100, help="of the clip that go file to file")
     parser.add_argument("--seconds", type=float, default=1.5, help="of each round of a model")
     parser.add_argument("--rounds", type=int, default=3)
@@ -161,14 +182,14 @@ def main() -> int:
         folder = Path(name)
         clips = {size: scaled_clip(args.clip, SIZES[size], folder, args.frames) for size in args.sizes}
         result["models"] = measure_models(clips, args.seconds, args.rounds)
-        print(f"\nmodel only\n{'size':7}{'backend':10}{'precision':10}{'FPS':>8}{'min..max':>16}{'CPU-ms':>9}")
+        print(f"\nmodel only\n{'size':7}{'engine':20}{'precision':10}{'FPS':>8}{'min..max':>16}{'CPU-ms':>9}")
         for row in result["models"]:
             if "not_run" in row:
-                print(f"{row['size']:7}{row['backend']:10}{row['precision']:10}not run: {row['not_run']}")
+                print(f"{row['size']:7}{row['backend']:20}{row['precision']:10}not run: {row['not_run']}")
                 continue
             spread = "{}..{}".format(*row["fps_spread"])
             print(
-                f"{row['size']:7}{row['backend']:10}{row['precision']:10}{row['fps']:8.1f}{spread:>16}{row['cpu_ms']:9.2f}"
+                f"{row['size']:7}{row['backend']:20}{row['precision']:10}{row['fps']:8.1f}{spread:>16}{row['cpu_ms']:9.2f}"
             )
         result["files"] = measure_files(clips, folder, args.rounds, args.preset)
         print(f"\nfile to file, {args.frames} frames, x264 {args.preset}, sound not counted")

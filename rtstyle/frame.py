@@ -32,6 +32,21 @@ class Planes(NamedTuple):
     """Shape of ``u``."""
 
 
+def as_i420(planes: Planes) -> Plane | None:
+    """Return planes of even size as one array (height * 3 / 2, width), where they lie so in memory; else None.
+
+    Nothing is copied: the array keeps the planes' memory alive, and an encoder may read from it.
+    """
+    (height, width), where = planes.y.shape, planes.y.ctypes.data
+    if height % 2 or width % 2 or planes.y.strides != (width, 1):
+        return None
+    for number, plane in enumerate((planes.u, planes.v)):
+        begin = where + height * width + number * (height * width // 4)
+        if plane.ctypes.data != begin or plane.strides != (width // 2, 1):
+            return None
+    return np.lib.stride_tricks.as_strided(planes.y, (height * 3 // 2, width), (width, 1), writeable=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """Width and height of a picture in pixels of luma."""

@@ -16,3 +16,18 @@ def test_doctor_has_one_line_for_each_matter_and_a_fix_for_what_fails():
     by_subject = {finding.subject: finding for finding in findings}
     assert by_subject["backend openvino"].works
     assert by_subject["encoder libx264"].works
+
+
+def test_the_gpu_and_its_decoder_are_tried_and_not_only_looked_up_in_a_list():
+    """FFmpeg lists NVDEC everywhere. That a machine has no GPU is no fault of it, and software takes over."""
+    from rtstyle.backends.cuda import driver_problem
+
+    findings = {finding.subject: finding for finding in examine()}
+    if driver_problem() is None:
+        assert findings["NVIDIA GPU"].works
+        return
+    assert findings["NVIDIA GPU"].works is None
+    assert findings["decoder nvdec"].works is None
+    assert "software decodes" in findings["decoder nvdec"].says
+    assert not findings["backend tensorrt"].works
+    assert "driver" in findings["backend tensorrt"].says or "install" in findings["backend tensorrt"].says

@@ -87,7 +87,9 @@ class Engine(Protocol):
     def next(self) -> Frame:
         """Wait for the oldest submitted frame and return it stylized.
 
-        Its planes are new arrays that belong to the caller; pts, time base and colour are the input's.
+        Its planes are the caller's: nobody writes into them as long as they or views of them are referred to.
+        Engines of GPUs lend page-locked memory in them, so whoever keeps very many should copy. Pts, time base
+        and colour are the input's.
 
         Raises:
             ValueError: No frame is inside.

@@ -77,6 +77,7 @@ def build_in_child(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=stop is not None,  # else Ctrl-C reaches it too
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     ended = threading.Event()
@@ -129,6 +130,8 @@ def _result(answer: dict[str, Any], code: int, complaints: list[str], *, stopped
         raise BackendUnavailableError(answer["error"])
     if stopped:
         raise BackendUnavailableError("the build of the engine was stopped")
+    if code == -signal.SIGINT:
+        raise KeyboardInterrupt
     last = complaints[-1].strip() if complaints else "it said nothing"
     raise BackendUnavailableError(f"the build of the engine ended with code {code}: {last}")
 

@@ -7,9 +7,11 @@ GPU, for those that are named; classic TensorRT for the GPU that is here.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -34,6 +36,8 @@ _WORKSPACE = 1 << 30
 
 _OPTIMIZATION = 3
 """TensorRT's own default of how long it looks for fast kernels, 0 to 5."""
+
+_INSTALL = "pip install 'rtstyle[tensorrt-rtx]' (GeForce RTX) or 'rtstyle[tensorrt]'"
 
 _ALIVE: list[Any] = []
 """Objects of ours that TensorRT calls and does not keep alive."""
@@ -73,7 +77,20 @@ def library() -> Library:
             reasons.append(f"tensorrt is {module.__version__}, needed is 10.13 to 11")
             continue
         return Library(module, name == "tensorrt_rtx")
-    raise ImportError(f"{', '.join(reasons)}: pip install 'rtstyle[tensorrt-rtx]' or 'rtstyle[tensorrt]'")
+    raise ImportError(f"{', '.join(reasons)}: {_INSTALL}")
+
+
+def installed() -> str:
+    """Return the name of the one that ``library`` would try first, without loading it.
+
+    Raises:
+        ImportError: Neither is installed.
+    """
+    for name in ("tensorrt", "tensorrt_rtx"):
+        with suppress(ValueError):  # a name that was blocked
+            if importlib.util.find_spec(name) is not None:
+                return name
+    raise ImportError(f"it is not installed: {_INSTALL}")
 
 
 def _version(module: ModuleType) -> tuple[int, ...]:

@@ -331,9 +331,14 @@ class RingEngine(Engine):
         self._free.clear()
         self._network.close()
         for slot in self._slots:
+            slot.run = _closed  # what it was may hold on to memory of the network
             slot.resources.close()
         self._slots.clear()
         self._outputs.close()
+
+
+def _closed() -> None:
+    raise AssertionError("this engine is closed")
 
 
 def _freely(free: Callable[[Any], None], what: object) -> None:

@@ -18,7 +18,17 @@ from typing import Any, TypeVar
 from rtstyle import graph
 from rtstyle.backends import Engine, EngineLater, Mode, Precision, check_precision
 from rtstyle.backends.builder import Request, build_in_child
-from rtstyle.backends.compiler import DYNAMIC, Progress, library, logger, recipe_of, said, target_of, targets_of
+from rtstyle.backends.compiler import (
+    DYNAMIC,
+    Progress,
+    installed,
+    library,
+    logger,
+    recipe_of,
+    said,
+    target_of,
+    targets_of,
+)
 from rtstyle.backends.cuda import CudaDevice, device_index, driver_problem
 from rtstyle.backends.gate import AccuracyError, check, first_accurate, open_reference
 from rtstyle.backends.plans import Plan, PlanCache, PlanRejectedError, Recipe, write_whole
@@ -60,6 +70,9 @@ class PlanNetwork:
             if kernels is not None and kernels.is_file():
                 self._kernels.deserialize(kernels.read_bytes())
             self._config.set_runtime_cache(self._kernels)
+            # Of a plan for changing sizes: compile for ours now and not while frames are running.
+            eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            self._config.dynamic_shapes_kernel_specialization_strategy = eager
         self._contexts: list[Any] = []
         self._graphs: list[int] = []
 
@@ -84,6 +97,8 @@ class PlanNetwork:
         enqueue()  # once outside of a capture: what is allocated or compiled late is done here
         device.synchronize(stream)
         self._keep_kernels()
+        if not getattr(context, "is_stream_capturable", lambda _: True)(stream):
+            return enqueue
         try:
             captured = device.capture(stream, enqueue)
         except DeviceError as error:
@@ -136,17 +151,21 @@ class _Wanted:
 
         Raises:
             PlanRejectedError: The plan does not load.
+            BackendUnavailableError: The GPU refuses, for want of memory perhaps.
         """
-        return RingEngine(
-            backend="tensorrt",
-            precision=precision,
-            device=self.gpu,
-            network=PlanNetwork(data, self.gpu, self.size, kernels),
-            size=self.size,
-            colour=self.colour,
-            layout=self.layout,
-            slots=self.slots,
-        )
+        try:
+            return RingEngine(
+                backend="tensorrt",
+                precision=precision,
+                device=self.gpu,
+                network=PlanNetwork(data, self.gpu, self.size, kernels),
+                size=self.size,
+                colour=self.colour,
+                layout=self.layout,
+                slots=self.slots,
+            )
+        except DeviceError as error:
+            raise BackendUnavailableError(f"{self.gpu.name} cannot take {self.size}: {error}") from error
 
     def open(self, precision: str, build: Callable[[str], None]) -> Engine:
         """Open the engine of one precision; ``build`` makes its plan where there is none.
@@ -252,9 +271,10 @@ def _choices(precision: Precision) -> tuple[str, ...]:
 
 
 def _gpu(name: str | None, hint: str = "") -> CudaDevice:
-    lib, problem = library(), driver_problem()
-    if problem:
-        raise BackendUnavailableError(f"{lib.label} is installed, but {problem}{hint}")
+    problem = driver_problem()
+    if problem:  # found before the library is loaded, which takes a while
+        raise BackendUnavailableError(f"{installed()} is installed, but {problem}{hint}")
+    library()
     return CudaDevice(device_index(name))
 
 
@@ -316,7 +336,7 @@ def build_ahead(
     if targets is not None:
         wanted = targets_of(targets)
     else:
-        gpu = _gpu(device, "; name what to build for, as in --target sm86,sm89,sm120" if lib.rtx else "")
+        gpu = _gpu(device, " (name what to build for: --target sm86,sm89,sm120)" if lib.rtx else "")
         wanted, index = (target_of(gpu.name, gpu.capability),), gpu.index
 
     def make(choice: str) -> Plan:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rtstyle import graph
 from rtstyle.backends import BackendName, Controls, Engine, Mode, Precision, check_frame, check_precision
 from rtstyle.canvas import CanvasCutter
-from rtstyle.errors import SettingError
+from rtstyle.errors import BackendUnavailableError, DeviceError, SettingError
 from rtstyle.frame import MARGIN, Colour, Frame, Packing, Size
 from rtstyle.generator import Generator
 from rtstyle.style import Style
@@ -123,15 +123,18 @@ def _open_cuda(
     from rtstyle.backends.ring import SLOTS, RingEngine
 
     chosen = "f16" if precision == "auto" else precision
-    return RingEngine(
-        backend="torch",
-        precision=chosen,
-        device=CudaDevice(device.index or 0),
-        network=TorchNetwork(style, size, chosen, device),
-        size=size,
-        colour=colour,
-        slots=SLOTS if mode == "throughput" else 1,
-    )
+    try:
+        return RingEngine(
+            backend="torch",
+            precision=chosen,
+            device=CudaDevice(device.index or 0),
+            network=TorchNetwork(style, size, chosen, device),
+            size=size,
+            colour=colour,
+            slots=SLOTS if mode == "throughput" else 1,
+        )
+    except (DeviceError, torch.OutOfMemoryError) as error:
+        raise BackendUnavailableError(f"{device} cannot take {size}: {str(error).splitlines()[0]}") from error
 
 
 class PlanarGenerator(nn.Module):
