@@ -22,7 +22,10 @@ Plane = NDArray[np.uint8]
 
 
 class Planes(NamedTuple):
-    """The samples of one picture: uint8, any strides, only ever read by those who did not make them."""
+    """The samples of one picture: uint8, any strides, only ever read by those who did not make them.
+
+    Arrays that are read-only are never written to again by anybody: a sink may keep them instead of copying.
+    """
 
     y: Plane
     """Shape (height, width)."""

@@ -32,6 +32,8 @@ from rtstyle.backends.ring import Outputs, RingEngine
 from rtstyle.errors import DeviceError
 from rtstyle.frame import Colour, Planes, Size, as_i420
 from rtstyle.style import list_styles, load_style
+from rtstyle.video.encoder import VideoEncoder
+from rtstyle.video.formats import EncoderSettings, choose_encoding
 
 pytest.importorskip("onnxruntime")
 
@@ -239,6 +241,30 @@ def test_an_encoder_with_threads_reads_the_outputs_without_a_copy():
     for picture, frame in zip(decoded, frames, strict=True):
         expected = np.concatenate([plane.ravel() for plane in inverted(frame.planes)])
         assert np.array_equal(picture.to_ndarray().ravel(), expected)
+
+
+def test_the_writer_keeps_what_the_ring_lends_and_copies_the_rest(tmp_path):
+    size = Size(640, 480)
+    frames = [frame_of(scene(size, number), number) for number in range(6)]
+    encoding = choose_encoding("a.mkv", EncoderSettings(codec="ffv1"), size)
+    with av.open(str(tmp_path / "a.mkv"), "w") as container, inverting_ring(FakeDevice(slowest=0.001), size) as engine:
+        encoder = VideoEncoder(
+            container, encoding, size=size, colour=Colour(), time_base=frames[0].time_base, rate=Fraction(25)
+        )
+        for frame in engine.stylize(frames):
+            assert not frame.planes.y.flags.writeable
+            (lent, *_), (copied, *_) = (
+                [plane.buffer_ptr for plane in encoder._picture(shown).planes]
+                for shown in (frame, frame.with_planes(Planes(*(plane.copy() for plane in frame.planes))))
+            )
+            assert lent == frame.planes.y.ctypes.data
+            assert copied != frame.planes.y.ctypes.data
+            container.mux(encoder.encode(frame))
+        container.mux(encoder.flush())
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        for picture, frame in zip(container.decode(video=0), frames, strict=True):
+            expected = np.concatenate([plane.ravel() for plane in inverted(frame.planes)])
+            assert np.array_equal(picture.to_ndarray().ravel(), expected)
 
 
 def test_planes_that_lie_apart_are_no_i420():

@@ -308,6 +308,8 @@ class RingEngine(Engine):
             self._free.append(slot)
         if self._outputs.exhausted:
             out = out.copy()
+        out = out.view()
+        out.flags.writeable = False  # nobody writes to it while it is lent, so an encoder may keep it (VideoEncoder)
         return frame.with_planes(self._cropped(graph.planes_in(out.reshape(self._shapes[graph.PICTURE]), self._layout)))
 
     def _settle(self, slot: _Slot) -> None:

@@ -12,7 +12,7 @@ import av
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from rtstyle.frame import Colour, ColourTags, Frame, Size
+from rtstyle.frame import Colour, ColourTags, Frame, Size, as_i420
 from rtstyle.video.codecs import AUTO_PRESETS, ENCODERS, RGB_ORDERS, accelerator, quiet
 from rtstyle.video.formats import Encoding
 from rtstyle.video.palette import Palette
@@ -57,6 +57,9 @@ class VideoEncoder:
         self._palette = Palette(size) if encoding.pix_fmt == "pal8" else None
         self._pix_fmt = "bgra" if self._palette else encoding.pix_fmt
         self._fill = filler(self._pix_fmt, colour, self._target)
+        # PyAV cuts pictures that are lent to whole alignments: a width of 90 came out 88 wide.
+        aligned = size.width % 8 == 0 and size.height % 8 == 0
+        self._lends = aligned and self._pix_fmt == "yuv420p" and colour.full_range == self._target.full_range
         self._last: int | None = None
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = size.width, size.height, encoding.pix_fmt
@@ -73,7 +76,9 @@ class VideoEncoder:
             context.sample_aspect_ratio = pixel_aspect
 
     def encode(self, frame: Frame) -> list[av.Packet[Any]]:
-        """Take one frame and return the packets that are ready; the encoder has its own copy.
+        """Take one frame and return the packets that are ready.
+
+        The encoder has its own copy of the samples, or keeps a reference to arrays that are read-only.
 
         Raises:
             ValueError: The frame is not of the encoder's size.
@@ -87,8 +92,7 @@ class VideoEncoder:
             if self._last is not None and pts < self._last + 2:
                 return []  # browsers show a delay under 0.02 s as 0.1 s
             self._last = pts
-        picture = av.VideoFrame(self.size.width, self.size.height, self._pix_fmt)
-        self._fill(frame, picture)
+        picture = self._picture(frame)
         picture.pts, picture.time_base = pts, time_base
         tags = self._target.tags
         picture.colorspace, picture.color_range = tags.matrix, tags.range
@@ -96,6 +100,16 @@ class VideoEncoder:
         if not self._palette:
             return list(self.stream.encode(picture))
         return [packet for indexed in self._palette.push(picture) for packet in self.stream.encode(indexed)]
+
+    def _picture(self, frame: Frame) -> av.VideoFrame:
+        """Return the samples as the encoder takes them; those that may be kept, and lie as it wants, are not copied."""
+        if self._lends and not frame.planes.y.flags.writeable:
+            lent = as_i420(frame.planes)
+            if lent is not None:
+                return av.VideoFrame.from_numpy_buffer(lent, format="yuv420p")
+        picture = av.VideoFrame(self.size.width, self.size.height, self._pix_fmt)
+        self._fill(frame, picture)
+        return picture
 
     def flush(self) -> list[av.Packet[Any]]:
         """Return the packets that are still inside. No frame may come any more."""
