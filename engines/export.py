@@ -45,22 +45,41 @@ def load_generator(path: Path) -> Generator:
     return generator
 
 
-def export_style(generator: Generator, folder: Path) -> None:
-    """Write trunk.onnx, and a style.json to be completed by hand where there is none yet."""
+def words_of_run(run: Path) -> dict[str, str]:
+    """Say how a run trained its style, from the config.json that the trainer wrote; empty where there is none."""
+    if not (run / "config.json").is_file():
+        return {}
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    late = config["steps"] - config["warm_steps"]
+    told = f"python -m train: {config['warm_steps']} steps taught by the painter {config['painter']}"
+    if late > 0:
+        told += f", then {late} against the pictures themselves (VGG16 and a patch discriminator)"
+    kind = "cartoon" if config["painter"] == "cartoon" else "painting" if config["colour"] else "drawing"
+    return {"kind": kind, "trained_by": told}
+
+
+def export_style(generator: Generator, folder: Path, words: dict[str, str] | None = None) -> None:
+    """Write trunk.onnx, and a style.json to be completed by hand where there is none yet.
+
+    Args:
+        words: Entries of style.json beside its name, such as ``words_of_run`` returns.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     export_trunk(generator, folder / "trunk.onnx")
-    words = folder / "style.json"
-    if not words.exists():
+    path = folder / "style.json"
+    if not path.exists():
         name = folder.resolve().name
         metadata = {
             "format": FORMAT,
             "name": name,
             "title": name,
+            "kind": "painting",
             "date": f"{date.today()}",
             "rights": [],
             "metrics": {},
+            **(words or {}),
         }
-        words.write_text(json.dumps(metadata, indent=1) + "\n", "utf-8")
+        path.write_text(json.dumps(metadata, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:
@@ -68,7 +87,7 @@ def main() -> None:
     parser.add_argument("generator", type=Path, help="generator.pt of a training run")
     parser.add_argument("style", type=Path, help="style folder to write")
     args = parser.parse_args()
-    export_style(load_generator(args.generator), args.style)
+    export_style(load_generator(args.generator), args.style, words_of_run(args.generator.parent))
     print(f"wrote {args.style}; name in its style.json, under rights, what it was trained on")
 
 

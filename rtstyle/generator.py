@@ -18,10 +18,10 @@ CANVAS_CHANNELS = 16
 """Channels of the packed canvas: the 4x4 pixels of a cell, in row order."""
 
 
-def _conv(inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3, norm: bool) -> nn.Sequential:
+def _conv(inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3, norm: bool, groups: int = 1) -> nn.Sequential:
     """Make a convolution with zero padding, and batch normalisation while it is trained."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["conv"] = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+    layers["conv"] = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
     if norm:
         layers["norm"] = nn.BatchNorm2d(outputs, momentum=0.02)
     return nn.Sequential(layers)
@@ -30,10 +30,10 @@ def _conv(inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3, norm: 
 class _Residual(nn.Module):
     """Two 3x3 convolutions around which the input is added (He et al. 2016)."""
 
-    def __init__(self, channels: int, *, norm: bool) -> None:
+    def __init__(self, channels: int, *, norm: bool, groups: int) -> None:
         super().__init__()
-        self.first = _conv(channels, channels, norm=norm)
-        self.second = _conv(channels, channels, norm=norm)
+        self.first = _conv(channels, channels, norm=norm, groups=groups)
+        self.second = _conv(channels, channels, norm=norm, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + cast(Tensor, self.second(torch.relu(self.first(x))))
@@ -49,16 +49,20 @@ class Generator(nn.Module):
     The trunk works at 1/4 with ``channels`` and at 1/8 with ``deep`` channels; at 1/4 of the pixels a
     3x3 convolution sees 12 luma pixels, so little work is done where it is dear. S has a linear skip, so
     that it can take the source away exactly.
+
+    Several ``groups`` of channels are several generators side by side, whose residuals are added up: a blend.
     """
 
-    def __init__(self, channels: int = 32, deep: int = 64, blocks: int = 4, *, norm: bool = False) -> None:
+    def __init__(
+        self, channels: int = 32, deep: int = 64, blocks: int = 4, *, norm: bool = False, groups: int = 1
+    ) -> None:
         super().__init__()
         self.shape = (channels, deep, blocks)
         self.stem = _conv(PLANE_CHANNELS + CANVAS_CHANNELS, channels, norm=norm)
-        self.down = _conv(channels, deep, stride=2, norm=norm)
-        self.blocks = nn.Sequential(*(_Residual(deep, norm=norm) for _ in range(blocks)))
-        self.up = _conv(deep, 4 * channels, kernel=1, norm=norm)
-        self.fuse = _conv(channels, channels, norm=norm)
+        self.down = _conv(channels, deep, stride=2, norm=norm, groups=groups)
+        self.blocks = nn.Sequential(*(_Residual(deep, norm=norm, groups=groups) for _ in range(blocks)))
+        self.up = _conv(deep, 4 * channels, kernel=1, norm=norm, groups=groups)
+        self.fuse = _conv(channels, channels, norm=norm, groups=groups)
         self.tail = nn.Conv2d(channels, PLANE_CHANNELS, 3, padding=1)
         self.skip = nn.Conv2d(PLANE_CHANNELS, PLANE_CHANNELS, 1, bias=False)
         # Training starts at the identity: S = 0.

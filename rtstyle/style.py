@@ -40,15 +40,16 @@ class Style:
 
     @cached_property
     def trunk(self) -> Trunk:
-        """The network's weights, float32; of a blend, interpolated.
+        """The network's weights, float32; of a blend, all of them, their residuals mixed by share.
 
         Raises:
             StyleFormatError: A file is damaged, or the blended styles are of different families.
         """
         from rtstyle.graph import Trunk
 
-        trunks = [Trunk.load(folder / "trunk.onnx") for folder, _ in self.folders]
-        return Trunk.blend(trunks, [share for _, share in self.folders])
+        parts = [(folder, share) for folder, share in self.folders if share > 0]
+        trunks = [Trunk.load(folder / "trunk.onnx") for folder, _ in parts]
+        return Trunk.mix(trunks, [share for _, share in parts])
 
 
 def list_styles() -> list[str]:
@@ -100,10 +101,14 @@ def _blend(text: str) -> Style:
     if not parts or any(not 0 <= share < 1e6 for share in shares) or sum(shares) <= 0:
         raise StyleNotFoundError(f"a blend is NAME:SHARE,NAME:SHARE with shares of at least 0, not all 0; got {text!r}")
     styles = [load_style(Path(name) if (Path(name) / "style.json").is_file() else name) for name, _ in parts]
-    folders = tuple((style.folders[0][0], share / sum(shares)) for style, share in zip(styles, shares, strict=True))
-    main = styles[max(range(len(shares)), key=shares.__getitem__)]
-    label = ",".join(f"{s.name}:{share:.3g}" for s, (_, share) in zip(styles, folders, strict=True))
-    return Style(label if len(styles) > 1 else main.name, folders, main.metadata)
+    summed: dict[Path, float] = {}
+    for style, share in zip(styles, shares, strict=True):
+        folder = style.folders[0][0]
+        summed[folder] = summed.get(folder, 0.0) + share / sum(shares)
+    named = {style.folders[0][0]: style for style in styles}
+    main = named[max(summed, key=summed.__getitem__)]
+    label = ",".join(f"{named[folder].name}:{share:.3g}" for folder, share in summed.items())
+    return Style(label if len(summed) > 1 else main.name, tuple(summed.items()), main.metadata)
 
 
 def _read(folder: Path) -> Style:

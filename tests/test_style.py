@@ -122,11 +122,17 @@ def test_a_blend_is_described_by_its_largest_part(folder):
     assert load_style(f"sketch:0.4,{folder}:0.6").title == "Ink"
 
 
-def test_a_style_blended_with_itself_is_itself():
+def test_a_style_blended_with_itself_is_itself(folder):
     style, blend = load_style("sketch"), load_style("sketch:0.3,sketch:0.7")
+    assert blend.name == "sketch"
     for name, weights in style.trunk.weights.items():
-        # Two products and a sum in float64, rounded to float32 once: within two units in the last place.
-        np.testing.assert_allclose(blend.trunk.weights[name], weights, rtol=3e-7)
+        assert np.array_equal(blend.trunk.weights[name], weights)
+    assert [share for _, share in load_style(f"sketch:1,{folder}:2,sketch:1").folders] == [0.5, 0.5]
+
+
+def test_a_share_of_nothing_costs_nothing(folder):
+    one, blend = load_style("sketch").trunk, load_style(f"sketch:1,{folder}:0").trunk
+    assert {n: w.shape for n, w in blend.weights.items()} == {n: w.shape for n, w in one.weights.items()}
 
 
 @pytest.mark.parametrize("text", ["sketch:-1,sketch:2", "sketch:0", "sketch:0,sketch:0", "sketch:nan,sketch", ","])

@@ -1,16 +1,23 @@
-"""Train a drawing style: ``python -m train --style DRAWINGS[:SHARE] ... --content FOLDER --out RUN``."""
+"""Train a style: ``python -m train --style PICTURES[:SHARE] ... --content FOLDER --out RUN``."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
 
+import torch
+from torch import distributed
+
+from train.painters import PAINTERS
 from train.trainer import Config, train
 
+BASE = Path(__file__).parent / "weights" / "base.safetensors"
 
-def _drawings(text: str) -> tuple[str, float]:
+
+def _pictures(text: str) -> tuple[str, float]:
     """Read ``PATH`` or ``PATH:SHARE``."""
     path, colon, share = text.rpartition(":")
     if colon and not Path(text).exists():
@@ -18,33 +25,73 @@ def _drawings(text: str) -> tuple[str, float]:
     return text, 1.0
 
 
-def main() -> int:
+def _join_others() -> str:
+    """Join the processes that torchrun started, if it did; return this process's device."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+    if "WORLD_SIZE" in os.environ:
+        if device != "cpu":
+            torch.cuda.set_device(device)
+        distributed.init_process_group("gloo" if device == "cpu" else "nccl")
+    return device
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m train", description="Train a drawing style on real drawings; see train/README.md."
+        prog="python -m train",
+        description="Train a style from pictures; see train/README.md. "
+        "For several GPUs or machines: torchrun --nproc-per-node N -m train ...",
     )
-    parser.add_argument("--style", nargs="+", type=_drawings, required=True, metavar="PATH[:SHARE]",
-                        help="drawings (pictures or folders), each with its share of the batches")  # fmt: skip
+    parser.add_argument("--style", nargs="+", type=_pictures, default=[], metavar="PATH[:SHARE]",
+                        help="pictures or folders of them, each with its share of the batches")  # fmt: skip
     parser.add_argument("--content", nargs="+", required=True, metavar="FOLDER", help="folders of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run")
+    parser.add_argument("--painter", default="palette", metavar="NAME|FOLDER",
+                        help=f"who teaches the first stage: {', '.join(PAINTERS)}, or a style folder (default: "
+                             "%(default)s)")  # fmt: skip
+    parser.add_argument("--grey", action="store_true", help="look at the pictures as luma: for drawings")
+    parser.add_argument("--base", default=str(BASE), metavar="WEIGHTS",
+                        help="what to start from, '' is nothing (default: the base of all shipped styles)")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--start-from", type=Path, metavar="CHECKPOINT", help="take weights and step from another run")
-    parser.add_argument("--every", type=int, default=250, metavar="N", help="steps between previews and checkpoints")
+    parser.add_argument("--every", type=int, default=200, metavar="N", help="steps between previews and checkpoints")
     for field in fields(Config):
-        if isinstance(field.default, (int, float, str)):
+        if isinstance(field.default, (int, float, str)) and field.name not in ("painter", "base", "colour"):
             name = "--" + field.name.replace("_", "-")
             parser.add_argument(name, type=type(field.default), default=field.default, help="(default: %(default)s)")
-    args = parser.parse_args()
-    for place in (*args.content, *(path for path, _ in args.style)):
+    return parser
+
+
+def main() -> int:
+    args = _parser().parse_args()
+    needed = [*args.content, *(path for path, _ in args.style), *([args.base] if args.base else [])]
+    if args.resume:
+        needed.append(str(args.out / "checkpoint.pt"))
+    for place in needed:
         if not Path(place).exists():
             print(f"train: error: there is no {place}", file=sys.stderr)
             return 1
+    if args.steps > args.warm_steps and not args.style:
+        print("train: error: the second stage (--steps above --warm-steps) needs --style PICTURE", file=sys.stderr)
+        return 1
     settings = {f.name: getattr(args, f.name) for f in fields(Config) if hasattr(args, f.name)}
-    settings |= {"content": tuple(args.content), "drawings": tuple(args.style)}
+    settings |= {"content": tuple(args.content), "pictures": tuple(args.style), "colour": not args.grey}
+    device = _join_others()
     try:
-        train(Config(**settings), args.out, resume=args.resume, start_from=args.start_from, every=args.every)
+        config = Config(**settings)
+        train(config, args.out, resume=args.resume, start_from=args.start_from, every=args.every, device=device)
+    except ValueError as error:
+        print(f"train: error: {error}", file=sys.stderr)
+        return 1
+    except FloatingPointError as error:
+        print(f"train: error: {error}; it went back often enough: lower --warm-rate or --rate", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"train: stopped; --resume goes on from {args.out / 'checkpoint.pt'}", file=sys.stderr)
         return 130
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Batches for the trainer: crops of photos and of drawings, each a pure function of (seed, step)."""
+"""Samples for the trainer: crops of photos and of the style's pictures, drawn with a given random generator."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 _TO_YUV = np.array(  # BT.709, full range, from RGB
     [[0.2126, 0.7152, 0.0722], [-0.114572, -0.385428, 0.5], [0.5, -0.454153, -0.045847]], np.float32
 )
+TO_RGB = np.linalg.inv(_TO_YUV).astype(np.float32)
+"""Shape (3, 3): canonical Y, U, V (Y from 0 to 1) to R, G, B in [0, 1]."""
 
 
 def list_pictures(folder_or_file: Path) -> list[Path]:
@@ -31,21 +33,29 @@ def load_photos(paths: Sequence[Path], at_least: int) -> list[NDArray[np.uint8]]
             raise ValueError(f"cannot read the picture {path}")
         short = min(photo.shape[:2])
         if short < at_least:
-            photo = cv2.resize(
-                photo, None, fx=at_least / short + 1e-3, fy=at_least / short + 1e-3, interpolation=cv2.INTER_CUBIC
-            )
+            scale = at_least / short + 1e-3
+            photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         photos.append(np.ascontiguousarray(photo[:, :, ::-1]))
     return photos
 
 
-def load_drawings(paths: Sequence[Path], at_least: int) -> list[NDArray[np.uint8]]:
-    """Load drawings as grey, with the tone of their paper raised to white and the darkest pencil to near black."""
-    drawings = []
+def load_pictures(paths: Sequence[Path], at_least: int, *, colour: bool) -> list[NDArray[np.uint8]]:
+    """Load a style's pictures, without the outermost 3 % (frames, edges of paper).
+
+    Returns:
+        Paintings as they are, shape (h, w, 3); drawings as (h, w, 1), with the tone of their paper raised to
+        white and the darkest mark to near black.
+    """
+    pictures = []
     for photo in load_photos(paths, at_least):
-        grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        dark, paper = np.percentile(grey, (0.5, 93))
-        drawings.append(np.clip((grey - dark) / (paper - dark) * 245 + 10, 0, 255).astype(np.uint8))
-    return drawings
+        top, left = (round(0.03 * side) for side in photo.shape[:2])
+        picture = np.ascontiguousarray(photo[top : len(photo) - top, left : photo.shape[1] - left])
+        if not colour:
+            grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+            dark, paper = np.percentile(grey, (0.5, 93))
+            picture = np.clip((grey - dark) / (paper - dark) * 245 + 10, 0, 255).astype(np.uint8)[..., None]
+        pictures.append(picture)
+    return pictures
 
 
 def to_yuv(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -55,45 +65,37 @@ def to_yuv(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(yuv, np.float32)
 
 
-def photo_crops(
-    photos: Sequence[NDArray[np.uint8]], count: int, size: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Cut ``count`` crops of ``size`` pixels: scaled 0.7 to 2, mirrored, lit anew; one in twelve nearly flat.
+def photo_crop(photos: Sequence[NDArray[np.uint8]], size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Cut a crop of ``size`` pixels: scaled 0.7 to 2, mirrored, lit anew; one in twelve nearly flat.
 
     Returns:
-        Shape (count, size, size, 3), canonical YUV before chroma is halved.
+        Shape (size, size, 3), RGB in [0, 1].
     """
-    crops = np.empty((count, size, size, 3), np.float32)
-    for crop in crops:
-        photo = photos[rng.integers(len(photos))]
-        height, width = photo.shape[:2]
-        side = int(min(size / np.exp(rng.uniform(np.log(0.7), np.log(2.0))), height, width))
-        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-        cut = photo[top : top + side, left : left + side][:, :: 1 if rng.random() < 0.5 else -1]
-        shrink = side > size
-        rgb = cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
-        rgb = np.clip(rgb, 0, 255).astype(np.float32) / 255
-        if rng.random() < 1 / 12:
-            rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(6, 24))
-        gain, gamma = rng.uniform(0.75, 1.15), np.exp(rng.normal(0, 0.25))
-        crop[:] = to_yuv(np.clip(gain * rgb**gamma, 0, 1).astype(np.float32))
-    return crops
+    photo = photos[rng.integers(len(photos))]
+    height, width = photo.shape[:2]
+    side = int(min(size / np.exp(rng.uniform(np.log(0.7), np.log(2.0))), height, width))
+    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+    cut = photo[top : top + side, left : left + side][:, :: 1 if rng.random() < 0.5 else -1]
+    rgb = cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+    rgb = np.clip(rgb, 0, 255).astype(np.float32) / 255
+    if rng.random() < 1 / 12:
+        rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(6, 24))
+    gain, gamma = rng.uniform(0.75, 1.15), np.exp(rng.normal(0, 0.25))
+    return np.clip(gain * rgb**gamma, 0, 1).astype(np.float32)
 
 
-def drawing_crops(
-    drawings: Sequence[NDArray[np.uint8]], shares: NDArray[np.float64], count: int, size: int, rng: np.random.Generator
+def picture_crop(
+    pictures: Sequence[NDArray[np.uint8]], shares: NDArray[np.float64], size: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Cut ``count`` crops of drawings, scaled 0.8 to 1.25 and mirrored; ``shares`` are their probabilities.
+    """Cut a crop of a style's picture, scaled 0.8 to 1.25 and mirrored; ``shares`` are their probabilities.
 
     Returns:
-        Shape (count, 1, size, size), in [0, 1].
+        Shape (1 or 3, size, size), in [0, 1].
     """
-    crops = np.empty((count, 1, size, size), np.float32)
-    for crop in crops:
-        drawing = drawings[rng.choice(len(drawings), p=shares)]
-        height, width = drawing.shape[:2]
-        side = int(min(size * np.exp(rng.uniform(np.log(0.8), np.log(1.25))), height, width))
-        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-        cut = drawing[top : top + side, left : left + side][:, :: 1 if rng.random() < 0.5 else -1]
-        crop[0] = cv2.resize(np.ascontiguousarray(cut), (size, size), interpolation=cv2.INTER_LINEAR) / np.float32(255)
-    return crops
+    picture = pictures[rng.choice(len(pictures), p=shares)]
+    height, width = picture.shape[:2]
+    side = int(min(size * np.exp(rng.uniform(np.log(0.8), np.log(1.25))), height, width))
+    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+    cut = picture[top : top + side, left : left + side][:, :: 1 if rng.random() < 0.5 else -1]
+    crop = cv2.resize(np.ascontiguousarray(cut), (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(crop.reshape(size, size, -1).transpose(2, 0, 1), np.float32) / np.float32(255)

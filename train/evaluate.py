@@ -1,12 +1,28 @@
-"""Measure a style through the real pipeline: ``python -m train.evaluate STYLE_FOLDER PHOTO_OR_FOLDER ...``.
+"""Measure a style through the real pipeline and write its card: ``python -m train.evaluate STYLE_FOLDER --photos ...``.
 
-Writes into the ``metrics`` of its style.json, all in dB of luma, peak 255, full range:
+Each part runs where what it needs is given, and writes into ``metrics`` of style.json. PSNR in dB of luma, peak 255:
 
+    --photos (that it was not trained on)
+    source_db   output against the picture itself: low is strong
     noise_db    output with against without Gaussian noise of sigma 3 on all samples (the input itself: 38.6)
+    light_db    output for a picture 4 % brighter against that for the picture (the input itself: about 34)
     pan_db      neighbouring frames of pans with the motion undone, the worst of the motions; cropped from
                 photos before 4:2:0, lossless in and out, ``rtstyle video`` in between, 16 pixels of border left out
     pan_mean_db the same over all motions
-    source_db   output against the picture itself: low is strong
+    edges       share of the photo's edges (Canny) that the output has within 2 pixels, and chance_edges: the
+                share that it has when the output belongs to another photo
+    --classifier WEIGHTS (EfficientNet-Lite0, on which nothing was trained)
+    content     mean cosine of the embeddings of photo and output, chance_content: of photos and outputs of others
+    top1        share of photos whose likeliest class is also the output's
+    --pictures OWN OTHER ...
+    style_own   distance of VGG16's Gram matrices (0 equal, 1 unrelated) to its own picture
+    style_other the same to the nearest of the others, and style_other_name; style_photo: of the photos, to its own
+    --clips
+    warp_db     neighbouring frames with the motion undone by DIS flow (Kroeger et al. 2016), occlusions masked by
+                the flow back (Lai et al. 2018 measure so); warp_source_db: the clip itself
+    still_db    neighbouring frames where the clip itself stands still; still_source_db: the clip itself
+    always
+    demo        source_db, noise_db and pan_db of three frames of the clip in demo/, which a test measures again
 
 Stability counts only at a stated strength: a style that changes nothing is always stable.
 """
@@ -17,8 +33,11 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,38 +54,154 @@ from rtstyle import (
     open_engine,
     stylize_video,
 )
-from rtstyle.frame import Planes, planes_from_rgb
+from rtstyle.frame import Planes, planes_from_rgb, planes_to_rgb
 from rtstyle.style import Style
 from train.data import list_pictures
 
+Image = NDArray[np.uint8]
+
 MOTIONS = ((1, 0), (0, 1), (3, 2), (5, 7), (-2, 3), (-4, -1), (6, -5), (7, 4))
 """Pixels a frame, (x, y); their sums over a clip run through all residues mod 8."""
+
+DEMO = Path(__file__).parents[1] / "demo" / "big_buck_bunny.mp4"
+VGG = Path(__file__).parent / "weights" / "vgg16_imagenet_conv1-4.fp16.safetensors"
 
 _COLOUR = Colour("bt601", full_range=True)
 _VIEW = Size(448, 320)
 _STEPS = 17
 
 
+@dataclass(frozen=True)
+class Bars:
+    """What a style must reach to be shipped, in dB."""
+
+    pan: float
+    noise: float
+    source: float
+    """At most: a mere change of tone is no style."""
+
+    def missed(self, figures: dict[str, Any]) -> list[str]:
+        """Say which bars the figures miss."""
+        wrong = [
+            f"{name} {figures[name]} dB, at least {least} are wanted"
+            for name, least in (("pan_db", self.pan), ("noise_db", self.noise))
+            if figures[name] < least
+        ]
+        if figures["source_db"] > self.source:
+            wrong.append(f"source_db {figures['source_db']} dB, at most {self.source} are wanted")
+        return wrong
+
+
+BARS = {"drawing": Bars(32, 44, 14), "cartoon": Bars(32, 44, 22), "painting": Bars(28, 40, 15)}
+"""By the ``kind`` in style.json: above the best of other stylizers of that strength that we measured."""
+
+
 def _decibels(square: float) -> float:
     return round(float(10 * np.log10(255**2 / max(square, 1e-9))), 2)
 
 
-def measure_stills(style: Style, pictures: list[NDArray[np.uint8]]) -> dict[str, float]:
-    """Noise stability and distance to the source, over all pictures (RGB, uint8)."""
-    rng, noise, source = np.random.default_rng(0), [], []
+def stylized(style: Style, pictures: list[Planes]) -> list[Planes]:
+    """Run pictures of one size through the default engine."""
+    height, width = pictures[0].y.shape
+    with open_engine(style, Size(width, height), _COLOUR) as engine:
+        return [frame.planes for frame in engine.stylize(Frame(p, 0, Fraction(1, 25), _COLOUR) for p in pictures)]
+
+
+def _edges(luma: Image) -> NDArray[np.bool_]:
+    return np.asarray(cv2.Canny(cv2.GaussianBlur(luma, (0, 0), 1.4), 40, 100) > 0)
+
+
+def _kept_edges(photo: Image, output: Image) -> float:
+    """Share of the photo's edges with an edge of the output within 2 pixels."""
+    wanted = _edges(photo)
+    near = cv2.dilate(_edges(output).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    return float(near[wanted].mean()) if wanted.any() else 1.0
+
+
+def measure_stills(style: Style, pictures: list[Image], classifier: Path | None = None) -> dict[str, float]:
+    """Strength, noise, brightness, edges and content, over all pictures (RGB, uint8)."""
+    rng = np.random.default_rng(0)
+    noise, light, source, outputs, lumas = [], [], [], [], []
     for rgb in pictures:
-        height, width = rgb.shape[:2]
         planes = planes_from_rgb(rgb, _COLOUR)
         noisy = Planes(*(np.clip(np.rint(p + rng.normal(0, 3, p.shape)), 0, 255).astype(np.uint8) for p in planes))
-        with open_engine(style, Size(width, height), _COLOUR) as engine:
-            frames = [Frame(p, 0, Fraction(1, 25), _COLOUR) for p in (planes, noisy)]
-            clean, shaken = (frame.planes.y.astype(np.float64) for frame in engine.stylize(frames))
+        brighter = planes_from_rgb(np.clip(np.rint(rgb * 1.04), 0, 255).astype(np.uint8), _COLOUR)
+        results = stylized(style, [planes, noisy, brighter])
+        clean, shaken, lit = (result.y.astype(np.float64) for result in results)
         noise.append(((clean - shaken) ** 2).mean())
+        light.append(((clean - lit) ** 2).mean())
         source.append(((clean - planes.y) ** 2).mean())
-    return {"noise_db": _decibels(np.mean(noise)), "source_db": _decibels(np.mean(source))}
+        outputs.append(planes_to_rgb(results[0], _COLOUR))
+        lumas.append((np.ascontiguousarray(planes.y), np.ascontiguousarray(results[0].y)))
+    figures = {
+        "source_db": _decibels(np.mean(source)),
+        "noise_db": _decibels(np.mean(noise)),
+        "light_db": _decibels(np.mean(light)),
+        "edges": round(float(np.mean([_kept_edges(photo, output) for photo, output in lumas])), 3),
+    }
+    others = [
+        _kept_edges(photo, np.asarray(cv2.resize(lumas[i - 1][1], photo.shape[::-1]), np.uint8))
+        for i, (photo, _) in enumerate(lumas)
+    ]
+    figures["chance_edges"] = round(float(np.mean(others)), 3)
+    if classifier is not None:
+        figures |= _content(classifier, pictures, outputs)
+    return figures
 
 
-def _pan(rgb: NDArray[np.uint8], motion: tuple[int, int], path: Path) -> None:
+def _content(classifier: Path, pictures: list[Image], outputs: list[Image]) -> dict[str, float]:
+    import torch
+
+    from train.classifier import EfficientNetLite0
+
+    judge = EfficientNetLite0(classifier)
+    seen, made = ([judge(picture) for picture in group] for group in (pictures, outputs))
+    first, second = (torch.nn.functional.normalize(torch.stack([e for e, _ in group])) for group in (seen, made))
+    cosines = first @ second.T
+    apart = cosines[~torch.eye(len(cosines), dtype=torch.bool)]
+    same = [a == b for (_, a), (_, b) in zip(seen, made, strict=True)]
+    return {
+        "content": round(float(cosines.diag().mean()), 3),
+        "chance_content": round(float(apart.mean()), 3),
+        "top1": round(float(np.mean(same)), 3),
+    }
+
+
+def measure_style(style: Style, pictures: list[Image], own: Path, others: list[Path]) -> dict[str, Any]:
+    """Distance of outputs to pictures: the mean over layers of the normalised difference of mean Gram matrices."""
+    import torch
+
+    from train import losses
+
+    vgg = losses.Vgg16(VGG)
+
+    @torch.no_grad()
+    def grams(group: list[Image]) -> list[torch.Tensor]:
+        sums = [
+            [losses.gram_matrix(f).mean(0) for f in vgg(torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255)]
+            for picture in group
+        ]
+        return [torch.stack(layer).mean(0) for layer in zip(*sums, strict=True)]
+
+    def distance(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
+        # Symmetrical, so that a faint picture is not near to everything.
+        parts = [((a - b) ** 2).sum() / ((a**2).sum() + (b**2).sum()) for a, b in zip(first, second, strict=True)]
+        return round(float(torch.stack(parts).mean()), 3)
+
+    made = grams([planes_to_rgb(stylized(style, [planes_from_rgb(p, _COLOUR)])[0], _COLOUR) for p in pictures])
+    target = grams(load_pictures([own]))
+    far = {path.stem: distance(made, grams(load_pictures([path]))) for path in others}
+    figures: dict[str, Any] = {
+        "style_own": distance(made, target),
+        "style_photo": distance(grams(pictures), target),
+    }
+    if far:
+        nearest = min(far, key=far.__getitem__)
+        figures |= {"style_other": far[nearest], "style_other_name": nearest}
+    return figures
+
+
+def _pan(rgb: Image, motion: tuple[int, int], path: Path) -> None:
     """Write a lossless clip of a window that moves over a picture."""
     x0, y0 = ((-(_STEPS - 1) * m if m < 0 else 0) for m in motion)
     base = Fraction(1, 25)
@@ -95,16 +230,20 @@ def _between_neighbours(path: Path, motion: tuple[int, int]) -> float:
     return float(np.mean(squares))
 
 
-def measure_pans(style: Style, pictures: list[NDArray[np.uint8]]) -> dict[str, float]:
+def measure_pans(
+    style: Style, pictures: list[Image], motions: tuple[tuple[int, int], ...] = MOTIONS
+) -> dict[str, float]:
     """Stability of pans, each motion over a picture of its own choosing in turn."""
     room = (_VIEW.width + 7 * _STEPS, _VIEW.height + 7 * _STEPS)
     squares = []
     with tempfile.TemporaryDirectory() as name:
         source, target = Path(name) / "pan.mkv", Path(name) / "out.mkv"
-        for index, motion in enumerate(MOTIONS):
+        for index, motion in enumerate(motions):
             picture = pictures[index % len(pictures)]
             scale = max(room[0] / picture.shape[1], room[1] / picture.shape[0], 1)
-            picture = cv2.resize(picture, None, fx=scale + 1e-3, fy=scale + 1e-3, interpolation=cv2.INTER_CUBIC)
+            picture = np.asarray(
+                cv2.resize(picture, None, fx=scale + 1e-3, fy=scale + 1e-3, interpolation=cv2.INTER_CUBIC), np.uint8
+            )
             source.unlink(missing_ok=True)
             _pan(picture, motion, source)
             stylize_video(source, target, style=style, encoder=EncoderSettings(codec="ffv1"), overwrite=True)
@@ -112,28 +251,110 @@ def measure_pans(style: Style, pictures: list[NDArray[np.uint8]]) -> dict[str, f
     return {"pan_db": _decibels(max(squares)), "pan_mean_db": _decibels(float(np.mean(squares)))}
 
 
-def load_pictures(paths: list[Path]) -> list[NDArray[np.uint8]]:
+def _flow(first: Image, second: Image) -> NDArray[np.float32]:
+    """Where each pixel of ``first`` lies in ``second``, (x, y), shape (h, w, 2)."""
+    height, width = first.shape
+    grid = np.dstack(np.meshgrid(np.arange(width), np.arange(height)))
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return np.asarray(search.calc(first, second, None) + grid, np.float32)
+
+
+def measure_clips(style: Style, clips: list[Path], frames: int = 13) -> dict[str, float]:
+    """Flicker on real clips, the first ``frames`` of each, through ``rtstyle video``."""
+    kept: dict[str, list[float]] = {"warp_db": [], "warp_source_db": [], "still_db": [], "still_source_db": []}
+    for clip in clips:
+        with tempfile.TemporaryDirectory() as name:
+            source, target = Path(name) / "in.mkv", Path(name) / "out.mkv"
+            with (
+                VideoReader(clip) as reader,
+                VideoWriter(
+                    source, size=reader.size, colour=reader.colour, time_base=Fraction(1, 25), rate=Fraction(25),
+                    encoder=EncoderSettings(codec="ffv1"),
+                ) as writer,
+            ):  # fmt: skip
+                for index, frame in enumerate(islice(reader, frames)):
+                    writer.write(Frame(frame.planes, index, Fraction(1, 25), reader.colour))
+            stylize_video(source, target, style=style, encoder=EncoderSettings(codec="ffv1"), overwrite=True)
+            pictures, results = ([f.planes.y.copy() for f in VideoReader(path)] for path in (source, target))
+        for i in range(1, len(pictures)):
+            back, forth = _flow(pictures[i], pictures[i - 1]), _flow(pictures[i - 1], pictures[i])
+            # There and back again: what does not come back is occluded.
+            there = cv2.remap(forth, back, None, cv2.INTER_LINEAR)
+            height, width = pictures[i].shape
+            grid = np.dstack(np.meshgrid(np.arange(width), np.arange(height)))
+            seen = np.abs(there - grid).max(-1) < 0.5
+            seen &= (back >= 0).all(-1) & (back[..., 0] <= width - 1) & (back[..., 1] <= height - 1)
+            # Still is what changes by no more than a camera's noise, and whose surroundings do, too.
+            change = cv2.absdiff(pictures[i], pictures[i - 1])
+            still = cv2.dilate(change, np.ones((9, 9), np.uint8)) <= 10
+            for group, warp, stays in (
+                (results, "warp_db", "still_db"),
+                (pictures, "warp_source_db", "still_source_db"),
+            ):
+                now, old = group[i].astype(np.float32), group[i - 1].astype(np.float32)
+                warped = cv2.remap(old, back, None, cv2.INTER_LINEAR)
+                if seen.mean() > 0.1:
+                    kept[warp].append(float(((now - warped)[seen] ** 2).mean()))
+                if still.mean() > 0.1:
+                    kept[stays].append(float(((now - old)[still] ** 2).mean()))
+    return {name: _decibels(float(np.mean(squares))) for name, squares in kept.items() if squares}
+
+
+def measure_demo(style: Style) -> dict[str, float]:
+    """The cheap figures on what ships with the project, so that everybody can measure them again."""
+    with VideoReader(DEMO) as reader:
+        frames = [planes_to_rgb(f.planes, f.colour) for i, f in enumerate(reader) if i in (10, 60, 120)]
+    pictures = [np.asarray(cv2.resize(f, (640, 360), interpolation=cv2.INTER_AREA), np.uint8) for f in frames]
+    stills = measure_stills(style, pictures)
+    pans = measure_pans(style, pictures, MOTIONS[2:5])
+    return {"source_db": stills["source_db"], "noise_db": stills["noise_db"], "pan_db": pans["pan_db"]}
+
+
+def load_pictures(paths: list[Path]) -> list[Image]:
     """Read pictures as RGB."""
-    return [np.ascontiguousarray(cv2.imread(str(p), cv2.IMREAD_COLOR)[:, :, ::-1]) for p in paths]
+    pictures = []
+    for path in paths:
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise ValueError(f"cannot read the picture {path}")
+        pictures.append(np.ascontiguousarray(picture[:, :, ::-1], np.uint8))
+    return pictures
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description="Measure a style; see the module.")
     parser.add_argument("style", type=Path, help="style folder; its style.json takes the figures")
-    parser.add_argument("photos", type=Path, nargs="+", help="photos that it was not trained on, or folders of them")
-    parser.add_argument("--dry-run", action="store_true", help="print, write nothing")
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="photos or folders, never trained on")
+    parser.add_argument("--classifier", type=Path, help="weights of EfficientNet-Lite0")
+    parser.add_argument("--pictures", type=Path, nargs="+", help="the style's own picture, then those of others")
+    parser.add_argument("--clips", type=Path, nargs="+", default=[], help="real clips")
+    parser.add_argument("--card", type=Path, metavar="FOLDER", help="write the card (markdown and picture) there")
+    parser.add_argument("--show", nargs="+", default=[], metavar="PICTURE|CLIP@SECOND", help="what the card shows")
+    parser.add_argument("--dry-run", action="store_true", help="print, change nothing")
     args = parser.parse_args()
     pictures = load_pictures([p for place in args.photos for p in list_pictures(place)])
     style = load_style(args.style)
-    figures = measure_stills(style, pictures) | measure_pans(style, pictures)
-    figures["pictures"] = len(pictures)
+    figures: dict[str, Any] = measure_stills(style, pictures, args.classifier) | measure_pans(style, pictures)
+    figures |= {"pictures": len(pictures), "demo": measure_demo(style)}
+    if args.pictures:
+        figures |= measure_style(style, pictures, args.pictures[0], args.pictures[1:])
+    if args.clips:
+        figures |= measure_clips(style, args.clips)
     print(json.dumps(figures, indent=1))
+    path = args.style / "style.json"
+    metadata = json.loads(path.read_text("utf-8"))
+    metadata["metrics"] = figures
+    missed = BARS[metadata.get("kind", "painting")].missed(figures)
     if not args.dry_run:
-        path = args.style / "style.json"
-        metadata = json.loads(path.read_text("utf-8"))
-        metadata["metrics"] = metadata.get("metrics", {}) | figures
         path.write_text(json.dumps(metadata, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    return 0
+        if args.card:
+            from train.card import write_card
+            from train.sheet import picture_of
+
+            write_card(style, metadata, [picture_of(text) for text in args.show] or pictures[:6], args.card)
+    for line in missed:
+        print(f"train: {args.style.name} is not to be shipped: {line}", file=sys.stderr)
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

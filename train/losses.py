@@ -1,6 +1,6 @@
 """Losses as pure functions, each with its paper, and the networks that measure them.
 
-Pictures are luma of shape (n, 1, h, w) in [0, 1] unless a docstring says otherwise.
+Pictures are grey, shape (n, 1, h, w), or RGB, (n, 3, h, w), in [0, 1], unless a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
 VGG_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
@@ -23,7 +24,7 @@ class Vgg16(nn.Module):
     """Convolutions 1_1 to 3_3 of VGG16 (Simonyan and Zisserman 2015), frozen.
 
     Weights: the Oxford group's ImageNet "D" network, CC BY 4.0; keys ``convB_N.weight`` (RGB) and
-    ``.bias``. Input is ``255 * rgb - mean``. Activations reach 8000: run it in float32 or bfloat16.
+    ``.bias``. They take ``255 * rgb - mean``. Activations reach 8000: run it in float32 or bfloat16.
     """
 
     def __init__(self, weights: Path) -> None:
@@ -35,18 +36,21 @@ class Vgg16(nn.Module):
                 conv = nn.Conv2d(inputs if layer == 1 else outputs, outputs, 3, padding=1)
                 conv.load_state_dict({"weight": state[f"{name}.weight"], "bias": state[f"{name}.bias"]})
                 self.add_module(name, conv)
-        # A grey picture has three equal channels: the first convolution sums its inputs, once and for all.
-        first = self.conv1_1
+        # Scale and means are folded into the first convolution, so that its edge can be replicated. A grey picture
+        # has three equal channels: for those it sums its inputs, once and for all.
+        weight, bias = self.conv1_1.weight.data, self.conv1_1.bias.data
         mean = torch.tensor([123.68, 116.779, 103.939])
-        grey = nn.Conv2d(1, 64, 3, padding=1, padding_mode="replicate")
-        grey.weight.data = 255 * first.weight.data.sum(1, keepdim=True)
-        grey.bias.data = first.bias.data - (first.weight.data.sum((2, 3)) * mean).sum(1)
-        self.grey = grey
+        self.colour = nn.Conv2d(3, 64, 3, padding=1, padding_mode="replicate")
+        self.colour.weight.data = 255 * weight
+        self.grey = nn.Conv2d(1, 64, 3, padding=1, padding_mode="replicate")
+        self.grey.weight.data = 255 * weight.sum(1, keepdim=True)
+        self.colour.bias.data = self.grey.bias.data = bias - (weight.sum((2, 3)) * mean).sum(1)
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
-    def forward(self, luma: Tensor) -> list[Tensor]:
-        """Return the features at ``VGG_LAYERS`` of a grey picture."""
-        features, x = [], torch.relu(self.grey(luma))
+    def forward(self, picture: Tensor) -> list[Tensor]:
+        """Return the features at ``VGG_LAYERS`` of a picture, shape (n, 1 or 3, h, w), grey or RGB in [0, 1]."""
+        first = self.grey if picture.shape[1] == 1 else self.colour
+        features, x = [], torch.relu(first(picture))
         for block, layers, _, _ in _VGG_PLAN:
             for layer in range(2 if block == 1 else 1, layers + 1):
                 x = torch.relu(getattr(self, f"conv{block}_{layer}")(x))
@@ -77,8 +81,16 @@ def style_terms(features: list[Tensor], targets: list[Tensor]) -> list[Tensor]:
         features: Per layer (n, c, h, w).
         targets: Per layer (c, c).
     """
-    grams = (gram_matrix(layer).mean(0) for layer in features)
+    grams = (_mean_of_processes(gram_matrix(layer).mean(0)) for layer in features)
     return [((gram - target) ** 2).sum() / (target**2).sum() for gram, target in zip(grams, targets, strict=True)]
+
+
+def _mean_of_processes(value: Tensor) -> Tensor:
+    """Average over the processes that share a batch, with the gradient of that."""
+    if not distributed.is_initialized():
+        return value
+    summed: Tensor = all_reduce(value)
+    return summed / distributed.get_world_size()
 
 
 def content_term(features: Tensor, source: Tensor) -> Tensor:
@@ -121,12 +133,17 @@ class Discriminator(nn.Module):
     """Patch discriminator with spectral norm: strokes, real or made? Sees 38 pixels per verdict.
 
     Small patches, so that it learns how strokes look and not what drawings usually show. Shape
-    (n, 1, h, w) to (n, 1, h/4, w/4), no unit. Sources: Isola et al. 2017 (PatchGAN); Miyato et al. 2018.
+    (n, channels, h, w) to (n, 1, h/4, w/4), no unit. Sources: Isola et al. 2017 (PatchGAN); Miyato et al. 2018.
     """
 
-    def __init__(self, width: int = 48) -> None:
+    def __init__(self, channels: int = 1, width: int = 48) -> None:
         super().__init__()
-        sizes = ((1, width, 4, 2), (width, 2 * width, 4, 2), (2 * width, 4 * width, 3, 1), (4 * width, 4 * width, 3, 1))
+        sizes = (
+            (channels, width, 4, 2),
+            (width, 2 * width, 4, 2),
+            (2 * width, 4 * width, 3, 1),
+            (4 * width, 4 * width, 3, 1),
+        )
         layers: list[nn.Module] = []
         for inputs, outputs, kernel, stride in sizes:
             conv = nn.Conv2d(inputs, outputs, kernel, stride, 1, padding_mode="reflect")
@@ -134,8 +151,8 @@ class Discriminator(nn.Module):
         last = nn.Conv2d(4 * width, 1, 3, padding=1, padding_mode="reflect")
         self.layers = nn.Sequential(*layers, nn.utils.parametrizations.spectral_norm(last))
 
-    def forward(self, luma: Tensor) -> Tensor:
-        verdict: Tensor = self.layers(2 * luma - 1)
+    def forward(self, picture: Tensor) -> Tensor:
+        verdict: Tensor = self.layers(2 * picture - 1)
         return verdict
 
 

@@ -1,12 +1,13 @@
-"""A contact sheet: pictures and what a style makes of them, side by side.
+"""A contact sheet: pictures and what one or more styles make of them, side by side.
 
-python -m train.sheet sketch PICTURE_OR_CLIP[@SECOND] ... -o docs/sketch.jpg [--columns 2]
+python -m train.sheet sketch PICTURE_OR_CLIP[@SECOND] ... -o docs/sketch.jpg [--columns 2] [--also red_chalk ...]
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -41,12 +42,12 @@ def stylized(style: Style, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return planes_to_rgb(engine.next().planes, _COLOUR)
 
 
-def sheet(pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]], width: int, columns: int) -> NDArray[np.uint8]:
-    """Lay out pairs, each picture ``width`` pixels wide in a cell of 3:2, on white."""
+def sheet(pairs: Sequence[Sequence[NDArray[np.uint8]]], width: int, columns: int) -> NDArray[np.uint8]:
+    """Lay out pairs (or more that belong together), each picture ``width`` pixels wide in a cell of 3:2, on white."""
     height, gap = width * 2 // 3, 6
     cells = []
     for pair in pairs:
-        cell = np.full((height + gap, 2 * width + 3 * gap, 3), 255, np.uint8)
+        cell = np.full((height + gap, len(pair) * (width + gap // 2) + 2 * gap, 3), 255, np.uint8)
         for side, picture in enumerate(pair):
             scale = max(width / picture.shape[1], height / picture.shape[0])
             small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -63,12 +64,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m train.sheet", description="A contact sheet of a style.")
     parser.add_argument("style", help="name or folder")
     parser.add_argument("pictures", nargs="+", metavar="PICTURE|CLIP@SECOND")
+    parser.add_argument("--also", nargs="+", default=[], metavar="STYLE", help="further styles, in the same rows")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--columns", type=int, default=2, help="pairs a row (default: %(default)s)")
     parser.add_argument("--width", type=int, default=420, help="of a picture, in pixels (default: %(default)s)")
     args = parser.parse_args()
-    style = load_style(args.style)
-    pairs = [(rgb, stylized(style, rgb)) for rgb in map(picture_of, args.pictures)]
+    styles = [load_style(name) for name in (args.style, *args.also)]
+    pairs = [(rgb, *(stylized(style, rgb) for style in styles)) for rgb in map(picture_of, args.pictures)]
     result = sheet(pairs, args.width, args.columns)
     cv2.imwrite(str(args.output), result[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     print(f"wrote {args.output}, {result.shape[1]}x{result.shape[0]}")

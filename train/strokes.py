@@ -41,13 +41,13 @@ def smear(noise: Picture, degrees: float, along: float, across: float) -> Pictur
     return ((strokes - strokes.mean()) / strokes.std()).astype(np.float32)
 
 
-def hatchings(tile: NDArray[np.uint8]) -> Picture:
+def hatchings(tile: NDArray[np.uint8], along: float = 8.0, across: float = 0.62) -> Picture:
     """Draw hatching over the whole tile (s, s): shape (s, s, 7), one channel per direction, then the grain."""
     noise = tile.astype(np.float32) - tile.mean()
-    return np.stack([smear(noise, angle, 8.0, 0.62) for angle in DIRECTIONS] + [noise / noise.std()], -1)
+    return np.stack([smear(noise, angle, along, across) for angle in DIRECTIONS] + [noise / noise.std()], -1)
 
 
-def _directions_of(fine: Picture, hand: float, pull: float = 1e-4) -> Picture:
+def directions_of(fine: Picture, hand: float, pull: float = 1e-4) -> Picture:
     """Weigh the hatching directions at each pixel, so that strokes turn around forms.
 
     Along the edges where a structure tensor (Bigun and Granlund 1987) has one clear direction, along
@@ -89,8 +89,8 @@ def drawing(luma: Picture, strokes: Picture) -> Picture:
     local = tone + 0.6 * (tone - around) + 0.22 * np.maximum(0, 0.33 - around)
     demand = np.clip((0.78 - local) / 0.78, 0, 1) ** 1.1  # 0 leaves the paper, 1 is the darkest pencil
     form = cv2.GaussianBlur(luma, (0, 0), 1.5)
-    main = (hatch * _directions_of(form, HAND)).sum(-1)
-    cross = (hatch * _directions_of(form, HAND + 60)).sum(-1)
+    main = (hatch * directions_of(form, HAND)).sum(-1)
+    cross = (hatch * directions_of(form, HAND + 60)).sum(-1)
     # A hatching covers where the smeared noise exceeds a threshold; the pressure of strokes follows the tone.
     first = _sigmoid(2.2 * (main - 1.2 + 3.0 * demand)) * (0.12 + 0.36 * demand) * np.minimum(12 * demand, 1)
     second = _sigmoid(2.4 * (cross - 2.6 + 3.6 * demand)) * (0.42 * demand)

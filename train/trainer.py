@@ -1,10 +1,13 @@
-"""Train a drawing style: generator against a patch discriminator. Read it from top to bottom.
+"""Train a style: generator against a patch discriminator. Read it from top to bottom.
 
-Two stages in one run. Until ``warm_steps`` the generator learns from strokes made in code
-(strokes.py) where marks belong; no loss network is needed, a step costs a fifth. From there on it
-learns from real drawings how marks look: style and content terms of VGG16, and a discriminator that
-is trained in alternation. Both stages are tied to tone, and to themselves: picture and canvas shifted
-together must give the shifted output, and noise must change nothing.
+Two stages in one run. Until ``warm_steps`` the generator learns from a painter made in code
+(painters.py) where marks belong and what they do to tone and colour; no loss network is needed, a step
+costs a fifth. From there on it learns from real pictures how marks look: style and content terms of
+VGG16, and a discriminator that is trained in alternation. Both stages are tied to themselves: picture and
+canvas shifted together must give the shifted output, and noise must change nothing.
+
+Drawings are looked at as luma, paintings in colour. A run may start from ``base``, the generator that all
+shipped styles were fine-tuned from: it has no normalisation left, so their weights can be interpolated.
 """
 
 from __future__ import annotations
@@ -18,27 +21,33 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, distributed
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from rtstyle import canvas
 from rtstyle.frame import MARGIN
 from rtstyle.generator import Generator, folded, pack, unpack
-from train import data, losses, strokes
+from rtstyle.graph import Trunk
+from train import data, losses, painters
 
 _MARGINS = (MARGIN, MARGIN // 2, MARGIN // 2)
 """Replicated edge around each plane, as in the deployed engines."""
 
-
 RIM = 16
 """Pixels around a crop that VGG16 and the discriminator do not see. Where they did, the generator, which knows by its
 zero padding where its picture ends, drew the outermost 4 pixels 20 levels lighter than the rest."""
+
+RECOVERIES = 3
+"""How often a run goes back to its last checkpoint with half the rate when a gradient is no number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,32 +56,40 @@ class Config:
 
     content: tuple[str, ...]
     """Folders of photos."""
-    drawings: tuple[tuple[str, float], ...]
-    """Pictures or folders of drawings, each with its share of the batches."""
+    pictures: tuple[tuple[str, float], ...] = ()
+    """The style: pictures or folders of them, each with its share of the batches. Needed after ``warm_steps``."""
+    painter: str = "pencil"
+    """Who teaches the first stage: a name of ``painters.PAINTERS`` (``palette`` takes the first picture's colours),
+    or a style folder, whose pictures of clean photos are imitated from noisy ones: a way to make it stabler."""
+    colour: bool = False
+    """Whether the style terms see colour (paintings) or luma (drawings)."""
+    base: str = ""
+    """What to start from: a style folder, or the .safetensors of a folded generator; empty: random weights."""
     vgg: str = "train/weights/vgg16_imagenet_conv1-4.fp16.safetensors"
     seed: int = 1
-    steps: int = 5000
-    warm_steps: int = 2500
-    warm_batch: int = 6
-    warm_crop: int = 256
+    steps: int = 1600
+    warm_steps: int = 1200
+    warm_batch: int = 4
+    warm_crop: int = 224
     batch: int = 3
     crop: int = 192
     shift: int = 7
     """Largest shift in pixels of the consistency term."""
     noise: float = 6.0
     """Largest standard deviation of the noise that the generator has to see through, in levels of 255."""
-    warm_rate: float = 2e-3
+    warm_rate: float = 1e-3
     rate: float = 3e-4
     discriminator_rate: float = 4e-4
     ema: float = 0.998
 
     strokes_weight: float = 1.0
-    """Of the strokes made in code, in the first stage."""
+    """Of the painter's luma, in the first stage."""
     strokes_late: float = 1.0
     """The same in the second stage."""
-    chroma_weight: float = 20.0
+    chroma_weight: float = 2.0
+    """Of the painter's chroma, relative to its luma."""
     tone_weight: float = 20.0
-    shift_weight: float = 60.0
+    shift_weight: float = 150.0
 
     content_weight: float = 0.05
     style_weights: tuple[float, ...] = (0.2, 0.2, 0.1)
@@ -83,60 +100,79 @@ class Config:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees; ``full`` is the crop plus room to shift it."""
+    """What one step sees, or one process's share of it; ``full`` is the crop plus room to shift it."""
 
     photos: Tensor
     """Shape (n, full, full, 3), canonical YUV."""
+    painted: Tensor
+    """Shape (n, full, full, 3), canonical YUV: each photo as the painter paints it on its canvas."""
     offsets: Tensor
     """Shape (n, 2): where on the canvas each photo lies, (y, x) of its top left."""
-    strokes: Tensor
-    """Shape (n, 1, full, full): each photo drawn by strokes.py."""
-    drawings: Tensor
-    """Shape (n, 1, crop - 2 RIM, crop - 2 RIM): real drawings, in the second stage."""
-    seed: int
-    """Of the noise and of the shifts."""
+    noise: Tensor
+    """Shape (2, n, crop, crop, 3): what is added to the two windows on each photo."""
+    windows: Tensor
+    """Shape (2, 2): (y, x) of the top left of the two windows in the photos."""
+    pictures: Tensor
+    """Shape (n, 1 or 3, crop - 2 RIM, crop - 2 RIM): crops of the style's pictures, in the second stage."""
 
 
 class Batches:
-    """The stream of batches: batch ``step`` is a pure function of ``(seed, step)``, so resuming repeats it."""
+    """The stream of batches: sample ``i`` of batch ``step`` is a pure function of ``(seed, step, i)``.
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    So resuming repeats the stream, and processes that share a batch make what one process would make.
+    """
+
+    def __init__(self, config: Config, rank: int = 0, world: int = 1) -> None:
+        for size in (config.warm_batch, config.batch):
+            if size % world:
+                raise ValueError(f"{world} processes cannot share a batch of {size}: choose a multiple")
+        self.config, self.rank, self.world = config, rank, world
         paths = sorted(p for folder in config.content for p in data.list_pictures(Path(folder)))
         # Every 17th photo is kept for validation and never trained on.
         self.photos = data.load_photos([p for i, p in enumerate(paths) if i % 17], config.warm_crop)
         self.held_out = data.load_photos(paths[::17], config.warm_crop)
-        self.drawings: list[NDArray[np.uint8]] = []
+        self.pictures: list[NDArray[np.uint8]] = []
         shares: list[float] = []
-        for place, share in config.drawings:
+        for place, share in config.pictures:
             found = data.list_pictures(Path(place))
-            self.drawings += data.load_drawings(found, int(config.crop * 1.3))
+            self.pictures += data.load_pictures(found, int(config.crop * 1.3), colour=config.colour)
             shares += [share / len(found)] * len(found)
-        self.shares = np.array(shares) / sum(shares)
-        self.hatchings = strokes.hatchings(canvas.tile())
+        self.shares = np.array(shares) / sum(shares) if shares else np.zeros(0)
+        self.painter: painters.Painter
+        if Path(config.painter).is_dir():
+            self.painter = StylePainter(config.painter)
+        else:
+            self.painter = painters.make(config.painter, self.pictures if config.colour else [])
 
     def batch(self, step: int) -> Batch:
-        """Make batch ``step``."""
-        config, rng = self.config, np.random.default_rng((self.config.seed, step))
+        """Make this process's share of batch ``step``."""
+        config = self.config
         warm = step < config.warm_steps
         count, size = (config.warm_batch, config.warm_crop) if warm else (config.batch, config.crop)
+        count //= self.world
         full = size + 2 * config.shift + 2
-        photos = data.photo_crops(self.photos, count, full, rng)
-        offsets = rng.integers(0, canvas.TILE, (count, 2))
-        around = np.arange(full)
-        strokes_there = (
-            self.hatchings[(y + around)[:, None] % canvas.TILE, (x + around)[None] % canvas.TILE] for y, x in offsets
-        )
-        made = [strokes.drawing(p[..., 0] + 0.5, s) for p, s in zip(photos, strokes_there, strict=True)]
-        drawings = np.zeros((0,), np.float32)
-        if not warm:
-            drawings = data.drawing_crops(self.drawings, self.shares, count, size - 2 * RIM, rng)
+        common = np.random.default_rng((config.seed, step))
+        windows = config.shift + common.integers(-config.shift, config.shift + 1, (2, 2))
+        photos, painted = np.empty((2, count, full, full, 3), np.float32)
+        offsets, noise = np.empty((count, 2), np.int64), np.empty((2, count, size, size, 3), np.float32)
+        pictures = []
+        for i in range(count):
+            rng = np.random.default_rng((config.seed, step, self.rank * count + i))
+            rgb = data.photo_crop(self.photos, full, rng)
+            offsets[i] = rng.integers(0, canvas.TILE, 2)
+            photos[i] = data.to_yuv(rgb)
+            painted[i] = data.to_yuv(self.painter(rgb, (int(offsets[i, 0]), int(offsets[i, 1]))))
+            levels = rng.random((2, 1, 1, 1)) * (rng.random((2, 1, 1, 1)) < 0.75) * config.noise / 255
+            noise[:, i] = levels * rng.standard_normal((2, size, size, 3), np.float32)
+            if not warm:
+                pictures.append(data.picture_crop(self.pictures, self.shares, size - 2 * RIM, rng))
         return Batch(
             photos=torch.from_numpy(photos),
+            painted=torch.from_numpy(painted),
             offsets=torch.from_numpy(offsets),
-            strokes=torch.from_numpy(np.stack(made)[:, None]),
-            drawings=torch.from_numpy(drawings),
-            seed=int(rng.integers(2**31)),
+            noise=torch.from_numpy(noise),
+            windows=torch.from_numpy(windows),
+            pictures=torch.from_numpy(np.stack(pictures) if pictures else np.zeros(0, np.float32)),
         )
 
     def stream(self, start: int) -> Iterator[tuple[int, Batch]]:
@@ -155,6 +191,12 @@ def planes_of(yuv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return y, functional.avg_pool2d(u, 2), functional.avg_pool2d(v, 2)
 
 
+def _leaky_clamp(x: Tensor, low: float, high: float) -> Tensor:
+    """Clamp, but let a tenth of what exceeds through, so that it has a gradient."""
+    clamped = x.clamp(low, high)
+    return clamped + 0.1 * (x - clamped)
+
+
 def stylize(generator: torch.nn.Module, planes: tuple[Tensor, Tensor, Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
     """Run the generator as it is deployed: the edge replicated by a margin, the canvas continued.
 
@@ -163,7 +205,7 @@ def stylize(generator: torch.nn.Module, planes: tuple[Tensor, Tensor, Tensor], z
         z: Shape (n, 1, h + 16, w + 16): the canvas below picture and margin, in [-2, 2].
 
     Returns:
-        Luma (n, 1, h, w) in [0, 1] but for a tenth of what exceeds it, and chroma (n, 2, h/2, w/2).
+        Luma (n, 1, h, w) in [0, 1] and chroma (n, 2, h/2, w/2) in [-0.5, 0.5], but for a tenth of what exceeds them.
     """
     padded = [functional.pad(p, (m,) * 4, mode="replicate") for p, m in zip(planes, _MARGINS, strict=True)]
     x = pack(*padded).contiguous(memory_format=torch.channels_last)
@@ -172,9 +214,15 @@ def stylize(generator: torch.nn.Module, planes: tuple[Tensor, Tensor, Tensor], z
         style = generator(x, canvas_cells)
     y, u, v = unpack(x + style.float())
     inner, half = slice(MARGIN, -MARGIN), slice(MARGIN // 2, -(MARGIN // 2))
-    luma = y[..., inner, inner] + 0.5
-    clamped = luma.clamp(0, 1)
-    return clamped + 0.1 * (luma - clamped), torch.cat((u, v), 1)[..., half, half]
+    chroma = torch.cat((u, v), 1)[..., half, half]
+    return _leaky_clamp(y[..., inner, inner] + 0.5, 0, 1), _leaky_clamp(chroma, -0.5, 0.5)
+
+
+def to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
+    """Turn luma (n, 1, h, w) and chroma (n, 2, h/2, w/2) into RGB (n, 3, h, w), chroma interpolated linearly."""
+    wide = functional.interpolate(chroma, scale_factor=2, mode="bilinear")
+    matrix = torch.from_numpy(data.TO_RGB).to(luma.device)
+    return _leaky_clamp(torch.einsum("ij,njhw->nihw", matrix, torch.cat((luma, wide), 1)), 0, 1)
 
 
 def _inner(picture: Tensor) -> Tensor:
@@ -184,22 +232,64 @@ def _inner(picture: Tensor) -> Tensor:
 
 def cut_canvas(tile: Tensor, offsets: Tensor, size: int) -> Tensor:
     """Cut (n, 1, size, size) from the periodic tile (s, s) at integer ``offsets`` (n, 2) of (y, x)."""
-    steps, period = torch.arange(size), len(tile)
+    steps, period = torch.arange(size, device=tile.device), len(tile)
     return torch.stack([tile[(y + steps) % period][:, (x + steps) % period] for y, x in offsets.tolist()])[:, None]
 
 
-class Trainer:
-    """The state of a run and what one step does to it."""
+def new_generator(base: str) -> Generator:
+    """Make the generator that a run starts from: normalised and random, or the weights of ``base``."""
+    if not base:
+        return Generator(norm=True)
+    generator = Generator()
+    if Path(base).is_dir():
+        weights = Trunk.load(Path(base) / "trunk.onnx").weights
+        generator.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    else:
+        generator.load_state_dict(load_file(base))
+    return generator
 
-    def __init__(self, config: Config) -> None:
+
+class StylePainter:
+    """A painter that is a trained style: what it makes of a photo without noise."""
+
+    def __init__(self, folder: str) -> None:
+        self._generator = new_generator(folder).eval()
+        self._canvas = (torch.from_numpy(canvas.tile().copy()).float() - 128) / 64
+
+    @torch.no_grad()
+    def __call__(self, rgb: NDArray[np.float32], offset: tuple[int, int]) -> NDArray[np.float32]:
+        yuv = torch.from_numpy(data.to_yuv(rgb))[None]
+        z = cut_canvas(self._canvas, torch.tensor([offset]) - MARGIN, len(rgb) + 2 * MARGIN)
+        picture = to_rgb(*stylize(self._generator, planes_of(yuv), z))
+        return np.ascontiguousarray(picture[0].permute(1, 2, 0).clamp(0, 1).numpy())
+
+
+class Trainer:
+    """The state of a run and what one step does to it.
+
+    Several processes (torchrun) each take their share of every batch; gradients, and the Gram matrices that
+    style terms compare, are averaged over all of them.
+    """
+
+    def __init__(self, config: Config, device: str = "cpu") -> None:
         torch.manual_seed(config.seed)
-        self.config = config
-        self.canvas = (torch.from_numpy(canvas.tile().copy()).float() - 128) / 64
-        self.generator = Generator(norm=True).to(memory_format=torch.channels_last)
-        self.average = Generator(norm=True).to(memory_format=torch.channels_last).eval()
+        self.config, self.device = config, torch.device(device)
+        self.world = distributed.get_world_size() if distributed.is_initialized() else 1
+
+        def placed(module: Any) -> Any:
+            return module.to(self.device, memory_format=torch.channels_last)
+
+        self.canvas = ((torch.from_numpy(canvas.tile().copy()).float() - 128) / 64).to(self.device)
+        self.generator: Generator = placed(new_generator(config.base))
+        self.average: Generator = placed(new_generator(config.base)).eval()
         self.average.load_state_dict(self.generator.state_dict())
         self.average.requires_grad_(False)
-        self.discriminator = losses.Discriminator().to(memory_format=torch.channels_last)
+        self.discriminator: losses.Discriminator = placed(losses.Discriminator(3 if config.colour else 1))
+        self.shared_generator: torch.nn.Module = self.generator
+        self.shared_discriminator: torch.nn.Module = self.discriminator
+        if self.world > 1:
+            self.shared_generator = DistributedDataParallel(self.generator)
+            self.shared_discriminator = DistributedDataParallel(self.discriminator)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), config.warm_rate, (0.9, 0.99))
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminator.parameters(), config.discriminator_rate, (0.5, 0.99)
@@ -207,90 +297,110 @@ class Trainer:
         self.vgg: losses.Vgg16 | None = None
         self.targets: list[Tensor] = []
         self.step = 0
+        self.recoveries = 0
 
     def load_vgg(self, batches: Batches) -> None:
-        """Load the loss network and measure the Gram matrices of the drawings."""
-        self.vgg = losses.Vgg16(Path(self.config.vgg)).bfloat16()
+        """Load the loss network and measure the Gram matrices of the style's pictures."""
+        self.vgg = losses.Vgg16(Path(self.config.vgg)).to(self.device, torch.bfloat16)
         rng, sums = np.random.default_rng(self.config.seed), []
         for _ in range(24):
-            crops = data.drawing_crops(batches.drawings, batches.shares, 4, self.config.crop - 2 * RIM, rng)
-            sums.append([losses.gram_matrix(f).mean(0) for f in self.features(torch.from_numpy(crops))])
+            size = self.config.crop - 2 * RIM
+            crops = [data.picture_crop(batches.pictures, batches.shares, size, rng) for _ in range(4)]
+            pictures = torch.from_numpy(np.stack(crops)).to(self.device)
+            sums.append([losses.gram_matrix(f).mean(0) for f in self.features(pictures)])
         self.targets = [torch.stack(layer).mean(0) for layer in zip(*sums, strict=True)]
 
-    def features(self, luma: Tensor) -> list[Tensor]:
+    def features(self, pictures: Tensor) -> list[Tensor]:
         assert self.vgg is not None
-        return self.vgg(luma.to(torch.bfloat16).contiguous(memory_format=torch.channels_last))
+        return self.vgg(pictures.to(torch.bfloat16).contiguous(memory_format=torch.channels_last))
 
     def rate(self, step: int) -> float:
-        """Learning rate: a ramp of 100 steps, then cosine to a tenth, in each of the two stages."""
+        """Learning rate: a ramp of 100 steps, then cosine to a tenth, in each stage; halved by each recovery."""
         config = self.config
         if step < config.warm_steps:
             top, begin, end = config.warm_rate, 0, config.warm_steps
         else:
             top, begin, end = config.rate, config.warm_steps, config.steps
         done = (step - begin) / max(1, end - begin)
-        return float(top * min(1, (step - begin + 1) / 100) * (0.1 + 0.45 * (1 + np.cos(np.pi * done))))
+        ramp = min(1, (step - begin + 1) / 100) * 0.5**self.recoveries
+        return float(top * ramp * (0.1 + 0.45 * (1 + np.cos(np.pi * done))))
 
     def train_step(self, batch: Batch) -> dict[str, float]:
-        """Do one step and return the terms of the loss, unweighted, and the discriminator's accuracy."""
+        """Do one step and return the terms of the loss, unweighted, and the discriminator's accuracy.
+
+        Raises:
+            FloatingPointError: A gradient is no number; nothing was changed in this step.
+        """
         config, warm = self.config, self.step < self.config.warm_steps
-        noise = torch.Generator().manual_seed(batch.seed)
-        self.generator.train(warm)  # batch statistics are frozen in the second stage
+        self.generator.train(warm)  # batch statistics, where there are any, are frozen in the second stage
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
 
         # Two windows on the same photos and canvas, a few pixels apart, each with its own noise.
-        count, reach = len(batch.photos), config.shift
-        size = config.warm_crop if warm else config.crop
-        moves = torch.randint(-reach, reach + 1, (2, 2), generator=noise)
-        photos, cuts, made = [], [], []
-        for dy, dx in moves.tolist():
-            rows, columns = slice(reach + dy, reach + dy + size), slice(reach + dx, reach + dx + size)
-            photos.append(batch.photos[:, rows, columns])
-            made.append(batch.strokes[:, :, rows, columns])
-            cuts.append(batch.offsets + torch.tensor([rows.start, columns.start]) - MARGIN)
-        clean, target = torch.cat(photos), torch.cat(made)
-        source = clean[..., 0][:, None] + 0.5
-        levels = torch.rand((2 * count, 1, 1, 1), generator=noise) * config.noise / 255
-        levels = levels * (torch.rand(levels.shape, generator=noise) < 0.75)
-        noisy = clean + levels * torch.randn(clean.shape, generator=noise)
+        count, size = batch.photos.shape[0], batch.noise.shape[2]
+        both, made, cuts = [], [], []
+        for y, x in batch.windows.tolist():
+            both.append(batch.photos[:, y : y + size, x : x + size])
+            made.append(batch.painted[:, y : y + size, x : x + size])
+            cuts.append(batch.offsets + torch.tensor([y, x]) - MARGIN)
+        clean, target = torch.cat(both).to(self.device), torch.cat(made).to(self.device)
+        noisy = clean + batch.noise.flatten(0, 1).to(self.device)
         z = cut_canvas(self.canvas, torch.cat(cuts), size + 2 * MARGIN)
-        luma, chroma = stylize(self.generator, planes_of(noisy), z)
+        luma, chroma = stylize(self.shared_generator, planes_of(noisy), z)
+        target_y, target_u, target_v = planes_of(target)
+        target_y, target_chroma = target_y + 0.5, torch.cat((target_u, target_v), 1)
 
         # What both windows show must be equal.
-        (ay, ax), (by, bx) = moves.tolist()
+        (ay, ax), (by, bx) = batch.windows.tolist()
         height, width = size - abs(ay - by), size - abs(ax - bx)
         first = luma[:count, :, max(0, by - ay) :, max(0, bx - ax) :][..., :height, :width]
         second = luma[count:, :, max(0, ay - by) :, max(0, ax - bx) :][..., :height, :width]
-        terms = {"shift": losses.consistency_term(first, second)}
-        terms["chroma"] = (chroma**2).mean()
-        weights = {"shift": config.shift_weight, "chroma": config.chroma_weight}
-        terms["strokes"] = (luma - target).abs().mean()
-        weights["strokes"] = config.strokes_weight if warm else config.strokes_late
+        terms = {
+            "shift": losses.consistency_term(first, second),
+            "strokes": (luma - target_y).abs().mean(),
+            "chroma": (chroma - target_chroma).abs().mean(),
+        }
+        strokes = config.strokes_weight if warm else config.strokes_late
+        weights = {"shift": config.shift_weight, "strokes": strokes, "chroma": strokes * config.chroma_weight}
+        seen = luma[:count]
         if not warm:
-            self._late_terms(luma[:count], source[:count], target[:count], terms, weights)
+            source = clean[:count, ..., 0][:, None] + 0.5
+            if config.colour:
+                seen = to_rgb(luma[:count], chroma[:count])
+                source = to_rgb(source, torch.cat(planes_of(clean[:count])[1:], 1))
+            self._late_terms(luma[:count], seen, source, target_y[:count], terms, weights)
         total = torch.stack([weights[name] * terms[name] for name in weights]).sum()
-        if not torch.isfinite(total):
-            shown = ", ".join(f"{name} {float(term.detach()):g}" for name, term in terms.items())
-            raise FloatingPointError(f"the loss is {float(total.detach())} at step {self.step}: {shown}")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
+        self._check(norm, terms)
         self.optimizer.step()
         report = {name: float(value.detach()) for name, value in terms.items()}
         if not warm:
-            report |= self._train_discriminator(batch.drawings, _inner(luma[:count].detach()))
+            report |= self._train_discriminator(batch.pictures.to(self.device), _inner(seen.detach()))
         self._update_average()
         self.step += 1
         return report
 
+    def _check(self, norm: Tensor, terms: dict[str, Tensor]) -> None:
+        """Refuse a gradient that is no number; it is the same in all processes, so they all do."""
+        if not torch.isfinite(norm):
+            shown = ", ".join(f"{name} {float(term.detach()):g}" for name, term in terms.items())
+            raise FloatingPointError(f"a gradient is {float(norm)} at step {self.step} ({shown})")
+
     def _late_terms(
-        self, luma: Tensor, source: Tensor, target: Tensor, terms: dict[str, Tensor], weights: dict[str, float]
+        self,
+        luma: Tensor,
+        seen: Tensor,
+        source: Tensor,
+        target: Tensor,
+        terms: dict[str, Tensor],
+        weights: dict[str, float],
     ) -> None:
         config = self.config
         terms["tone"] = losses.tone_term(luma, target)
         weights["tone"] = config.tone_weight
-        inner = _inner(luma)
+        inner = _inner(seen)
         features = self.features(inner)
         with torch.no_grad():
             photo = self.features(_inner(source))
@@ -310,12 +420,12 @@ class Trainer:
 
     def _train_discriminator(self, real: Tensor, made: Tensor) -> dict[str, float]:
         """Train it on as many real crops as made ones, also where nobody listens (for its accuracy)."""
-        with torch.autocast("cpu", torch.bfloat16):
-            verdict_real = self.discriminator(real).float()
-            verdict_made = self.discriminator(made.clamp(0, 1)).float()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            verdict_real, verdict_made = self.shared_discriminator(torch.cat((real, made.clamp(0, 1)))).float().chunk(2)
         loss = losses.hinge_discriminator(verdict_real, verdict_made)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._check(torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), 1e9), {"discriminator": loss})
         self.discriminator_optimizer.step()
         accuracy = 0.5 * ((verdict_real > 0).float().mean() + (verdict_made < 0).float().mean())
         return {"discriminator": float(loss.detach()), "accuracy": float(accuracy)}
@@ -333,16 +443,23 @@ class Trainer:
     # -- what people look at ---------------------------------------------------------------------
 
     @torch.no_grad()
-    def draw(self, rgb: NDArray[np.uint8], *, move: tuple[int, int] = (0, 0), noise: float = 0) -> Tensor:
-        """Stylize one photo (size a multiple of 8) with the averaged weights: luma (1, 1, h, w) in [0, 1]."""
+    def draw(
+        self, rgb: NDArray[np.uint8], *, move: tuple[int, int] = (0, 0), noise: float = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Stylize one photo (size a multiple of 8) with the averaged weights.
+
+        Returns:
+            Luma (1, 1, h, w) in [0, 1], and RGB (h, w, 3), uint8.
+        """
         yuv = torch.from_numpy(data.to_yuv(rgb.astype(np.float32) / 255))[None]
         if noise:
             yuv[..., 0] += noise / 255 * torch.randn(yuv.shape[:3], generator=torch.Generator().manual_seed(0))
-        height, width = rgb.shape[:2]
-        rows = torch.arange(move[0] - MARGIN, height + MARGIN + move[0]) % canvas.TILE
-        columns = torch.arange(move[1] - MARGIN, width + MARGIN + move[1]) % canvas.TILE
-        z = self.canvas[rows][:, columns][None, None]
-        return stylize(self.average, planes_of(yuv), z)[0].clamp(0, 1)
+        size = max(rgb.shape[:2]) + 2 * MARGIN
+        height, width = (side + 2 * MARGIN for side in rgb.shape[:2])
+        z = cut_canvas(self.canvas, torch.tensor([move]) - MARGIN, size)[..., :height, :width]
+        luma, chroma = stylize(self.average, planes_of(yuv.to(self.device)), z)
+        picture = to_rgb(luma, chroma).clamp(0, 1)[0].permute(1, 2, 0)
+        return luma.clamp(0, 1).cpu(), (picture * 255).round().byte().cpu()
 
     def measure(self, photos: list[NDArray[np.uint8]]) -> dict[str, float]:
         """Measure shift and noise stability and distance to the source on held-out photos, in dB."""
@@ -351,24 +468,25 @@ class Trainer:
             side = min(256, (min(photo.shape[:2]) - 5) // 8 * 8)
             here = photo[:side, :side]
             moved = np.ascontiguousarray(photo[3 : 3 + side, 5 : 5 + side])
-            first, second = self.draw(here), self.draw(moved, move=(3, 5))
+            first, second = self.draw(here)[0], self.draw(moved, move=(3, 5))[0]
             shift.append(losses.consistency_term(first[..., 3:, 5:], second[..., :-3, :-5], 16))
-            noisy.append(((first - self.draw(here, noise=3)) ** 2).mean())
+            noisy.append(((first - self.draw(here, noise=3)[0]) ** 2).mean())
             luma = torch.from_numpy(data.to_yuv(here.astype(np.float32) / 255)[..., 0] + 0.5)
             source.append(((first - luma) ** 2).mean())
         decibels = [float(-10 * torch.log10(torch.stack(part).mean())) for part in (shift, noisy, source)]
         return dict(zip(("shift_db", "noise_db", "source_db"), decibels, strict=True))
 
     def sheet(self, photos: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Lay out photos and their drawings side by side, two pairs a row."""
+        """Lay out photos and what becomes of them side by side, three pairs a row: RGB."""
         tiles = []
         for photo in photos:
-            height, width = (min(side, 384) // 8 * 8 for side in photo.shape[:2])
-            tile = np.full((384, 768), 255, np.uint8)
-            tile[:height, :width] = cv2.cvtColor(photo[:height, :width], cv2.COLOR_RGB2GRAY)
-            tile[:height, 384 : 384 + width] = (self.draw(photo[:height, :width])[0, 0] * 255).round().byte().numpy()
+            height, width = (min(side, 320) // 8 * 8 for side in photo.shape[:2])
+            tile = np.full((320, 640, 3), 255, np.uint8)
+            tile[:height, :width] = photo[:height, :width]
+            tile[:height, 320 : 320 + width] = self.draw(np.ascontiguousarray(photo[:height, :width]))[1].numpy()
             tiles.append(tile)
-        return np.vstack([np.hstack(tiles[i : i + 2]) for i in range(0, len(tiles) // 2 * 2, 2)])
+        tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % 3)
+        return np.vstack([np.hstack(tiles[i : i + 3]) for i in range(0, len(tiles), 3)])
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -377,6 +495,7 @@ class Trainer:
         state = {
             "config": asdict(self.config),
             "step": self.step,
+            "recoveries": self.recoveries,
             **{name: getattr(self, name).state_dict() for name in self._PARTS},
         }
         partial = path.with_suffix(".partial")
@@ -385,8 +504,8 @@ class Trainer:
 
     def load(self, path: Path) -> None:
         """Take up the state that ``save`` wrote."""
-        state = torch.load(path, weights_only=True)
-        self.step = state["step"]
+        state = torch.load(path, weights_only=True, map_location=self.device)
+        self.step, self.recoveries = state["step"], state["recoveries"]
         for name in self._PARTS:
             getattr(self, name).load_state_dict(state[name])
 
@@ -394,63 +513,118 @@ class Trainer:
 
 
 def train(
-    config: Config, out: Path, *, resume: bool = False, start_from: Path | None = None, every: int = 250
+    config: Config,
+    out: Path,
+    *,
+    resume: bool = False,
+    start_from: Path | None = None,
+    every: int = 200,
+    device: str = "cpu",
 ) -> Generator:
     """Train a style and return its generator, averaged and folded.
 
-    Writes into ``out``: checkpoint.pt (every ``every`` steps), log.csv, preview-STEP.png, generator.pt.
+    Writes into ``out``: checkpoint.pt (every ``every`` steps), log.csv, preview-STEP.png, generator.pt, and
+    TensorBoard's events where that is installed. A gradient that is no number sends the run back to its last
+    checkpoint, with half the rate.
 
     Args:
         start_from: A checkpoint whose weights and step are taken, with this ``config`` from there on.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        FloatingPointError: It went back ``RECOVERIES`` times already.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    rank = distributed.get_rank() if distributed.is_initialized() else 0
+    cv2.setNumThreads(1)  # batches are made in a thread beside torch's, which need the cores more
     checkpoint = out / "checkpoint.pt"
-    trainer, batches = Trainer(config), Batches(config)
+    trainer = Trainer(config, device)
+    batches = Batches(config, rank, trainer.world)
     if resume or start_from:
         trainer.load(start_from or checkpoint)
     preview = batches.held_out[:: max(1, len(batches.held_out) // 12)][:12]
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
-    if trainer.step == 0:
-        (out / "log.csv").unlink(missing_ok=True)
-    recent: dict[str, list[float]] = {}
-    bar = tqdm(total=config.steps, initial=trainer.step, file=sys.stderr, mininterval=10, dynamic_ncols=True)
-    begun = time.perf_counter()
-    try:
-        for step, batch in batches.stream(trainer.step):
-            if step >= config.warm_steps and trainer.vgg is None:
-                trainer.load_vgg(batches)
-            for name, value in trainer.train_step(batch).items():
-                recent.setdefault(name, []).append(value)
-            bar.update()
-            if (step + 1) % every == 0 or step + 1 == config.steps:
-                means = {name: float(np.mean(values)) for name, values in recent.items()}
-                row = {"step": step + 1, "seconds": round(time.perf_counter() - begun, 1)}
-                row |= {name: round(value, 5) for name, value in (means | trainer.measure(preview)).items()}
-                recent.clear()
-                _log(out / "log.csv", row)
-                tqdm.write("  ".join(f"{name} {value:g}" for name, value in row.items()), file=sys.stderr)
-                cv2.imwrite(str(out / f"preview-{step + 1:06d}.png"), trainer.sheet(preview))
-                trainer.save(checkpoint)
-    except KeyboardInterrupt:
+    log = _Log(out, fresh=trainer.step == 0) if rank == 0 else None
+    if log:
+        (out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
         trainer.save(checkpoint)
+    bar = tqdm(total=config.steps, initial=trainer.step, mininterval=10, dynamic_ncols=True, disable=rank > 0)
+    try:
+        while trainer.step < config.steps:
+            try:
+                for step, batch in batches.stream(trainer.step):
+                    if step >= config.warm_steps and trainer.vgg is None:
+                        trainer.load_vgg(batches)
+                    report = trainer.train_step(batch)
+                    bar.update(trainer.step - bar.n)
+                    if log:
+                        log.add(report)
+                        bar.set_postfix({k: f"{v:.3g}" for k, v in report.items()}, refresh=False)
+                        if trainer.step % every == 0 or trainer.step == config.steps:
+                            log.write(trainer.step, trainer.measure(preview))
+                            sheet = trainer.sheet(preview)
+                            cv2.imwrite(str(out / f"preview-{trainer.step:06d}.png"), sheet[:, :, ::-1])
+                            trainer.save(checkpoint)
+            except FloatingPointError as error:
+                recoveries = trainer.recoveries + 1
+                if recoveries > RECOVERIES:
+                    raise
+                if distributed.is_initialized():
+                    distributed.barrier()  # the checkpoint may be just being written
+                trainer.load(checkpoint)
+                trainer.recoveries = recoveries
+                tqdm.write(f"train: {error}; back to step {trainer.step} with half the rate", file=sys.stderr)
+    except KeyboardInterrupt:
+        if log:
+            trainer.save(checkpoint)
         raise
     finally:
         bar.close()
-    result = folded(trainer.average.float())
-    torch.save(result.state_dict(), out / "generator.pt")
+    result = folded(trainer.average.float().cpu())
+    if log:
+        torch.save(result.state_dict(), out / "generator.pt")
     return result
 
 
-_COLUMNS = (
-    "step", "seconds", "strokes", "shift", "chroma", "tone", "content", *losses.VGG_LAYERS, "adversarial",
-    "discriminator", "accuracy", "shift_db", "noise_db", "source_db",
-)  # fmt: skip
+class _Log:
+    """Means of the terms since the last row: log.csv, the terminal, and TensorBoard where it is installed."""
 
+    _COLUMNS = (
+        "step", "seconds", "strokes", "shift", "chroma", "tone", "content", *losses.VGG_LAYERS, "adversarial",
+        "discriminator", "accuracy", "shift_db", "noise_db", "source_db",
+    )  # fmt: skip
 
-def _log(path: Path, row: dict[str, float]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    def __init__(self, out: Path, *, fresh: bool) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self._path = out / "log.csv"
+        if fresh:
+            self._path.unlink(missing_ok=True)
+        self._recent: dict[str, list[float]] = {}
+        self._begun = time.perf_counter()
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board: Any = SummaryWriter(str(out))  # type: ignore[no-untyped-call]
+        except ImportError:
+            self._board = None
+
+    def add(self, terms: dict[str, float]) -> None:
+        """Note one step."""
+        for name, value in terms.items():
+            self._recent.setdefault(name, []).append(value)
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        """Write one row: the means of the steps noted, and ``figures``."""
+        row = {"step": step, "seconds": round(time.perf_counter() - self._begun, 1)}
+        row |= {name: round(float(np.mean(values)), 5) for name, values in self._recent.items()}
+        row |= {name: round(value, 3) for name, value in figures.items()}
+        self._recent.clear()
+        new = not self._path.exists()
+        with self._path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self._COLUMNS)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        tqdm.write("  ".join(f"{name} {value:g}" for name, value in row.items()), file=sys.stderr)
+        if self._board is not None:
+            for name, value in row.items():
+                self._board.add_scalar(name, value, step)
+            self._board.flush()

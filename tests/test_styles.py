@@ -1,0 +1,145 @@
+"""Every shipped style on the clip that ships: strong, stable, without a grid; figures as in its style.json."""
+
+import json
+from fractions import Fraction
+from importlib.resources import files
+from itertools import combinations, islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from rtstyle import Colour, Controls, Frame, Size, VideoReader, list_styles, load_style, open_engine
+from rtstyle.frame import Planes, planes_from_rgb, planes_to_rgb
+from train.evaluate import BARS, DEMO, measure_demo
+
+COLOUR = Colour("bt601", full_range=True)
+STYLES = list_styles()
+STROKES = [name for name in STYLES if load_style(name).metadata["kind"] != "cartoon"]
+"""Styles that draw on the canvas; a cartoon's flats are flat."""
+
+
+def luma_of(style: str, frames: list[Frame]) -> list[np.ndarray]:
+    with open_engine(style, frames[0].size, frames[0].colour) as engine:
+        return [f.planes.y.astype(float) for f in engine.stylize(frames, Controls())]
+
+
+def flat(level: int, size: Size, canvas: tuple[int, int] = (0, 0)) -> Frame:
+    chroma = np.full((size.chroma.height, size.chroma.width), 128, np.uint8)
+    planes = Planes(np.full((size.height, size.width), level, np.uint8), chroma, chroma)
+    return Frame(planes, 0, Fraction(1, 25), COLOUR, canvas)
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_what_was_measured_once_is_measured_again(name):
+    words = load_style(name).metadata
+    recorded, figures = words["metrics"]["demo"], measure_demo(load_style(name))
+    # Half a dB is what another precision or another processor's order of sums may cost.
+    assert figures["noise_db"] >= recorded["noise_db"] - 0.5
+    assert figures["pan_db"] >= recorded["pan_db"] - 0.5
+    assert figures["source_db"] <= recorded["source_db"] + 0.5
+    assert recorded["source_db"] <= BARS[words["kind"]].source + 1  # on this clip; the bar is for the photos
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_shipped_styles_reach_the_bars(name):
+    words = load_style(name).metadata
+    missed = BARS[words["kind"]].missed(words["metrics"])
+    if name == "sketch":  # shipped before noise was asked to stay under 44 dB; it had to reach 40
+        missed = [line for line in missed if not line.startswith("noise_db")]
+        assert words["metrics"]["noise_db"] >= 40
+    assert missed == []
+
+
+@pytest.mark.parametrize("level", [16, 64, 110, 128, 160, 192])
+@pytest.mark.parametrize("name", STYLES)
+def test_flat_areas_have_no_grid(name, level):
+    size = Size(512, 384)
+    luma = luma_of(name, [flat(level, size)])[0][32:-32, 32:-32]
+    if name in STROKES and level == 110:  # light areas may be left as paper
+        assert luma.std() > 3
+    # A lattice of the network would show as what is left when cells of 4x4 or 8x8 pixels are averaged.
+    for period in (4, 8):
+        height, width = (side // period * period for side in luma.shape)
+        cells = luma[:height, :width].reshape(height // period, period, width // period, period)
+        lattice = cells.mean((0, 2)) - luma.mean()
+        chance = luma.std() / np.sqrt(luma.size / period**2 / 40)  # strokes are some 40 pixels, not independent ones
+        assert np.abs(lattice).max() < max(4 * chance, 1.0), f"period {period}"
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_borders_have_no_seam(name):
+    size = Size(512, 384)
+    luma = luma_of(name, [flat(110, size)])[0]
+    inside = luma[64:-64, 64:-64]
+    for band in (luma[:4], luma[-4:], luma[:, :4], luma[:, -4:]):
+        assert abs(band.mean() - inside.mean()) < 14
+        if name in STROKES:
+            assert 0.4 * inside.std() < band.std() < 1.8 * inside.std()
+
+
+@pytest.mark.parametrize("name", STROKES)
+def test_strokes_move_with_the_canvas(name):
+    size = Size(256, 192)
+    first, second = luma_of(name, [flat(110, size), flat(110, size, (5, 3))])
+    difference = (first[3:, 5:] - second[:-3, :-5])[24:-24, 24:-24]
+    assert 10 * np.log10(255**2 / (difference**2).mean()) >= 30
+
+
+LIGHTEN = ("great_wave", "red_chalk", "sketch")
+"""Styles that leave much of a picture as paper; what darkens pulls tone the other way, and a mean is nearer to both."""
+
+
+@pytest.mark.parametrize("pair", list(combinations(STYLES, 2)), ids="+".join)
+def test_an_even_blend_is_the_mean_of_two_pictures(pair):
+    with VideoReader(DEMO) as reader:
+        frame = next(islice(reader, 60, None))
+        rgb = cv2.resize(planes_to_rgb(frame.planes, frame.colour), (640, 360), interpolation=cv2.INTER_AREA)
+    shown = Frame(planes_from_rgb(rgb, COLOUR), 0, Fraction(1, 25), COLOUR)
+    first, second, blend = (luma_of(name, [shown])[0] for name in (*pair, f"{pair[0]}:0.5,{pair[1]}:0.5"))
+    assert np.abs(blend - (first + second) / 2).mean() < 2  # clipping and bf16 are all that separates them
+    if set(pair) <= set(LIGHTEN):  # strength is the distance to the picture
+        strengths = [np.sqrt(((luma - shown.planes.y) ** 2).mean()) for luma in (first, second, blend)]
+        assert strengths[2] >= 0.8 * (strengths[0] + strengths[1]) / 2
+
+
+def test_sketch_is_grey_without_colour():
+    rng = np.random.default_rng(0)
+    chroma = cv2.resize(rng.integers(60, 200, (2, 6, 8), np.uint8).transpose(1, 2, 0), (320, 180))
+    luma = cv2.resize(rng.integers(0, 255, (9, 16), np.uint8), (640, 360), interpolation=cv2.INTER_CUBIC)
+    u, v = (np.ascontiguousarray(chroma[..., i]) for i in range(2))
+    with open_engine("sketch", Size(640, 360), COLOUR) as engine:
+        engine.submit(Frame(Planes(luma, u, v), 0, Fraction(1, 25), COLOUR))
+        out = engine.next().planes
+    for plane in (out.u, out.v):
+        assert np.abs(plane.astype(int) - 128).max() <= 10
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_style_json_tells_rights_date_and_figures_and_the_preview_is_a_picture(name):
+    folder = Path(str(files("rtstyle") / "styles" / name))
+    words = json.loads((folder / "style.json").read_text("utf-8"))
+    assert words["format"] == 1
+    assert words["name"] == name
+    assert words["date"]
+    assert words["trained_by"]
+    assert words["kind"] in BARS
+    assert any("research" in entry["rights"] for entry in words["rights"])  # the photos of content
+    assert all({"set", "role", "rights", "source"} <= entry.keys() for entry in words["rights"])
+    assert {"noise_db", "pan_db", "source_db", "demo"} <= words["metrics"].keys()
+    if words["kind"] == "painting":
+        made_of = [entry for entry in words["rights"] if entry["role"].startswith("painting")]
+        assert made_of
+        assert all(entry["rights"].startswith("public domain") for entry in made_of)
+    preview = np.frombuffer((folder / "preview.jpg").read_bytes(), np.uint8)
+    assert cv2.imdecode(preview, cv2.IMREAD_COLOR) is not None
+
+
+def test_a_style_is_nearest_to_its_own_picture():
+    for name in STYLES:
+        figures = load_style(name).metadata["metrics"]
+        if "style_own" in figures:
+            assert figures["style_own"] < figures["style_other"], name

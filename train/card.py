@@ -1,0 +1,66 @@
+"""A style's card: one picture and one page of markdown: how it looks, how stable it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rtstyle.style import Style
+from train.sheet import sheet, stylized
+
+_ROWS = (
+    ("source_db", "distance to the source, dB (low is strong)"),
+    ("pan_db", "pans, worst motion, dB"),
+    ("pan_mean_db", "pans, all motions, dB"),
+    ("noise_db", "noise of sigma 3, dB (the input itself: 38.6)"),
+    ("light_db", "4 % brighter, dB (the input itself: about 34)"),
+    ("warp_db", "real clips, motion undone by flow, dB"),
+    ("warp_source_db", "the clips themselves"),
+    ("still_db", "real clips, where nothing moves, dB"),
+    ("still_source_db", "the clips themselves"),
+    ("style_own", "style distance to its own picture (0 equal, 1 unrelated)"),
+    ("style_other", "to the nearest other picture"),
+    ("style_photo", "of plain photos to its own picture"),
+    ("content", "content agreement, cosine of EfficientNet-Lite0"),
+    ("chance_content", "the same between unrelated pictures"),
+    ("top1", "photos that keep their likeliest class"),
+    ("edges", "edges of the photo that are kept"),
+    ("chance_edges", "the same by chance"),
+)
+
+
+def write_card(style: Style, metadata: dict[str, Any], pictures: list[NDArray[np.uint8]], folder: Path) -> None:
+    """Write NAME.md and NAME.jpg into ``folder``: figures, and ``pictures`` before and after."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = [(rgb, stylized(style, rgb)) for rgb in pictures]
+    picture = sheet(pairs, 320, 2)[:, :, ::-1]
+    cv2.imwrite(str(folder / f"{style.name}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    figures = metadata["metrics"]
+    other = figures.get("style_other_name")
+    lines = [
+        f"# {style.name}",
+        "",
+        f"{style.title}. A {metadata.get('kind', 'style')}, trained by: {metadata.get('trained_by', 'not told')}.",
+        "",
+        f"![before and after]({style.name}.jpg)",
+        "",
+        "| measured | |",
+        "|---|---|",
+        *(
+            f"| {words}{f' ({other})' if name == 'style_other' and other else ''} | {figures[name]} |"
+            for name, words in _ROWS
+            if name in figures
+        ),
+        "",
+        f"On {figures.get('pictures', 0)} photos never trained on, at strength 1; see train/evaluate.py.",
+        "",
+        "Trained on:",
+        "",
+        *(f"- {entry['set']}: {entry['role']}; {entry['rights']}" for entry in metadata.get("rights", [])),
+        "",
+    ]
+    (folder / f"{style.name}.md").write_text("\n".join(lines), "utf-8")
