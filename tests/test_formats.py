@@ -773,3 +773,15 @@ def test_every_run_gives_the_same_packets(codec, count):
         with av.open(io.BytesIO(), "w", format=encoding.muxer) as container:
             runs.add(tuple(bytes(packet) for packet in encode(frames, encoding, container)[1]))
     assert len(runs) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system has no such priorities")
+def test_av1_leaves_priorities_as_they_are():
+    """As root SVT-AV1 makes real-time threads of its own and of ours; spinning threads then stopped a machine."""
+    encoding = choose_encoding("a.mkv", EncoderSettings(codec="av1"), SMALL)
+    with av.open(io.BytesIO(), "w", format=encoding.muxer) as container:
+        encode(textured(4), encoding, container)
+        real_time = [
+            task for task in os.listdir("/proc/self/task") if os.sched_getscheduler(int(task)) != os.SCHED_OTHER
+        ]
+    assert real_time == []

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 
 import av
 from av.codec.codec import UnknownCodecError
@@ -252,6 +253,28 @@ def quiet(name: str) -> None:
         os.environ.setdefault("SVT_LOG", "0")  # what is fatal only; it has no other way
 
 
+@contextmanager
+def usual_priority(name: str) -> Iterator[None]:
+    """Open an encoder in here: no thread comes out of it with another priority than it had.
+
+    Where it may, as root in a container, SVT-AV1 makes real-time threads of its own ones and of the one that opens
+    it, with all that this one starts later. Threads that wait by spinning, as those of engines do, then stop all else.
+    """
+    tasks = Path("/proc/self/task")
+    if name != "libsvtav1" or not tasks.is_dir():
+        yield
+        return
+    real_time = (os.SCHED_FIFO, os.SCHED_RR)
+    before = {task.name for task in tasks.iterdir() if os.sched_getscheduler(int(task.name)) in real_time}
+    try:
+        yield
+    finally:
+        for task in tasks.iterdir():
+            with suppress(OSError):  # it has ended
+                if task.name not in before and os.sched_getscheduler(int(task.name)) in real_time:
+                    os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
+
+
 def accelerator(name: str) -> HWAccel | None:
     """Return what PyAV needs to bring pictures to a hardware encoder, None for most: they take them as they are."""
     return HWAccel("vaapi") if name.endswith("_vaapi") else None
@@ -286,14 +309,16 @@ def refusal(
         context.options = dict(options)
         if bit_rate:
             context.bit_rate = bit_rate
-        context.open()
+        with usual_priority(name):
+            context.open()
 
     # Without the log at first: while it is switched, a decoder's thread that complains makes PyAV print a traceback.
     with suppress(av.FFmpegError, ValueError, RuntimeError, NotImplementedError):
         open_it()
         return None
-    level = av.logging.get_level()
+    level, skipped = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # it was said a moment ago already
     try:
         with av.logging.Capture(local=False) as log:
             open_it()
@@ -305,6 +330,7 @@ def refusal(
         return " ".join((log[0][2] if log else reason_of(error)).split()).rstrip(".")
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skipped)
 
 
 def examine_encoders() -> dict[str, str | None]:

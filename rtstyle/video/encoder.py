@@ -13,7 +13,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from rtstyle.frame import Colour, ColourTags, Frame, Size, as_i420
-from rtstyle.video.codecs import AUTO_PRESETS, ENCODERS, RGB_ORDERS, accelerator, quiet
+from rtstyle.video.codecs import AUTO_PRESETS, ENCODERS, RGB_ORDERS, accelerator, quiet, usual_priority
 from rtstyle.video.formats import Encoding
 from rtstyle.video.palette import Palette
 from rtstyle.video.pixels import filler
@@ -74,6 +74,9 @@ class VideoEncoder:
             context.codec_tag = encoding.codec_tag
         if pixel_aspect:
             context.sample_aspect_ratio = pixel_aspect
+        if encoding.codec == "libsvtav1":  # opened here, so that it is under our eyes
+            with usual_priority(encoding.codec):
+                context.open()
 
     def encode(self, frame: Frame) -> list[av.Packet[Any]]:
         """Take one frame and return the packets that are ready.
