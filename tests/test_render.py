@@ -304,6 +304,20 @@ def test_an_error_behind_a_finished_segment_says_how_to_go_on(clip, tmp_path):
     assert caught.value.__notes__ == [f"--resume goes on behind frame {SEGMENT}"]
 
 
+def test_a_failure_at_the_very_end_says_how_to_go_on_too(clip, tmp_path):
+    target = tmp_path / "out.mp4"
+
+    def get_in_the_way(done: int, total: int | None, label: str) -> None:
+        if done == FRAMES and not target.exists():
+            target.mkdir()
+
+    with pytest.raises(VideoWriteError, match="cannot write") as caught:
+        stylize_video(clip, target, progress=get_in_the_way)
+    assert caught.value.__notes__ == [f"--resume goes on behind frame {FRAMES // SEGMENT * SEGMENT}"]
+    target.rmdir()
+    assert stylize_video(clip, target, resume=True).frames_out == FRAMES
+
+
 def test_a_damaged_place_is_counted_once(tmp_path):
     source = make_clip(tmp_path / "in.mkv", pan(), width=160, height=128, times=range(FRAMES), options={"g": "1"})
     data = bytearray(source.read_bytes())

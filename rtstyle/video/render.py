@@ -156,10 +156,16 @@ class RenderWriter:
             self._folder.publish(part, name)
         except FAILURES as error:
             self._leave()
-            raise cannot_write(self.path, error) from error
+            failure = cannot_write(self.path, error)
+            self._tell_the_way_on(failure)
+            raise failure from error
         except BaseException:
             self._leave()
             raise
+
+    def _tell_the_way_on(self, error: BaseException) -> None:
+        if self._journal.mark:
+            error.add_note(f"--resume goes on behind frame {self._journal.mark.frames}")
 
     def _mux(
         self, output: Output, segments: list[Segment], others: Iterator[av.Packet[Any]], *, to_the_end: bool
@@ -208,8 +214,8 @@ class RenderWriter:
                 self._join(self.kept, to_the_end=False)
                 if error is not None:
                     error.add_note(f"the {self.written} finished frames are kept in {self.kept}")
-            if error is not None and self._journal.mark:
-                error.add_note(f"--resume goes on behind frame {self._journal.mark.frames}")
+            if error is not None:
+                self._tell_the_way_on(error)
             self._leave()
 
 
