@@ -22,6 +22,7 @@ import pytest
 from clips import Sound, add_track, look, make_clip, moving_bar, noise, tone_packets
 
 from rtstyle import __version__, backends, cli
+from rtstyle.cli.talk import Progress
 from rtstyle.pipeline import VideoReport
 from rtstyle.video import EncoderSettings
 
@@ -258,7 +259,7 @@ def test_yes_overwrites_and_long_word_too(clip, tmp_path):
 
 
 def test_a_long_run_says_how_far_it_is(clip, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli._Progress, "_EVERY", 0.0)
+    monkeypatch.setattr(Progress, "_EVERY", 0.0)
     assert run("video", clip, tmp_path / "out.mp4") == 0
     lines = capsys.readouterr().err.splitlines()
     assert any("of 8 frames" in line and "s left" in line and "openvino" in line for line in lines[:-1])

@@ -152,9 +152,9 @@ def test_only_the_torch_backend_knows_torch_and_the_generator():
 def test_only_the_command_line_knows_argparse_tqdm_and_exit():
     for name, path in modules().items():
         known = {imported.partition(".")[0] for imported in imports_of(path)}
-        if name != "cli":
+        if name.partition(".")[0] != "cli":
             assert not known & {"argparse", "tqdm"}, name
-        if name not in ("cli", "__main__"):
+        if name.partition(".")[0] not in ("cli", "__main__"):
             assert "sys.exit" not in path.read_text(), name
 
 

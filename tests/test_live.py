@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from test_camera import SIZE, NetworkCamera, draw_number, read_number, write_clip
 
-import rtstyle.live
+import rtstyle.live.styles
 from rtstyle import Controls, Engine, Frame, open_engine
 from rtstyle.camera import open_source
 from rtstyle.errors import (
@@ -91,7 +91,7 @@ def slow_engines(monkeypatch, seconds: float, fail_at: int | None = None) -> Non
     def opened(*args: object, **options: object) -> Slowed:
         return Slowed(open_engine(*args, **options), seconds, fail_at)
 
-    monkeypatch.setattr(rtstyle.live, "open_engine", opened)
+    monkeypatch.setattr(rtstyle.live.styles, "open_engine", opened)
 
 
 class Later:
@@ -474,7 +474,7 @@ def copied_style(folder: Path) -> str:
 
 def test_another_style_is_made_beside_and_takes_over(dummy_display, monkeypatch, tmp_path):
     other = copied_style(tmp_path / "other")
-    monkeypatch.setattr(rtstyle.live, "list_styles", lambda: ["sketch", other])
+    monkeypatch.setattr(rtstyle.live.styles, "list_styles", lambda: ["sketch", other])
     lines: list[str] = []
     with (
         NetworkCamera() as camera,
@@ -493,7 +493,7 @@ def test_another_style_is_made_beside_and_takes_over(dummy_display, monkeypatch,
 def test_a_style_that_cannot_be_made_raises_in_the_caller(dummy_display, monkeypatch, tmp_path):
     other = copied_style(tmp_path / "other")
     (tmp_path / "other" / "trunk.onnx").write_bytes(b"damaged")
-    monkeypatch.setattr(rtstyle.live, "list_styles", lambda: ["sketch", other])
+    monkeypatch.setattr(rtstyle.live.styles, "list_styles", lambda: ["sketch", other])
     with (
         NetworkCamera() as camera,
         Person(("n", window_says("sketch"))),

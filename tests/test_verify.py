@@ -19,6 +19,7 @@ import pytest
 from clips import Sound, add_track, fill, make_clip, moving_bar, noise, tone_packets
 
 from rtstyle import cli
+from rtstyle.cli.options import moment
 from rtstyle.errors import SettingError, VideoOpenError
 from rtstyle.frame import Size
 from rtstyle.probe import read_media
@@ -514,7 +515,7 @@ def test_the_command_says_3_where_only_the_input_is_damaged(tmp_path, capsys):
     ("text", "seconds"), [("90.5", Fraction(181, 2)), ("1:30.5", Fraction(181, 2)), ("1:00:00", 3600)]
 )
 def test_moments_are_read_exactly(text, seconds):
-    assert cli._moment(text) == seconds
+    assert moment(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1:x", "1/0"])

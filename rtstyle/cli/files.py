@@ -1,0 +1,222 @@
+"""The commands on files: video, image, verify."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rtstyle.cli.options import (
+    DAMAGED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    add_command,
+    add_encoder_options,
+    add_engine_options,
+    add_message_options,
+    encoder_settings,
+    moment,
+)
+from rtstyle.cli.talk import Progress, finish, print_table, say
+from rtstyle.errors import SettingError
+
+if TYPE_CHECKING:
+    from rtstyle.batch import Render
+
+
+def add_video(commands: Any) -> None:
+    """Add the command ``video``."""
+    parser = add_command(
+        commands,
+        "video",
+        "stylize a video file, or many",
+        "Stylize a video: sound, subtitles, chapters and times stay as they are. With several IN, or a folder of "
+        "videos, OUT is a folder. - is the standard input or output.",
+    )
+    parser.usage = "%(prog)s [options] IN [IN ...] OUT"
+    parser.add_argument(
+        "places",
+        metavar="IN",
+        nargs="+",
+        help="video, URL, folder of videos, pictures as frames/%%05d.png, or -",
+    )
+    parser.add_argument("output", metavar="OUT", help="mp4, mkv, mov, webm, gif, ...; frames/%%05d.png, a folder, or -")
+    parser.add_argument("--size", metavar="WxH", help="scale to it first")
+    parser.add_argument("--start", type=moment, metavar="T", help="begin at this time: seconds or H:MM:SS.mmm")
+    parser.add_argument("--end", type=moment, metavar="T", help="end before this time")
+    parser.add_argument("--no-audio", action="store_true", help="leave the sound out")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted render of OUT")
+    parser.add_argument("--format", metavar="F", help="container of OUT where its name does not say: mkv, ts, nut, y4m")
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, metavar="S", help="seconds a URL may be silent (default: %(default)g)"
+    )
+    add_encoder_options(parser)
+    add_engine_options(parser)
+    add_message_options(parser)
+    parser.set_defaults(run=_run_video)
+
+
+def _run_video(args: argparse.Namespace) -> int:
+    from rtstyle.backends import Controls
+    from rtstyle.batch import is_queue
+    from rtstyle.frame import Size
+    from rtstyle.pipeline import stylize_video
+
+    if args.output == "-" and args.json:
+        raise SettingError("--json and the video cannot both go to stdout: leave --json out, or write a file")
+    options: dict[str, Any] = {
+        "style": args.style,
+        "controls": Controls.of(args.strength, keep_colors=args.keep_colors),
+        "backend": args.backend,
+        "precision": args.precision,
+        "device": args.device,
+        "encoder": encoder_settings(args),
+        "size": Size.parse(args.size) if args.size else None,
+        "start": args.start,
+        "end": args.end,
+        "audio": not args.no_audio,
+        "muxer": args.format,
+        "overwrite": args.overwrite,
+        "resume": args.resume,
+        "timeout": args.timeout,
+    }
+    if is_queue(args.places, args.output):
+        return _run_queue(args, partial(stylize_video, **options))
+    with Progress(args, "frames") as progress:
+        report = stylize_video(args.places[0], args.output, **options, progress=progress.update)
+    sound = ", ".join(report.streams_copied) or "no other streams"
+    resumed = f", {report.resumed_at} of them from an earlier run" if report.resumed_at else ""
+    finish(
+        args,
+        asdict(report),
+        report.warnings,
+        f"{report.output}: {report.frames_out} frames of {report.size}{resumed} in {report.seconds:.1f} s, "
+        f"{report.fps:.1f} FPS ({report.backend} {report.precision} on {report.device}; "
+        f"{report.cpu_ms_per_frame:.1f} CPU-ms a frame; style {report.style}; beside the picture: {sound})",
+    )
+    return DAMAGED if report.dropped else DONE
+
+
+def _run_queue(args: argparse.Namespace, render: Render) -> int:
+    """Stylize many files; the exit code is the worst of theirs."""
+    from rtstyle.batch import Outcome, stylize_many
+
+    def report(outcome: Outcome) -> None:
+        for warning in outcome.warnings:
+            say(f"warning: {outcome.input}: {warning}")
+        if args.json:
+            print(json.dumps(asdict(outcome)), flush=True)
+        elif outcome.status in ("failed", "interrupted") or not args.quiet:
+            said = f": {outcome.reason}" if outcome.reason else f", {outcome.frames} frames in {outcome.seconds:.1f} s"
+            say(f"{outcome.output} {outcome.status}{said}")
+
+    with Progress(args, "%") as progress:
+        done = stylize_many(
+            args.places,
+            args.output,
+            render,
+            ending=f".{args.format}" if args.format else None,
+            overwrite=args.overwrite,
+            progress=lambda part, words: progress.update(int(100 * part), 100, words),
+            report=report,
+        )
+    if args.json:
+        print(json.dumps({"summary": done.summary()}))
+    elif not args.quiet:
+        say(str(done))
+    if done.count("interrupted"):
+        return INTERRUPTED
+    return FAILED if done.count("failed") else DAMAGED if done.count("damaged") else DONE
+
+
+def add_image(commands: Any) -> None:
+    """Add the command ``image``."""
+    parser = add_command(commands, "image", "stylize a picture or a folder of them", "Stylize pictures.")
+    parser.add_argument("input", metavar="IN", type=Path, help="picture (jpg, png, webp), or a folder")
+    parser.add_argument("output", metavar="OUT", type=Path, help="picture to write; a folder if IN is one")
+    parser.add_argument("-y", "--overwrite", action="store_true", help="replace outputs that exist")
+    add_engine_options(parser)
+    add_message_options(parser)
+    parser.set_defaults(run=_run_image)
+
+
+def _run_image(args: argparse.Namespace) -> int:
+    from rtstyle.backends import Controls
+    from rtstyle.picture import stylize_pictures
+
+    with Progress(args, "pictures") as progress:
+        report = stylize_pictures(
+            args.input,
+            args.output,
+            style=args.style,
+            controls=Controls.of(args.strength, keep_colors=args.keep_colors),
+            backend=args.backend,
+            precision=args.precision,
+            device=args.device,
+            overwrite=args.overwrite,
+            progress=progress.update,
+        )
+    finish(
+        args,
+        asdict(report),
+        [f"{name}: {reason}" for name, reason in report.failed.items()],
+        f"{args.output}: {report.pictures} picture{'s' * (report.pictures != 1)} in {report.seconds:.1f} s "
+        f"({report.backend} {report.precision}, style {report.style})",
+    )
+    return FAILED if report.failed else DONE
+
+
+def add_verify(commands: Any) -> None:
+    """Add the command ``verify``."""
+    parser = add_command(
+        commands,
+        "verify",
+        "say what differs between two videos as media",
+        "Compare two videos as media: frames and their times, every other stream, rotation, colour tags, chapters, "
+        "metadata. Exit 0: nothing is lost; 1: something differs, or a file cannot be read; 3: the input is damaged, "
+        "all that is left of it agrees.",
+    )
+    parser.add_argument("input", metavar="IN", type=Path, help="the original")
+    parser.add_argument("output", metavar="OUT", type=Path, help="what was made of it, by rtstyle or not")
+    asked = parser.add_argument_group("what was asked for when OUT was made")
+    asked.add_argument("--start", type=moment, metavar="T", help="OUT begins here: seconds or H:MM:SS.mmm of IN")
+    asked.add_argument("--end", type=moment, metavar="T", help="OUT ends before this moment of IN")
+    asked.add_argument("--no-audio", action="store_true", help="the sound was to be left out")
+    asked.add_argument("--size", metavar="WxH", help="the size that was asked for")
+    add_message_options(parser)
+    parser.set_defaults(run=_run_verify)
+
+
+def _run_verify(args: argparse.Namespace) -> int:
+    from rtstyle.frame import Size
+    from rtstyle.verify import verify_media
+
+    with Progress(args, "frames") as progress:
+        report = verify_media(
+            args.input,
+            args.output,
+            start=args.start,
+            end=args.end,
+            audio=not args.no_audio,
+            size=Size.parse(args.size) if args.size else None,
+            progress=progress.update,
+        )
+    damage = [f"the input is damaged: {words}" for words in report.damage]
+    differences = report.differences
+    if args.json:
+        print(json.dumps({**asdict(report), "differences": len(differences)}))
+    elif not args.quiet:
+        print_table(
+            ("", "in", "out", ""),
+            [(f.subject, f.source, f.target, f.verdict + (f": {f.words}" if f.words else "")) for f in report.findings],
+        )
+    summary = f"{len(differences)} of {len(report.findings)} differ" if differences else "nothing is lost"
+    for words in damage:
+        say(f"warning: {words}")
+    if not args.json and not args.quiet:
+        say(f"{report.output}: {summary}")
+    return FAILED if differences else DAMAGED if report.damage else DONE

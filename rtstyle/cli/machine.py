@@ -1,0 +1,145 @@
+"""The commands on what is installed here: styles, engines, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rtstyle.cli.options import DONE, Parser, add_command, add_message_options
+from rtstyle.cli.talk import Progress, finish
+from rtstyle.errors import SettingError
+
+
+def add_styles(commands: Any) -> None:
+    """Add the command ``styles``."""
+    parser = add_command(
+        commands, "styles", "list the styles", "List the styles that are installed, or show a photo in all of them."
+    )
+    parser.add_argument("--sheet", metavar="PHOTO", type=Path, help="write one picture of this photo in all styles")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="where the sheet goes: jpg, png or webp")
+    parser.add_argument("-y", "--overwrite", action="store_true", help="replace FILE if it exists")
+    add_message_options(parser)
+    parser.set_defaults(run=_run_styles)
+
+
+def _run_styles(args: argparse.Namespace) -> int:
+    from rtstyle.style import list_styles, load_style
+
+    if (args.sheet is None) != (args.output is None):
+        raise SettingError("a sheet of styles needs both: --sheet PHOTO -o FILE")
+    if args.sheet is not None:
+        from rtstyle.sheet import write_style_sheet
+
+        with Progress(args, "styles") as progress:
+            names = write_style_sheet(args.sheet, args.output, overwrite=args.overwrite, progress=progress.update)
+        finish(args, {"tiles": names, "sheet": str(args.output)}, [], f"wrote {args.output}: {', '.join(names)}")
+        return DONE
+    found = [load_style(name) for name in list_styles()]
+    if args.json:
+        print(json.dumps({"styles": [{"name": style.name, **style.metadata} for style in found]}))
+        return DONE
+    for style in found:
+        print(f"{style.name:16} {style.title}")
+    return DONE
+
+
+def add_engines(commands: Any) -> None:
+    """Add the command ``engines``."""
+    parser = add_command(
+        commands,
+        "engines",
+        "build TensorRT engines ahead, list them, clear them",
+        "TensorRT compiles a style for a kind of GPU and a size, once; these engines are kept.",
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
+    build = add_command(actions, "build", "build now what would be built when it is first used", "Build an engine.")
+    default = " (default: %(default)s)"
+    build.add_argument("--style", default="sketch", metavar="S", help="name, folder, or blend a:0.6,b:0.4" + default)
+    build.add_argument("--size", default="1280x720", metavar="WxH", help="of the pictures, or 'any'" + default)
+    build.add_argument("--target", metavar="SM,SM", help="GPUs to build for, as in sm86,sm89,sm120; else the one here")
+    build.add_argument("--precision", choices=("auto", "f16", "f32"), default="auto", help="of the network" + default)
+    build.add_argument("--device", metavar="D", help="GPU to build for, as in cuda:1")
+    for action in (
+        build,
+        add_command(actions, "list", "list what is kept", "List the engines that are kept."),
+        add_command(actions, "clear", "remove what is kept", "Remove all engines that are kept."),
+    ):
+        add_message_options(action)
+    parser.set_defaults(run=_run_engines)
+
+
+def _run_engines(args: argparse.Namespace) -> int:
+    from rtstyle.backends.plans import PlanCache
+
+    cache = PlanCache()
+    if args.action == "build":
+        return _build_engine(args)
+    if args.action == "clear":
+        count = cache.clear()
+        finish(args, {"removed": count}, [], f"removed {count} engine{'s' * (count != 1)} from {cache.folder}")
+        return DONE
+    found = [{"plan": str(path), **about} for path, about in cache.plans()]
+    if args.json:
+        print(json.dumps({"folder": str(cache.folder), "engines": found}))
+        return DONE
+    for about in found:
+        state = (
+            f"damaged: {about['damaged']}"
+            if "damaged" in about
+            else f"{about['builder']}, {' '.join(about['targets'])}"
+        )
+        print(f"{about['label']:32} {about['bytes'] / 1e6:7.1f} MB  {state}")
+    return DONE
+
+
+def _build_engine(args: argparse.Namespace) -> int:
+    from rtstyle.backends.tensorrt import build_ahead
+    from rtstyle.frame import Size
+    from rtstyle.style import load_style
+
+    begun = time.monotonic()
+    with Progress(args, "per cent") as progress:
+        plan = build_ahead(
+            load_style(args.style),
+            None if args.size == "any" else Size.parse(args.size),
+            targets=args.target,
+            precision=args.precision,
+            device=args.device,
+            progress=lambda phase, done: progress.update(round(100 * done), 100, phase),
+        )
+    about = plan.about
+    accuracy = "not compared to float32 yet" if about["accuracy"] is None else f"{about['accuracy']}"
+    finish(
+        args,
+        {"plan": str(plan.path), **about},
+        [],
+        f"{about['label']} for {' '.join(about['targets'])}: {about['bytes'] / 1e6:.1f} MB "
+        f"in {time.monotonic() - begun:.1f} s by {about['builder']}; {accuracy}",
+    )
+    return DONE
+
+
+def add_doctor(commands: Any) -> None:
+    """Add the command ``doctor``."""
+    parser = add_command(
+        commands, "doctor", "say what works on this machine", "Say what works here, and how to mend what does not."
+    )
+    add_message_options(parser)
+    parser.set_defaults(run=_run_doctor)
+
+
+def _run_doctor(args: argparse.Namespace) -> int:
+    from rtstyle.doctor import examine
+
+    findings = examine()
+    if args.json:
+        print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
+    else:
+        for finding in findings:
+            mark = {True: "ok  ", False: "no  ", None: "    "}[finding.works]
+            print(f"{mark}{finding.subject:22} {finding.says}" + (f"  -> {finding.fix}" if finding.fix else ""))
+    return DONE

@@ -1,0 +1,93 @@
+"""The newest frame of a live source: a slow machine shows fewer frames, never older ones."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from rtstyle.camera import Captured, LiveSource
+from rtstyle.canvas import CanvasTracker
+
+
+class Newest:
+    """Reads a live source in a thread and keeps its newest frame only. A context manager.
+
+    Frames get their place on the canvas here, where none is missing. Leaving joins the thread: at once
+    for a file, with its next frame or after its timeout for a camera.
+    """
+
+    def __init__(self, source: LiveSource) -> None:
+        self.captured = 0
+        """Frames that came since ``begin``."""
+        self.dropped = 0
+        """Frames among them that a newer one replaced."""
+        self._source = source
+        self._slot: Captured | None = None
+        self._ended = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._read, name="newest frame", daemon=True)
+        self._started = False
+
+    def start(self) -> None:
+        """Start to read the source."""
+        if not self._started:
+            self._started = True
+            self._thread.start()
+
+    def begin(self) -> None:
+        """Start if that is still to do, forget what came before, and count from here."""
+        with self._changed:
+            self.captured = self.dropped = 0
+            self._slot = None
+        self.start()
+
+    def take(self, timeout: float) -> Captured | None:
+        """Take the newest frame out; wait for one for at most ``timeout`` seconds, None if none came.
+
+        Raises:
+            RtstyleError: What ended the source, after its last frame was taken.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._slot or self._error, timeout)
+            captured, self._slot = self._slot, None
+            if captured is None and self._error:
+                raise self._error
+            return captured
+
+    @property
+    def ended(self) -> bool:
+        """True when the source has come to its end and its last frame was taken; not after an error, which
+        ``take`` raises."""
+        with self._changed:
+            return self._ended and self._slot is None and self._error is None
+
+    def _read(self) -> None:
+        error: BaseException | None = None
+        tracker = CanvasTracker()
+        try:
+            for captured in self._source.captures():
+                frame = replace(captured.frame, canvas=tracker.offset(captured.frame.planes.y))
+                with self._changed:
+                    self.captured += 1
+                    self.dropped += self._slot is not None
+                    self._slot = Captured(frame, captured.at)
+                    self._changed.notify()
+        except BaseException as reason:  # raised in the caller, by take()
+            error = reason
+        with self._changed:
+            self._error = error
+            self._ended = True
+            self._changed.notify()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._source.stop()
+        if self._started:
+            self._thread.join()
