@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 TILE = 512
@@ -211,21 +212,20 @@ class CanvasTracker:
         scale = now.shape[1] / small.shape[1], now.shape[0] / small.shape[0]
         return self._refine(before, small_before, now, np.array([x * scale[0], y * scale[1]]))
 
-    def _features(self, small: NDArray[np.float32], scale: float) -> list[tuple[int, int]]:
-        """Return the most telling place (y, x) of each cell of the grid, in pixels of the frame (Shi, Tomasi 1994)."""
+    def _features(self, small: NDArray[np.float32], scale: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the most telling place of each cell of the grid: rows and columns, in pixels of the frame.
+
+        Idea: Shi and Tomasi 1994, "Good features to track".
+        """
         import cv2
 
         (rows, columns), (height, width) = self._GRID, small.shape
         high, wide = height // rows, width // columns
         response = cv2.cornerMinEigenVal(small, 5)[: rows * high, : columns * wide]
         best = response.reshape(rows, high, columns, wide).transpose(0, 2, 1, 3).reshape(rows * columns, -1).argmax(1)
-        return [
-            (
-                int(((cell // columns) * high + at // wide + 0.5) * scale),
-                int(((cell % columns) * wide + at % wide + 0.5) * scale),
-            )
-            for cell, at in enumerate(best)
-        ]
+        row, column = np.divmod(np.arange(rows * columns), columns)
+        y, x = row * high + best // wide, column * wide + best % wide
+        return ((y + 0.5) * scale).astype(np.intp), ((x + 0.5) * scale).astype(np.intp)
 
     def _refine(
         self,
@@ -245,11 +245,9 @@ class CanvasTracker:
         )
         if right - left < size or bottom - top < size:
             return None
-        corners = [
-            (int(np.clip(y - size // 2, top, bottom)), int(np.clip(x - size // 2, left, right)))
-            for y, x in self._features(small, height / small.shape[0])
-        ]
-        around = np.stack([before[y - 1 : y + size + 1, x - 1 : x + size + 1] for y, x in corners]).astype(np.float32)
+        y, x = self._features(small, height / small.shape[0])
+        y, x = np.clip(y - size // 2, top, bottom), np.clip(x - size // 2, left, right)
+        around = sliding_window_view(before, (size + 2, size + 2))[y - 1, x - 1].astype(np.float32)
         old = around[:, 1:-1, 1:-1]
         half = np.float32(0.5)
         gx: NDArray[np.float32] = half * (around[:, 1:-1, 2:] - around[:, 1:-1, :-2])
@@ -261,9 +259,10 @@ class CanvasTracker:
         if corner.sum() < 4:
             return None
 
+        windows = sliding_window_view(now, (size, size))
+
         def change(dx: int, dy: int) -> NDArray[np.float32]:
-            there = np.stack([now[y + dy : y + dy + size, x + dx : x + dx + size] for y, x in corners])
-            return np.asarray(there - old, np.float32)
+            return np.asarray(windows[y + dy, x + dx] - old, np.float32)
 
         for _ in range(4):
             difference = change(int(whole[0]), int(whole[1]))
