@@ -1,18 +1,23 @@
-"""What this machine reaches: model only, and file to file with decoding and encoding.
+"""What this machine reaches, honestly: models alone, file to file, live, start-up, and what others would give you.
 
-    python benchmarks/fps.py                    all that runs here, under three minutes
-    python benchmarks/fps.py --clip my.mp4      with your own clip (default: the one in demo/)
+    python benchmarks/fps.py                         all sections on the clip in demo/, about six minutes
+    python benchmarks/fps.py --sections files --sizes 720p 1080p --styles sketch red_chalk --presets ultrafast veryfast
+    python benchmarks/fps.py --compare old.json      and what changed since
+    python benchmarks/fps.py --rival package.module:function   beside the built-in rivals, on RGB pictures
 
-Frames per second depend on what else the machine does; CPU-ms per frame hardly do, and bound the
-rest: with c cores no pipeline passes 1000 c / (CPU-ms per frame). Rounds are interleaved, medians told.
+Frames per second depend on what else a machine does; CPU-ms per frame hardly do, and bound the rest: c cores never
+pass 1000 c / (CPU-ms per frame). Everything is warmed up, rounds are interleaved, medians are told with their
+spread. A machine that others use is refused (--busy measures all the same, and marks it).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
+import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,191 +27,348 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import av
+import machine
+import rivals
+from tables import compare, markdown
 
-from rtstyle import EncoderSettings, Engine, Frame, Size, VideoReader, __version__, open_engine, stylize_video
-from rtstyle.backends import BackendName, Mode, Precision
-from rtstyle.doctor import instruction_sets
-from rtstyle.errors import RtstyleError
-
-SIZES = {"360p": Size(640, 360), "720p": Size(1280, 720), "1080p": Size(1920, 1080), "4k": Size(3840, 2160)}
-USUAL = ("360p", "720p", "1080p")
-ENGINES: tuple[tuple[str, BackendName, Precision, str | None, Mode], ...] = (
-    ("tensorrt", "tensorrt", "f16", None, "throughput"),
-    ("tensorrt, 1 slot", "tensorrt", "f16", None, "latency"),
-    ("torch cuda", "torch", "f16", "cuda", "throughput"),
-    ("torch cuda, 1 slot", "torch", "f16", "cuda", "latency"),
-    ("openvino", "openvino", "bf16", None, "throughput"),
-    ("openvino", "openvino", "f32", None, "throughput"),
-    ("onnxruntime", "onnxruntime", "f32", None, "throughput"),
-    ("torch", "torch", "bf16", "cpu", "throughput"),
-    ("torch", "torch", "f32", "cpu", "throughput"),
+from rtstyle import (
+    EncoderSettings,
+    Engine,
+    Frame,
+    Size,
+    VideoReader,
+    __version__,
+    load_style,
+    open_engine,
+    stylize_live,
+    stylize_video,
 )
-"""Label, backend, precision, device and mode. On a GPU, copies to it and back are part of every frame; one slot is one
-frame after the other, without the ring."""
+from rtstyle.backends import BACKENDS, PRECISIONS, BackendName, Mode, Precision
+from rtstyle.errors import RtstyleError
+from rtstyle.frame import CELL, MARGIN
+from rtstyle.graph import CANVAS_CHANNELS, PLANE_CHANNELS
+
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def load() -> float:
-    """CPU seconds per second that all processes of the machine use, over half a second; 0 is idle."""
-    try:
-        before = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-        time.sleep(0.5)
-        after = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    except OSError:
-        return float("nan")
-    spent = [int(b) - int(a) for a, b in zip(before, after, strict=True)]
-    return round((sum(spent) - spent[3] - spent[4]) / max(1, sum(spent)) * (os.cpu_count() or 1), 2)
+SIZES = {
+    "360p": Size(640, 360),
+    "480p": Size(854, 480),
+    "720p": Size(1280, 720),
+    "1080p": Size(1920, 1080),
+    "4k": Size(3840, 2160),
+}
+SECTIONS = ("models", "files", "live", "start", "rivals")
+Row = dict[str, Any]
 
 
 def scaled_clip(clip: Path, size: Size, folder: Path, frames: int) -> Path:
-    """Write the clip at another size, H.264 as cameras do it, with its sound; real pictures at every size."""
+    """Write the clip at another size, H.264 as cameras do it; real pictures at every size, repeated if it is short."""
     target = folder / f"{size}.mp4"
     with VideoReader(clip) as reader, av.open(str(target), "w") as out:
         stream: Any = out.add_stream("libx264", rate=reader.rate or 25, options={"crf": "21", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = size.width, size.height, "yuv420p"
-        for count, frame in enumerate(av.open(str(clip)).decode(video=0)):
-            if count == frames:
-                break
-            picture = frame.reformat(size.width, size.height, "yuv420p", interpolation="BICUBIC")
-            out.mux(stream.encode(picture))
+        count = 0
+        while count < frames:
+            with av.open(str(clip)) as source:
+                for frame in source.decode(video=0):
+                    if count == frames:
+                        break
+                    picture = frame.reformat(size.width, size.height, "yuv420p", interpolation="BICUBIC")
+                    picture.pts, picture.time_base = count, 1 / stream.codec_context.rate
+                    out.mux(stream.encode(picture))
+                    count += 1
         out.mux(stream.encode(None))
     return target
 
 
-def frames_of(clip: Path, count: int) -> list[Frame]:
-    with VideoReader(clip) as reader:
-        return [frame for frame, _ in zip(reader, range(count), strict=False)]
+# -- models alone ----------------------------------------------------------------------------------
+
+
+Case = tuple[str, BackendName, Precision, str | None, Mode]
+"""Label, backend, precision, device and mode."""
+
+
+def engines_of(backends: list[str], precisions: list[str]) -> list[Case]:
+    """List all that may be tried here.
+
+    On a GPU, copies to it and back are part of every frame; one slot is one frame after the other, without the ring.
+    """
+    found: list[Case] = []
+    for backend in (name for name in BACKENDS if name in backends):
+        for precision in PRECISIONS[backend]:
+            if precisions and precision not in precisions:
+                continue
+            if backend == "tensorrt":
+                found += [("tensorrt", backend, precision, None, "throughput")]
+                found += [("tensorrt, 1 slot", backend, precision, None, "latency")]
+            elif backend == "torch" and precision == "f16":
+                found += [("torch cuda", backend, precision, "cuda", "throughput")]
+                found += [("torch cuda, 1 slot", backend, precision, "cuda", "latency")]
+            elif backend == "torch":
+                found += [("torch", backend, precision, "cpu", "throughput")]
+            else:
+                found += [(backend, backend, precision, None, "throughput")]
+    return found
 
 
 def time_model(engine: Engine, frames: list[Frame], seconds: float) -> tuple[float, float, int]:
     """Run frames through an engine for about so long; seconds, CPU-seconds and frames."""
-    list(engine.stylize(frames[:3]))  # warm up
     done, begun, cpu = 0, time.perf_counter(), time.process_time()
-    while time.perf_counter() - begun < seconds:
+    while done == 0 or time.perf_counter() - begun < seconds:
         done += sum(1 for _ in engine.stylize(frames))
     return time.perf_counter() - begun, time.process_time() - cpu, done
 
 
-def measure_models(clips: dict[str, Path], seconds: float, rounds: int) -> list[dict[str, Any]]:
-    rows = []
-    for name, clip in clips.items():
-        frames = frames_of(clip, 8)
-        colour = frames[0].colour
-        engines = []
-        labels = []
-        for label, backend, precision, device, mode in ENGINES:
+def gflop(style: str, size: Size) -> float:
+    """Return the 1e9 operations of one picture, its margin included."""
+    height, width = ((side + 2 * MARGIN + CELL - 1) // CELL for side in (size.height, size.width))
+    shapes = {"x": (1, PLANE_CHANNELS, height, width), "z": (1, CANVAS_CHANNELS, height, width)}
+    return machine.operations(load_style(style).trunk.model, shapes)
+
+
+def measure_models(clips: dict[str, Path], args: argparse.Namespace, roof: dict[str, float]) -> list[Row]:
+    rows: list[Row] = []
+    style = args.styles[0]
+    for size, clip in clips.items():
+        with VideoReader(clip) as reader:
+            frames = list(itertools.islice(reader, 8))
+        engines: list[Engine] = []
+        labels: list[str] = []
+        for label, backend, precision, device, mode in engines_of(args.backends, args.precisions):
             try:
-                engines.append(
-                    open_engine(
-                        "sketch", SIZES[name], colour, backend=backend, precision=precision, mode=mode, device=device
-                    )
+                engine = open_engine(
+                    style, SIZES[size], frames[0].colour, backend=backend, precision=precision, mode=mode, device=device
                 )
-                labels.append(label)
             except RtstyleError as error:
                 reason = str(error).rpartition("; ")[2].removeprefix(f"{backend}: ")
-                rows.append({"size": name, "backend": label, "precision": precision, "not_run": reason})
-        samples: dict[int, list[tuple[float, float]]] = {i: [] for i in range(len(engines))}
-        for _ in range(rounds):
-            for i, engine in enumerate(engines):
-                wall, cpu, done = time_model(engine, frames, seconds)
-                samples[i].append((done / wall, 1000 * cpu / done))
-        for i, engine in enumerate(engines):
-            rows.append(
-                {
-                    "size": name,
-                    "backend": labels[i],
-                    "precision": engine.precision,
-                    "fps": round(statistics.median(s[0] for s in samples[i]), 1),
-                    "fps_spread": [round(f([s[0] for s in samples[i]]), 1) for f in (min, max)],
-                    "cpu_ms": round(statistics.median(s[1] for s in samples[i]), 2),
-                }
-            )
+                rows.append({"size": size, "engine": label, "precision": precision, "not_run": reason})
+                continue
+            list(engine.stylize(frames[:3]))  # the first frames are slow
+            engines.append(engine)
+            labels.append(label)
+        work = gflop(style, SIZES[size])
+        samples: dict[int, list[tuple[float, float]]] = {number: [] for number in range(len(engines))}
+        for _ in range(args.rounds):
+            for number, engine in enumerate(engines):
+                wall, cpu, done = time_model(engine, frames, args.seconds)
+                samples[number].append((done / wall, 1000 * cpu / done))
+        for number, engine in enumerate(engines):
+            fps = [sample[0] for sample in samples[number]]
+            row = {
+                "size": size,
+                "engine": labels[number],
+                "precision": engine.precision,
+                "style": style,
+                "fps": round(statistics.median(fps), 1),
+                "fps_spread": [round(min(fps), 1), round(max(fps), 1)],
+                "cpu_ms": round(statistics.median(sample[1] for sample in samples[number]), 2),
+                "gflop": round(work, 1),
+            }
+            if engine.backend != "tensorrt" and "cuda" not in labels[number] and engine.precision in roof:
+                row["share_of_roof"] = round(row["fps"] * work / roof[engine.precision], 2)
+            rows.append(row)
             engine.close()
     return rows
 
 
-def measure_files(clips: dict[str, Path], folder: Path, rounds: int, preset: str) -> list[dict[str, Any]]:
-    reports: dict[str, list[Any]] = {name: [] for name in clips}
-    for _ in range(rounds):
-        for name, clip in clips.items():
-            target = folder / f"out-{name}.mp4"
-            reports[name].append(stylize_video(clip, target, encoder=EncoderSettings(preset=preset), overwrite=True))
-    rows = []
-    for name, runs in reports.items():
-        middle = sorted(runs, key=lambda report: report.fps)[len(runs) // 2]
-        bound = 1000 * cores() / middle.cpu_ms_per_frame
+# -- file to file ----------------------------------------------------------------------------------
+
+
+def measure_files(clips: dict[str, Path], folder: Path, args: argparse.Namespace) -> list[Row]:
+    cases = list(itertools.product(clips, args.styles, args.file_precisions, args.presets))
+    runs: dict[tuple[str, str, str, str], list[Any]] = {case: [] for case in cases}
+    not_run: list[Row] = []
+    for number in range(args.rounds + 1):  # the first warms up
+        for size, style, precision, preset in cases:
+            try:
+                report = stylize_video(
+                    clips[size],
+                    folder / "out.mp4",
+                    style=style,
+                    precision=precision,
+                    encoder=EncoderSettings(preset=preset),
+                    overwrite=True,
+                )
+            except RtstyleError as error:
+                if not number:
+                    not_run.append({"size": size, "style": style, "precision": precision, "not_run": str(error)})
+                continue
+            if number:
+                runs[size, style, precision, preset].append(report)
+    rows: list[Row] = []
+    for (size, style, _, preset), reports in runs.items():
+        if not reports:
+            continue
+        middle = sorted(reports, key=lambda report: report.fps)[len(reports) // 2]
+        cpu = statistics.median(report.cpu_ms_per_frame for report in reports)
         rows.append(
             {
-                "size": name,
-                "backend": middle.backend,
+                "size": size,
+                "style": style,
+                "engine": middle.backend,
                 "precision": middle.precision,
                 "preset": preset,
                 "frames": middle.frames_out,
                 "fps": middle.fps,
-                "fps_spread": [min(r.fps for r in runs), max(r.fps for r in runs)],
-                "cpu_ms": middle.cpu_ms_per_frame,
-                "share_of_bound": round(middle.fps / bound, 2),
-                "first_frame_s": middle.first_frame_s,
+                "fps_spread": [min(r.fps for r in reports), max(r.fps for r in reports)],
+                "cpu_ms": cpu,
+                "cores_busy": round(cpu * middle.fps / 1000, 2),
+                "share_of_bound": round(middle.fps * cpu / 1000 / machine.cores(), 2),
+                "first_frame_s": statistics.median(report.first_frame_s for report in reports),
                 "stages_ms": middle.stages,
+            }
+        )
+    return rows + not_run
+
+
+# -- live, and starting ------------------------------------------------------------------------------
+
+
+def measure_live(clips: dict[str, Path], args: argparse.Namespace) -> list[Row]:
+    """Play each clip at its own pace; latency from the moment at which a frame is due, so decoding is in it."""
+    rows: list[Row] = []
+    for (size, clip), style in itertools.product(clips.items(), args.styles):
+        reports = [
+            stylize_live(str(clip), style=style, preview="none", frames=10_000, timeout=30) for _ in range(args.rounds)
+        ]
+        middle = sorted(reports, key=lambda report: report.latency_ms["p95"])[len(reports) // 2]
+        rows.append(
+            {
+                "size": size,
+                "style": style,
+                "precision": middle.precision,
+                "shown": middle.shown,
+                "dropped": middle.dropped,
+                "fps": middle.fps,
+                "latency_ms": middle.latency_ms,
+                "p95_spread": [f([r.latency_ms["p95"] for r in reports]) for f in (min, max)],
             }
         )
     return rows
 
 
-def main() -> int:
+PROGRAM = """
+import atexit, sys
+from rtstyle.cli import main
+
+def peak():
+    status = open("/proc/self/status").read().split()
+    print("peak", status[status.index("VmHWM:") + 1], file=sys.stderr)
+
+atexit.register(peak)
+sys.exit(main())
+"""
+"""The command, and at its end the most memory that it had, in KiB; Linux tells it."""
+
+
+def measure_start(clips: dict[str, Path], folder: Path, rounds: int) -> list[Row]:
+    """Time whole commands in processes of their own, and take their peak memory."""
+    out = ["-y", "--quiet", "--preset", "ultrafast"]
+    cases: list[tuple[str, list[str]]] = [("rtstyle --help", ["--help"])]
+    for size in clips:
+        (folder / size).mkdir()
+        single = scaled_clip(clips[size], SIZES[size], folder / size, 1)
+        cases.append((f"video, one frame of {size}", ["video", str(single), str(folder / "one.mp4"), *out]))
+    for size, clip in clips.items():
+        cases.append((f"video, the clip at {size}", ["video", str(clip), str(folder / "all.mp4"), *out]))
+    rows: list[Row] = []
+    for name, words in cases:
+        seconds, peaks = [], []
+        for _ in range(rounds):
+            begun = time.perf_counter()
+            done = subprocess.run([sys.executable, "-c", PROGRAM, *words], cwd=ROOT, capture_output=True, text=True)
+            seconds.append(time.perf_counter() - begun)
+            if done.returncode:
+                raise SystemExit(f"rtstyle {' '.join(words)} failed: {done.stderr}")
+            if found := re.search(r"^peak (\d+)$", done.stderr, re.MULTILINE):
+                peaks.append(int(found[1]))
+        rows.append(
+            {
+                "command": name,
+                "seconds": round(statistics.median(seconds), 3),
+                "seconds_spread": [round(min(seconds), 3), round(max(seconds), 3)],
+                "peak_mib": round(max(peaks) / 1024) if peaks else "unknown",
+            }
+        )
+    return rows
+
+
+# -- the whole ---------------------------------------------------------------------------------------
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", type=Path, default=ROOT / "demo" / "big_buck_bunny.mp4")
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(USUAL))
-    parser.add_argument("--frames", type=int, default=100, help="of the clip that go file to file")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each round of a model")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["360p", "720p", "1080p"])
+    parser.add_argument("--styles", nargs="+", default=["sketch"], metavar="S")
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
+    parser.add_argument("--precisions", nargs="+", default=[], metavar="P", help="of models (default: all)")
+    parser.add_argument("--file-precisions", nargs="+", default=["auto"], metavar="P", help="file to file")
+    parser.add_argument("--presets", nargs="+", default=["ultrafast"], metavar="P", help="of x264")
+    parser.add_argument("--frames", type=int, default=100, help="of the clip that go file to file (default: 100)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each round of a model (default: 1.5)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--preset", default="ultrafast", help="of x264")
+    parser.add_argument("--rival", action="append", default=[], metavar="MODULE:FUNCTION")
+    parser.add_argument("--busy", action="store_true", help="measure although others use this machine")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    args = parser.parse_args()
-    busy = load()
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="an older --json: tell what changed")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse()
+    before = machine.busy_now()
+    if before > machine.BUSY and not args.busy:
+        print(
+            f"fps.py: error: others use {before:.1f} of this machine's cores; wait, or give --busy "
+            "to measure all the same (CPU-ms stay about right, frames per second do not)",
+            file=sys.stderr,
+        )
+        return 1
+    others = machine.Others()
+    roof = {precision: machine.matmul_peak(precision) for precision in ("f32", "bf16")}
     result: dict[str, Any] = {
         "rtstyle": __version__,
-        "cores": cores(),
-        "instruction_sets": instruction_sets(),
-        "load_before": busy,
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": " ".join(["python", "benchmarks/fps.py", *sys.argv[1:]]),
+        "machine": machine.describe(),
+        "matmul_gflops": roof,
+        "copy_gb_per_s": machine.copy_bandwidth(),
+        "installed_mb": machine.installed_mb(),
+        "load_of_others": {"before": before},
     }
-    print(f"rtstyle {__version__} on {cores()} cores, {', '.join(instruction_sets())}; load before: {busy} cores")
-    if busy > 0.3:
-        print("NOTE: this machine is busy; frames per second are too low, CPU-ms are about right")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clips = {size: scaled_clip(args.clip, SIZES[size], folder, args.frames) for size in args.sizes}
-        result["models"] = measure_models(clips, args.seconds, args.rounds)
-        print(f"\nmodel only\n{'size':7}{'engine':20}{'precision':10}{'FPS':>8}{'min..max':>16}{'CPU-ms':>9}")
-        for row in result["models"]:
-            if "not_run" in row:
-                print(f"{row['size']:7}{row['backend']:20}{row['precision']:10}not run: {row['not_run']}")
-                continue
-            spread = "{}..{}".format(*row["fps_spread"])
-            print(
-                f"{row['size']:7}{row['backend']:20}{row['precision']:10}{row['fps']:8.1f}{spread:>16}{row['cpu_ms']:9.2f}"
-            )
-        result["files"] = measure_files(clips, folder, args.rounds, args.preset)
-        print(f"\nfile to file, {args.frames} frames, x264 {args.preset}, sound not counted")
-        print(
-            f"{'size':7}{'engine':15}{'FPS':>7}{'min..max':>16}{'CPU-ms':>8}{'of bound':>9}{'first s':>8}  stages, ms"
-        )
-        for row in result["files"]:
-            spread = "{}..{}".format(*row["fps_spread"])
-            stages = "  ".join(f"{stage} {ms:.1f}" for stage, ms in row["stages_ms"].items())
-            print(
-                f"{row['size']:7}{row['backend'] + ' ' + row['precision']:15}{row['fps']:7.1f}{spread:>16}"
-                f"{row['cpu_ms']:8.1f}{row['share_of_bound']:9.2f}{row['first_frame_s']:8.2f}  {stages}"
-            )
-    result["load_after"] = load()
+        for section in args.sections:
+            if section == "models":
+                result[section] = measure_models(clips, args, roof)
+            elif section == "files":
+                result[section] = measure_files(clips, folder, args)
+            elif section == "live":
+                result[section] = measure_live(clips, args)
+            elif section == "start":
+                result[section] = measure_start(clips, folder, args.rounds)
+            else:
+                size = "720p" if "720p" in clips else args.sizes[0]
+                measured = rivals.measure(
+                    clips[size], folder, rivals=args.rival, seconds=args.seconds, rounds=args.rounds,
+                    preset=args.presets[0], count=8,
+                )  # fmt: skip
+                result[section] = [{"size": size, **row} for row in measured]
+            during = others.cores()
+            result["load_of_others"][section] = during
+            if during > machine.BUSY:
+                print(f"NOTE: others used {during:.1f} cores during {section}", file=sys.stderr)
+    text = markdown(result)
+    print(text)
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"\nwrote {args.json}")
+    if args.markdown:
+        args.markdown.write_text(text + "\n")
+    if args.compare:
+        print(compare(json.loads(args.compare.read_text()), result))
     return 0
 
 
