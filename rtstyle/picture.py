@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rtstyle.backends import BackendChoice, Controls, Engine, Precision, open_engine
 from rtstyle.errors import PictureError, RtstyleError, SettingError
 from rtstyle.frame import Colour, Frame, Size, planes_from_rgb, planes_to_rgb
-from rtstyle.pipeline import signals_held
+from rtstyle.pipeline.flow import signals_held
 from rtstyle.style import Style, load_style
 from rtstyle.video import check_file_output
 

@@ -17,7 +17,9 @@ from rtstyle import backends, pipeline, video
 from rtstyle.backends import Controls
 from rtstyle.errors import OutputExistsError, SettingError, StyleNotFoundError, VideoOpenError, VideoWriteError
 from rtstyle.frame import Colour, Frame, Planes
-from rtstyle.pipeline import CameraFollower, Prefetch, Timings, signals_held, stylize_video
+from rtstyle.pipeline import stylize_video
+from rtstyle.pipeline.flow import Prefetch, Timings, signals_held
+from rtstyle.pipeline.follow import CameraFollower
 from rtstyle.video import EncoderSettings, render
 
 QUICK = EncoderSettings(crf=0, preset="ultrafast")

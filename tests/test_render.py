@@ -16,7 +16,7 @@ from rtstyle.backends import Controls
 from rtstyle.canvas import CanvasTracker
 from rtstyle.errors import OutputExistsError, RtstyleError, SettingError, VideoOpenError, VideoWriteError
 from rtstyle.frame import Size
-from rtstyle.pipeline import stylize_video
+from rtstyle.pipeline import memory, stylize_video
 from rtstyle.video import EncoderSettings, render
 from rtstyle.video.journal import Journal, WorkFolder
 from rtstyle.video.render import segment_frames
@@ -350,13 +350,13 @@ def test_a_picture_too_large_for_the_machine_is_refused_early(clip, tmp_path, mo
     with pytest.raises(SettingError, match=r"160x128 needs about 0\.4 GB of memory, and 0\.2 GB are free: .*--size"):
         stylize_video(clip, tmp_path / "out.mp4")
     assert names(tmp_path) == []
-    pipeline.refuse_too_large(Size(7680, 4320), None)
+    memory.refuse_too_large(Size(7680, 4320), None)
     with pytest.raises(SettingError, match=r"7680x4320 needs about .* GB"):
-        pipeline.refuse_too_large(Size(7680, 4320), 2_000_000_000)
+        memory.refuse_too_large(Size(7680, 4320), 2_000_000_000)
 
 
 def test_what_is_free_is_what_the_system_says():
-    free = pipeline.memory_available()
+    free = memory.memory_available()
     assert free is None or 100e6 < free < 100e12
 
 
