@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from rtstyle.video import check_file_output
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 """Endings of pictures that can be read and written."""
+
+STDIO = Path("-")
+"""The input or output that is no file."""
 
 _PICTURE_COLOUR = Colour("bt601", full_range=True)
 """How JPEG means its samples (JFIF); all stills are treated so inside."""
@@ -50,16 +54,19 @@ class PictureStylizer:
     def stylize(self, source: Path, target: Path, *, overwrite: bool = False) -> Size:
         """Stylize one picture file into another and return its size. Transparency is kept for png and webp.
 
+        ``-`` is the standard input or output; what goes out there is PNG.
+
         Raises:
             PictureError: The source is no picture, or the target cannot be written.
             OutputExistsError: The target exists and ``overwrite`` is False.
         """
-        if target.suffix.lower() not in PICTURES:
+        if target != STDIO and target.suffix.lower() not in PICTURES:
             raise SettingError(f"cannot write {target.name!r}: the output must end in one of {', '.join(PICTURES)}")
         if source.exists() and target.exists() and source.samefile(target):
             raise SettingError(f"input and output are the same file: {source}")
         picture = read_picture(source)
-        check_file_output(target, overwrite=overwrite)
+        if target != STDIO:
+            check_file_output(target, overwrite=overwrite)
         colours, alpha = (picture[..., :3], picture[..., 3:]) if picture.shape[2] == 4 else (picture, None)
         rgb = np.ascontiguousarray(colours[..., ::-1])
         height, width = rgb.shape[:2]
@@ -71,7 +78,7 @@ class PictureStylizer:
             engine.submit(frame, self.controls)
             stylized = planes_to_rgb(engine.next().planes, _PICTURE_COLOUR)
         result = stylized[..., ::-1]
-        if alpha is not None and target.suffix.lower() in (".png", ".webp"):
+        if alpha is not None and _ending(target) in (".png", ".webp"):
             result = np.concatenate((result, alpha), 2)
         write_picture(target, np.ascontiguousarray(result))
         return Size(width, height)
@@ -109,8 +116,12 @@ class PictureStylizer:
         self.close()
 
 
+def _ending(path: Path) -> str:
+    return ".png" if path == STDIO else path.suffix.lower()
+
+
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a picture upright: shape (h, w, 3) BGR or (h, w, 4) BGRA, uint8.
+    """Read a picture, ``-`` from the standard input, upright: shape (h, w, 3) BGR or (h, w, 4) BGRA, uint8.
 
     Raises:
         PictureError: It is missing, no picture, or smaller than 16x16.
@@ -118,7 +129,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     if path.is_dir():
         raise PictureError(f"{path} is a folder; give an output folder too, or one picture")
     try:
-        data = np.fromfile(path, np.uint8)
+        data = np.frombuffer(sys.stdin.buffer.read(), np.uint8) if path == STDIO else np.fromfile(path, np.uint8)
     except OSError as error:
         raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
     # UNCHANGED keeps transparency but ignores how the camera was held; COLOR turns the picture upright.
@@ -146,21 +157,26 @@ def _turned_like(upright: NDArray[np.uint8], stored: NDArray[np.uint8]) -> NDArr
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write BGR or BGRA under its final name only when whole: jpg and webp at quality 95.
+    """Write BGR or BGRA under its final name only when whole: jpg and webp at quality 95; to ``-`` PNG.
 
     Raises:
         PictureError: The disk is full, or the folder may not be written.
+        BrokenPipeError: Whoever read the standard output has gone.
     """
-    ending = path.suffix.lower()
+    ending = _ending(path)
     options = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         done, data = cv2.imencode(ending, picture, [options[ending], 95] if ending in options else [])
         if not done:
             raise PictureError(f"cannot write {path}: {picture.shape[1]}x{picture.shape[0]} is too large for {ending}")
+        if path == STDIO:
+            sys.stdout.buffer.write(data.tobytes())
+            sys.stdout.buffer.flush()
+            return
         part.write_bytes(data.tobytes())
         os.replace(part, path)
-    except PictureError:
+    except (PictureError, BrokenPipeError):
         raise
     except (OSError, cv2.error) as error:
         reason = "the disk is full" if getattr(error, "errno", None) == errno.ENOSPC else str(error)

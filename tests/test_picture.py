@@ -1,6 +1,8 @@
 """Still pictures: every kind that can be read, and what must not be lost on the way."""
 
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from rtstyle.backends import Controls
+from rtstyle.cli import main
 from rtstyle.errors import OutputExistsError, PictureError, RtstyleError, SettingError
 from rtstyle.frame import Size
 from rtstyle.picture import PictureStylizer, read_picture, stylize_pictures, write_picture
@@ -342,3 +345,29 @@ def test_an_engine_that_cannot_be_opened_again_is_not_used_closed(tmp_path, monk
     report = stylize_pictures(tmp_path, tmp_path / "out")
     assert {Path(name).name for name in report.failed} == {"b.png"}
     assert np.array_equal(load(tmp_path / "out" / "a.png"), load(tmp_path / "out" / "c.png"))
+
+
+# -- the standard input and output ---------------------------------------------------------------
+
+
+def test_a_picture_goes_through_a_pipe(tmp_path):
+    picture = np.random.default_rng(3).integers(0, 256, (48, 64, 4), np.uint8)
+    assert cv2.imwrite(str(tmp_path / "in.png"), picture)
+    words = ["-m", "rtstyle", "image", "-", "-", "--precision", "f32", "--quiet"]
+    piped = subprocess.run(
+        [sys.executable, *words], input=(tmp_path / "in.png").read_bytes(), capture_output=True, check=True
+    )
+    stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", precision="f32")
+    assert piped.stdout == (tmp_path / "out.png").read_bytes()
+
+
+def test_a_pipe_without_a_picture_is_one_line():
+    done = subprocess.run([sys.executable, "-m", "rtstyle", "image", "-", "-"], input=b"", capture_output=True)
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert done.stderr.decode() == "rtstyle: error: - cannot be read as a picture (jpg, png or webp)\n"
+
+
+def test_figures_and_a_picture_do_not_share_stdout(tmp_path, capsys):
+    assert main(["image", str(tmp_path / "in.png"), "-", "--json"]) == 1
+    assert "--json" in capsys.readouterr().err

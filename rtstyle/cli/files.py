@@ -136,8 +136,8 @@ def _run_queue(args: argparse.Namespace, render: Render) -> int:
 def add_image(commands: Any) -> None:
     """Add the command ``image``."""
     parser = add_command(commands, "image", "stylize a picture or a folder of them", "Stylize pictures.")
-    parser.add_argument("input", metavar="IN", type=Path, help="picture (jpg, png, webp), or a folder")
-    parser.add_argument("output", metavar="OUT", type=Path, help="picture to write; a folder if IN is one")
+    parser.add_argument("input", metavar="IN", type=Path, help="picture (jpg, png, webp), a folder, or -")
+    parser.add_argument("output", metavar="OUT", type=Path, help="picture to write, a folder if IN is one, or - (PNG)")
     parser.add_argument("-y", "--overwrite", action="store_true", help="replace outputs that exist")
     add_engine_options(parser)
     add_message_options(parser)
@@ -146,8 +146,10 @@ def add_image(commands: Any) -> None:
 
 def _run_image(args: argparse.Namespace) -> int:
     from rtstyle.backends import Controls
-    from rtstyle.picture import stylize_pictures
+    from rtstyle.picture import STDIO, stylize_pictures
 
+    if args.output == STDIO and args.json:
+        raise SettingError("--json and the picture cannot both go to stdout: leave --json out, or write a file")
     with Progress(args, "pictures") as progress:
         report = stylize_pictures(
             args.input,
