@@ -39,6 +39,12 @@ _STEM, _TAIL, _TAIL_BIAS, _SKIP = "stem.conv.weight", "tail.weight", "tail.bias"
 
 Weights = dict[str, NDArray[np.float32]]
 
+Ranges = Mapping[str, tuple[float, float]]
+"""Least and largest value that tensors of a trunk take, by name; int8 needs those of ``quantized_tensors``."""
+
+Gains = Mapping[str, NDArray[np.float32]]
+"""How far each channel goes, of 1, by the first writer of each of ``channel_groups``; shape (channels,)."""
+
 
 @dataclass(frozen=True)
 class Trunk:
@@ -100,6 +106,38 @@ class Trunk:
         return cls(model, mixed)
 
 
+def channel_groups(weights: Weights) -> list[tuple[list[str], list[str]]]:
+    """Return which convolutions write and which read the same channels, before and behind ReLUs and additions."""
+    blocks = [f"blocks.{i}" for i in range(sum(name.endswith("first.conv.weight") for name in weights))]
+    firsts, seconds = ([f"{block}.{which}.conv" for block in blocks] for which in ("first", "second"))
+    return [
+        (["stem.conv", "up.conv"], ["down.conv", "fuse.conv"]),
+        (["down.conv", *seconds], [*firsts, "up.conv"]),
+        *(([first], [second]) for first, second in zip(firsts, seconds, strict=True)),
+        (["fuse.conv"], ["tail"]),
+    ]
+
+
+def equalized(trunk: Trunk, gains: Gains) -> Trunk:
+    """Return the same network, each channel divided by its gain where it is written, and multiplied where it is read.
+
+    ReLU and additions let it through, so S stays what it is; but channels then go about as far as one another, and
+    one scale in 8 bits fits them all (cross-layer equalization: Nagel et al. 2019, "Data-Free Quantization Through
+    Weight Equalization and Bias Correction", section 4.1).
+    """
+    weights = dict(trunk.weights)
+    for writers, readers in channel_groups(weights):
+        gain = gains[writers[0]]
+        for name in writers:
+            bias = weights[f"{name}.bias"]
+            each = np.repeat(gain, len(bias) // len(gain))  # four of ``up.conv`` become one, side by side
+            weights[f"{name}.bias"] = bias / each
+            weights[f"{name}.weight"] = weights[f"{name}.weight"] / each[:, None, None, None]
+        for name in readers:
+            weights[f"{name}.weight"] = weights[f"{name}.weight"] * gain[:, None, None]
+    return Trunk(trunk.model, weights)
+
+
 def _per_cell(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Expand a colour matrix (3, 3) that keeps grey grey to the 24 channels of a cell: (24, 24).
 
@@ -133,32 +171,166 @@ def fold_colour(weights: Weights, colour: Colour) -> Weights:
     return folded
 
 
-def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int) -> onnx.ModelProto:
-    """Build the graph that engines run: packed uint8 in, packed uint8 out, static shape.
+def quantized_tensors(trunk: Trunk) -> list[str]:
+    """Return the names of the tensors that are rounded to 8 bits in int8, in the order in which they are computed.
 
-    Inputs: ``picture`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, 16), uint8; ``strength``
-    (24,), float32, of each channel. Output: ``stylized``, like ``picture``. Subtracting the stream's middle
-    grey first makes the zeros around each convolution mean the same in every colour. The source is added,
-    rounded and clamped in float32, whatever precision the trunk runs in, so strength 0 changes no bit.
+    They are what is read by convolutions, additions and the way back up, so that all between the first convolution
+    and the last is integers. The inputs are 8 bits as they are, and the last addition gives the residual.
     """
-    inner = trunk.model.graph
-    constants = {
-        "centre": centre_of(colour),
-        "canvas_centre": np.array([128], np.float32),
-        "black": np.array(0, np.float32),
-        "white": np.array(255, np.float32),
-        "half": np.array([0.5], np.float32),
-        **fold_colour(trunk.weights, colour),
-    }
+    nodes = trunk.model.graph.node
+    inputs = {"x", "z"} | {node.output[0] for node in nodes if node.op_type == "Concat"}
+    found: dict[str, None] = {}
+    for node in nodes:
+        read = {"Conv": node.input[:1], "Add": node.input, "DepthToSpace": node.input}.get(node.op_type, [])
+        if node.output[0] != "s":
+            found |= {name: None for name in read if name not in inputs}
+    return list(found)
+
+
+def merge_ranges(ranges: Sequence[Ranges]) -> Ranges:
+    """Return ranges that hold those of several trunks of one family: what a blend of them needs."""
+    return {name: (min(each[name][0] for each in ranges), max(each[name][1] for each in ranges)) for name in ranges[0]}
+
+
+def _quantize_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round (out, in, h, w) to whole numbers; return them and the scale of each output channel.
+
+    Processors without VNNI add the products of two neighbouring input channels in 16 bits, and saturate. So no two
+    neighbours are more than 128 together: 255 * 128 fits, and the picture is the same on every processor.
+
+    What rounding takes from one weight of a kernel is given to the next, so that their sum, which is all that flat
+    areas see, is off by half a step at most.
+    """
+    size = np.abs(weights)
+    if size.shape[1] % 2:
+        size = np.pad(size, ((0, 0), (0, 1), (0, 0), (0, 0)))
+    largest = (size[:, ::2] + size[:, 1::2]).max((1, 2, 3))
+    scale = np.where(largest > 0, largest / 126, 1).astype(np.float32)  # each of the two may become one more
+    exact = (weights / scale[:, None, None, None]).reshape(*weights.shape[:2], -1)
+    whole, owed = np.empty_like(exact), np.zeros_like(exact[..., 0])
+    for tap in range(exact.shape[2]):
+        whole[..., tap] = np.rint(exact[..., tap] + owed)
+        owed += exact[..., tap] - whole[..., tap]
+    return whole.reshape(weights.shape).astype(np.int8), scale
+
+
+def _scale_of(low: float, high: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return scale and zero point in 8 bits: 0 to 255 where nothing is negative, else 1 to 255 around 128."""
+    scale, zero = (high / 255, 0) if low >= 0 else (max(-low, high) / 127, 128)
+    return np.array(scale or 1, np.float32), np.array(zero, np.uint8)
+
+
+def _quantize(
+    trunk: Trunk, folded: Weights, colour: Colour, ranges: Ranges
+) -> tuple[list[onnx.NodeProto], dict[str, NDArray[np.generic]]]:
+    """Return the nodes from the inputs to ``s`` in int8, with their constants.
+
+    Tensors are rounded to uint8 with one scale each, weights to int8 with one for each output channel, written as
+    QuantizeLinear and DequantizeLinear, which engines compute in integers (Jacob et al. 2018, "Quantization and
+    Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). Samples go in as they are, as
+    levels around 128; what separates 128 from middle grey is added to the biases. So the zeros around the picture
+    are up to 2.5 levels off middle grey, 8 pixels outside of what is shown.
+    """
     node = helper.make_node
-    before = [
-        node("Cast", [PICTURE], ["samples"], to=TensorProto.FLOAT),
+    stem = next(each for each in trunk.model.graph.node if each.op_type == "Conv" and each.input[1] == _STEM)
+    nodes = [
+        node("Concat", [PICTURE, CANVAS], ["cells"], axis=3),
+        node("DequantizeLinear", ["cells", "level", "middle"], ["cell_levels"]),
+        node("Transpose", ["cell_levels"], [stem.input[0]], perm=(0, 3, 1, 2)),
+        node("DequantizeLinear", [PICTURE, "level", "middle"], ["levels"]),
+        node("Transpose", ["levels"], ["x"], perm=(0, 3, 1, 2)),
+    ]
+    off = 128 - centre_of(colour)
+    constants: dict[str, NDArray[np.generic]] = {name: array for name, array in folded.items() if array.ndim == 1}
+    bias, weights = stem.input[2], folded[_STEM][:, :PLANE_CHANNELS]
+    constants[bias] = (folded[bias] + weights.sum((2, 3)) @ off).astype(np.float32)
+    constants[_TAIL_BIAS] = (folded[_TAIL_BIAS] + folded[_SKIP][:, :, 0, 0] @ off).astype(np.float32)
+    constants |= {"level": np.array(1, np.float32), "middle": np.array(128, np.uint8)}
+    rounded = set()
+
+    def through_8_bits(name: str) -> str:
+        result = f"{name}_rounded"
+        if name not in rounded:
+            rounded.add(name)
+            constants[f"{name}_scale"], constants[f"{name}_zero"] = _scale_of(*ranges[name])
+            grid = [f"{name}_scale", f"{name}_zero"]
+            nodes.append(node("QuantizeLinear", [name, *grid], [f"{name}_8_bits"]))
+            nodes.append(node("DequantizeLinear", [f"{name}_8_bits", *grid], [result]))
+        return result
+
+    def rounded_weights(name: str, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Add ``name``_rounded; return what is lost."""
+        whole, scale = _quantize_weights(weights)
+        parts: dict[str, NDArray[np.generic]] = {
+            "8_bits": whole,
+            "scale": scale,
+            "zero": np.zeros_like(whole[:, 0, 0, 0]),
+        }
+        constants.update({f"{name}_{what}": array for what, array in parts.items()})
+        nodes.append(node("DequantizeLinear", [f"{name}_{what}" for what in parts], [f"{name}_rounded"], axis=0))
+        return np.asarray(weights - whole * scale[:, None, None, None], np.float32)
+
+    for original in trunk.model.graph.node:
+        if original.output[0] == stem.input[0]:
+            continue  # the inputs are put together above, while they are bytes
+        copy = onnx.NodeProto()
+        copy.CopyFrom(original)
+        for number, name in enumerate(original.input):
+            if name in ranges and original.op_type in ("Conv", "Add", "DepthToSpace"):
+                copy.input[number] = through_8_bits(name)
+        if original.op_type == "Conv" and original.input[1] == _SKIP:
+            # In two parts, the second of which is what the first one lost. It reads the source itself: an error for
+            # each pixel of a cell would be a grid over the picture.
+            lost = rounded_weights("coarse", folded[_SKIP])
+            rounded_weights("fine", lost)
+            nodes.append(node("Conv", ["x", "coarse_rounded"], ["coarse_skip"]))
+            nodes.append(node("Conv", ["x", "fine_rounded"], ["fine_skip"]))
+            copy = node("Add", ["coarse_skip", "fine_skip"], original.output)
+        elif original.op_type == "Conv":
+            rounded_weights(original.input[1], folded[original.input[1]])
+            copy.input[1] = f"{original.input[1]}_rounded"
+        nodes.append(copy)
+    return nodes, constants
+
+
+def _centre_inputs() -> list[onnx.NodeProto]:
+    """From ``samples`` and the canvas to the trunk's inputs, in float32."""
+    node = helper.make_node
+    return [
         node("Sub", ["samples", "centre"], ["centred"]),
         node("Transpose", ["centred"], ["x"], perm=(0, 3, 1, 2)),
         node("Cast", [CANVAS], ["canvas_float"], to=TensorProto.FLOAT),
         node("Sub", ["canvas_float", "canvas_centre"], ["canvas_centred"]),
         node("Transpose", ["canvas_centred"], ["z"], perm=(0, 3, 1, 2)),
     ]
+
+
+def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int, ranges: Ranges | None = None) -> onnx.ModelProto:
+    """Build the graph that engines run: packed uint8 in, packed uint8 out, static shape.
+
+    Inputs: ``picture`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, 16), uint8; ``strength``
+    (24,), float32, of each channel. Output: ``stylized``, like ``picture``. Subtracting the stream's middle
+    grey first makes the zeros around each convolution mean the same in every colour. The source is added,
+    rounded and clamped in float32, whatever precision the trunk runs in, so strength 0 changes no bit.
+
+    Args:
+        ranges: Of all ``quantized_tensors`` of an ``equalized`` trunk: it is computed in int8. None: in the
+            engine's float.
+    """
+    folded = fold_colour(trunk.weights, colour)
+    constants: dict[str, NDArray[np.generic]] = {
+        "black": np.array(0, np.float32),
+        "white": np.array(255, np.float32),
+        "half": np.array([0.5], np.float32),
+    }
+    if ranges is None:
+        inner = [*_centre_inputs(), *trunk.model.graph.node]
+        constants |= {"centre": centre_of(colour), "canvas_centre": np.array([128], np.float32), **folded}
+    else:
+        inner, more = _quantize(trunk, folded, colour, ranges)
+        constants |= more
+    node = helper.make_node
+    before = [node("Cast", [PICTURE], ["samples"], to=TensorProto.FLOAT)]
     after = [
         node("Transpose", ["s"], ["style"], perm=(0, 2, 3, 1)),
         node("Mul", ["style", STRENGTH], ["residual"]),
@@ -171,7 +343,7 @@ def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int) -> onnx.Mode
     shape = (1, rows, columns)
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [*before, *inner.node, *after],
+        [*before, *inner, *after],
         "rtstyle",
         [
             value(PICTURE, TensorProto.UINT8, (*shape, PLANE_CHANNELS)),

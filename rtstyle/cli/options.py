@@ -18,7 +18,7 @@ DONE, FAILED, USAGE, DAMAGED, INTERRUPTED = 0, 1, 2, 3, 130
 
 # As in rtstyle.backends, which would load numpy here; a test compares them.
 BACKEND_WORDS = ("auto", "tensorrt", "openvino", "onnxruntime", "torch")
-PRECISION_WORDS = ("auto", "f32", "bf16", "f16")
+PRECISION_WORDS = ("auto", "f32", "bf16", "f16", "int8")
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,17 +76,17 @@ def encoder_settings(args: argparse.Namespace) -> EncoderSettings:
     from rtstyle.video import EncoderSettings
 
     return EncoderSettings(
-        codec=args.codec, crf=args.crf, preset=args.preset, bitrate=_bits(args.bitrate), pix_fmt=args.pix_fmt
+        codec=args.codec, crf=args.crf, preset=args.preset, bitrate=bits(args.bitrate), pix_fmt=args.pix_fmt
     )
 
 
-def _bits(text: str | None) -> int | None:
+def bits(text: str | None, option: str = "--bitrate") -> int | None:
     """Read ``800k`` or ``5M``."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text.strip())
     if not match:
-        raise SettingError(f"--bitrate is bits per second, as 800k or 5M; got {text!r}")
+        raise SettingError(f"{option} is bits per second, as 800k or 5M; got {text!r}")
     return round(float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()])
 
 

@@ -1,0 +1,243 @@
+"""Make styles ready for int8: ``python -m engines.quantize STYLE_FOLDER... --photos FOLDER``
+
+Runs each style's float32 network over crops of photos, lit and scaled as the trainer does, and writes into its
+int8.json how far every tensor goes that int8 rounds to 8 bits. Weights are rounded when an engine is opened, since
+the stream's colour is folded into them. Every 17th photo is left out, as in training, and on some of those the result
+is compared to float32: what is further off than the gate's bound is not written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from rtstyle import graph
+from rtstyle.backends import BackendName, open_engine
+from rtstyle.backends.gate import BOUNDS, Difference, difference
+from rtstyle.backends.openvino import the_core
+from rtstyle.canvas import TILE, CanvasCutter
+from rtstyle.errors import RtstyleError, StyleFormatError
+from rtstyle.frame import Colour, Frame, Packing, Planes, Size, planes_from_rgb
+from rtstyle.graph import Gains, Ranges, Trunk
+from rtstyle.style import INT8_FILE, Style, load_style, trunk_digest
+from train.data import list_pictures, load_photos, photo_crop
+
+CROPS, SIDE = 200, 256
+"""How many crops are run, and their width and height in pixels."""
+
+HELD_OUT = 17
+"""Every so-manyth photo is for comparing only; as in train/trainer.py."""
+
+_COLOUR = Colour("bt601", full_range=True)
+_VIEW = Size(640, 480)
+
+
+def frame_of(planes: Planes, rng: np.random.Generator, colour: Colour = _COLOUR) -> Frame:
+    """Make a frame that lies anywhere on the canvas."""
+    x, y = rng.integers(TILE, size=2)
+    return Frame(planes, 0, Fraction(1, 25), colour, (int(x), int(y)))
+
+
+def crops_of(paths: Sequence[Path], count: int = CROPS, seed: int = 0) -> list[Frame]:
+    """Cut crops from photos, each from another as long as there are enough, anywhere on the canvas."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(paths), min(count, len(paths)), replace=False)
+    photos = load_photos([paths[number] for number in chosen], SIDE)
+    frames = []
+    for number in range(count):
+        rgb = photo_crop(photos[number % len(photos) :][:1], SIDE, rng)
+        frames.append(frame_of(planes_from_rgb(np.rint(255 * rgb).astype(np.uint8), _COLOUR), rng))
+    return frames
+
+
+def views_of(paths: Sequence[Path], count: int) -> list[Frame]:
+    """Return photos, evenly chosen, as frames of one size."""
+    rng = np.random.default_rng(1)
+    photos = load_photos(paths[:: max(1, len(paths) // count)][:count], 1)
+    size = (_VIEW.width, _VIEW.height)
+    resized = (np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8) for photo in photos)
+    return [frame_of(planes_from_rgb(rgb, _COLOUR), rng) for rgb in resized]
+
+
+Extremes = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""By tensor: the least and the largest value of each channel in each frame, shapes (frames, channels)."""
+
+
+def measure_extremes(trunk: Trunk, frames: Sequence[Frame]) -> Extremes:
+    """Run the float32 network over frames of one size and colour and watch its ``graph.quantized_tensors``."""
+    names = graph.quantized_tensors(trunk)
+    packing = Packing(frames[0].size)
+    cutter = CanvasCutter(packing.rows, packing.columns)
+    model = graph.deployed(trunk, frames[0].colour, packing.rows, packing.columns)
+    for name in names:
+        for kind in ("ReduceMin", "ReduceMax"):
+            model.graph.node.append(helper.make_node(kind, [name], [f"{name}_{kind}"], axes=[0, 2, 3], keepdims=0))
+            model.graph.output.append(helper.make_tensor_value_info(f"{name}_{kind}", TensorProto.FLOAT, None))
+    core = the_core()
+    network = core.compile_model(core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    picture = np.empty((1, packing.rows, packing.columns, graph.PLANE_CHANNELS), np.uint8)
+    canvas = np.empty((1, packing.rows, packing.columns, graph.CANVAS_CHANNELS), np.uint8)
+    seen = []
+    for frame in frames:
+        packing.pack(frame.planes, picture[0])
+        cutter.cut(frame.canvas, canvas[0])
+        values = network({graph.PICTURE: picture, graph.CANVAS: canvas, graph.STRENGTH: graph.strength_of(1, 1)})
+        seen.append({name: [values[f"{name}_{kind}"].copy() for kind in ("ReduceMin", "ReduceMax")] for name in names})
+    return {
+        name: (np.stack([each[name][0] for each in seen]), np.stack([each[name][1] for each in seen])) for name in names
+    }
+
+
+LEAST_GAIN = 1e-3
+"""Of a channel that is never used."""
+
+
+def gains_of(trunk: Trunk, extremes: Extremes) -> Gains:
+    """Return how far each channel goes where convolutions read it, relative to the farthest.
+
+    It is the square root: between channels that all go as far, and weights that all are as large.
+    """
+    reads = {node.input[1]: node.input[0] for node in trunk.model.graph.node if node.op_type == "Conv"}
+    gains = {}
+    for writers, readers in graph.channel_groups(trunk.weights):
+        tensors = [extremes[reads[f"{reader}.weight"]] for reader in readers]
+        farthest = np.max([np.maximum(-low, high).max(0) for low, high in tensors], 0)
+        share = farthest / (farthest.max() or 1)  # a whole group may never be used
+        gains[writers[0]] = np.sqrt(np.maximum(share, LEAST_GAIN)).astype(np.float32)
+    return gains
+
+
+COVERED = 0.7
+"""Share of the crops whose values all fit into the ranges. What goes farther is clipped, a few values of some
+pictures; all others have finer steps (for ``sketch``, 2 to 4 dB)."""
+
+
+def ranges_of(extremes: Extremes) -> Ranges:
+    """Return the range that each tensor is rounded within: the least is at most 0, the largest at least 0."""
+    return {
+        name: (
+            min(0.0, float(np.quantile(low.min(1), 1 - COVERED))),
+            max(0.0, float(np.quantile(high.max(1), COVERED))),
+        )
+        for name, (low, high) in extremes.items()
+    }
+
+
+def measure(trunk: Trunk, frames: Sequence[Frame]) -> tuple[Gains, Ranges]:
+    """Return what int8 needs to know of a network: gains of channels, and ranges when these are equalized."""
+    gains = gains_of(trunk, measure_extremes(trunk, frames))
+    return gains, ranges_of(measure_extremes(graph.equalized(trunk, gains), frames))
+
+
+def write_int8(folder: Path, gains: Gains, ranges: Ranges, words: dict[str, object] | None = None) -> None:
+    """Write a style's int8.json, for the trunk.onnx that is there.
+
+    Args:
+        words: Further entries, for people.
+    """
+    content = {
+        "trunk_sha256": trunk_digest(folder),
+        **(words or {}),
+        "ranges": {name: [float(f"{low:.6g}"), float(f"{high:.6g}")] for name, (low, high) in ranges.items()},
+        "gains": {name: [float(f"{each:.6g}") for each in gain] for name, gain in gains.items()},
+    }
+    lines = json.dumps(content, indent=1)
+    lines = re.sub(r"\[\s+([^\]]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", lines)  # a list is a line
+    (folder / INT8_FILE).write_text(lines + "\n", "utf-8")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How far int8 is from float32."""
+
+    luma: Difference
+    all: Difference
+
+    def passed(self) -> bool:
+        """Say whether it is within the gate's bound."""
+        return BOUNDS["int8"].holds(self.luma) and BOUNDS["int8"].holds(self.all)
+
+    def __str__(self) -> str:
+        return f"luma {self.luma.psnr_db} dB, all samples {self.all.psnr_db} dB, at most {self.all.largest} levels"
+
+
+def accuracy(style: Style, frames: Sequence[Frame], backend: BackendName = "openvino") -> Accuracy:
+    """Compare a style in int8 to itself in float32."""
+    results = []
+    for precision in ("int8", "f32"):
+        size, colour = frames[0].size, frames[0].colour
+        with open_engine(style, size, colour, backend=backend, precision=precision) as engine:
+            results.append([frame.planes for frame in engine.stylize(frames)])
+    ours, theirs = results
+    luma = [[[planes.y] for planes in planes_of] for planes_of in results]
+    return Accuracy(difference(*luma), difference(ours, theirs))
+
+
+def quantize(folder: Path, crops: Sequence[Frame], views: Sequence[Frame]) -> Accuracy:
+    """Measure a style on crops, compare int8 to float32 on views, and write its int8.json.
+
+    Raises:
+        StyleFormatError: int8 is too far from float32, so nothing was written; or the folder is no style.
+    """
+    gains, ranges = measure(load_style(folder).trunk, crops)
+    with tempfile.TemporaryDirectory() as name:
+        trial = Path(name)
+        for file in ("style.json", "trunk.onnx"):
+            shutil.copy(folder / file, trial)
+        write_int8(trial, gains, ranges)
+        found = accuracy(load_style(trial), views)
+    if not found.passed():
+        raise StyleFormatError(f"int8 is too far from float32 for {folder}: {found}; allowed are {BOUNDS['int8']}")
+    words: dict[str, object] = {
+        "measured_on": f"{len(crops)} crops of photos",
+        "compared_on": f"{len(views)} other photos",
+        "luma_db": found.luma.psnr_db,
+        "all_db": found.all.psnr_db,
+    }
+    write_int8(folder, gains, ranges, words)
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m engines.quantize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("styles", type=Path, nargs="+", metavar="STYLE_FOLDER")
+    parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER", help="50 photos or more, of all kinds")
+    parser.add_argument("--crops", type=int, default=CROPS, help="to measure on (default: %(default)s)")
+    args = parser.parse_args()
+    paths = list_pictures(args.photos)
+    calibration = [path for number, path in enumerate(paths) if number % HELD_OUT]
+    if not calibration or args.crops < 1:
+        print(f"error: {args.photos} holds {len(paths)} photos; some dozens are needed, and a crop", file=sys.stderr)
+        return 1
+    crops, views = crops_of(calibration, args.crops), views_of(paths[::HELD_OUT], 12)
+    failed = 0
+    for folder in args.styles:
+        begun = time.perf_counter()
+        try:
+            found = quantize(folder, crops, views)
+        except (RtstyleError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed = 1
+        else:
+            print(f"{folder}: {found}; {time.perf_counter() - begun:.1f} s", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
