@@ -17,6 +17,7 @@ The command line prints them as one line and exits with 1.
         CameraError             OSError             a live source that is absent or went away
         SourceStalledError      TimeoutError        a live source that stopped sending
         DisplayError            RuntimeError        no window can be opened
+        ServerError             OSError             a web server that cannot listen
 """
 
 from __future__ import annotations
@@ -82,6 +83,10 @@ class SourceStalledError(CameraError, TimeoutError):
 
 class DisplayError(RtstyleError, RuntimeError):
     """A window was asked for and none can be opened."""
+
+
+class ServerError(RtstyleError, OSError):
+    """A web server cannot listen where it should."""
 
 
 def reason_of(error: Exception) -> str:

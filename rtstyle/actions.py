@@ -1,0 +1,44 @@
+"""What people ask of a live session: by a key in the window, or from another thread such as the browser's."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Action(enum.Enum):
+    """A request that needs no further word."""
+
+    QUIT = "quit"
+    PAUSE = "pause"
+    NEXT_STYLE = "next style"
+    PREVIOUS_STYLE = "previous style"
+    STRONGER = "stronger"
+    WEAKER = "weaker"
+    KEEP_COLOURS = "keep colours"
+    CROSSFADE = "crossfade"
+    HOLD = "hold"
+    MIRROR = "mirror"
+    SNAPSHOT = "snapshot"
+    RECORD = "record"
+    HUD = "HUD"
+    HELP = "help"
+
+
+@dataclass(frozen=True, slots=True)
+class StyleChosen:
+    """Change to one style."""
+
+    style: str | int
+    """A name, or the place in the session's list of styles, from 0. One that is not there is told and ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class StrengthSet:
+    """Set the strength."""
+
+    strength: float
+    """Clamped to [0, 2]."""
+
+
+Command = Action | StyleChosen | StrengthSet

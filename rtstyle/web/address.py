@@ -1,0 +1,60 @@
+"""Where a server of rtstyle listens. Loads no aiohttp, so that the command line can name the defaults."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtstyle.errors import SettingError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where a server listens, and with which certificate."""
+
+    host: str = "127.0.0.1"
+    """A name or an address of this machine; ``0.0.0.0`` and ``::`` are all its addresses."""
+    port: int = 8765
+    """0 takes one that is free."""
+    cert: Path | None = None
+    """Certificate chain (PEM) for https; needs ``key``."""
+    key: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise SettingError(f"a port is a number from 0 to 65535, got {self.port}")
+        if (self.cert is None) != (self.key is None):
+            raise SettingError("https needs both: --cert FILE --key FILE")
+
+    @property
+    def is_loopback(self) -> bool:
+        """True where only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``https``."""
+        return "https" if self.cert else "http"
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Load the certificate; None where there is none.
+
+        Raises:
+            SettingError: It cannot be read, or the key does not fit.
+        """
+        if self.cert is None or self.key is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(self.cert, self.key)
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or error
+            raise SettingError(f"cannot use {self.cert} with {self.key} for https: {reason}") from error
+        return context

@@ -1,0 +1,275 @@
+"""An HTTP server in a thread of its own. Whoever connects, and however, it holds a bounded part of the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import Future
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from rtstyle.errors import ServerError
+from rtstyle.style import Style
+from rtstyle.web.address import Address
+from rtstyle.web.guard import Guard
+
+MAX_CONNECTIONS = 40
+"""Open at a time, unless more are wished; a browser has up to six, and one for the stream."""
+
+PATIENCE = 10.0
+"""Seconds that a connection may take for its request, or for taking the answer."""
+
+_UNSENT_BYTES = 1 << 17
+"""Of a stream that the system may hold."""
+
+_SECURITY = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(self), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Server": "rtstyle",
+}
+
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class WebServer:
+    """Serves routes from a thread with an event loop of its own. A context manager.
+
+    Args:
+        address: Where it listens.
+        routes: What it serves; handlers run in the loop's thread.
+        connections: That may be open at a time.
+        ending: Awaited in the loop before the connections are closed.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        routes: list[web.RouteDef],
+        *,
+        connections: int = MAX_CONNECTIONS,
+        ending: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
+        self.guard = Guard.of(address)
+        self.port = 0
+        """The one that was bound."""
+        self.refused: Counter[str] = Counter()
+        """Connections and requests that were turned away, by reason: host (or origin, or token), crowd, slow."""
+        self._address, self._routes, self._connections, self._ending = address, routes, connections, ending
+        self._tls = address.tls()
+        self._ready: Future[None] = Future()
+        self._coming: dict[web.RequestHandler, float] = {}
+        self._since: dict[web.RequestHandler, float] = {}
+        self._busy: Counter[web.RequestHandler] = Counter()
+        self._thread = threading.Thread(target=self._run, name="web server", daemon=True)
+
+    def url(self, path: str = "/") -> str:
+        """Return an address for people, with the token where one is needed."""
+        return self.guard.url(self.port, path)
+
+    def call(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function in the loop's thread, soon; from any thread. Nothing happens where the loop has ended."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(function, *args)
+
+    def start(self) -> None:
+        """Bind and serve.
+
+        Raises:
+            ServerError: The port is taken, or the host is not one of this machine.
+        """
+        self._thread.start()
+        self._ready.result()
+
+    def close(self) -> None:
+        """Close all connections and join the thread. A second call does nothing."""
+        if self._thread.is_alive():
+            self.call(lambda: self._stop.set())
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- in the thread
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
+
+    async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        app = web.Application(middlewares=[self._middleware])
+        app.add_routes(self._routes)
+        app.on_response_prepare.append(self._secure)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,
+            keepalive_timeout=PATIENCE,
+            shutdown_timeout=1,
+        )
+        await runner.setup()
+        try:
+            self._server = runner.server
+            listener = await self._listen()
+            try:
+                self.port = listener.sockets[0].getsockname()[1]
+                sweeper = asyncio.create_task(self._sweep())
+                self._ready.set_result(None)
+                await self._stop.wait()
+                sweeper.cancel()
+                if self._ending:
+                    await self._ending()
+            finally:
+                listener.close()
+        finally:
+            await runner.cleanup()
+
+    async def _listen(self) -> asyncio.Server:
+        address = self._address
+        tls_patience = PATIENCE if self._tls else None
+        try:
+            return await self.loop.create_server(
+                self._accept,
+                address.host,
+                address.port,
+                ssl=self._tls,
+                ssl_handshake_timeout=tls_patience,
+            )
+        except OSError as error:
+            where = f"{address.host} port {address.port}"
+            raise ServerError(
+                f"cannot listen on {where}: {error.strerror or error}; --port 0 takes a free port, "
+                "and --host is a name or address of this machine"
+            ) from error
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        assert self._server is not None
+        now, there = time.monotonic(), set(self._server.connections)
+        # Accepted, and not connected before the loop's next turn, or before the handshake of TLS.
+        patience = PATIENCE if self._tls else 0.5
+        self._coming = {h: since for h, since in self._coming.items() if h not in there and now - since < patience}
+        if len(there) + len(self._coming) >= self._connections:
+            self.refused["crowd"] += 1
+            return _Refusal()
+        handler = self._server()
+        self._coming[handler] = self._since[handler] = now
+        return handler
+
+    async def _sweep(self) -> None:
+        """Abort connections that keep us waiting: aiohttp waits for ever until an answer has been taken."""
+        while True:
+            await asyncio.sleep(PATIENCE / 10)
+            now = time.monotonic()
+            assert self._server is not None
+            there = set(self._server.connections)
+            self._since = {h: since for h, since in self._since.items() if h in there or h in self._coming}
+            for handler, since in self._since.items():
+                if handler not in self._busy and now - since > PATIENCE and handler.transport:
+                    self.refused["slow"] += 1
+                    handler.transport.abort()
+
+    @web.middleware
+    async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        reason = self.guard.refuse(request)
+        if reason is not None:
+            self.refused["host"] += 1
+            return web.Response(status=403, text=f"rtstyle: {reason}\n")
+        if "token" in request.query and request.path == "/":
+            # Out of the address bar and the history; the cookie goes on from here.
+            moved = web.HTTPSeeOther("/")
+            token = self.guard.token
+            if token is not None:
+                secure = self._tls is not None
+                moved.set_cookie(self.guard.cookie(request), token, httponly=True, samesite="Strict", secure=secure)
+            raise moved
+        connection = request.protocol
+        self._coming.pop(connection, None)
+        self._busy[connection] += 1
+        try:
+            return await handler(request)
+        finally:
+            self._since[connection] = time.monotonic()
+            self._busy[connection] -= 1
+            if not self._busy[connection]:
+                del self._busy[connection]
+
+    async def _secure(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(_SECURITY)
+        own = request.host if self.guard.refuse(request) is None else ""
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
+            f"connect-src 'self' ws://{own} wss://{own}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            if own
+            else "default-src 'none'"
+        )
+
+
+class _Refusal(asyncio.Protocol):
+    """One connection too many: told so and closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(
+            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        transport.close()
+
+
+def keep_fresh(request: web.Request) -> None:
+    """Let the system hold little of what is sent: for who is slower than the pictures, what waits there gets old."""
+    line = request.get_extra_info("socket")
+    if line is not None:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT_BYTES)
+
+
+def page_route(path: str, name: str) -> web.RouteDef:
+    """Return a route that gives a file of page/. It is read once."""
+    body = (files("rtstyle") / "web" / "page" / name).read_bytes()
+    return web.get(path, _fixed(body, _TYPES[Path(name).suffix]))
+
+
+def _fixed(body: bytes, content_type: str) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        charset = "utf-8" if content_type.startswith("text/") else None
+        return web.Response(body=body, content_type=content_type, charset=charset)
+
+    return handler
+
+
+def preview_routes(styles: Iterable[Style]) -> list[web.RouteDef]:
+    """Return routes to the styles' previews by place, of a blend to that of its largest part; some have none."""
+    routes = []
+    for place, style in enumerate(styles):
+        folder = max(style.folders, key=lambda part: part[1])[0]
+        path = folder / "preview.jpg"
+        if path.is_file():
+            routes.append(web.get(f"/styles/{place}.jpg", _fixed(path.read_bytes(), "image/jpeg")))
+    return routes

@@ -1,0 +1,393 @@
+// The page of `rtstyle serve`: camera -> JPEG -> server -> JPEG -> canvas. The protocol is in rtstyle/web/protocol.py.
+
+const VERSION = 1, REQUEST_BYTES = 8, REPLY_BYTES = 12, KEEP_COLOURS = 1, PREPARING = 2;
+const QUALITY = 0.85;
+const LOST_MS = 3000; // an answer that takes longer is not waited for
+
+const $ = (id) => document.getElementById(id);
+const video = $("source"), picture = $("picture"), paint = picture.getContext("2d", { alpha: false });
+
+let hello = null; // what the server said first
+let socket = null;
+let stream = null; // the camera
+let ended = ""; // why there is no going on without the visitor
+let tries = 0;
+let number = 0, answered = 0, drawn = 0;
+let splitAt = 0.5;
+let pending = null; // the style that was chosen and is not seen yet
+const inside = new Map(); // sequence number -> { canvas, at }: pictures that are on their way
+const spare = []; // canvases to use again
+
+// What the figures come from; also read by tests. Times are those of performance.now().
+const stats = { trips: [], drawnAt: [], server: [], style: -1, size: "" };
+window.rtstyle = { stats };
+
+// -- settings
+
+const settings = () => ({
+  style: Number(document.querySelector("#styles input:checked")?.value ?? 0),
+  strength: Number($("strength").value),
+  keep: $("keep").checked,
+  split: $("split").checked,
+  mirror: $("mirror").checked,
+  lines: Number($("resolution").value),
+});
+
+function showStyles(start) {
+  const before = document.querySelector("#styles input:checked")?.value;
+  $("styles").replaceChildren(...hello.styles.map((style, place) => {
+    const tile = document.createElement("label"), radio = document.createElement("input");
+    const image = document.createElement("img"), name = document.createElement("span");
+    tile.className = "tile";
+    tile.title = style.title;
+    Object.assign(radio, { type: "radio", name: "style", value: place, checked: String(place) === (before ?? String(start)) });
+    Object.assign(image, { src: `/styles/${place}.jpg`, alt: "", loading: "lazy" });
+    image.addEventListener("error", () => image.remove());
+    name.textContent = style.name.replaceAll("_", " ");
+    radio.addEventListener("change", () => choose(place, tile));
+    tile.append(radio, image, name);
+    return tile;
+  }));
+}
+
+function choose(place, tile) {
+  document.querySelectorAll(".tile.loading").forEach((other) => other.classList.remove("loading"));
+  pending = { place, tile };
+  setTimeout(() => pending?.tile === tile && tile.classList.add("loading"), 150);
+}
+
+// -- words for the visitor
+
+function cover(message, button) {
+  $("notice").textContent = message;
+  $("start").hidden = !button;
+  if (button) $("start").textContent = button;
+  $("cover").hidden = false;
+}
+
+let toastTimer = 0;
+function toast(message, ms = 5000) {
+  $("toast").textContent = message;
+  $("toast").hidden = false;
+  clearTimeout(toastTimer);
+  if (ms) toastTimer = setTimeout(() => { $("toast").hidden = true; }, ms);
+}
+
+// -- camera
+
+const TROUBLE = {
+  NotFoundError: "No camera was found. Plug one in, then try again.",
+  OverconstrainedError: "This camera is gone. Choose another one.",
+  NotAllowedError: "The camera was refused. Allow it for this page (the camera sign beside the address), then try again.",
+  NotReadableError: "The camera cannot be read. Another program may be using it.",
+  AbortError: "The camera stopped while it was being opened. Try again.",
+};
+
+async function openCamera() {
+  if (!navigator.mediaDevices?.getUserMedia) {
+    throw new Error("Browsers give the camera to secure pages only: open this one by https, or on this machine itself.");
+  }
+  closeCamera();
+  const lines = settings().lines, chosen = $("camera").value;
+  const wish = { width: { ideal: lines === 720 ? 1280 : lines === 480 ? 848 : 640 }, height: { ideal: lines }, frameRate: { ideal: 30 } };
+  if (chosen) wish.deviceId = { exact: chosen };
+  else wish.facingMode = "user";
+  stream = await navigator.mediaDevices.getUserMedia({ video: wish, audio: false });
+  const track = stream.getVideoTracks()[0];
+  track.addEventListener("ended", () => stream?.getVideoTracks()[0] === track && stopWith("The camera has gone.", "Try again"));
+  video.srcObject = stream;
+  await video.play();
+  await listCameras(track.getSettings().deviceId);
+}
+
+function closeCamera() {
+  stream?.getTracks().forEach((track) => track.stop());
+  stream = null;
+  video.srcObject = null;
+}
+
+async function listCameras(current) {
+  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
+  $("camera").replaceChildren(...cameras.map((camera, place) =>
+    new Option(camera.label || `Camera ${place + 1}`, camera.deviceId, false, camera.deviceId === current)));
+}
+
+async function start() {
+  ended = "";
+  cover("Opening the camera …", "");
+  try {
+    await openCamera();
+  } catch (error) {
+    closeCamera();
+    cover(TROUBLE[error.name] ?? error.message ?? String(error), "Try again");
+    return;
+  }
+  connect();
+}
+
+function stopWith(message, button) {
+  ended = message;
+  closeCamera();
+  stopRecording();
+  socket?.close();
+  cover(message, button);
+}
+
+// -- connection
+
+function connect() {
+  if (socket && socket.readyState <= WebSocket.OPEN) { cover("", ""); $("cover").hidden = true; return; }
+  cover("Connecting …", "");
+  const own = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
+  socket = own;
+  own.binaryType = "arraybuffer";
+  own.addEventListener("message", ({ data }) => {
+    if (socket !== own) return;
+    if (typeof data === "string") heard(JSON.parse(data));
+    else answer(data);
+  });
+  own.addEventListener("close", () => {
+    if (socket !== own) return;
+    forget();
+    if (ended || !stream || document.hidden) return;
+    cover("The connection was lost. Trying again …", "");
+    setTimeout(() => stream && !ended && connect(), Math.min(1000 * 2 ** tries++, 15000));
+  });
+}
+
+function heard(message) {
+  if (message.type === "hello") {
+    if (message.version !== VERSION) { stopWith("The server was renewed. Load this page again.", ""); return; }
+    const first = hello === null;
+    hello = message;
+    if (first) {
+      $("strength").value = Math.round(100 * message.start.strength);
+      $("keep").checked = message.start.keep_colours;
+      showStrength();
+    }
+    showStyles(message.start.style);
+    tries = 0;
+    forget();
+    for (const id of ["snapshot", "record"]) $(id).disabled = false;
+    $("record").disabled = !window.MediaRecorder;
+    $("cover").hidden = true;
+  } else if (message.type === "say") {
+    toast(message.message, 8000);
+  } else if (message.type === "bye") {
+    stopWith(message.message, message.reason === "bad" ? "" : "Try again");
+  }
+}
+
+function forget() {
+  for (const { canvas } of inside.values()) spare.push(canvas);
+  inside.clear();
+  number = answered = drawn = 0;
+}
+
+// -- a picture goes
+
+/** The size of the hello that is nearest to the camera's shape, with so many lines on its short side. */
+function chooseSize(width, height, lines) {
+  const fitting = hello.sizes.filter(([w, h]) => Math.min(w, h) === lines);
+  const distance = ([w, h]) => Math.abs(Math.log((w / h) / (width / height)));
+  return fitting.reduce((best, size) => (distance(size) < distance(best) ? size : best));
+}
+
+async function send() {
+  if (!hello || !stream || socket?.readyState !== WebSocket.OPEN || !video.videoWidth) return;
+  const now = performance.now();
+  for (const [key, { canvas, at }] of inside) {
+    if (now - at > LOST_MS) { inside.delete(key); spare.push(canvas); }
+  }
+  if (inside.size >= hello.in_flight) return; // this picture is left out; the next one will be newer
+  const { style, strength, keep, mirror, lines } = settings();
+  const [width, height] = chooseSize(video.videoWidth, video.videoHeight, lines);
+  const canvas = spare.pop() ?? document.createElement("canvas");
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+  const scale = Math.max(width / video.videoWidth, height / video.videoHeight);
+  const [w, h] = [video.videoWidth * scale, video.videoHeight * scale];
+  context.setTransform(mirror ? -1 : 1, 0, 0, 1, mirror ? width : 0, 0);
+  context.drawImage(video, (width - w) / 2, (height - h) / 2, w, h);
+  const own = ++number, to = socket;
+  inside.set(own, { canvas, at: now });
+  const jpeg = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
+  if (!inside.has(own) || to !== socket || to.readyState !== WebSocket.OPEN || own < answered) return;
+  const head = new DataView(new ArrayBuffer(REQUEST_BYTES));
+  head.setUint32(0, own, true);
+  head.setUint8(4, style);
+  head.setUint8(5, strength);
+  head.setUint8(6, keep ? KEEP_COLOURS : 0);
+  to.send(new Blob([head.buffer, jpeg]));
+}
+
+function everyPicture() {
+  const next = () => {
+    send();
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(next);
+    else setTimeout(next, 33);
+  };
+  next();
+}
+
+// -- a picture comes
+
+async function answer(data) {
+  const head = new DataView(data), own = head.getUint32(0, true);
+  const sent = inside.get(own);
+  answered = own;
+  for (const [key, { canvas }] of inside) {
+    if (key <= own) { inside.delete(key); if (key !== own) spare.push(canvas); }
+  }
+  if (!sent) return; // too late, or of an earlier connection
+  try {
+    if (head.getUint8(6) & PREPARING) {
+      draw(sent.canvas, sent.canvas);
+      toast("Preparing the style for this size …", 1000);
+      return;
+    }
+    const stylized = await createImageBitmap(new Blob([new Uint8Array(data, REPLY_BYTES)], { type: "image/jpeg" }));
+    if (own > drawn) {
+      drawn = own;
+      draw(stylized, sent.canvas);
+      note(sent.at, head);
+    }
+    stylized.close();
+  } finally {
+    spare.push(sent.canvas);
+  }
+}
+
+function draw(stylized, source) {
+  const { width, height } = source;
+  if (picture.width !== width || picture.height !== height) Object.assign(picture, { width, height });
+  paint.drawImage(stylized, 0, 0, width, height);
+  if (settings().split) {
+    const edge = Math.round(width * splitAt);
+    if (edge) paint.drawImage(source, 0, 0, edge, height, 0, 0, edge, height);
+    placeDivider();
+  }
+}
+
+function note(at, head) {
+  const now = performance.now(), keep = (list, value) => { list.push(value); if (list.length > 20000) list.splice(0, 10000); };
+  keep(stats.trips, now - at);
+  keep(stats.drawnAt, now);
+  keep(stats.server, head.getUint32(8, true) / 1000);
+  stats.style = head.getUint8(4);
+  stats.size = `${picture.width}x${picture.height}`;
+  if (pending && pending.place === stats.style) {
+    pending.tile.classList.remove("loading");
+    pending = null;
+  }
+}
+
+setInterval(() => {
+  const now = performance.now(), recent = stats.drawnAt.filter((at) => at > now - 2000).length;
+  const trips = stats.trips.slice(-Math.max(recent, 1)).sort((a, b) => a - b);
+  $("fps").textContent = recent ? (recent / 2).toFixed(0) : "–";
+  $("trip").textContent = recent ? trips[trips.length >> 1].toFixed(0) : "–";
+}, 500);
+
+// -- split
+
+function placeDivider() {
+  const box = picture.getBoundingClientRect(), stage = $("stage").getBoundingClientRect();
+  const shown = Math.min(box.width, box.height * picture.width / picture.height); // object-fit: contain
+  $("divider").style.left = `${box.left - stage.left + (box.width - shown) / 2 + shown * splitAt}px`;
+  $("divider").setAttribute("aria-valuenow", Math.round(100 * splitAt));
+}
+
+function splitTo(share) {
+  splitAt = Math.min(Math.max(share, 0), 1);
+  placeDivider();
+}
+
+$("split").addEventListener("change", () => { $("divider").hidden = !$("split").checked; placeDivider(); });
+$("stage").addEventListener("pointerdown", (event) => {
+  if (!$("split").checked || !$("cover").hidden) return;
+  $("stage").setPointerCapture(event.pointerId);
+  dragSplit(event);
+});
+$("stage").addEventListener("pointermove", (event) => { if ($("stage").hasPointerCapture(event.pointerId)) dragSplit(event); });
+function dragSplit(event) {
+  const box = picture.getBoundingClientRect(), shown = Math.min(box.width, box.height * picture.width / picture.height);
+  splitTo((event.clientX - box.left - (box.width - shown) / 2) / shown);
+}
+$("divider").addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: -0.05, ArrowRight: 0.05 }[event.key];
+  if (step) { splitTo(splitAt + step); event.preventDefault(); }
+});
+window.addEventListener("resize", () => $("split").checked && placeDivider());
+
+// -- snapshot and recording, both in the browser
+
+function save(blob, ending) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = `rtstyle-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}.${ending}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+$("snapshot").addEventListener("click", () => picture.toBlob((blob) => save(blob, "png"), "image/png"));
+
+let recorder = null;
+async function record() {
+  const type = ["video/mp4;codecs=avc1.42E01E,mp4a.40.2", "video/webm;codecs=vp9,opus", "video/webm;codecs=vp8,opus", "video/webm"]
+    .find((candidate) => MediaRecorder.isTypeSupported(candidate));
+  const film = picture.captureStream(30);
+  if ($("sound").checked) {
+    try {
+      const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
+      microphone.getAudioTracks().forEach((track) => film.addTrack(track));
+    } catch (error) {
+      toast(error.name === "NotFoundError" ? "No microphone was found; recording without sound." : "The microphone was refused; recording without sound.");
+    }
+  }
+  const parts = [], begun = performance.now();
+  recorder = new MediaRecorder(film, { mimeType: type, videoBitsPerSecond: 8e6 });
+  recorder.addEventListener("dataavailable", ({ data }) => data.size && parts.push(data));
+  const ticking = setInterval(() => {
+    const seconds = Math.floor((performance.now() - begun) / 1000);
+    $("clock").textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+  }, 500);
+  recorder.addEventListener("stop", () => {
+    clearInterval(ticking);
+    film.getTracks().forEach((track) => track.stop());
+    const kind = recorder.mimeType;
+    save(new Blob(parts, { type: kind }), kind.startsWith("video/mp4") ? "mp4" : "webm");
+    recorder = null;
+    showRecording(false);
+  });
+  recorder.start(1000);
+  $("clock").textContent = "0:00";
+  showRecording(true);
+}
+
+function stopRecording() {
+  if (recorder?.state === "recording") recorder.stop();
+}
+
+function showRecording(on) {
+  $("recording").hidden = !on;
+  $("record").classList.toggle("on", on);
+  $("record").textContent = on ? "Stop" : "Record";
+  $("sound").disabled = on;
+}
+
+navigator.mediaDevices?.addEventListener("devicechange", () => stream && listCameras(stream.getVideoTracks()[0].getSettings().deviceId));
+$("record").addEventListener("click", () => (recorder ? stopRecording() : record()));
+
+// -- the rest
+
+const showStrength = () => { $("strength-value").textContent = (settings().strength / 100).toFixed(2); };
+$("strength").addEventListener("input", showStrength);
+$("start").addEventListener("click", start);
+for (const id of ["camera", "resolution"]) $(id).addEventListener("change", () => stream && start());
+document.addEventListener("visibilitychange", () => {
+  // A hidden page gets no pictures: it gives its place to others meanwhile, and takes one again when it is seen.
+  if (document.hidden) { if (!recorder) socket?.close(); }
+  else if (stream && !ended) connect();
+});
+everyPicture();

@@ -1,0 +1,322 @@
+"""`rtstyle serve`: a page on which a visitor's own camera is stylized."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from rtstyle.backends import BackendChoice, Controls, Engine, Precision
+from rtstyle.backends.warm import warm_engine
+from rtstyle.errors import SettingError
+from rtstyle.frame import Size
+from rtstyle.style import Style, list_styles, load_style
+from rtstyle.web import protocol
+from rtstyle.web.address import Address
+from rtstyle.web.host import MAX_CONNECTIONS, PATIENCE, WebServer, keep_fresh, page_route, preview_routes
+from rtstyle.web.jpeg import JPEG_COLOUR
+from rtstyle.web.protocol import BadMessageError, Reason, Reply, read_request, write_reply
+from rtstyle.web.share import Share, Visitor
+
+IDLE = 30.0
+"""Seconds without a picture after which a visitor's place is given to others."""
+
+MAX_BAD = 20
+"""Bad messages of a visitor before the connection is closed."""
+
+_FASTEST = 1 / 120
+"""Seconds between two pictures of a visitor; more are not read, and wait where they come from."""
+
+_FIRST_SIZE = Size(640, 360)
+
+_FAREWELLS: dict[Reason, str] = {
+    "full": "All places are taken. Try again in a while.",
+    "idle": "No picture came for a while, so the place was given to others.",
+    "bad": "Too many messages were not understood.",
+    "end": "The server has ended.",
+}
+
+
+@dataclass(frozen=True)
+class ServeReport:
+    """What a server did; ``dataclasses.asdict`` gives what JSON takes."""
+
+    visitors: int
+    """Visitors that got a place."""
+    turned_away: int
+    """Visitors that found all places taken."""
+    frames: int
+    """Pictures that were stylized."""
+    dropped: int
+    """Pictures that a newer one of the same visitor replaced."""
+    bad_messages: int
+    refused: dict[str, int]
+    """Connections and requests that were refused, by reason: host (also origin and token), crowd, slow."""
+    seconds: float
+
+
+class StyleServer:
+    """The server of ``serve``. A context manager, in threads of its own.
+
+    Args:
+        styles: What visitors may choose; the first is what they begin with.
+        visitors: How many are served at a time; one more gets a message.
+        start: Strength and colours that the page begins with.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        styles: list[Style],
+        *,
+        visitors: int = 4,
+        start: Controls = Controls(),
+        backend: BackendChoice = "auto",
+        precision: Precision = "auto",
+        device: str | None = None,
+    ) -> None:
+        self.broken = threading.Event()
+        """Set when the server can no longer stylize; leaving then raises the reason."""
+        self._error: BaseException | None = None
+        self._styles, self._places, self._start = styles, visitors, start
+        self._came = self._turned_away = self._frames = self._dropped = self._bad = 0
+        self._sockets: set[web.WebSocketResponse] = set()
+        self._begin = time.monotonic()
+
+        def make(style: int, size: Size) -> Engine:
+            return warm_engine(styles[style], size, JPEG_COLOUR, backend, precision, device)
+
+        # Everything that can be wrong with address and files is so before the first engine is made.
+        connections = max(MAX_CONNECTIONS, 8 * visitors)
+        self._web = WebServer(address, self._routes(), connections=connections, ending=self._say_farewell)
+        first = make(0, _FIRST_SIZE)
+        self.engine = f"{first.backend} {first.precision} on {first.device}"
+        """What it runs on, for people."""
+        # Each visitor has one and may be about to change to another: then none is closed that is in use.
+        self._share = Share(make, first, room=max(6, 2 * visitors), fail=self._break)
+
+    @property
+    def port(self) -> int:
+        """The one that was bound."""
+        return self._web.port
+
+    @property
+    def url(self) -> str:
+        """The page's address, with the token where one is needed."""
+        return self._web.url()
+
+    def report(self) -> ServeReport:
+        """Sum up until now."""
+        here = self._share.visitors
+        return ServeReport(
+            visitors=self._came,
+            turned_away=self._turned_away,
+            frames=self._frames + sum(visitor.frames for visitor in here),
+            dropped=self._dropped + sum(visitor.dropped for visitor in here),
+            bad_messages=self._bad,
+            refused=dict(self._web.refused),
+            seconds=round(time.monotonic() - self._begin, 3),
+        )
+
+    def _break(self, error: BaseException) -> None:
+        self._error = error
+        self.broken.set()
+
+    def _routes(self) -> list[web.RouteDef]:
+        pages = {"/": "index.html", "/app.js": "app.js", "/style.css": "style.css", "/icon.svg": "icon.svg"}
+        routes = [page_route(path, name) for path, name in pages.items()]
+        return [*routes, *preview_routes(self._styles), web.get("/ws", self._visit)]
+
+    def _hello(self) -> str:
+        return json.dumps(
+            {
+                "type": "hello",
+                "version": protocol.VERSION,
+                "styles": [{"name": style.name, "title": style.title} for style in self._styles],
+                "sizes": [[size.width, size.height] for size in protocol.SIZES],
+                "in_flight": protocol.IN_FLIGHT,
+                "start": {
+                    "style": 0,
+                    "strength": self._start.luma,
+                    "keep_colours": self._start.chroma == 0 < self._start.luma,
+                },
+            }
+        )
+
+    # -- in the loop's thread
+
+    async def _visit(self, request: web.Request) -> web.StreamResponse:
+        # A JPEG does not get smaller by deflate. Pings are answered below, no more of them than other messages.
+        socket = web.WebSocketResponse(
+            max_msg_size=protocol.MAX_MESSAGE, compress=False, heartbeat=IDLE, timeout=2, autoping=False
+        )
+        await socket.prepare(request)
+        keep_fresh(request)
+        if len(self._share.visitors) >= self._places:
+            self._turned_away += 1
+            await _bye(socket, "full", WSCloseCode.TRY_AGAIN_LATER)
+            return socket
+        self._came += 1
+        self._sockets.add(socket)
+        outbox: asyncio.Queue[Reply | str] = asyncio.Queue()
+        bad = _Count()
+
+        def post(kind: Literal["reply", "say", "bad"], what: Reply | str) -> None:
+            self._web.call(*((bad.add,) if kind == "bad" else (outbox.put_nowait, what)))
+
+        visitor = self._share.join(post)
+        sender = asyncio.create_task(self._send(request, socket, outbox, visitor))
+        try:
+            await socket.send_str(self._hello())
+            reason = await self._receive(socket, visitor, bad)
+            if reason:
+                await _bye(socket, reason, WSCloseCode.POLICY_VIOLATION if reason == "bad" else WSCloseCode.GOING_AWAY)
+        finally:
+            self._share.leave(visitor)
+            self._sockets.discard(socket)
+            self._frames += visitor.frames
+            self._dropped += visitor.dropped
+            self._bad += bad.value
+            sender.cancel()
+        return socket
+
+    async def _receive(self, socket: web.WebSocketResponse, visitor: Visitor, bad: _Count) -> Reason | None:
+        """Hand pictures on until the visitor leaves (None) or must go."""
+        last = time.monotonic()
+        while bad.value < MAX_BAD:
+            try:
+                message = await socket.receive(timeout=IDLE)
+            except TimeoutError:
+                return "idle"
+            if message.type is WSMsgType.BINARY:
+                try:
+                    self._share.offer(visitor, read_request(message.data, len(self._styles)))
+                    last = time.monotonic()
+                except BadMessageError:
+                    bad.add()
+            elif message.type is WSMsgType.TEXT:
+                bad.add()
+            elif message.type is WSMsgType.PING:
+                await socket.pong(message.data)
+            elif message.type is not WSMsgType.PONG:  # closed, or too large a message
+                return None
+            await asyncio.sleep(_FASTEST)
+            if time.monotonic() - last > IDLE:
+                return "idle"
+        return "bad"
+
+    async def _send(
+        self,
+        request: web.Request,
+        socket: web.WebSocketResponse,
+        outbox: asyncio.Queue[Reply | str],
+        visitor: Visitor,
+    ) -> None:
+        """Send what the outbox gets; whoever does not take it in time is cut off."""
+        try:
+            while True:
+                what = await outbox.get()
+                async with asyncio.timeout(PATIENCE):
+                    if isinstance(what, Reply):
+                        await socket.send_bytes(write_reply(what))
+                        self._share.sent(visitor)
+                    else:
+                        await socket.send_str(json.dumps({"type": "say", "message": what}))
+        except (ConnectionError, TimeoutError):
+            if request.transport is not None:
+                request.transport.abort()
+
+    async def _say_farewell(self) -> None:
+        async with asyncio.timeout(2):
+            await asyncio.gather(*(_bye(socket, "end", WSCloseCode.GOING_AWAY) for socket in tuple(self._sockets)))
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self._share)
+            stack.enter_context(self._web)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+        if self._error and error is None:
+            raise self._error
+
+
+class _Count:
+    """A number that two functions share."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self) -> None:
+        self.value += 1
+
+
+async def _bye(socket: web.WebSocketResponse, reason: Reason, code: int) -> None:
+    try:
+        await socket.send_str(json.dumps({"type": "bye", "reason": reason, "message": _FAREWELLS[reason]}))
+        await socket.close(code=code, message=reason.encode())
+    except ConnectionError:
+        pass  # gone already
+
+
+def serve(
+    address: Address = Address(),
+    *,
+    style: str = "sketch",
+    controls: Controls = Controls(),
+    visitors: int = 4,
+    backend: BackendChoice = "auto",
+    precision: Precision = "auto",
+    device: str | None = None,
+    seconds: float | None = None,
+    say: Callable[[str], None] | None = None,
+) -> ServeReport:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        style: What visitors begin with; they may choose among it and the shipped ones.
+        controls: Strength and colours that they begin with.
+        visitors: How many are served at a time.
+        seconds: End after this time.
+        say: Takes lines for people, such as the address.
+
+    Raises:
+        SettingError: A setting is out of its range, or the certificate cannot be used.
+        ServerError: The address cannot be listened on.
+        StyleNotFoundError, StyleFormatError, BackendUnavailableError: The style cannot be run.
+    """
+    if not 1 <= visitors <= 64:
+        raise SettingError(f"visitors must be in [1, 64], got {visitors}")
+    tell = say or (lambda line: None)
+    names = [style, *(name for name in list_styles() if name != style)]
+    server = StyleServer(
+        address,
+        [load_style(name) for name in names],
+        visitors=visitors,
+        start=controls,
+        backend=backend,
+        precision=precision,
+        device=device,
+    )
+    tell(f"{style}: {server.engine}; {visitors} visitors at a time")
+    try:
+        with server:
+            if not address.is_loopback and address.cert is None:
+                tell("browsers give the camera to https pages only: on other devices this needs --cert and --key")
+            tell(f"open {server.url}   (Ctrl-C ends)")
+            server.broken.wait(seconds)
+    except KeyboardInterrupt:
+        pass  # the way in which a server ends
+    return server.report()
