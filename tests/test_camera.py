@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rtstyle.camera import device_requests, list_cameras, mirrored, open_source
+from rtstyle.camera.v4l2 import Mode
 from rtstyle.errors import CameraError, SettingError, SourceStalledError, VideoOpenError
 from rtstyle.frame import Colour, Frame, Planes, Size
 
@@ -49,7 +50,7 @@ class NetworkCamera:
     Each picture carries the milliseconds since the camera was made, from its own clock.
     """
 
-    def __init__(self, fps: float = 30, picture: Callable[[int], bytes] | None = None) -> None:
+    def __init__(self, fps: float = 30, picture: Callable[[int], bytes] | None = None, port: int = 0) -> None:
         self.stalled, self.gone = threading.Event(), threading.Event()
         self.begin = time.perf_counter()
         camera = self
@@ -67,7 +68,7 @@ class NetworkCamera:
 
             def log_message(self, format: str, *args: object) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = False  # so that closing joins those that serve
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self.url = f"http://127.0.0.1:{self._server.server_port}/cam.mjpg"
@@ -154,6 +155,22 @@ def test_linux_asks_for_mjpeg_first_where_a_mode_is_wished():
     assert "video_size" not in plain[0].options
 
 
+def test_linux_asks_for_raw_pictures_first_where_the_camera_gives_them_fast_enough():
+    modes = [
+        Mode("MJPG", Size(1280, 720), (Fraction(30),)),
+        Mode("YUYV", Size(1280, 720), (Fraction(10), Fraction(5))),
+        Mode("YUYV", Size(640, 480), (Fraction(30000, 1001), Fraction(15))),
+    ]
+
+    def formats(size: Size, fps: Fraction | None = None) -> list[str | None]:
+        return [r.options.get("input_format") for r in device_requests("linux", "0", size, fps, modes=modes)]
+
+    assert formats(Size(640, 480)) == [None, "mjpeg", None]
+    assert formats(Size(640, 480), Fraction(60)) == ["mjpeg", None, None]
+    assert formats(Size(1280, 720)) == ["mjpeg", None, None]
+    assert formats(Size(1280, 720), Fraction(10)) == [None, "mjpeg", None]
+
+
 def test_windows_names_its_cameras_when_the_number_is_too_high():
     with pytest.raises(CameraError, match="no camera 2; cameras found: Integrated, USB Camera") as error:
         device_requests("win32", "2", None, None, ["Integrated", "USB Camera"])
@@ -175,7 +192,10 @@ def test_a_device_that_is_no_camera_is_refused():
 
 
 def test_cameras_are_listed_as_lines():
-    assert all(isinstance(line, str) and line for line in list_cameras())
+    cameras = list_cameras()
+    assert all(str(camera).startswith(f"{camera.source}: {camera.device}") for camera in cameras)
+    if sys.platform == "linux":
+        assert {camera.device for camera in cameras} <= set(map(str, Path("/dev").glob("video*")))
 
 
 # -- network cameras
@@ -240,17 +260,6 @@ def test_a_refused_connection_says_so_and_keeps_the_password_for_itself():
         open_source(f"http://me:secret@127.0.0.1:{port}/cam.mjpg")
     assert "me:***@127.0.0.1" in one_line(error)
     assert "secret" not in str(error.value)
-
-
-def test_a_camera_that_changes_its_size_is_an_error():
-    sizes = [SIZE] * 5 + [Size(96, 160)] * 1000
-    with (
-        NetworkCamera(picture=lambda index: jpeg(draw_number(0, sizes[index]))) as camera,
-        open_source(camera.url, timeout=2) as source,
-        pytest.raises(CameraError, match="from 160x96 to 96x160"),
-    ):
-        for _ in source.captures():
-            pass
 
 
 def test_a_damaged_picture_is_left_out_and_counted():
@@ -326,12 +335,11 @@ def test_a_clip_recorded_with_the_phone_held_upright_comes_upright(tmp_path):
 
 
 def test_a_file_that_is_no_video_is_refused(tmp_path):
-    text, folder = tmp_path / "notes.mp4", tmp_path / "folder"
+    text = tmp_path / "notes.mp4"
     text.write_text("no video\n" * 100)
-    folder.mkdir()
     empty = tmp_path / "empty.mp4"
     empty.touch()
-    for path in (text, empty, folder):
+    for path in (text, empty):
         with pytest.raises(VideoOpenError, match="is no video") as error:
             open_source(str(path))
         one_line(error)

@@ -1,0 +1,26 @@
+"""A frame of a live source and the moment at which it came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from rtstyle.frame import Frame, Planes
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A frame and the moment at which it reached this process."""
+
+    frame: Frame
+    at: float
+    """On the clock of ``time.perf_counter()``, in seconds; taken before decoding. For files, the moment at which
+    the frame was due."""
+
+
+def mirrored(frame: Frame) -> Frame:
+    """Return the frame as a mirror shows it, left and right exchanged; its planes are views of the given ones.
+
+    The canvas offset is mirrored as well, so that strokes go on following the camera.
+    """
+    planes = Planes(*(plane[:, ::-1] for plane in frame.planes))
+    return replace(frame, planes=planes, canvas=(-frame.canvas[0], frame.canvas[1]))

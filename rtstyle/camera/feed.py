@@ -1,0 +1,231 @@
+"""The pictures of one connection, file or folder, until it ends."""
+
+from __future__ import annotations
+
+import errno
+import math
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Protocol
+
+import av
+import av.error
+import av.stream
+
+from rtstyle.camera.address import Address
+from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
+from rtstyle.frame import Size
+from rtstyle.video.animation import Pictures
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+_POLL = 0.002
+"""Seconds between two looks at a device that has no picture yet."""
+
+Picture = tuple[av.VideoFrame, float]
+"""A decoded picture, and when its data came, on the clock of ``time.perf_counter()``."""
+
+
+class Feed(Protocol):
+    """Pictures of one connection. Iterated once."""
+
+    first: av.VideoFrame
+    rate: Fraction | None
+    """Frames per second as declared; None where nobody says."""
+    format: str
+    """How pictures come: FFmpeg's name of a codec, or of a pixel format where they are not coded."""
+    paced: bool
+    """True: a recording that is to be played at its own pace and may end. False: a camera, which may not."""
+    patience: float
+    """Seconds between two pictures of a recording from which on this is a gap, and no pause to be sat out."""
+
+    @property
+    def damaged(self) -> int:
+        """Packets or pictures so far that could not be decoded and were left out."""
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yield all pictures in order, the first one too.
+
+        Raises:
+            CameraError: The camera or the connection went away.
+            SourceStalledError: No picture came in time.
+        """
+
+    def close(self) -> None:
+        """Give the device or connection back."""
+
+
+class StreamFeed:
+    """A feed from FFmpeg."""
+
+    def __init__(
+        self,
+        container: InputContainer,
+        address: Address,
+        *,
+        timeout: float,
+        stop: threading.Event,
+        asked: Size | None = None,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take over an open container and decode its first picture; close it where that fails.
+
+        Args:
+            timeout: Seconds that each picture may take.
+            stop: Ends the pictures early.
+            asked: Size that a camera was asked for.
+            release: Called when the container is closed.
+
+        Raises:
+            CameraError, SourceStalledError, VideoOpenError: There is no picture.
+            av.FFmpegError: A camera refuses its mode; another one may do.
+        """
+        self.damaged = 0
+        self.patience = timeout
+        self.paced = address.kind == "file" or (address.kind == "url" and (container.duration or 0) > 0)
+        self._address, self._container, self._timeout, self._stop = address, container, timeout, stop
+        self._release = release
+        self._packet_bytes = 0
+        self._decoded = self._decode()
+        try:
+            self._stream = self._choose_stream()
+            self.first, self._first_at = self._first_picture()
+            if asked:
+                self._check_size(asked)
+        except BaseException:
+            self.close()
+            raise
+        codec = self._stream.codec_context.name
+        self.format = self.first.format.name if codec == "rawvideo" else codec
+        # MJPEG over HTTP has no clock: FFmpeg counts its pictures at 25 per second, whatever comes.
+        invented = container.format.name == "mpjpeg"
+        self.rate = None if invented else self._stream.average_rate or self._stream.guessed_rate
+
+    def _choose_stream(self) -> av.VideoStream:
+        cover = av.stream.Disposition.attached_pic
+        streams = [stream for stream in self._container.streams.video if not stream.disposition & cover]
+        if not streams:
+            raise self._unusable("has no video, only sound or data")
+        return streams[0]
+
+    def _first_picture(self) -> Picture:
+        try:
+            return next(self._decoded)
+        except StopIteration:
+            raise self._unusable("holds no picture that can be decoded") from None
+        except av.error.FFmpegError as error:
+            if self._address.kind == "device":
+                raise  # another mode may do
+            raise self._unusable(f"cannot be decoded: {reason(error)}") from error
+
+    def _unusable(self, why: str) -> CameraError | VideoOpenError:
+        return (VideoOpenError if self._address.kind == "file" else CameraError)(f"{self._address.name} {why}")
+
+    def _check_size(self, asked: Size) -> None:
+        """FFmpeg believes the size that it asked for, also where the V4L2 driver then took another."""
+        if self._stream.codec_context.name == "rawvideo":
+            expected = self.first.width * self.first.height * self.first.format.bits_per_pixel / 8
+            if self._packet_bytes > 1.02 * expected:
+                raise OSError(errno.EINVAL, f"the camera has no mode of {asked}")
+
+    def pictures(self) -> Iterator[Picture]:
+        yield self.first, self._first_at
+        try:
+            yield from self._decoded
+        except av.error.FFmpegError as error:
+            raise CameraError(f"{self._address.name} is gone: {reason(error)}") from error
+        if not self.paced and not self._stop.is_set():
+            raise CameraError(f"{self._address.name} is gone: it ended the connection")
+
+    def _decode(self) -> Generator[Picture, None, None]:
+        seen = time.monotonic()
+        for packet in self._packets():
+            at = time.perf_counter()
+            self._packet_bytes = packet.size
+            try:
+                pictures = packet.decode()
+            except av.error.InvalidDataError:
+                self.damaged += 1  # a packet that was lost or cut on its way; the next key frame mends it
+                pictures = []
+            for picture in pictures:
+                if isinstance(picture, av.VideoFrame):
+                    yield picture, at
+                    seen = time.monotonic()
+            if self._stop.is_set():
+                return
+            if self._address.kind != "file" and time.monotonic() - seen > self._timeout:
+                raise SourceStalledError(f"{self._address.name} sends data, but no picture for {self._timeout:g} s")
+
+    def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
+        """Yield packets; wait for at most ``timeout`` seconds for each."""
+        since = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                for packet in self._container.demux(self._stream):
+                    # A camera's packets lie in its driver's memory, raw pictures with them, and go with the camera.
+                    yield _copied(packet) if self._address.kind == "device" else packet
+                    since = time.monotonic()
+                return
+            except (av.error.ExitError, TimeoutError) as error:
+                raise self._stalled() from error
+            except av.error.BlockingIOError as error:
+                if time.monotonic() - since > self._timeout:
+                    raise self._stalled() from error
+                time.sleep(_POLL)
+
+    def _stalled(self) -> SourceStalledError:
+        return SourceStalledError(f"{self._address.name} stalled: no picture for {self._timeout:g} s")
+
+    def close(self) -> None:
+        self._decoded.close()  # with the last packet of the container, which must not outlive it
+        self._container.close()
+        self._release()
+
+
+def _copied(packet: av.Packet[av.VideoStream]) -> av.Packet[av.VideoStream]:
+    copy: av.Packet[Any] = av.Packet(bytes(packet))
+    copy.stream = packet.stream
+    copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+    return copy
+
+
+class PictureFeed:
+    """A feed of still pictures, each shown for the same time."""
+
+    format = "pictures"
+    paced = True
+    patience = math.inf
+
+    def __init__(self, address: Address, rate: Fraction) -> None:
+        """Decode the first picture.
+
+        Raises:
+            VideoOpenError: None can be decoded.
+        """
+        self.rate: Fraction | None = rate
+        self._stills = Pictures(address.pictures, rate)
+        self._decoded = self._stills.pictures()
+        first = next(self._decoded, None)
+        if first is None:
+            raise VideoOpenError(f"{address.name} holds no picture that can be decoded")
+        self.first: av.VideoFrame = first
+
+    @property
+    def damaged(self) -> int:
+        return self._stills.damaged
+
+    def pictures(self) -> Iterator[Picture]:
+        yield self.first, time.perf_counter()
+        for picture in self._decoded:
+            yield picture, time.perf_counter()
+
+    def close(self) -> None: ...
+
+
+def reason(error: Exception) -> str:
+    """What went wrong in FFmpeg's words, without the log line of another device that PyAV may add."""
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return words[:1].lower() + words[1:]

@@ -1,0 +1,77 @@
+"""Pictures made as the session wants them: upright, of one size, in one colour."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+
+from rtstyle.frame import Colour, Plane, Planes, Size, planes_from_rgb, planes_to_rgb
+from rtstyle.video import colour_of, planes_of
+
+_SAME_SHAPE = 0.01
+"""Difference of two pictures' ratios of width to height up to which one is stretched to the other."""
+
+
+def upright_size(picture: av.VideoFrame) -> Size:
+    """Return the size of a picture as it is shown."""
+    sides = (picture.width, picture.height)
+    return Size(*(sides[::-1] if _quarters(picture) % 2 else sides))
+
+
+def _quarters(picture: av.VideoFrame) -> int:
+    """Quarter turns counterclockwise that put the picture upright (phones record lying and say so)."""
+    return round(picture.rotation / 90) % 4
+
+
+def fitted(picture: av.VideoFrame, size: Size, colour: Colour) -> Planes:
+    """Return a decoded picture upright, in this size and colour, as I420.
+
+    Views of the decoder's memory where nothing is to be done. A picture of another shape keeps its own, and black
+    fills the rest.
+    """
+    planes = planes_of(picture)
+    own = colour_of(picture, Size(picture.width, picture.height))
+    if quarters := _quarters(picture):
+        planes = Planes(*(np.ascontiguousarray(np.rot90(plane, quarters)) for plane in planes))
+    if planes.y.shape != (size.height, size.width):
+        planes = _boxed(planes, size, black=0 if own.full_range else 16)
+    if (own.matrix, own.full_range) != (colour.matrix, colour.full_range):
+        planes = planes_from_rgb(planes_to_rgb(planes, own), colour)
+    return planes
+
+
+def inner_size(picture: Size, frame: Size) -> Size:
+    """Return the size that a picture has when it fills a frame as far as its shape allows."""
+    if abs(picture.width * frame.height / (picture.height * frame.width) - 1) <= _SAME_SHAPE:
+        return frame
+    scale = min(frame.width / picture.width, frame.height / picture.height)
+    # Even, so that no sample of chroma is half picture and half border.
+    return Size(*(max(round(side * scale / 2) * 2, 2) for side in (picture.width, picture.height)))
+
+
+def _boxed(planes: Planes, size: Size, black: int) -> Planes:
+    height, width = planes.y.shape
+    inner = inner_size(Size(width, height), size)
+    if inner == size:
+        return _scaled(planes, size)
+    left, top = (size.width - inner.width) // 4 * 2, (size.height - inner.height) // 4 * 2
+    whole = Planes(
+        np.full((size.height, size.width), black, np.uint8),
+        np.full((size.chroma.height, size.chroma.width), 128, np.uint8),
+        np.full((size.chroma.height, size.chroma.width), 128, np.uint8),
+    )
+    for target, plane, step in zip(whole, _scaled(planes, inner), (1, 2, 2), strict=True):
+        rows, columns = plane.shape
+        part = target[top // step : top // step + rows, left // step : left // step + columns]
+        part[:] = plane[: part.shape[0], : part.shape[1]]
+    return whole
+
+
+def _scaled(planes: Planes, size: Size) -> Planes:
+    import cv2
+
+    def scaled(plane: Plane, to: Size) -> Plane:
+        way = cv2.INTER_AREA if to.width < plane.shape[1] else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(np.ascontiguousarray(plane), (to.width, to.height), interpolation=way), np.uint8)
+
+    return Planes(*(scaled(p, to) for p, to in zip(planes, (size, size.chroma, size.chroma), strict=True)))

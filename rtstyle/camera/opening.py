@@ -1,0 +1,175 @@
+"""From an address to an open feed, or to one line that says why not."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+import threading
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import av.error
+
+from rtstyle.camera.address import Address
+from rtstyle.camera.devices import DeviceRequest, device_names, device_requests, found, list_cameras, modes_of
+from rtstyle.camera.feed import Feed, PictureFeed, StreamFeed, reason
+from rtstyle.camera.pipe import NamedPipe
+from rtstyle.camera.screen import screen_request
+from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
+from rtstyle.frame import Size
+
+STILL_RATE = Fraction(1, 3)
+"""Pictures of a folder per second, where nothing else is wished."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of a source, and how long it may take."""
+
+    size: Size | None
+    fps: Fraction | None
+    timeout: float
+
+
+def open_feed(address: Address, wish: Wish, stop: threading.Event) -> Feed:
+    """Open a source and wait for its first picture.
+
+    Args:
+        stop: Ends the feed early.
+
+    Raises:
+        CameraError, SourceStalledError, VideoOpenError, SettingError: As ``open_source``.
+    """
+    if address.kind == "pictures":
+        return PictureFeed(address, wish.fps or STILL_RATE)
+    if address.kind == "device":
+        return _open_device(address, wish, stop)
+    if address.kind == "screen":
+        return _open_screen(address, wish, stop)
+    if address.kind == "pipe":
+        return _open_pipe(address, wish, stop)
+    container = _open_url(address, wish.timeout) if address.kind == "url" else _open_file(address.text)
+    return StreamFeed(container, address, timeout=wish.timeout, stop=stop)
+
+
+class _ModeRefused(Exception):
+    """A camera does not have the mode that it was asked for."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def _open_device(address: Address, wish: Wish, stop: threading.Event) -> Feed:
+    names = device_names() if sys.platform == "win32" else ()
+    modes = modes_of(address.text) if wish.size else ()
+    requests = device_requests(sys.platform, address.text, wish.size, wish.fps, names, modes)
+    for request in requests[:-1]:
+        with contextlib.suppress(_ModeRefused):
+            return _open_mode(address, request, wish, stop)
+    try:
+        return _open_mode(address, requests[-1], wish, stop)
+    except _ModeRefused as error:
+        raise _device_error(address, requests[-1], wish.timeout, error.reason) from error
+
+
+def _open_mode(address: Address, request: DeviceRequest, wish: Wish, stop: threading.Event) -> Feed:
+    """Open a camera in one mode.
+
+    Raises:
+        _ModeRefused: Another mode may do.
+        CameraError, SourceStalledError: None will.
+    """
+    try:
+        container = av.open(
+            request.file, "r", format=request.format, options=request.options, timeout=(wish.timeout, wish.timeout)
+        )
+        return StreamFeed(container, address, timeout=wish.timeout, stop=stop, asked=wish.size)
+    except CameraError:
+        raise
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        if getattr(error, "errno", None) in (errno.EINVAL, errno.EIO):
+            raise _ModeRefused(error) from error
+        raise _device_error(address, request, wish.timeout, error) from error
+
+
+def _device_error(address: Address, request: DeviceRequest, timeout: float, error: Exception) -> CameraError:
+    name = address.name if address.name == request.file else f"{address.name} ({request.file})"
+    code = getattr(error, "errno", None)
+    if isinstance(error, av.error.ExitError):
+        return SourceStalledError(f"{name} gave no picture within {timeout:g} s; is another program using it?")
+    if code == errno.EACCES:
+        return CameraError(f"no permission to open {name}; add yourself to the group 'video' and log in again")
+    if code == errno.EBUSY:
+        return CameraError(f"{name} is in use by another program; close that one first")
+    cameras = found(list_cameras())
+    if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return CameraError(f"no {name}; {cameras}; give another number, a device, a URL or a video file")
+    return CameraError(f"cannot open {name}: {reason(error)}; {cameras}")
+
+
+def _open_screen(address: Address, wish: Wish, stop: threading.Event) -> Feed:
+    request = screen_request(sys.platform, address.text, wish.size, wish.fps)
+    try:
+        container = av.open(request.file, "r", format=request.format, options=request.options)
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        region = f"; is {wish.size} there within it?" if wish.size else ""
+        raise CameraError(f"{address.name} ({request.file}) cannot be grabbed: {reason(error)}{region}") from error
+    return StreamFeed(container, address, timeout=wish.timeout, stop=stop)
+
+
+def _open_pipe(address: Address, wish: Wish, stop: threading.Event) -> Feed:
+    pipe = NamedPipe(address.text, wish.timeout, stop)
+    try:
+        container = av.open(pipe, "r")
+    except TimeoutError as error:
+        pipe.close()
+        raise SourceStalledError(
+            f"nothing came through the pipe {address.name} for {wish.timeout:g} s; does somebody write into it?"
+        ) from error
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        pipe.close()
+        raise CameraError(
+            f"what comes through the pipe {address.name} is no video that a pipe can carry, "
+            f"as y4m, nut, mkv or ts: {reason(error)}"
+        ) from error
+    return StreamFeed(container, address, timeout=wish.timeout, stop=stop, release=pipe.close)
+
+
+def _open_url(address: Address, timeout: float) -> av.container.InputContainer:
+    url, name = address.text, address.name
+    # Not fflags=nobuffer: it throws the packets away that FFmpeg probed, with the key frame among them.
+    # FFmpeg would look at an RTMP stream for 5 s, lest sound comes late; pictures pile up meanwhile.
+    options = {"analyzeduration": "1000000"}
+    if url.startswith("rtsp"):
+        options["rtsp_flags"] = "prefer_tcp"  # UDP, which some cameras insist on, loses packets
+    if url.startswith("udp"):
+        options |= {"overrun_nonfatal": "1", "fifo_size": "50000"}
+    try:
+        return av.open(url, "r", options=options, timeout=(timeout, timeout))
+    except av.error.ExitError as error:
+        raise SourceStalledError(
+            f"{name} did not answer within {timeout:g} s; is it switched on and is the address right?"
+        ) from error
+    except av.error.ProtocolNotFoundError as error:
+        scheme = url.partition(":")[0]
+        raise CameraError(
+            f"{scheme} is no protocol of this rtstyle; it opens http, https, rtsp, rtmp, udp and tcp"
+        ) from error
+    except av.error.InvalidDataError as error:
+        raise CameraError(f"what {name} sends is no video") from error
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        raise CameraError(
+            f"cannot open {name}: {reason(error)}; is it switched on and is the address right?"
+        ) from error
+
+
+def _open_file(path: str) -> av.container.InputContainer:
+    try:
+        return av.open(f"file:{path}", "r")  # "file:" so that a colon in the name is no protocol
+    except av.error.InvalidDataError as error:
+        raise VideoOpenError(f"{path} is no video, or damaged from the start") from error
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        raise VideoOpenError(f"cannot open {path}: {reason(error)}") from error

@@ -1,0 +1,281 @@
+"""LiveSource: the frames of a live source at their own pace, across connections that are lost and come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+
+from rtstyle.camera.address import Address, find_source
+from rtstyle.camera.captured import Captured
+from rtstyle.camera.feed import Feed
+from rtstyle.camera.fit import fitted, inner_size, upright_size
+from rtstyle.camera.opening import Wish, open_feed
+from rtstyle.errors import CameraError, SettingError, SourceStalledError
+from rtstyle.frame import Frame, Size
+from rtstyle.video import colour_of
+
+_LATE = 0.25
+"""Seconds that a file may be behind its own pace before its clock is set back."""
+
+_PAUSES = (0.5, 5.0)
+"""Seconds before a lost camera is tried again: at first, each time doubled, and at most."""
+
+_LARGEST_STILL = Size(1920, 1080)
+"""Photographs are shown no larger, unless a size is asked for."""
+
+
+def open_source(
+    source: str | int | Path,
+    *,
+    size: Size | None = None,
+    fps: Fraction | None = None,
+    timeout: float = 5.0,
+    wait: float | None = 0,
+    loop: bool | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> LiveSource:
+    """Open a live source and wait for its first picture.
+
+    Args:
+        source: The number, device or name of a camera (``0``, ``/dev/video0``); the desktop (``screen:``, or a region
+            of it as ``screen:0+100,200``); a URL (http, https, rtsp, rtmp, udp, tcp); a named pipe; a video file; a
+            picture or a folder of pictures.
+        size: A camera is asked for it and may give another, which ``LiveSource.notes`` says; of the screen it is the
+            region; all other pictures are fitted into it. None is the source's own.
+        fps: Frames per second that a camera or the screen is asked for; of pictures, how many are shown in a second
+            (1/3 where it is None). A URL or a file keeps its own.
+        timeout: Seconds that opening, and later every single picture, may take.
+        wait: Seconds that a camera, pipe or URL is waited for when it has gone or stalled after its first picture;
+            None is for ever, 0 not at all.
+        loop: Whether files begin again when they end; None: pictures do, a video is played once.
+        tell: Takes lines for people while frames are read, in the reader's thread: that the camera is gone, is
+            back, or sends other pictures than before.
+
+    Raises:
+        CameraError: It is absent, refuses, or sends no video.
+        SourceStalledError: It did not answer in time.
+        VideoOpenError: The file is no video.
+        SettingError: ``timeout`` or ``fps`` is not above 0, ``wait`` is below 0, or a region of the screen has no size.
+    """
+    for name, value in (("a timeout in seconds", timeout), ("the frames per second", fps)):
+        if value is not None and value <= 0:
+            raise SettingError(f"{name} must be above 0, got {float(value):g}")
+    if wait is not None and wait < 0:
+        raise SettingError(f"the seconds to wait for a camera must not be below 0, got {wait:g}")
+    return LiveSource(find_source(source), Wish(size, fps, timeout), wait=wait, loop=loop, tell=tell)
+
+
+class LiveSource:
+    """An open live source: a ``FrameSource`` that also tells when each frame came. See ``open_source``.
+
+    It is iterated once, by one thread. ``stop`` may be called from any thread and ends the iteration
+    with the next picture, after ``timeout`` seconds at the latest; ``close`` only when nobody iterates.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        address: Address,
+        wish: Wish,
+        *,
+        wait: float | None,
+        loop: bool | None,
+        tell: Callable[[str], None] | None,
+    ) -> None:
+        """Open the source; see ``open_source``, which is to be used."""
+        self._address, self._wish, self._wait = address, wish, wait
+        self._tell = tell or (lambda line: None)
+        self._stop = threading.Event()
+        self._feed: Feed = open_feed(address, wish, self._stop)
+        self._loop = self._feed.paced and (address.kind == "pictures" if loop is None else loop)
+        self._due: float | None = None  # when the next round of a recording begins
+        self._last_pts: int | None = None
+        self._first_at: float | None = None
+        self._lost: tuple[str, float] | None = None  # in words, and since when
+        self._losses, self._away, self._damaged_before = 0, 0.0, 0
+
+        self.name = address.name
+        """For people, e.g. ``camera 0``."""
+        self.notes: list[str] = []
+        """What came out other than asked, one line each."""
+        self.paced = self._feed.paced
+        """True: a recording that is played at its own pace and may end. False: a camera, which may not."""
+        self.rate = self._feed.rate
+        """Frames per second as declared; None where the source does not say."""
+        self.format = self._feed.format
+        """How pictures come, e.g. ``mjpeg``, ``yuyv422``, ``h264``."""
+        self._look(self._feed.first)
+
+    def _look(self, picture: av.VideoFrame) -> None:
+        """Set size and colour by the first picture, and note what differs from the wishes."""
+        own, size, fps = upright_size(picture), self._wish.size, self._wish.fps
+        kind = self._address.kind
+        asked = kind in ("device", "screen")
+        self.size: Size = own if asked or not size else size
+        if kind == "pictures" and not size and (own.width > _LARGEST_STILL.width or own.height > _LARGEST_STILL.height):
+            self.size = inner_size(own, _LARGEST_STILL)
+        self.colour = colour_of(picture, Size(picture.width, picture.height))
+        self._known = {(own, self.colour.matrix, self.colour.full_range)}
+        if asked and size and size != own:
+            listed = "; its modes are listed by: rtstyle devices" if kind == "device" else ""
+            self.notes.append(f"{self.name} sends pictures of {own}, not of {size}: they are used as they come{listed}")
+        elif own != self.size:
+            self.notes.append(f"{self.name} sends pictures of {own}, not of {self.size}: {self._fate(own)}")
+        if fps and not asked and kind != "pictures":
+            self.notes.append(f"{self.name} keeps its own frame rate; only a camera can be asked for {float(fps):g}")
+        elif fps and self.rate and abs(float(self.rate / fps) - 1) > 0.05:
+            self.notes.append(f"{self.name} gives {float(self.rate):g} frames per second, not {float(fps):g}")
+
+    def _fate(self, own: Size) -> str:
+        if inner_size(own, self.size) == self.size:
+            return f"they are scaled to {self.size}"
+        return f"they are fitted into {self.size}, with black borders"
+
+    # -- what can be asked from other threads
+
+    @property
+    def waiting(self) -> str | None:
+        """While a camera that went away is waited for: one line for people; else None."""
+        lost = self._lost
+        return lost and f"{lost[0]}; waiting for it ({time.monotonic() - lost[1]:.0f} s)"
+
+    @property
+    def damaged(self) -> int:
+        """Packets or pictures so far that could not be decoded and were left out."""
+        return self._damaged_before + self._feed.damaged
+
+    @property
+    def losses(self) -> str:
+        """How often and how long the source was away until now, in one line; empty where it never was."""
+        lost = self._lost
+        away = self._away + (time.monotonic() - lost[1] if lost else 0)
+        times = "once" if self._losses == 1 else f"{self._losses} times"
+        return f"{self.name} was away {times}, {away:.1f} s in all" if self._losses else ""
+
+    def stop(self) -> None:
+        """Let the iteration end soon; may be called from any thread."""
+        self._stop.set()
+
+    # -- frames
+
+    def captures(self) -> Iterator[Captured]:
+        """Yield frames as they come, with the moment of their arrival.
+
+        All have the size and colour of the source; a picture that comes otherwise (a phone that was turned, a camera
+        that came back in another mode) is fitted in. Planes are I420 in new or decoder-owned memory that nobody
+        else changes. ``pts`` is the source's and begins anew with each round and connection; ``Captured.at`` goes on.
+
+        Raises:
+            CameraError: The camera or the connection went away, for longer than ``wait``.
+            SourceStalledError: No picture came for ``timeout`` seconds, and none while it was waited for.
+        """
+        while not self._stop.is_set():
+            try:
+                yield from self._played()
+            except CameraError as error:
+                if self.paced or self._wait == 0:
+                    raise
+                self._await_return(error)
+                continue
+            if not self._loop or self._stop.is_set():
+                return
+            self._reopen()
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (captured.frame for captured in self.captures())
+
+    def _played(self) -> Iterator[Captured]:
+        """Yield the frames of one round or connection."""
+        origin: float | None = None
+        for picture, at in self._feed.pictures():
+            frame = self._frame(picture, at)
+            if not self.paced:
+                yield Captured(frame, at)
+                continue
+            moment = float(frame.pts * frame.time_base)
+            now = time.perf_counter()
+            if origin is None:
+                origin = (now if self._due is None else self._due) - moment
+            # A jump of the timestamps, or a decoder that cannot keep up: go on from here.
+            if not -_LATE <= origin + moment - now <= self._feed.patience:
+                origin = now - moment
+            if self._stop.wait(max(origin + moment - now, 0)):
+                return
+            yield Captured(frame, origin + moment)
+            shown = float((picture.duration or 0) * frame.time_base) or (float(1 / self.rate) if self.rate else 0)
+            self._due = origin + moment + min(shown, self._feed.patience)
+        if self._due is not None:  # the last frame is seen as long as the others
+            self._stop.wait(max(self._due - time.perf_counter(), 0))
+
+    def _frame(self, picture: av.VideoFrame, at: float) -> Frame:
+        own = colour_of(picture, Size(picture.width, picture.height))
+        look = (upright_size(picture), own.matrix, own.full_range)
+        if look not in self._known:
+            known, self._known = self._known, self._known | {look}
+            if self._address.kind != "pictures":  # which differ by nature
+                change = f"now sends pictures of {look[0]}: {self._fate(look[0])}"
+                colours = "codes its colours otherwise now: they are converted"
+                self._tell(f"{self.name} {colours if look[0] in (k[0] for k in known) else change}")
+        planes = fitted(picture, self.size, self.colour)
+        time_base = picture.time_base or Fraction(1, 90000)
+        self._first_at = at if self._first_at is None else self._first_at
+        pts = picture.pts
+        if pts is None and self.paced:
+            step = 1 / ((self.rate or Fraction(25)) * time_base)
+            pts = 0 if self._last_pts is None else self._last_pts + max(round(step), 1)
+        elif pts is None:
+            pts = round((at - self._first_at) / time_base)
+        self._last_pts = pts
+        return Frame(planes, pts, time_base, self.colour)
+
+    # -- coming back
+
+    def _reopen(self) -> None:
+        """Open the source again; the old feed is closed in any case."""
+        self._feed.close()
+        feed = open_feed(self._address, self._wish, self._stop)
+        self._damaged_before, self._feed, self._last_pts = self.damaged, feed, None
+
+    def _await_return(self, error: CameraError) -> None:
+        """Try until the source is back, or somebody stops. Raises ``error`` when it took too long."""
+        since = time.monotonic()
+        self._losses += 1
+        self._lost = (f"{self.name} {'stalled' if isinstance(error, SourceStalledError) else 'is gone'}", since)
+        self._tell(f"{error}; waiting for it")
+        self._feed.close()
+        pause, longest = _PAUSES
+        while not self._stop.wait(pause):
+            pause = min(2 * pause, longest)
+            try:
+                self._reopen()
+            except CameraError:
+                if self._wait is not None and time.monotonic() - since > self._wait:
+                    raise type(error)(f"{error}; it was waited for {time.monotonic() - since:.0f} s") from error
+                continue
+            break
+        away = time.monotonic() - since
+        self._away += away
+        self._lost = None
+        if not self._stop.is_set():
+            self._tell(f"{self.name} is back after {away:.1f} s")
+
+    def close(self) -> None:
+        """Give the device or connection back. Nobody may be iterating any more."""
+        self.stop()
+        self._feed.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
