@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import os
 import platform
+import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -31,7 +35,10 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Try everything and return what was found, in the order in which people ask."""
-    return [*_versions(), _processor(), _gpu(), *_engines(), *_encoders(), _nvdec(), _cameras(), _display()]
+    return [
+        *_versions(), _processor(), _gpu(), *_engines(), *_encoders(), _nvdec(), _cameras(), _screen(),
+        _display(), _virtual_camera(), _microphone(), _streams(), _pages(),
+    ]  # fmt: skip
 
 
 def _versions() -> Iterator[Finding]:
@@ -152,9 +159,22 @@ def _cameras() -> Finding:
 
     found = list_cameras()
     if found:
-        return Finding("cameras", True, ", ".join(found))
+        works = any(not camera.problem for camera in found)
+        fix = "" if works else "sudo usermod -aG video $USER, then log in again; or close the program that has it"
+        return Finding("cameras", works, ", ".join(map(str, found)), fix)
     fix = "plug one in; on Linux check that /dev/video0 exists and that you are in the group 'video'"
     return Finding("cameras", False, "none found", fix if sys.platform == "linux" else "plug one in")
+
+
+def _screen() -> Finding:
+    """Grab the desktop once."""
+    from rtstyle.camera import open_source
+
+    try:
+        with open_source("screen:", timeout=2) as source:
+            return Finding("screen as a source", True, f"{source.size} grabbed")
+    except RtstyleError as error:
+        return Finding("screen as a source", None, f"not here: {error}")
 
 
 def _display() -> Finding:
@@ -163,3 +183,87 @@ def _display() -> Finding:
     if has_display():
         return Finding("display", True, "a window can be opened")
     return Finding("display", False, "no window can be opened", "use --preview none with --record, or set DISPLAY")
+
+
+def _virtual_camera() -> Finding:
+    from rtstyle.live.virtual_camera import find_virtual_camera
+
+    try:
+        device = find_virtual_camera("")
+    except RtstyleError as error:
+        problem, _, fix = str(error).partition("; ")
+        return Finding("virtual camera", False, problem, fix)
+    return Finding("virtual camera", True, f"{device or 'pyvirtualcam is installed'}; rtstyle webcam --virtual-camera")
+
+
+def _microphone() -> Finding:
+    """Listen to the system's own for a moment."""
+    from rtstyle.camera.microphones import list_microphones
+    from rtstyle.live.sound import Microphone
+    from rtstyle.video.sound import Sound
+
+    heard = threading.Event()
+
+    def hear(sound: Sound) -> None:
+        heard.set()
+
+    found = ", ".join(f"{microphone.device} ({microphone.name})" for microphone in list_microphones()) or "none"
+    try:
+        with Microphone("", hear, lambda line: None, timeout=2):
+            works = heard.wait(2)
+    except RtstyleError:
+        fix = "plug one in, or name one of those that were found: --mic DEVICE"
+        return Finding("microphone", False, f"the system's own cannot be opened; found: {found}", fix)
+    fix = "" if works else "name another one: --mic DEVICE"
+    return Finding("microphone", works, f"{'gives' if works else 'opens, but gives no'} sound; found: {found}", fix)
+
+
+def _streams() -> Finding:
+    """Send a stream to this machine itself, as --output does."""
+    from fractions import Fraction
+
+    import numpy as np
+
+    from rtstyle.frame import Colour, Frame, Planes
+    from rtstyle.live.outlets import Outlets
+    from rtstyle.live.push import Push, destination
+
+    colour = Colour("bt601")
+    frame = Frame(Planes(np.zeros((96, 160), np.uint8), *np.zeros((2, 48, 80), np.uint8)), 0, Fraction(1, 30), colour)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here, Outlets(lambda line: None) as outlets:
+        here.bind(("127.0.0.1", 0))
+        here.settimeout(0.05)
+        target = destination(f"udp://127.0.0.1:{here.getsockname()[1]}")
+        push = Push(target, size=frame.size, colour=colour, rate=None, warn=outlets.warn)
+        outlets.add("push", push, "newest")
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            outlets.write(frame, time.perf_counter())
+            with contextlib.suppress(TimeoutError):
+                if here.recv(2048)[0] == 0x47:  # how every packet of MPEG-TS begins
+                    return Finding("streams out", True, "rtmp, rtmps, rtsp, udp, tcp and HLS: one to this machine came")
+    reason = "; ".join(outlets.warnings) or "it did not come"
+    return Finding("streams out", False, reason, "pip install --force-reinstall av, and look at the firewall")
+
+
+def _pages() -> Finding:
+    """Serve a page to this machine itself."""
+    from rtstyle.web import FIX, missing_packages
+
+    missing = missing_packages()
+    if missing:
+        return Finding("pages", False, f"{' and '.join(missing)} not installed", FIX)
+    from http.client import HTTPConnection
+
+    from rtstyle.web.address import Address
+    from rtstyle.web.host import WebServer, page_route
+
+    try:
+        with WebServer(Address(port=0), [page_route("/", "index.html")]) as server:
+            line = HTTPConnection("127.0.0.1", server.port, timeout=5)
+            line.request("GET", "/")
+            works = line.getresponse().status == 200
+            line.close()
+    except (RtstyleError, OSError) as error:
+        return Finding("pages", False, str(error), "look at the firewall: 127.0.0.1 must be free for programs")
+    return Finding("pages", works, "rtstyle serve, rtstyle webcam --preview browser", "" if works else FIX)

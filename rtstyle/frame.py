@@ -205,19 +205,33 @@ class FrameSink(Protocol):
 
 def planes_to_rgb(planes: Planes, colour: Colour) -> NDArray[np.uint8]:
     """Convert samples to RGB of shape (height, width, 3), uint8; chroma is interpolated."""
-    import cv2
+    return RgbConverter().convert(planes, colour)
 
-    height, width = planes.y.shape
-    even = (planes.u.shape[1] * 2, planes.u.shape[0] * 2)
-    samples = np.empty((height, width, 3), np.uint8)
-    samples[..., 0] = planes.y
-    for channel, plane in ((1, planes.u), (2, planes.v)):
-        up = cv2.resize(np.ascontiguousarray(plane), even, interpolation=cv2.INTER_LINEAR)
-        samples[..., channel] = up[:height, :width]
-    matrix = 255 * colour.to_rgb()
-    offset = 127.5 - matrix @ np.array(colour.centre)
-    rgb = cv2.transform(samples, np.column_stack((matrix, offset)))
-    return np.asarray(rgb, np.uint8)
+
+class RgbConverter:
+    """Converts one picture after the other to RGB in buffers that it keeps: to get fresh memory from the system
+    for each can cost more than the sums."""
+
+    def __init__(self) -> None:
+        self._chroma: list[Plane] = []
+        self._samples = self._rgb = np.empty((0, 0, 3), np.uint8)
+
+    def convert(self, planes: Planes, colour: Colour) -> NDArray[np.uint8]:
+        """Convert as ``planes_to_rgb``; the returned array is written to again by the next call."""
+        import cv2
+
+        height, width = planes.y.shape
+        chroma_height, chroma_width = planes.u.shape
+        if self._samples.shape[:2] != (height, width):
+            self._chroma = [np.empty((2 * chroma_height, 2 * chroma_width), np.uint8) for _ in range(2)]
+            self._samples, self._rgb = (np.empty((height, width, 3), np.uint8) for _ in range(2))
+        for plane, wide in zip((planes.u, planes.v), self._chroma, strict=True):
+            cv2.resize(np.ascontiguousarray(plane), wide.shape[::-1], dst=wide, interpolation=cv2.INTER_LINEAR)
+        cv2.merge([np.ascontiguousarray(planes.y), *(wide[:height, :width] for wide in self._chroma)], self._samples)
+        matrix = 255 * colour.to_rgb()
+        offset = 127.5 - matrix @ np.array(colour.centre)
+        cv2.transform(self._samples, np.column_stack((matrix, offset)), self._rgb)
+        return self._rgb
 
 
 def planes_from_rgb(rgb: NDArray[np.uint8], colour: Colour) -> Planes:

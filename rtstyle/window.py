@@ -1,11 +1,10 @@
-"""The preview window: frames on the screen, keys as actions. pygame-ce, which brings its own SDL.
+"""The preview window: frames on the screen, keys as commands. pygame-ce, which brings its own SDL.
 
 pygame is imported when a window or a display is asked for, not before.
 """
 
 from __future__ import annotations
 
-import enum
 import os
 import sys
 from collections.abc import Sequence
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rtstyle.actions import Action, Command, StyleChosen
 from rtstyle.errors import DisplayError
-from rtstyle.frame import Frame, Plane, Planes, Size, planes_to_rgb
+from rtstyle.frame import Frame, Plane, Planes, RgbConverter, Size
 
 if TYPE_CHECKING:
     import pygame
@@ -29,37 +29,28 @@ _NO_DISPLAY = "no window can be opened: there is no display here; use --preview 
 
 _SHARE_OF_SCREEN = 0.9
 
-
-class Action(enum.Enum):
-    """What the person at the window asks for."""
-
-    QUIT = "quit"
-    PAUSE = "pause"
-    NEXT_STYLE = "next style"
-    PREVIOUS_STYLE = "previous style"
-    STRONGER = "stronger"
-    WEAKER = "weaker"
-    SNAPSHOT = "snapshot"
-    MIRROR = "mirror"
-    HUD = "HUD"
-    HELP = "help"
-
-
 KEYS_HELP = (
-    "q Esc  quit",
+    "q  quit",
+    "Esc  leave full screen; quit",
     "space  pause",
     "n p  arrows  next, previous style",
+    "1 .. 9 0  style by number",
     "+ -  strength",
-    "s  snapshot (PNG)",
+    "k  keep colours",
+    "x  crossfade on, off",
+    "v  split view; drag the line",
     "m  mirror",
+    "o  hold what stands still on, off",
+    "s  snapshot (PNG)",
+    "r  record on, off",
+    "f  full screen",
     "h  figures",
     "?  this help",
 )
 """The keys, one line each."""
 
-_BY_NAME = {
+_BY_NAME: dict[str, Command] = {
     "q": Action.QUIT,
-    "escape": Action.QUIT,
     "space": Action.PAUSE,
     "n": Action.NEXT_STYLE,
     "right": Action.NEXT_STYLE,
@@ -70,12 +61,17 @@ _BY_NAME = {
     "[+]": Action.STRONGER,
     "-": Action.WEAKER,
     "[-]": Action.WEAKER,
+    "k": Action.KEEP_COLOURS,
+    "x": Action.CROSSFADE,
+    "o": Action.HOLD,
     "s": Action.SNAPSHOT,
+    "r": Action.RECORD,
     "m": Action.MIRROR,
     "h": Action.HUD,
     "?": Action.HELP,
+    **{str(digit): StyleChosen((digit - 1) % 10) for digit in range(10)},
 }
-"""Actions by SDL's name of the key (``[+]`` is on the keypad), or by the character that it types."""
+"""Commands by SDL's name of the key (``[+]`` is on the keypad), or by the character that it types."""
 
 
 def has_display() -> bool:
@@ -122,6 +118,7 @@ def _linux_screen() -> bool:
 class Window:
     """A resizable window as a ``FrameSink``; the picture keeps its shape, black fills the rest.
 
+    Full screen and split view are its own affair; every other key is a command that ``poll`` returns.
     All methods belong to the thread that made it (on macOS the main thread). ``write`` before ``poll``:
     without a regular ``poll`` the system takes the window for hung.
     """
@@ -137,11 +134,19 @@ class Window:
         self._title = ""
         self._text: tuple[str, ...] = ()
         self._text_surface: pygame.Surface | None = None
+        self._shown: tuple[Frame, Frame] | None = None
         self._picture: pygame.Surface | None = None
+        self._to_rgb = RgbConverter(), RgbConverter()
+        self.split: float | None = None
+        """Where the picture is divided, as a share of its width: left of it the source is shown; None: nowhere."""
+        self._dragging = False
+        self.full_screen = False
+        """Whether the window covers the screen."""
         try:
             self._pg.font.init()
             self._font = self._pg.font.Font(None, 22)
-            self._screen: pygame.Surface = self._pg.display.set_mode(self._fitting(size), self._pg.RESIZABLE)
+            self._windowed, self._place = self._fitting(size), (0, 0)
+            self._screen: pygame.Surface = self._pg.display.set_mode(self._windowed, self._pg.RESIZABLE)
         except self._pg.error as error:
             self.close()
             raise DisplayError(f"no window can be opened: {error}; use --preview none") from error
@@ -176,27 +181,49 @@ class Window:
             self._text = tuple(lines)
             self._text_surface = None
 
-    def write(self, frame: Frame) -> None:
-        """Show a frame. Where the window is smaller, the planes are scaled first: RGB is the dear part."""
-        width, height = _letterbox(frame.size, self._screen.get_size())[2:]
-        rgb = planes_to_rgb(_shrunk(frame.planes, Size(width, height)), frame.colour)
-        if rgb.shape[:2] != (height, width):
-            import cv2
+    # -- drawing
 
-            rgb = np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-        self._picture = self._pg.image.frombuffer(rgb.tobytes(), (width, height), "RGB")
+    def write(self, frame: Frame, source: Frame | None = None) -> None:
+        """Show a frame.
+
+        Args:
+            source: What it was made from, of any size, for the split view; None: itself. Its planes, and those
+                of ``frame``, are read again when the window is resized: they should not be written to.
+        """
+        self._shown = frame, frame if source is None else source
+        self._draw()
         self.redraw()
+
+    def _draw(self) -> None:
+        """Make the picture of the last frame, in the size in which the window shows it."""
+        if self._shown is None:
+            return
+        frame, source = self._shown
+        _, _, width, height = _letterbox(frame.size, self._screen.get_size())
+        rgb = self._in_rgb(frame, Size(width, height), self._to_rgb[0])
+        if self.split is not None:
+            cut = round(self.split * width)
+            rgb[:, :cut] = self._in_rgb(source, Size(width, height), self._to_rgb[1])[:, :cut]
+            rgb[:, max(cut - 1, 0) : cut + 1] = 255
+        self._picture = self._pg.image.frombuffer(rgb.tobytes(), (width, height), "RGB")
+
+    @staticmethod
+    def _in_rgb(frame: Frame, size: Size, converter: RgbConverter) -> NDArray[np.uint8]:
+        """Convert to RGB of a size. Where that is smaller, the planes are scaled first: RGB is the dear part."""
+        rgb = converter.convert(_shrunk(frame.planes, size), frame.colour)
+        if rgb.shape[:2] == (size.height, size.width):
+            return rgb
+        import cv2
+
+        return np.asarray(cv2.resize(rgb, (size.width, size.height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
     def redraw(self) -> None:
         """Show the last frame again, with the text of now."""
         self._screen.fill((0, 0, 0))
         if self._picture is not None:
             size = Size(*self._picture.get_size())
-            left, top, width, height = _letterbox(size, self._screen.get_size())
-            picture = self._picture
-            if (width, height) != picture.get_size():
-                picture = self._pg.transform.smoothscale(picture, (width, height))
-            self._screen.blit(picture, (left, top))
+            left, top, _, _ = _letterbox(size, self._screen.get_size())
+            self._screen.blit(self._picture, (left, top))
         if self._text:
             self._screen.blit(self._drawn_text(), (8, 8))
         self._pg.display.flip()
@@ -210,25 +237,77 @@ class Window:
             surface.fill((0, 0, 0, 150))
             for row, line in enumerate(lines):
                 surface.blit(line, (8, 6 + row * step))
+            room = [max(side - 16, 16) for side in self._screen.get_size()]
+            share = min(room[0] / surface.get_width(), room[1] / surface.get_height())
+            if share < 1:
+                surface = self._pg.transform.smoothscale_by(surface, share)
             self._text_surface = surface
         return self._text_surface
 
-    def poll(self) -> list[Action]:
+    # -- keys and mouse
+
+    def poll(self) -> list[Command]:
         """Return what was asked for since the last call, in order; also lets the system move and resize the window."""
-        actions = []
-        stale = False
+        commands: list[Command] = []
+        changed = resized = False
         for event in self._pg.event.get():
             if event.type == self._pg.QUIT:
-                actions.append(Action.QUIT)
+                commands.append(Action.QUIT)
             elif event.type == self._pg.KEYDOWN:
-                action = _BY_NAME.get(event.dict.get("unicode", "")) or _BY_NAME.get(self._pg.key.name(event.key))
-                actions.extend([action] if action else [])
+                key = self._pg.key.name(event.key)
+                command = _BY_NAME.get(event.dict.get("unicode", "")) or _BY_NAME.get(key)
+                if command:
+                    commands.append(command)
+                elif key == "f" or (key == "escape" and self.full_screen):
+                    self.toggle_full_screen()
+                elif key == "escape":
+                    commands.append(Action.QUIT)
+                elif key == "v":
+                    self.split = None if self.split is not None else 0.5
+                    changed = True
             elif event.type in (self._pg.VIDEORESIZE, self._pg.VIDEOEXPOSE):
-                stale = True
-        if stale:
+                resized = True
+            elif self.split is not None:
+                changed |= self._drag(event)
+        if resized:
             self._screen = self._pg.display.get_surface()
+            self._text_surface = None  # it may have been shrunk to fit
+        if resized or changed:
+            self._draw()
             self.redraw()
-        return actions
+        return commands
+
+    def _drag(self, event: pygame.Event) -> bool:
+        """Let the mouse carry the line of the split view. True if it has moved."""
+        if event.type == self._pg.MOUSEBUTTONUP and event.button == 1:
+            self._dragging = False
+        elif event.type == self._pg.MOUSEBUTTONDOWN and event.button == 1:
+            self._dragging = True
+        elif event.type != self._pg.MOUSEMOTION or not (self._dragging and event.buttons[0]):
+            return False
+        if not self._dragging or self._picture is None:
+            return False
+        left, _, width, _ = _letterbox(Size(*self._picture.get_size()), self._screen.get_size())
+        self.split = min(max((event.pos[0] - left) / width, 0.0), 1.0)
+        return True
+
+    def toggle_full_screen(self) -> None:
+        """Cover the whole screen, or go back to a window of the size of before."""
+        display = self._pg.display
+        self.full_screen = not self.full_screen
+        if self.full_screen:
+            self._windowed, self._place = self._screen.get_size(), display.get_window_position()
+            if len(display.get_desktop_sizes()) == 1:
+                display.set_window_position((0, 0))  # where no window manager does it; else it would cut the picture
+            # A size of 0 is the desktop's own: no change of its mode, which would take seconds and flicker.
+            self._screen = display.set_mode((0, 0), self._pg.FULLSCREEN)
+        else:
+            self._screen = display.set_mode(self._windowed, self._pg.RESIZABLE)
+            display.set_window_position(self._place)
+        self._pg.mouse.set_visible(not self.full_screen or self.split is not None)
+        self._text_surface = None
+        self._draw()
+        self.redraw()
 
     def close(self) -> None:
         """Close the window and SDL's video."""

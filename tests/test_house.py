@@ -14,10 +14,10 @@ import rtstyle
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rtstyle"
 
-HEAVY = ("torch", "tensorrt", "openvino", "cv2", "av", "onnx", "onnxruntime", "pygame", "tqdm")
+HEAVY = ("torch", "tensorrt", "openvino", "cv2", "av", "onnx", "onnxruntime", "pygame", "tqdm", "aiohttp", "simplejpeg")
 
 LAYERS = (
-    {"errors"},
+    {"errors", "actions"},
     {"frame", "canvas"},
     {"generator", "graph"},
     {"style"},
@@ -26,7 +26,7 @@ LAYERS = (
     {"camera"},
     {"media"},
     {"clock", "probe"},
-    {"pipeline", "picture", "live", "doctor", "sameness", "verify", "batch", "sheet"},
+    {"pipeline", "picture", "live", "web", "doctor", "sameness", "verify", "batch", "sheet"},
     {"cli"},
     {"__main__"},
 )
@@ -78,6 +78,7 @@ def layer_of(name: str) -> int:
         "import rtstyle; rtstyle.Size, rtstyle.Controls, rtstyle.load_style, rtstyle.list_styles()",
         "from rtstyle.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
         "from rtstyle.cli import main\ntry: main(['video', '--help'])\nexcept SystemExit: pass",
+        "from rtstyle.cli import main\ntry: main(['serve', '--help'])\nexcept SystemExit: pass",
         "from rtstyle.cli import main; main(['styles'])",
     ],
 )

@@ -18,8 +18,10 @@ import av
 import cv2
 import numpy as np
 import pytest
-from test_camera import SIZE, NetworkCamera, draw_number, read_number, write_clip
+from test_camera import SIZE, NetworkCamera, draw_number, jpeg, read_number, write_clip
 
+import rtstyle.backends.warm
+import rtstyle.live
 import rtstyle.live.styles
 from rtstyle import Controls, Engine, Frame, open_engine
 from rtstyle.camera import open_source
@@ -91,7 +93,7 @@ def slow_engines(monkeypatch, seconds: float, fail_at: int | None = None) -> Non
     def opened(*args: object, **options: object) -> Slowed:
         return Slowed(open_engine(*args, **options), seconds, fail_at)
 
-    monkeypatch.setattr(rtstyle.live.styles, "open_engine", opened)
+    monkeypatch.setattr(rtstyle.backends.warm, "open_engine", opened)
 
 
 class Later:
@@ -139,7 +141,7 @@ def test_a_session_reports_what_it_did(no_display):
     assert (report.size, report.style, report.backend, report.held) == ("160x96", "sketch", "openvino", 0)
     assert 0 < report.latency_ms["p50"] <= report.latency_ms["p95"] <= report.latency_ms["p99"]
     assert report.warnings == []
-    assert lines[0] == f"{camera.url}: 160x96, unknown frame rate"
+    assert lines[0] == f"{camera.url}: 160x96, unknown frame rate, mjpeg"
     assert "openvino" in lines[1]
 
 
@@ -191,6 +193,43 @@ def test_an_error_of_the_source_is_never_taken_for_its_end():
             newest.take(0)
 
 
+def test_a_session_goes_on_when_a_camera_that_vanished_is_back(no_display, tmp_path):
+    lines: list[str] = []
+    first = NetworkCamera()
+    port = int(first.url.split(":")[2].split("/")[0])
+
+    def interrupt() -> None:
+        first.__exit__()
+        time.sleep(1)
+        with NetworkCamera(picture=lambda index: jpeg(draw_number(999)), port=port):
+            over.wait(20)
+
+    over = threading.Event()
+    with first, Later(0.7, interrupt) as later:
+        tell = lambda line: (lines.append(line), later(line))  # noqa: E731
+        report = stylize_live(
+            first.url, seconds=5, controls=UNTOUCHED, record=tmp_path / "r.mkv", encoder=LOSSLESS, timeout=2, say=tell
+        )
+        over.set()
+
+    numbers = [number for _, number in read_clip(tmp_path / "r.mkv")]
+    assert numbers.count(999) >= 10, "frames of the camera that came back"
+    assert sum(number != 999 for number in numbers) >= 5, "and of the one before"
+    assert any("is gone" in line and line.endswith("waiting for it") for line in lines)
+    assert any("is back after" in line for line in lines)
+    assert any("was away once" in warning for warning in report.warnings)
+
+
+def test_a_session_that_counts_frames_gives_a_lost_camera_up(no_display, monkeypatch):
+    monkeypatch.setattr(rtstyle.live, "_PATIENCE", 0.5)
+    with (
+        NetworkCamera() as camera,
+        Later(0.5, camera.gone.set) as later,
+        pytest.raises(CameraError, match=r"is gone.*it was waited for"),
+    ):
+        stylize_live(camera.url, frames=100_000, timeout=1, say=later)
+
+
 def test_lag_does_not_grow_through_a_slow_engine(no_display, monkeypatch, tmp_path):
     slow_engines(monkeypatch, 0.15)
     with NetworkCamera() as camera:
@@ -236,7 +275,7 @@ def test_an_mp4_recording_has_its_true_duration(no_display, tmp_path):
 
 def test_what_was_recorded_until_the_camera_went_is_kept(no_display, tmp_path):
     with NetworkCamera() as camera, Later(1, camera.gone.set) as later, pytest.raises(CameraError, match="is gone"):
-        stylize_live(camera.url, record=tmp_path / "r.mkv", say=later, timeout=2)
+        stylize_live(camera.url, record=tmp_path / "r.mkv", say=later, timeout=2, wait=0)
 
     assert len(read_clip(tmp_path / "r.mkv")) >= 5
     assert any(line.startswith("recorded") for line in later.lines)
@@ -246,7 +285,7 @@ def test_what_was_recorded_until_the_camera_went_is_kept(no_display, tmp_path):
 def test_what_was_recorded_until_the_camera_stalled_is_kept_and_it_is_found_out_in_time(no_display, tmp_path):
     with NetworkCamera() as camera, Later(0.8, camera.stalled.set) as later:
         with pytest.raises(SourceStalledError, match="stalled"):
-            stylize_live(camera.url, controls=UNTOUCHED, record=tmp_path / "r.mkv", timeout=1, say=later)
+            stylize_live(camera.url, controls=UNTOUCHED, record=tmp_path / "r.mkv", timeout=1, wait=0, say=later)
         stalled = time.perf_counter() - camera.begin - read_clip(tmp_path / "r.mkv")[-1][1] / 1000
 
     assert 1 <= stalled < 3, "seconds from its last picture to the error"
@@ -490,16 +529,20 @@ def test_another_style_is_made_beside_and_takes_over(dummy_display, monkeypatch,
     assert report.shown > len(person.done), "frames went on meanwhile"
 
 
-def test_a_style_that_cannot_be_made_raises_in_the_caller(dummy_display, monkeypatch, tmp_path):
+def test_a_style_that_cannot_be_made_leaves_the_show_as_it_is(dummy_display, monkeypatch, tmp_path):
     other = copied_style(tmp_path / "other")
     (tmp_path / "other" / "trunk.onnx").write_bytes(b"damaged")
     monkeypatch.setattr(rtstyle.live.styles, "list_styles", lambda: ["sketch", other])
+    lines: list[str] = []
     with (
         NetworkCamera() as camera,
-        Person(("n", window_says("sketch"))),
-        pytest.raises((StyleFormatError, BackendUnavailableError)),
+        Person(("n", window_says("sketch")), ("q", lambda: any(line.startswith("going on") for line in lines))),
     ):
-        stylize_live(camera.url, seconds=20)
+        report = stylize_live(camera.url, seconds=20, say=lines.append)
+
+    assert report.style == "sketch"
+    assert report.seconds < 20
+    assert [line for line in report.warnings if line.startswith("going on with sketch: ")]
 
 
 def test_a_folder_that_cannot_be_written_costs_the_snapshot_only(dummy_display, monkeypatch, tmp_path):

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rtstyle.actions import Action, StyleChosen
 from rtstyle.errors import DisplayError
 from rtstyle.frame import Colour, Frame, Size, planes_from_rgb
-from rtstyle.window import Action, Window, has_display
+from rtstyle.window import KEYS_HELP, Window, has_display
 
 COLOUR = Colour("bt709", full_range=True)
 
@@ -43,6 +44,7 @@ def screen() -> np.ndarray:
 
 
 def press(key: int, character: str = "") -> None:
+    """A key, and the character that it types."""
     import pygame
 
     pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key, unicode=character, mod=0))
@@ -65,6 +67,14 @@ def press(key: int, character: str = "") -> None:
         ("K_KP_PLUS", "", Action.STRONGER),
         ("K_MINUS", "-", Action.WEAKER),
         ("K_KP_MINUS", "", Action.WEAKER),
+        ("K_1", "1", StyleChosen(0)),
+        ("K_9", "9", StyleChosen(8)),
+        ("K_0", "0", StyleChosen(9)),
+        ("K_KP_2", "2", StyleChosen(1)),
+        ("K_k", "k", Action.KEEP_COLOURS),
+        ("K_x", "x", Action.CROSSFADE),
+        ("K_o", "o", Action.HOLD),
+        ("K_r", "r", Action.RECORD),
         ("K_s", "s", Action.SNAPSHOT),
         ("K_m", "m", Action.MIRROR),
         ("K_h", "h", Action.HUD),
@@ -83,11 +93,80 @@ def test_keys_mean_actions(window, name, character, action):
 def test_other_keys_mean_nothing_and_closing_the_window_quits(window):
     import pygame
 
-    press(pygame.K_x, "x")
+    press(pygame.K_j, "j")
     press(pygame.K_F5)
     pygame.event.post(pygame.event.Event(pygame.QUIT))
 
     assert window.poll() == [Action.QUIT]
+
+
+def test_every_key_that_the_help_names_does_something(window):
+    import pygame
+
+    window.write(flat(Size(320, 180), (128, 128, 128)))
+    named = {"space": (pygame.K_SPACE, " "), "Esc": (pygame.K_ESCAPE, "\x1b")}
+    for line in KEYS_HELP:
+        for word in line.split("  ")[0].replace("..", "").split():
+            before = (window.split, window.full_screen)
+            press(*(named.get(word) or (pygame.key.key_code({"?": "/"}.get(word, word)), word)))
+            assert window.poll() or (window.split, window.full_screen) != before, word
+            window.full_screen and window.toggle_full_screen()
+
+
+def test_escape_leaves_full_screen_before_it_quits(window):
+    import pygame
+
+    size = pygame.display.get_window_size()
+    window.write(flat(Size(320, 180), (200, 60, 30)))
+    press(pygame.K_f, "f")
+    assert window.poll() == []
+    assert window.full_screen
+    assert pygame.display.get_window_size() == pygame.display.get_desktop_sizes()[0]
+    assert np.abs(screen()[400, 600].astype(int) - (200, 60, 30)).max() <= 2, "the picture is there at once"
+
+    press(pygame.K_ESCAPE, "\x1b")
+    assert window.poll() == []
+    assert not window.full_screen
+    assert pygame.display.get_window_size() == size
+
+    press(pygame.K_ESCAPE, "\x1b")
+    assert window.poll() == [Action.QUIT]
+
+
+def test_the_split_view_shows_the_source_left_of_a_line_that_the_mouse_carries(window):
+    import pygame
+
+    stylized, source = flat(Size(320, 180), (200, 60, 30)), flat(Size(640, 360), (10, 200, 90))
+
+    def shown_left_of(x: int) -> np.ndarray:
+        return (np.abs(screen()[100].astype(int) - (10, 200, 90)).max(-1) <= 2)[: x - 2]
+
+    def mouse(kind: int, x: int, **buttons: object) -> None:
+        pygame.event.post(pygame.event.Event(kind, pos=(x, 100), **buttons))
+
+    window.write(stylized, source)
+    assert not shown_left_of(640).any()
+    press(pygame.K_v, "v")
+    assert window.poll() == []
+    assert shown_left_of(320).all(), "half, and at once, also while the picture is paused"
+    assert shown_left_of(640).sum() < 322
+
+    mouse(pygame.MOUSEMOTION, 100, buttons=(0, 0, 0))
+    window.poll()
+    assert shown_left_of(640).sum() > 300, "a mouse that only passes by carries nothing"
+    mouse(pygame.MOUSEBUTTONDOWN, 400, button=1)
+    mouse(pygame.MOUSEMOTION, 480, buttons=(1, 0, 0))
+    mouse(pygame.MOUSEBUTTONUP, 480, button=1)
+    mouse(pygame.MOUSEMOTION, 50, buttons=(0, 0, 0))
+    window.poll()
+    assert shown_left_of(480).all()
+    assert shown_left_of(640).sum() < 482
+    window.write(stylized, source)
+    assert shown_left_of(480).all(), "the next frame is divided as well"
+
+    press(pygame.K_v, "v")
+    window.poll()
+    assert not shown_left_of(640).any()
 
 
 def test_a_picture_keeps_its_shape_and_its_colours(window):
@@ -145,6 +224,14 @@ def test_text_is_drawn_over_the_picture_and_goes_again(window):
     assert plain.max() < 140
     assert lettered.max() > 240, "white letters"
     assert np.array_equal(screen(), plain)
+
+
+def test_text_that_is_longer_than_the_window_is_shrunk_to_fit(window):
+    window.write(flat(Size(320, 180), (128, 128, 128)))
+    window.text = [*(40 * ["a line of help"]), "the last line"]
+    window.redraw()
+
+    assert screen()[-60:, :200].max() > 200, "the last line is in the window"
 
 
 def test_the_title_can_change(window):

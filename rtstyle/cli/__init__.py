@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 from rtstyle import __version__
 from rtstyle.cli.files import add_image, add_verify, add_video
-from rtstyle.cli.live import add_webcam
+from rtstyle.cli.live import add_devices, add_webcam
 from rtstyle.cli.machine import add_doctor, add_engines, add_styles
 from rtstyle.cli.options import BACKEND_WORDS, FAILED, INTERRUPTED, PRECISION_WORDS, Parser
 from rtstyle.cli.talk import complain
+from rtstyle.cli.web import add_serve
 from rtstyle.errors import RtstyleError
 
 __all__ = ["BACKEND_WORDS", "PRECISION_WORDS", "main"]
@@ -32,6 +33,8 @@ def _build_parser() -> argparse.ArgumentParser:
     add_video(commands)
     add_image(commands)
     add_webcam(commands)
+    add_devices(commands)
+    add_serve(commands)
     add_styles(commands)
     add_verify(commands)
     add_engines(commands)

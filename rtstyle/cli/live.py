@@ -1,8 +1,9 @@
-"""The live commands: webcam."""
+"""The live commands: webcam, devices."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -14,9 +15,11 @@ from rtstyle.cli.options import (
     add_encoder_options,
     add_engine_options,
     add_message_options,
+    bits,
     encoder_settings,
 )
 from rtstyle.cli.talk import finish, say
+from rtstyle.cli.web import add_address_options, address_of
 from rtstyle.errors import SettingError
 
 
@@ -26,8 +29,8 @@ def add_webcam(commands: Any) -> None:
         commands,
         "webcam",
         "stylize a camera, live",
-        "Stylize a camera, live. In the window: q quits, space pauses, n/p or arrows change the style, "
-        "+/- the strength, s saves a snapshot, m mirrors, h shows figures, ? lists the keys.",
+        "Stylize a camera, live. In the window: ? lists the keys, n/p or arrows change the style, +/- the strength, "
+        "v shows the source beside it, s saves a snapshot, r records, f fills the screen, q quits.",
     )
     default = " (default: %(default)s)"
     parser.add_argument(
@@ -35,28 +38,101 @@ def add_webcam(commands: Any) -> None:
         metavar="SOURCE",
         nargs="?",
         default="0",
-        help="camera number or device, URL, or a file at its own pace" + default,
+        help="camera number, device or name; screen: or screen:0+X,Y; URL; named pipe; "
+        "video, picture or folder of pictures at its own pace" + default,
     )
     parser.add_argument(
-        "--preview", choices=("auto", "window", "none"), default="auto", help="auto: window if it can be" + default
+        "--preview",
+        choices=("auto", "window", "browser", "none"),
+        default="auto",
+        help="auto: window if it can be; browser: a page, and /stream.mjpg for OBS" + default,
     )
     parser.add_argument("--record", type=Path, metavar="FILE", help="record the stylized picture, .mp4 or .mkv")
-    parser.add_argument("--size", metavar="WxH", help="camera mode to ask for")
+    parser.add_argument(
+        "--virtual-camera",
+        nargs="?",
+        const="",
+        metavar="DEV",
+        help="be a camera for other programs: v4l2loopback on Linux (default: the first found), else OBS's",
+    )
+    parser.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="send the picture to rtmp(s)://, rtsp://, udp://, tcp:// or HLS (NAME.m3u8, http://...m3u8); "
+        "may be given several times",
+    )
+    parser.add_argument("--output-bitrate", metavar="B", help="mean bits per second of each --output, as 800k or 5M")
+    parser.add_argument(
+        "--mic", nargs="?", const="", metavar="DEV", help="put a microphone's sound into --record and --output"
+    )
+    parser.add_argument("--size", metavar="WxH", help="camera mode to ask for, or region of the screen")
     parser.add_argument("--fps", metavar="N", help="camera rate to ask for, e.g. 30 or 30000/1001")
+    parser.add_argument(
+        "--timeout", type=float, default=5.0, metavar="S", help="seconds without a picture that are a stall" + default
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        metavar="S",
+        help="wait so long for a camera that vanished or stalled, 0 not at all (default: for ever; with --frames 10)",
+    )
+    parser.add_argument(
+        "--loop",
+        action=argparse.BooleanOptionalAction,
+        help="begin a file again at its end (default: pictures yes, a video no)",
+    )
     parser.add_argument("--mirror", action="store_true", help="show left and right swapped")
+    parser.add_argument(
+        "--target-fps",
+        type=float,
+        metavar="N",
+        help="stylize smaller pictures where this machine is too slow for N frames per second",
+    )
+    parser.add_argument(
+        "--hold",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="hold what stands still, so that sensor noise does not shimmer (default: yes)",
+    )
     parser.add_argument("--frames", type=int, metavar="N", help="stop after so many frames")
     parser.add_argument("--seconds", type=float, metavar="N", help="stop after so long")
+    add_address_options(parser)
     add_encoder_options(parser)
     add_engine_options(parser)
     add_message_options(parser)
     parser.set_defaults(run=_run_webcam)
 
 
+def add_devices(commands: Any) -> None:
+    """Add the command ``devices``."""
+    parser = add_command(
+        commands,
+        "devices",
+        "list cameras, screens and microphones",
+        "List what a live session can see and hear here, each with the word that opens it.",
+    )
+    add_message_options(parser)
+    parser.set_defaults(run=_run_devices)
+
+
+def _run_devices(args: argparse.Namespace) -> int:
+    from rtstyle.camera.listing import describe_devices, list_devices
+
+    devices = list_devices()
+    if args.json:
+        print(json.dumps(devices.as_json()))
+    else:
+        print("\n".join(describe_devices(devices)))
+    return DONE
+
+
 def _run_webcam(args: argparse.Namespace) -> int:
 
     from rtstyle.backends import Controls
     from rtstyle.frame import Size
-    from rtstyle.live import stylize_live
+    from rtstyle.live import Outputs, stylize_live
 
     try:
         fps = Fraction(args.fps) if args.fps else None
@@ -72,12 +148,24 @@ def _run_webcam(args: argparse.Namespace) -> int:
         precision=args.precision,
         device=args.device,
         preview=args.preview,
+        address=address_of(args),
         record=args.record,
         encoder=encoder_settings(args),
+        outputs=Outputs(
+            virtual_camera=args.virtual_camera,
+            urls=tuple(args.output),
+            bitrate=bits(args.output_bitrate, "--output-bitrate"),
+            microphone=args.mic,
+        ),
         overwrite=args.overwrite,
         mirror=args.mirror,
+        hold=args.hold,
+        target_fps=args.target_fps,
         frames=args.frames,
         seconds=args.seconds,
+        timeout=args.timeout,
+        wait=args.wait,
+        loop=args.loop,
         say=None if args.quiet else say,
     )
     latency = "".join(f" {name} {value:.0f}" for name, value in report.latency_ms.items()) or " of nothing"

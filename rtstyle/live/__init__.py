@@ -15,20 +15,34 @@ from pathlib import Path
 from typing import Literal
 
 from rtstyle.backends import BackendChoice, Controls, Engine, Precision
+from rtstyle.backends.warm import warm_engine
 from rtstyle.camera import open_source
 from rtstyle.errors import DisplayError, SettingError
 from rtstyle.frame import Size
+from rtstyle.live.figures import LiveReport
 from rtstyle.live.newest import Newest
-from rtstyle.live.outlets import CLOCK, Recorder
-from rtstyle.live.session import LiveReport, Session
-from rtstyle.live.styles import Styles, warm_engine
+from rtstyle.live.outlets import CLOCK, Outlets
+from rtstyle.live.outputs import OutputPlan, Outputs
+from rtstyle.live.pace import Pace
+from rtstyle.live.pictures import free_name
+from rtstyle.live.recording import Recording
+from rtstyle.live.session import RECORDING, Session
+from rtstyle.live.sound import Microphone
+from rtstyle.live.styles import Styles
 from rtstyle.style import load_style
 from rtstyle.video import EncoderSettings, VideoWriter, check_output
+from rtstyle.video.formats import muxer_of
+from rtstyle.video.sound import sound_codec
+from rtstyle.web import check_packages
+from rtstyle.web.address import Address
 from rtstyle.window import KEYS_HELP, Window, has_display
 
-__all__ = ["LiveReport", "Newest", "Preview", "stylize_live"]
+__all__ = ["LiveReport", "Newest", "Outputs", "Preview", "stylize_live"]
 
-Preview = Literal["auto", "window", "none"]
+Preview = Literal["auto", "window", "browser", "none"]
+
+_PATIENCE = 10.0
+"""Seconds that a camera is waited for where frames are counted."""
 
 
 def stylize_live(
@@ -42,13 +56,19 @@ def stylize_live(
     precision: Precision = "auto",
     device: str | None = None,
     preview: Preview = "auto",
+    address: Address = Address(),
     record: Path | None = None,
     encoder: EncoderSettings = EncoderSettings(),
+    outputs: Outputs = Outputs(),
     overwrite: bool = False,
     mirror: bool = False,
+    hold: bool = True,
+    target_fps: float | None = None,
     frames: int | None = None,
     seconds: float | None = None,
     timeout: float = 5.0,
+    wait: float | None = None,
+    loop: bool | None = None,
     say: Callable[[str], None] | None = None,
 ) -> LiveReport:
     """Stylize a live source until it ends, the person quits, or a limit is reached.
@@ -59,16 +79,26 @@ def stylize_live(
     what was recorded until then is finished and gets its name, except where writing itself failed.
 
     Args:
-        source: A camera number or device, a URL, or a file that is played at its own pace.
+        source: A camera number, device or name, the screen, a URL, a pipe, or files that are played at their own pace;
+            see ``open_source``.
         style: What ``load_style`` takes.
-        size: Asked of a camera; pictures of a URL or file are scaled to it.
-        fps: Frames per second that a camera is asked for.
-        preview: ``auto`` opens a window where a display is.
+        size: Asked of a camera or the screen; other pictures are fitted into it.
+        fps: Frames per second that a camera is asked for, or at which pictures of a folder follow each other.
+        preview: ``auto`` opens a window where a display is; ``browser`` serves a page and ``/stream.mjpg``.
+        address: Where the page is served.
         record: A .mp4 or .mkv to write; frames are shown in it at the moments at which they came.
+        outputs: Virtual camera, streams, and the microphone whose sound goes with stream and recording.
         mirror: True exchanges left and right; the key m turns it.
+        hold: Whether what stands still is held before it is stylized, so that sensor noise does not shimmer; the key
+            o turns it. See ``hold.Hold``.
+        target_fps: Frames per second to be reached: where this machine is too slow, pictures are stylized in a
+            smaller size, and shown and recorded in their own. See ``pace.Pace``.
         frames: End after this many shown frames.
         seconds: End after this time.
         timeout: Seconds that the source may take to open, and for each frame.
+        wait: Seconds that a camera is waited for that went away or stalled; 0 is not at all, None for ever, or
+            10 s where ``frames`` are to be counted, which would never be reached.
+        loop: Whether files begin again at their end; None: pictures do, a video does not.
         say: Takes lines for people, such as which camera mode and backend are used.
 
     Raises:
@@ -76,10 +106,11 @@ def stylize_live(
         DisplayError: A window was asked for and there is no display.
         CameraError, SourceStalledError, VideoOpenError: The source is absent, stalled, or went away.
         StyleNotFoundError, StyleFormatError, BackendUnavailableError: The style cannot be run.
-        OutputExistsError, VideoWriteError: The recording cannot be written.
+        ServerError: The page cannot be served.
+        OutputExistsError, VideoWriteError: The recording cannot be written, or the virtual camera.
     """
     tell = say or (lambda line: None)
-    for name, value in (("frames", frames), ("seconds", seconds)):
+    for name, value in (("frames", frames), ("seconds", seconds), ("target_fps", target_fps)):
         if value is not None and value <= 0:
             raise SettingError(f"{name} must be above 0, got {value}")
     load_style(style)
@@ -88,56 +119,103 @@ def stylize_live(
         if record.exists() and Path(str(source)).exists() and record.samefile(str(source)):
             raise SettingError(f"source and recording are the same file: {record}")
         check_output(record, overwrite=overwrite)
-    windowed = _wants_window(preview, bool(record or frames or seconds))
+        if outputs.microphone is not None:
+            sound_codec(muxer_of(record), str(record))
+    plan = OutputPlan(outputs, overwrite=overwrite, timeout=timeout)
+    windowed = _wants_window(preview, bool(record or outputs or frames or seconds))
+    if outputs.microphone is not None and not (windowed or record or outputs.urls):
+        raise SettingError("a microphone was asked for, and there is neither a recording nor an output for its sound")
 
     with ExitStack() as stack:
-        camera = stack.enter_context(open_source(source, size=size, fps=fps, timeout=timeout))
+        wait = _PATIENCE if wait is None and frames else wait
+        camera = stack.enter_context(
+            open_source(source, size=size, fps=fps, timeout=timeout, wait=wait, loop=loop, tell=tell)
+        )
         rate = f"{float(camera.rate):.4g} frames per second" if camera.rate else "unknown frame rate"
-        tell(f"{camera.name}: {camera.size}, {rate}")
+        tell(f"{camera.name}: {camera.size}, {rate}, {camera.format}")
         for note in camera.notes:
             tell(note)
         newest = stack.enter_context(Newest(camera))
         if not camera.paced:
             newest.start()  # a camera is emptied while the engine is made, so that nothing old waits in it
 
-        def make(name: str) -> Engine:
-            return warm_engine(name, camera.size, camera.colour, backend, precision, device)
+        def make(name: str, working: Size) -> Engine:
+            return warm_engine(name, working, camera.colour, backend, precision, device)
 
-        styles = stack.enter_context(Styles(style, make))
+        styles = stack.enter_context(Styles(style, camera.size, make))
         engine = styles.engine
         tell(f"{style}: {engine.backend} {engine.precision} on {engine.device}")
         window = stack.enter_context(Window(camera.size, title=f"rtstyle: {style}")) if windowed else None
         if window:
             tell("keys: " + "; ".join(KEYS_HELP))
         ctrl_c = stack.enter_context(_deferred_interrupt())
-        warnings = list(camera.notes)
-        recorder = None
-        if record is not None:
+        outlets = stack.enter_context(Outlets(tell, alone=window is None))
+
+        def recording(path: Path) -> Recording:
             writer = VideoWriter(
-                record,
+                path,
                 size=camera.size,
                 colour=camera.colour,
                 time_base=CLOCK,
                 rate=camera.rate if camera.rate and 1 <= camera.rate <= 240 else None,
                 encoder=encoder,
-                overwrite=overwrite,
+                sound=outputs.microphone is not None,
+                overwrite=overwrite and path == record,
             )
-            recorder = stack.enter_context(Recorder(writer, tell))
-            warnings += writer.warnings
+            for warning in writer.warnings:
+                outlets.warn(warning)
+            return Recording(writer, tell)
+
+        def next_recording() -> Recording:
+            if record is None:
+                return recording(free_name(Path.cwd(), "rtstyle", ".mp4"))
+            return recording(free_name(record.parent, record.stem, record.suffix, 2))
+
+        if record is not None:
+            outlets.add(RECORDING, recording(record), "all")
+        plan.add_to(outlets, camera, fps=fps, tell=tell)
+        if outputs.microphone is not None:
+            stack.enter_context(Microphone(outputs.microphone, outlets.write_sound, outlets.warn, timeout=timeout))
         newest.begin()
-        session = Session(newest, styles, window, recorder, tell, controls, mirror)
+        session = Session(
+            newest,
+            styles,
+            window,
+            outlets,
+            tell,
+            controls,
+            size=camera.size,
+            mirror=mirror,
+            hold=hold,
+            pace=Pace(camera.size, target_fps) if target_fps else None,
+            record=next_recording,
+        )
+        if preview == "browser":
+            from rtstyle.web.preview import BrowserPreview
+
+            page = BrowserPreview(address, session.post, lambda: session.state)
+            outlets.add("browser", page, "newest")
+            tell(f"open {page.url()}   (the picture alone: {page.url('/stream.mjpg')})")
         try:
             session.run(frames, seconds, ctrl_c)
         finally:
             if camera.damaged:
                 session.warn(f"{camera.damaged} damaged packets of {camera.name} were left out")
+            if camera.losses:
+                session.warn(camera.losses)
+        outlets.close()
+        if outlets.failures:
+            raise outlets.failures[0]
         if ctrl_c.is_set():
             raise KeyboardInterrupt
-        return session.report(warnings)
+        return session.report(list(camera.notes))
 
 
 def _wants_window(preview: Preview, ends: bool) -> bool:
     """Decide on the window before anything is opened."""
+    if preview == "browser":
+        check_packages()
+        return False
     if preview == "window" and not has_display():
         raise DisplayError(
             "a window was asked for, and there is no display here; use --preview none with a recording or a limit"
@@ -145,7 +223,7 @@ def _wants_window(preview: Preview, ends: bool) -> bool:
     windowed = preview == "window" or (preview == "auto" and has_display())
     if not windowed and not ends:
         why = "there is no display for a window" if preview == "auto" else "preview is none"
-        raise SettingError(f"nothing to do: {why}, and neither record, frames nor seconds is given")
+        raise SettingError(f"nothing to do: {why}, and there is no recording, output or limit either")
     return windowed
 
 

@@ -14,8 +14,8 @@ from rtstyle.canvas import CanvasTracker
 class Newest:
     """Reads a live source in a thread and keeps its newest frame only. A context manager.
 
-    Frames get their place on the canvas here, where none is missing. Leaving joins the thread: at once
-    for a file, with its next frame or after its timeout for a camera.
+    Frames get their place on the canvas here, where none is missing; it is kept while a camera is away. Leaving joins
+    the thread: at once for a file, with its next frame or after its timeout for a camera.
     """
 
     def __init__(self, source: LiveSource) -> None:
@@ -48,7 +48,7 @@ class Newest:
         """Take the newest frame out; wait for one for at most ``timeout`` seconds, None if none came.
 
         Raises:
-            RtstyleError: What ended the source, after its last frame was taken.
+            RtstyleError: What ended the source for good, after its last frame was taken.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._slot or self._error, timeout)
@@ -56,6 +56,11 @@ class Newest:
             if captured is None and self._error:
                 raise self._error
             return captured
+
+    @property
+    def waiting(self) -> str | None:
+        """While a camera that vanished is waited for: one short line for people; None while pictures come."""
+        return self._source.waiting
 
     @property
     def ended(self) -> bool:

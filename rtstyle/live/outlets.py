@@ -1,49 +1,359 @@
-"""Where stylized frames go beside the window: for now a recording."""
+"""Where stylized frames go beside the window: each outlet has a thread of its own, and none can stall another.
+
+recording       Recording, a file
+push            Push, a network address
+virtual_camera  a camera that other programs see
+sound           Microphone, for recording and push
+"""
 
 from __future__ import annotations
 
+import threading
+import time
+from array import array
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from types import TracebackType
-from typing import Self
+from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 
-from rtstyle.errors import VideoWriteError
+import numpy as np
+
+from rtstyle.errors import RtstyleError
 from rtstyle.frame import Frame
-from rtstyle.video import VideoWriter
+from rtstyle.video.sound import Sound
 
 CLOCK = Fraction(1, 90000)
-"""Time base of recordings."""
+"""Time base of frames that outlets hand to their sinks: they count from the zero of ``time.perf_counter()``."""
+
+Policy = Literal["newest", "all"]
+"""``newest``: one frame waits, and a newer one takes its place. ``all``: a bounded queue."""
+
+_ROOM = 256 * 2**20
+"""Bytes of frames that wait for one sink at most, where it is to get all."""
+
+_SOUNDS = 500
+"""Pieces of sound, of some 20 ms each, that wait for one sink at most."""
 
 
-class Recorder:
-    """Writes stylized frames at the moments at which their sources came, into a file that survives any end."""
+class Sink(Protocol):
+    """Where the frames of one outlet go. Made anywhere; then used by the outlet's thread only."""
 
-    def __init__(self, writer: VideoWriter, tell: Callable[[str], None]) -> None:
-        self._writer = writer
-        self._tell = tell
-        self._begin: float | None = None
-        self._last = -1
+    def write(self, frame: Frame) -> None:
+        """Take one frame; its time is in ``CLOCK``, later than that of the frame before. It may take its time.
+
+        Raises:
+            FrameLeftOut: This frame cannot be taken, another one may be.
+            Exception: It is over; only ``close`` is called any more.
+        """
+
+    def close(self) -> None:
+        """Finish, after an error too. Called once."""
+
+
+@runtime_checkable
+class HearingSink(Sink, Protocol):
+    """A sink that also takes sound."""
+
+    def write_sound(self, sound: Sound) -> None:
+        """Take a piece of sound that goes on where the last one ended, or later."""
+
+
+@runtime_checkable
+class HurriedSink(Sink, Protocol):
+    """A sink that may wait for others."""
+
+    def hurry(self) -> None:
+        """Let ``write`` and ``close`` return soon, whatever the other side does. Called from another thread."""
+
+
+class FrameLeftOut(Exception):
+    """A sink cannot take this frame, such as while its connection is gone. The frame is counted as dropped."""
+
+
+class OutletState(NamedTuple):
+    """How an outlet does."""
+
+    frames: int
+    """Frames that the sink took, without repeated ones."""
+    dropped: int
+    """Frames that did not get there: too old, no room, or no connection."""
+    latency_ms: dict[str, float]
+    """Milliseconds from a frame's capture to the moment at which the sink had taken it: ``p50``, ``p95``,
+    ``p99``; empty where none was."""
+
+
+class Outlet:
+    """One sink and the thread that serves it.
+
+    Args:
+        spacing: Seconds between two frames at least, where ``policy`` is ``newest``.
+        patience: Seconds without a new frame after which the last one is written again; None: never.
+        ended: Called in the thread when the sink is closed, with what went wrong, or None.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        policy: Policy,
+        *,
+        spacing: float = 0.0,
+        patience: float | None = None,
+        ended: Callable[[Exception | None], None] = lambda error: None,
+    ) -> None:
+        self._sink, self._policy, self._spacing, self._patience = sink, policy, spacing, patience
+        self._ended = ended
+        self._frames: deque[tuple[Frame, float]] = deque()
+        self._sounds: deque[Sound] = deque(maxlen=_SOUNDS)
+        self._changed = threading.Condition()
+        self._closing = False
+        self._taken = self._dropped = 0
+        self._latencies = array("d")
+        self._pts = -1
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self, name: str) -> None:
+        """Start the thread under a name."""
+        self._thread.name = name
+        self._thread.start()
 
     def write(self, frame: Frame, at: float) -> None:
-        """Record a frame that came at ``at``, in seconds of ``time.perf_counter()``."""
-        if self._begin is None:
-            self._begin = at
-        self._last = max(round((at - self._begin) / CLOCK), self._last + 1)
-        self._writer.write(replace(frame, pts=self._last, time_base=CLOCK))
+        """Leave a frame for the thread; never waits."""
+        with self._changed:
+            if self._policy == "newest":
+                self._dropped += len(self._frames)
+                self._frames.clear()
+            elif len(self._frames) >= max(8, _ROOM // sum(plane.size for plane in frame.planes)):
+                self._dropped += 1
+                return
+            self._frames.append((frame, at))
+            self._changed.notify()
+
+    def write_sound(self, sound: Sound) -> None:
+        """Leave a piece of sound for the thread; never waits."""
+        if isinstance(self._sink, HearingSink):
+            with self._changed:
+                self._sounds.append(sound)
+                self._changed.notify()
+
+    def finish(self) -> None:
+        """Let the thread write what waits, where all is to be written, and close the sink; does not wait for it."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if isinstance(self._sink, HurriedSink):
+            self._sink.hurry()
+
+    def join(self) -> None:
+        """Wait until the sink is closed."""
+        self._thread.join()
+
+    @property
+    def dropped(self) -> int:
+        """Frames that did not get there so far."""
+        return self._dropped
+
+    @property
+    def state(self) -> OutletState:
+        """How it does so far."""
+        with self._changed:
+            taken, dropped, latencies = self._taken, self._dropped, np.array(self._latencies)
+        if not len(latencies):
+            return OutletState(taken, dropped, {})
+        values = np.percentile(latencies, (50, 95, 99))
+        return OutletState(
+            taken, dropped, {f"p{p}": round(float(v), 2) for p, v in zip((50, 95, 99), values, strict=True)}
+        )
+
+    # -- in the thread
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            self._serve()
+        except Exception as reason:  # goes to the caller, who raises it at the end
+            error = reason
+        try:
+            self._sink.close()
+        except Exception as reason:
+            error = error or reason
+        self._ended(error)
+
+    def _serve(self) -> None:
+        newest: Frame | None = None
+        written = 0.0
+        while True:
+            with self._changed:
+                self._wait(newest is not None, written)
+                over = self._closing and (self._policy == "newest" or not self._frames)
+                sounds = list(self._sounds)
+                self._sounds.clear()
+                frame, at = self._frames.popleft() if self._may_write(written) and not over else (None, 0.0)
+            for sound in sounds:
+                self._sink.write_sound(sound)  # type: ignore[attr-defined]  # only hearing sinks are given any
+            if over:
+                return
+            if frame is not None:
+                newest, written = frame, time.perf_counter()
+                self._hand_over(frame, at)
+            elif newest is not None and self._patience and time.perf_counter() >= written + self._patience:
+                written = time.perf_counter()
+                self._hand_over(newest, written, again=True)
+
+    def _may_write(self, written: float) -> bool:
+        return bool(self._frames) and (self._closing or time.perf_counter() >= written + self._spacing)
+
+    def _wait(self, repeats: bool, written: float) -> None:
+        """Wait until something is to be done."""
+        while not (self._closing or self._sounds or self._may_write(written)):
+            pause = None
+            if self._frames:
+                pause = written + self._spacing - time.perf_counter()
+            elif repeats and self._patience:
+                pause = written + self._patience - time.perf_counter()
+            if pause is not None and pause <= 0:
+                return
+            self._changed.wait(pause)
+
+    def _hand_over(self, frame: Frame, at: float, *, again: bool = False) -> None:
+        self._pts = max(round(at / CLOCK), self._pts + 1)
+        try:
+            self._sink.write(replace(frame, pts=self._pts, time_base=CLOCK))
+        except FrameLeftOut:
+            taken = False
+        else:
+            taken = True
+        if again:
+            return
+        with self._changed:
+            self._taken += taken
+            self._dropped += not taken
+            if taken:
+                self._latencies.append(1000 * (time.perf_counter() - at))
+
+
+class Outlets:
+    """All outlets of a session. A context manager: leaving finishes them all, then raises what one of them met.
+
+    Args:
+        tell: Takes lines for people; called from any thread.
+        alone: True where frames go nowhere else, such as to a window: then ``write`` raises when no outlet is left.
+    """
+
+    def __init__(self, tell: Callable[[str], None], *, alone: bool = False) -> None:
+        self.failures: list[Exception] = []
+        """What ended outlets before their time."""
+        self.warnings: list[str] = []
+        """Lines that were told and that a report should keep."""
+        self._tell, self._alone = tell, alone
+        self._outlets: dict[str, Outlet] = {}  # those that frames go to
+        self._all: dict[str, Outlet] = {}  # and those that have ended
+        self._lock = threading.Lock()
+
+    def add(self, name: str, sink: Sink, policy: Policy, *, spacing: float = 0.0, patience: float | None = None) -> str:
+        """Send frames to one more sink from now on; it is closed at the end, or by ``remove``.
+
+        Args:
+            name: For messages and ``state``; one that was used before gets a number.
+            spacing: Seconds between two frames at least; newer ones take the place of those that wait.
+            patience: Seconds without a new frame after which the last one is written again; None: never.
+
+        Returns:
+            The name that it got.
+        """
+        with self._lock:
+            unique, number = name, 1
+            while unique in self._all:
+                number += 1
+                unique = f"{name} {number}"
+
+            def ended(error: Exception | None) -> None:
+                self._end(unique, error)
+
+            outlet = Outlet(sink, policy, spacing=spacing, patience=patience, ended=ended)
+            self._outlets[unique] = self._all[unique] = outlet
+        outlet.start(unique)
+        return unique
+
+    def write(self, frame: Frame, at: float) -> None:
+        """Hand a frame to all outlets; never waits. Nobody may write into its planes any more.
+
+        Args:
+            at: The moment at which its source came, in seconds of ``time.perf_counter()``.
+
+        Raises:
+            Exception: What ended the last outlet, where there is nothing else.
+        """
+        with self._lock:
+            outlets = list(self._outlets.values())
+        if self._alone and self.failures and not outlets:
+            raise self.failures[0]
+        for outlet in outlets:
+            outlet.write(frame, at)
+
+    def write_sound(self, sound: Sound) -> None:
+        """Hand a piece of sound to those that take sound; never waits."""
+        with self._lock:
+            outlets = list(self._outlets.values())
+        for outlet in outlets:
+            outlet.write_sound(sound)
+
+    def remove(self, name: str) -> None:
+        """Finish one outlet, without waiting for it; one that has ended already is none."""
+        with self._lock:
+            outlet = self._outlets.pop(name, None)
+        if outlet:
+            outlet.finish()
+
+    @property
+    def names(self) -> list[str]:
+        """Those that frames go to now."""
+        with self._lock:
+            return list(self._outlets)
+
+    def dropped(self) -> dict[str, int]:
+        """Frames that did not get to those that frames go to now; cheap, unlike ``state``."""
+        with self._lock:
+            return {name: outlet.dropped for name, outlet in self._outlets.items()}
+
+    def state(self) -> dict[str, OutletState]:
+        """Tell how each outlet does; those that have ended are among them."""
+        with self._lock:
+            outlets = dict(self._all)
+        return {name: outlet.state for name, outlet in outlets.items()}
+
+    def warn(self, line: str) -> None:
+        """Tell a line, and keep it for the report. Called from any thread."""
+        self.warnings.append(line)
+        self._tell(line)
+
+    def _end(self, name: str, error: Exception | None) -> None:
+        with self._lock:
+            self._outlets.pop(name, None)
+            if error:
+                self.failures.append(error)
+        if error:
+            self.warn(
+                f"{name} has ended: {error}" if isinstance(error, RtstyleError) else f"{name} has ended: {error!r}"
+            )
+
+    def close(self) -> None:
+        """Finish all outlets and wait for them."""
+        with self._lock:
+            outlets = list(self._all.values())
+            self._outlets.clear()
+        for outlet in outlets:
+            outlet.finish()
+        for outlet in outlets:
+            outlet.join()
 
     def __enter__(self) -> Self:
-        self._writer.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # What happened before the camera does not happen again: whatever ended the session, keep it.
-        if self._last >= 0 and not isinstance(error, VideoWriteError):
-            self._writer.close()
-            length = float(self._last * CLOCK)
-            self._tell(f"recorded {self._writer.path}: {self._writer.written} frames, {length:.1f} s")
-        else:
-            self._writer.__exit__(kind or VideoWriteError, error, trace)  # an empty file is of no use
-            self._tell(f"nothing was recorded to {self._writer.path}")
+        self.close()
+        if error is None and self.failures:
+            raise self.failures[0]

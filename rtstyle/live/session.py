@@ -1,186 +1,308 @@
-"""One live session: the loop over frames and keys, and its figures."""
+"""One live session: the loop over frames and commands."""
 
 from __future__ import annotations
 
 import threading
 import time
-from array import array
+from collections import Counter, deque
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from rtstyle.actions import Action, Command, StrengthSet, StyleChosen
 from rtstyle.backends import Controls
 from rtstyle.camera import Captured, mirrored
-from rtstyle.errors import PictureError
-from rtstyle.frame import Frame, planes_to_rgb
+from rtstyle.errors import RtstyleError
+from rtstyle.frame import Frame, Size
+from rtstyle.live.figures import Latencies, LiveReport, Meter
+from rtstyle.live.hold import Hold
 from rtstyle.live.newest import Newest
-from rtstyle.live.outlets import Recorder
+from rtstyle.live.outlets import Outlets, Sink
+from rtstyle.live.pace import Pace
+from rtstyle.live.pictures import save_snapshot, scaled, with_message
 from rtstyle.live.styles import Styles
-from rtstyle.window import KEYS_HELP, Action, Window
+from rtstyle.window import KEYS_HELP, Window
 
 STRENGTH_STEP = 0.1
 """What one press of + or - adds to the strength or takes away."""
 
+RECORDING = "recording"
+"""Name of the outlet that the key r ends and begins."""
+
 _TICK = 0.03
 """Seconds between two looks at the keys while no frame comes."""
 
+_AGAIN = 0.5
+"""Seconds between two stills while a camera is waited for."""
 
-@dataclass(frozen=True)
-class LiveReport:
-    """What a live session did; ``dataclasses.asdict`` gives what JSON takes."""
 
-    captured: int
-    """Frames that the source gave: shown + dropped + held + at most one that was left at the end."""
-    shown: int
-    """Frames that were stylized and handed on."""
-    dropped: int
-    """Frames that a newer one replaced before their turn came."""
-    held: int
-    """Frames that went by while the picture was paused."""
-    seconds: float
-    """From the first look for a frame to the end."""
-    fps: float
-    """Frames shown per second, between the first and the last."""
-    latency_ms: dict[str, float]
-    """Milliseconds from a frame's arrival in this process to the moment at which the stylized one is
-    handed to window and recording: ``p50``, ``p95``, ``p99``; empty where no frame was shown."""
-    backend: str
-    precision: str
-    device: str
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What other threads may know of a session; made anew at every change, never changed."""
+
+    styles: tuple[str, ...]
     style: str
-    """The style in use at the end."""
-    size: str
-    """Width and height of the picture, as ``1280x720``."""
-    warnings: list[str] = field(default_factory=list)
+    loading: str | None
+    """The style that is being made."""
+    strength: float
+    keeps_colours: bool
+    crossfades: bool
+    holds: bool
+    mirrored: bool
+    paused: bool
+    recording: bool
+    figures: str
+    """Rates, latency and drops in one line; renewed twice a second."""
 
 
 class Session:
-    """The loop over frames and keys, and its figures."""
+    """The loop over frames and commands, and its figures.
+
+    Args:
+        size: Of the pictures that outlets get.
+        record: Opens a new recording, for the key r; called in another thread.
+        pace: Chooses the working size; None: it is ``size``.
+        hold: Whether what stands still is held, see ``Hold``.
+    """
 
     def __init__(
         self,
         newest: Newest,
         styles: Styles,
         window: Window | None,
-        recorder: Recorder | None,
+        outlets: Outlets,
         tell: Callable[[str], None],
         controls: Controls,
-        mirror: bool,
+        *,
+        size: Size,
+        mirror: bool = False,
+        hold: bool = False,
+        pace: Pace | None = None,
+        record: Callable[[], Sink] | None = None,
     ) -> None:
-        self._newest, self._styles, self._window, self._recorder = newest, styles, window, recorder
-        self._tell = tell
-        self._controls, self._mirror = controls, mirror
+        self._newest, self._styles, self._window, self._outlets = newest, styles, window, outlets
+        self._tell, self._record, self._pace = tell, record, pace
+        self._controls, self._size, self._mirror = controls, size, mirror
         self._keeps_colours = controls.chroma == 0 < controls.luma
+        self._hold = Hold() if hold else None
         self._quit = self._paused = self._help = False
         self._figures = True
+        self._posted: deque[Command] = deque()
         self._source: Frame | None = None  # the last frame that was taken, and what it became
         self._stylized: Frame | None = None
-        self._latencies = array("d")
+        self._aside = ThreadPoolExecutor(1, "aside")
+        self._jobs: list[Future[str]] = []
+        self._opening: Future[str] | None = None  # the last recording that was begun
+        self._latencies, self._window_latencies = Latencies(), Latencies()
+        self._sizes: Counter[str] = Counter()
         self._shown = self._held = 0
         self._begin = time.perf_counter()
         self._first = self._last = self._begin
-        self._meter = _Meter()
+        self._still_at = 0.0
+        self._meter = Meter()
         self._message: tuple[str, float] = ("", 0.0)
         self._warnings: list[str] = []
 
     def run(self, frames: int | None, seconds: float | None, stop: threading.Event) -> None:
         """Stylize and show until something says that it is enough."""
-        while not (self._quit or stop.is_set() or (self._newest.ended and not self._paused)):
-            if seconds is not None and time.perf_counter() - self._begin >= seconds:
-                return
-            captured = self._newest.take(_TICK)
-            changed = self._obey() | self._swap()
-            if captured and not self._paused:
-                self._show(captured)
-                if self._shown == frames:
+        try:
+            while not (self._quit or stop.is_set() or (self._newest.ended and not self._paused)):
+                if seconds is not None and time.perf_counter() - self._begin >= seconds:
                     return
-                continue
-            self._held += captured is not None
-            if self._window and changed and self._source:
-                self._stylized = self._stylize(self._source)
-                self._window.write(self._stylized)
-            if self._window and self._renew_text():
-                self._window.redraw()
+                captured = self._newest.take(_TICK)
+                self._finish_jobs()
+                changed = self._obey() | self._swap() | self._styles.fading
+                if captured and not self._paused:
+                    self._show(captured)
+                    if self._shown == frames:
+                        return
+                    continue
+                self._held += captured is not None
+                if changed:
+                    self._repaint()
+                if self._newest.waiting:
+                    self._show_still(self._newest.waiting)
+                if self._window and self._renew_text():
+                    self._window.redraw()
+        finally:
+            self._aside.shutdown(wait=True)
+            self._finish_jobs()
+
+    # -- pictures
 
     def _stylize(self, frame: Frame) -> Frame:
-        engine = self._styles.engine
-        engine.submit(mirrored(frame) if self._mirror else frame, self._controls)
-        return engine.next()
+        """Stylize a frame of the source, in the working size."""
+        if self._hold and self._controls != Controls(0, 0):  # which hands the source on untouched
+            frame = frame.with_planes(self._hold.apply(frame.planes))
+        return self._styles.stylize(mirrored(frame) if self._mirror else frame, self._controls)
 
     def _show(self, captured: Captured) -> None:
+        begin = time.perf_counter()
         self._source = captured.frame
-        self._stylized = self._stylize(captured.frame)
+        working = scaled(captured.frame, self._styles.engine.size)
+        before = time.perf_counter()
+        self._stylized = self._stylize(working)
         self._last = time.perf_counter()
         if not self._shown:
             self._first = self._last
-        self._latencies.append(1000 * (self._last - captured.at))
+        self._latencies.add(captured.at)
         self._shown += 1
+        self._sizes[str(working.size)] += 1
+        self._hand_over(self._stylized, captured.at)
+        self._renew_meter()
         if self._window:
             self._renew_text()
-            self._window.write(self._stylized)
-        if self._recorder:
-            self._recorder.write(self._stylized, captured.at)
+            self._draw()
+            self._window_latencies.add(captured.at)
+        if self._pace and not self._styles.fading:
+            engine_ms = 1000 * (self._last - before)
+            now = time.perf_counter()
+            if self._pace.add(working.size, engine_ms, 1000 * (now - begin) - engine_ms, now):
+                self._styles.resize(self._pace.size)
 
-    # -- keys
+    def _hand_over(self, frame: Frame, at: float) -> None:
+        """Give a frame to the outlets, which take one size from beginning to end."""
+        if self._outlets.names or not self._window:
+            self._outlets.write(scaled(frame, self._size), at)
+
+    def _draw(self) -> None:
+        if self._window and self._stylized and self._source:
+            self._window.write(self._stylized, mirrored(self._source) if self._mirror else self._source)
+
+    def _repaint(self) -> None:
+        """Show the last frame again, as the commands want it now."""
+        if self._window and self._source:
+            self._stylized = self._stylize(scaled(self._source, self._styles.engine.size))
+            self._draw()
+
+    def _show_still(self, message: str) -> None:
+        """While no camera is there: the last picture with a message, now and then, so that nobody takes it for live."""
+        now = time.perf_counter()
+        if self._stylized is None or now < self._still_at + _AGAIN:
+            return
+        self._still_at = now
+        still = with_message(scaled(self._stylized, self._size), message)
+        self._hand_over(still, now)
+        if self._window:
+            self._window.write(still)
+
+    # -- commands
+
+    def post(self, command: Command) -> None:
+        """Ask for something as a key would; done between two frames. Any thread may call it."""
+        self._posted.append(command)
 
     def _swap(self) -> bool:
-        """Change over to a style that has become ready. True if one has."""
-        swapped = self._styles.swap()
-        if swapped:
+        """Change over to a style or size that has become ready. True if one has."""
+        before = self._styles.style
+        try:
+            swapped = self._styles.swap()
+        except RtstyleError as error:
+            self.warn(f"going on with {self._styles.style}: {error}")
+            return False
+        if swapped and self._styles.style != before:
             self._note(f"style {self._styles.style}")
             self._tell(f"style {self._styles.style}")
+        elif swapped:
+            self._tell(f"working size {self._styles.engine.size}")
         return swapped
 
     def _obey(self) -> bool:
-        """Do what the keys ask. True if the picture changes by it."""
+        """Do what is asked for. True if the picture changes by it."""
+        commands = self._window.poll() if self._window else []
+        while self._posted:
+            commands.append(self._posted.popleft())
         changed = False
-        for action in self._window.poll() if self._window else []:
-            changed |= self._do(action)
+        for command in commands:
+            changed |= self._do(command)
         return changed
 
-    def _do(self, action: Action) -> bool:
-        match action:
+    def _do(self, command: Command) -> bool:
+        match command:
             case Action.QUIT:
                 self._quit = True
             case Action.PAUSE:
                 self._paused = not self._paused
             case Action.NEXT_STYLE | Action.PREVIOUS_STYLE:
-                self._note(self._styles.step(1 if action is Action.NEXT_STYLE else -1))
+                self._note(self._styles.step(1 if command is Action.NEXT_STYLE else -1))
+            case StyleChosen(style):
+                self._note(self._styles.choose(style))
             case Action.STRONGER | Action.WEAKER:
-                self._strengthen(STRENGTH_STEP if action is Action.STRONGER else -STRENGTH_STEP)
+                step = STRENGTH_STEP if command is Action.STRONGER else -STRENGTH_STEP
+                self._set_strength(self._controls.luma + step)
+                return True
+            case StrengthSet(strength):
+                self._set_strength(strength)
+                return True
+            case Action.KEEP_COLOURS:
+                self._keeps_colours = not self._keeps_colours
+                self._set_strength(self._controls.luma)
                 return True
             case Action.MIRROR:
                 self._mirror = not self._mirror
                 return True
+            case Action.HOLD:
+                self._hold = None if self._hold else Hold()
+                self._note(f"hold {'on' if self._hold else 'off'}")
+                return True
+            case Action.CROSSFADE:
+                self._styles.crossfade = not self._styles.crossfade
+                self._note(f"crossfade {'on' if self._styles.crossfade else 'off'}")
             case Action.SNAPSHOT:
                 self._snapshot()
+            case Action.RECORD:
+                self._toggle_recording()
             case Action.HUD:
                 self._figures = not self._figures
             case Action.HELP:
                 self._help = not self._help
         return False
 
-    def _strengthen(self, by: float) -> None:
-        def moved(value: float) -> float:
-            return min(max(round(value + by, 2), 0.0), 2.0)
-
-        luma, chroma = self._controls.luma, self._controls.chroma
-        self._controls = Controls(moved(luma), 0.0 if self._keeps_colours else moved(chroma))
+    def _set_strength(self, strength: float) -> None:
+        luma = min(max(round(strength, 2), 0.0), 2.0)
+        self._controls = Controls.of(luma, keep_colors=self._keeps_colours)
 
     def _snapshot(self) -> None:
         if self._stylized is None:
             return
-        try:
-            path = save_snapshot(self._stylized, Path.cwd())
-        except PictureError as error:
-            # The session goes on: what may be being recorded is worth more than the snapshot.
-            self.warn(str(error))
-            return
-        self._note(f"saved {path.name}")
-        self._tell(f"saved {path}")
+        frame = self._stylized
+
+        def save() -> str:
+            return f"saved {save_snapshot(scaled(frame, self._size), Path.cwd())}"
+
+        self._jobs.append(self._aside.submit(save))
+
+    def _recordings(self) -> list[str]:
+        return [name for name in self._outlets.names if name.partition(" ")[0] == RECORDING]
+
+    def _toggle_recording(self) -> None:
+        running, record = self._recordings(), self._record
+        for name in running:
+            self._outlets.remove(name)
+        if running:
+            self._note("recording ends")
+        elif record and (self._opening is None or self._opening.done()):
+
+            def begin() -> str:
+                self._outlets.add(RECORDING, record(), "all")
+                return "recording"
+
+            self._opening = self._aside.submit(begin)
+            self._jobs.append(self._opening)
+
+    def _finish_jobs(self) -> None:
+        """Tell what became of what is done aside: encoders and PNGs take longer than a frame."""
+        while self._jobs and self._jobs[0].done():
+            job = self._jobs.pop(0)
+            try:
+                line = job.result()
+            except RtstyleError as error:
+                # The session goes on: what may be being recorded is worth more than the snapshot.
+                self.warn(str(error))
+            else:
+                self._note(line)
+                self._tell(line)
 
     # -- words and figures
 
@@ -193,11 +315,13 @@ class Session:
     def _note(self, line: str) -> None:
         self._message = (line, time.perf_counter() + 3)
 
+    def _renew_meter(self) -> None:
+        self._meter.renew(self._newest.captured, self._shown, self._newest.dropped, self._latencies.latest)
+
     def _renew_text(self) -> bool:
         """Bring the words in the window up to date. True if they changed."""
         assert self._window
         before = self._window.text
-        self._meter.renew(self._newest.captured, self._shown, self._newest.dropped, self._latencies)
         self._window.text = self._text()
         self._window.title = f"rtstyle: {self._styles.style}"
         return self._window.text != before
@@ -205,29 +329,51 @@ class Session:
     def _text(self) -> list[str]:
         lines: list[str] = []
         engine = self._styles.engine
+        self._renew_meter()
         if self._figures:
             kept = ", colours kept" if self._keeps_colours else ""
+            of = f" of {self._size}" if engine.size != self._size else ""
             lines += [
                 f"{self._styles.style}   strength {self._controls.luma:.1f}{kept}",
                 self._meter.line,
-                f"{engine.backend} {engine.precision}, {engine.size}   ? for keys",
+                f"{engine.backend} {engine.precision}, {engine.size}{of}   ? for keys",
             ]
+            lines += [f"{name}, {dropped} dropped" for name, dropped in self._outlets.dropped().items()]
         if self._help:
             lines += KEYS_HELP
+            for number, name in enumerate(self._styles.names[:10], 1):
+                lines.append(f"{number % 10}  {name}{'  *' if name == self._styles.style else ''}")
         if self._paused:
             lines.append("paused; space goes on")
         if time.perf_counter() < self._message[1]:
             lines.append(self._message[0])
         return [line for line in lines if line]
 
+    @property
+    def state(self) -> SessionState:
+        """How it stands now. Any thread may ask."""
+        return SessionState(
+            styles=tuple(self._styles.names),
+            style=self._styles.style,
+            loading=self._styles.loading,
+            strength=self._controls.luma,
+            keeps_colours=self._keeps_colours,
+            crossfades=self._styles.crossfade,
+            holds=self._hold is not None,
+            mirrored=self._mirror,
+            paused=self._paused,
+            recording=bool(self._recordings()),
+            figures=self._meter.line,
+        )
+
     def report(self, warnings: list[str]) -> LiveReport:
-        """Sum up; ``warnings`` are what was known before the session."""
-        percentiles = {}
-        if self._latencies:
-            values = np.percentile(np.frombuffer(self._latencies), (50, 95, 99))
-            percentiles = {f"p{p}": round(float(v), 2) for p, v in zip((50, 95, 99), values, strict=True)}
+        """Sum up; ``warnings`` are what was known before the session. Outlets should be closed before."""
         engine = self._styles.engine
         between = self._last - self._first
+        sinks = {name: state._asdict() for name, state in self._outlets.state().items()}
+        if self._window:
+            latency = self._window_latencies.percentiles()
+            sinks["window"] = {"frames": len(self._window_latencies), "dropped": 0, "latency_ms": latency}
         return LiveReport(
             captured=self._newest.captured,
             shown=self._shown,
@@ -235,56 +381,13 @@ class Session:
             held=self._held,
             seconds=round(time.perf_counter() - self._begin, 3),
             fps=round((self._shown - 1) / between, 2) if between > 0 else 0.0,
-            latency_ms=percentiles,
+            latency_ms=self._latencies.percentiles(),
             backend=engine.backend,
             precision=engine.precision,
             device=engine.device,
             style=self._styles.style,
-            size=str(engine.size),
-            warnings=[*warnings, *self._warnings],
+            size=str(self._size),
+            sinks=sinks,
+            working_sizes=dict(self._sizes),
+            warnings=[*warnings, *self._outlets.warnings, *self._warnings],
         )
-
-
-class _Meter:
-    """The line of figures; renewed twice a second, so that it can be read."""
-
-    def __init__(self) -> None:
-        self.line = ""
-        self._at = time.perf_counter()
-        self._captured = self._shown = 0
-
-    def renew(self, captured: int, shown: int, dropped: int, latencies: array[float]) -> None:
-        now = time.perf_counter()
-        span = now - self._at
-        if span < 0.5:
-            return
-        came, went = (captured - self._captured) / span, (shown - self._shown) / span
-        latest = sorted(latencies[-30:]) or [0.0]
-        latency = latest[len(latest) // 2]
-        self.line = f"in {came:.1f}  out {went:.1f} fps   latency {latency:.0f} ms   dropped {dropped}"
-        self._at, self._captured, self._shown = now, captured, shown
-
-
-def save_snapshot(frame: Frame, folder: Path) -> Path:
-    """Write a frame as ``rtstyle-0001.png`` or the next number that is free, and return its path.
-
-    Raises:
-        PictureError: The folder cannot be written.
-    """
-    import cv2
-
-    ok, png = cv2.imencode(".png", np.ascontiguousarray(planes_to_rgb(frame.planes, frame.colour)[..., ::-1]))
-    assert ok, "cv2 cannot encode PNG"
-    for number in range(1, 10000):
-        path = folder / f"rtstyle-{number:04d}.png"
-        try:
-            with path.open("xb") as file:
-                file.write(png.tobytes())
-        except FileExistsError:
-            continue
-        except OSError as error:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)  # half of it may have been written
-            raise PictureError(f"cannot save a snapshot: {path}: {error.strerror}") from error
-        return path
-    raise PictureError(f"cannot save a snapshot: {folder} holds 9999 of them")

@@ -1,74 +1,152 @@
-"""Styles that change while a session runs: an engine is made aside and takes its place between two frames."""
+"""Styles and sizes that change while a session runs: an engine is made aside and takes its place between two frames."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from fractions import Fraction
+from statistics import median
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-import numpy as np
-
-from rtstyle.backends import BackendChoice, Engine, Precision, open_engine
-from rtstyle.frame import Colour, Frame, Planes, Size
+from rtstyle.backends import Controls, Engine
+from rtstyle.frame import Frame, Size
+from rtstyle.live.pictures import mixed
 from rtstyle.style import list_styles
 
+FADE = 0.5
+"""Seconds over which a new style takes over from the old one."""
 
-def warm_engine(
-    style: str, size: Size, colour: Colour, backend: BackendChoice, precision: Precision, device: str | None
-) -> Engine:
-    """Open an engine for live use and run it once: the first frame is always slow."""
-    engine = open_engine(style, size, colour, backend=backend, precision=precision, mode="latency", device=device)
-    try:
-        luma = np.full((size.height, size.width), 128, np.uint8)
-        chroma = np.full((size.chroma.height, size.chroma.width), 128, np.uint8)
-        engine.submit(Frame(Planes(luma, chroma, chroma), 0, Fraction(1, 90000), colour))
-        engine.next()
-    except BaseException:
-        engine.close()
-        raise
-    return engine
+_SLOW = 0.06
+"""Seconds for a frame from which on there is no crossfade, for which two engines run: it would be three jerks."""
+
+
+class _Wish(NamedTuple):
+    """What an engine is for."""
+
+    style: str
+    size: Size
 
 
 class Styles:
-    """The engine in use; another style's is made in a thread and takes its place when it is ready."""
+    """The engine in use; one for another style or size is made in a thread and takes its place when it is ready.
 
-    def __init__(self, style: str, make: Callable[[str], Engine]) -> None:
-        self.style = style
-        self._names = [style, *(name for name in list_styles() if name != style)]
-        self._wanted = style
-        self._making = ""
+    A new style fades in: for ``FADE`` seconds the outputs of both engines are mixed. A context manager.
+
+    Args:
+        make: Opens a warm engine for a style and a size; called in the thread.
+    """
+
+    def __init__(self, style: str, size: Size, make: Callable[[str, Size], Engine], *, crossfade: bool = True) -> None:
+        self.names = [style, *(name for name in list_styles() if name != style)]
+        """The styles to choose from; the first is the one that the session began with."""
+        self.crossfade = crossfade
+        """Whether a new style fades in."""
         self._make = make
+        self._current = self._wanted = self._making = _Wish(style, size)
         self._pending: Future[Engine] | None = None
-        self.engine = make(style)
+        self._fading: tuple[Engine, float] | None = None  # the engine that goes, and since when
+        self._seconds: deque[float] = deque(maxlen=15)
+        self.engine = make(style, size)
         self._pool = ThreadPoolExecutor(1, "style")
+
+    @property
+    def style(self) -> str:
+        """The style in use."""
+        return self._current.style
+
+    @property
+    def loading(self) -> str | None:
+        """The style that is being made."""
+        return self._wanted.style if self._wanted.style != self._current.style else None
+
+    @property
+    def fading(self) -> bool:
+        """Whether two engines run."""
+        return self._fading is not None
 
     def step(self, by: int) -> str:
         """Ask for the style that is ``by`` places further; return a line about it for people."""
-        if len(self._names) == 1:
+        if len(self.names) == 1:
             return f"there is no other style than {self.style}"
-        self._wanted = self._names[(self._names.index(self._wanted) + by) % len(self._names)]
-        return f"loading {self._wanted} ..."
+        return self.choose((self.names.index(self._wanted.style) + by) % len(self.names))
+
+    def choose(self, style: str | int) -> str:
+        """Ask for a style by its name or place in ``names``; return a line about it for people."""
+        if isinstance(style, int):
+            if not 0 <= style < len(self.names):
+                return f"there is no style {style + 1}; there are {len(self.names)}"
+            style = self.names[style]
+        if style not in self.names:
+            return f"there is no style {style}"
+        self._wanted = self._wanted._replace(style=style)
+        return f"loading {style} ..." if style != self.style else f"style {style}"
+
+    def resize(self, size: Size) -> None:
+        """Ask for another working size."""
+        self._wanted = self._wanted._replace(size=size)
 
     def swap(self) -> bool:
         """Between two frames: put a finished engine in place, start to make one that is wanted. True if it changed.
 
         Raises:
-            StyleFormatError, BackendUnavailableError: The wanted style cannot be run.
+            RtstyleError: The wanted style cannot be run; the one in use stays.
         """
         changed = False
         if self._pending and self._pending.done():
-            made, self._pending = self._pending.result(), None
+            pending, self._pending = self._pending, None
+            try:
+                made = pending.result()
+            except BaseException:
+                self._wanted = self._current
+                raise
             if self._making == self._wanted:
-                self.engine.close()
-                self.engine, self.style, changed = made, self._making, True
+                self._replace(made)
+                changed = True
             else:
-                made.close()  # asked for another one meanwhile
-        if not self._pending and self._wanted != self.style:
+                self._close_aside(made)  # asked for another one meanwhile
+        if not self._pending and self._wanted != self._current:
             self._making = self._wanted
-            self._pending = self._pool.submit(self._make, self._making)
+            self._pending = self._pool.submit(self._make, *self._making)
         return changed
+
+    def _replace(self, made: Engine) -> None:
+        self._end_fade()
+        old, self.engine = self.engine, made
+        smooth = self._seconds and median(self._seconds) < _SLOW
+        if self.crossfade and smooth and made.size == old.size:
+            self._fading = old, time.perf_counter()
+        else:
+            self._close_aside(old)
+        if made.size != old.size:
+            self._seconds.clear()
+        self._current = self._making
+
+    def _end_fade(self) -> None:
+        if self._fading:
+            self._close_aside(self._fading[0])
+        self._fading = None
+
+    def _close_aside(self, engine: Engine) -> None:
+        """Close an engine in the thread: to give back memory can take longer than a frame."""
+        self._pool.submit(engine.close)
+
+    def stylize(self, frame: Frame, controls: Controls) -> Frame:
+        """Stylize a frame of the engine's size, with the style of before shining through while it fades."""
+        begin = time.perf_counter()
+        share = 1.0 if self._fading is None else (begin - self._fading[1]) / FADE
+        if share >= 1:
+            self._end_fade()
+        if self._fading is None:
+            self.engine.submit(frame, controls)
+            stylized = self.engine.next()
+            self._seconds.append(time.perf_counter() - begin)
+            return stylized
+        old = self._fading[0]
+        for engine in (old, self.engine):
+            engine.submit(frame, controls)
+        return mixed(old.next(), self.engine.next(), share)
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +154,11 @@ class Styles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._pending:
+            self._pending.cancel()
+        self._pool.shutdown(wait=True)
         if self._pending and not self._pending.cancelled() and not self._pending.exception():
             self._pending.result().close()
+        if self._fading:
+            self._fading[0].close()
         self.engine.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 from av.container import OutputContainer
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from rtstyle.frame import Colour, ColourTags, Frame, Size, as_i420
@@ -78,8 +79,8 @@ class VideoEncoder:
             with usual_priority(encoding.codec):
                 context.open()
 
-    def encode(self, frame: Frame) -> list[av.Packet[Any]]:
-        """Take one frame and return the packets that are ready.
+    def encode(self, frame: Frame, *, key: bool = False) -> list[av.Packet[Any]]:
+        """Take one frame and return the packets that are ready; ``key`` makes it one at which decoders can begin.
 
         The encoder has its own copy of the samples, or keeps a reference to arrays that are read-only.
 
@@ -97,6 +98,8 @@ class VideoEncoder:
             self._last = pts
         picture = self._picture(frame)
         picture.pts, picture.time_base = pts, time_base
+        if key:
+            picture.pict_type = PictureType.I
         tags = self._target.tags
         picture.colorspace, picture.color_range = tags.matrix, tags.range
         picture.color_primaries, picture.color_trc = tags.primaries, tags.transfer

@@ -21,6 +21,7 @@ from rtstyle.video.encoder import VideoEncoder
 from rtstyle.video.formats import EncoderSettings, Encoding, check_output, choose_encoding, free_name
 from rtstyle.video.journal import Journal, WorkFolder
 from rtstyle.video.reader import VideoReader
+from rtstyle.video.sound import Sound, SoundEncoder, sound_codec
 
 STDOUT = Path("-")
 """The output that is no file."""
@@ -43,6 +44,7 @@ class Output:
         rate: Fraction | None,
         like: VideoReader | None,
         plan: StreamPlan,
+        sound: str | None = None,
     ) -> None:
         options = dict(encoding.muxer_options)
         if encoding.muxer in ("mp4", "mov"):
@@ -73,6 +75,7 @@ class Output:
                     window=like.window,
                     shift=like.shift,
                 )
+            self.sound = SoundEncoder(self.container, sound) if sound else None
             self.container.start_encoding()
         except BaseException:
             self.discard()
@@ -105,6 +108,7 @@ class VideoWriter:
         like: A reader whose other streams, metadata and rotation go into the output, by its ``packets``.
         plan: What becomes of those streams; None copies all that the container can hold.
         audio: False leaves the sound out, where no plan is given.
+        sound: True adds a stream for ``write_sound``.
         overwrite: True replaces an existing ``path`` when the new one is whole.
 
     Raises:
@@ -126,6 +130,7 @@ class VideoWriter:
         like: VideoReader | None = None,
         plan: StreamPlan | None = None,
         audio: bool = True,
+        sound: bool = False,
         overwrite: bool = False,
     ) -> None:
         self.path = Path(path)
@@ -148,6 +153,7 @@ class VideoWriter:
         """Where an interrupted output was kept."""
         self.written = 0
         """Frames taken so far."""
+        codec = sound_codec(encoding.muxer, str(path)) if sound else None
         self._reader = like
         self._closed = False
         self._folder = None
@@ -168,6 +174,7 @@ class VideoWriter:
                 rate=rate,
                 like=like,
                 plan=plan,
+                sound=codec,
             )
         except FAILURES as error:
             self._discard()
@@ -194,6 +201,21 @@ class VideoWriter:
         except FAILURES as error:
             raise cannot_write(self.path, error) from error
 
+    def write_sound(self, sound: Sound, begin: float) -> None:
+        """Encode a piece of sound; the writer was made with ``sound``.
+
+        Args:
+            begin: The moment, on the clock of ``sound.at``, at which the video shows 0.
+
+        Raises:
+            VideoWriteError: The disk is full.
+        """
+        assert self._output.sound, "a writer without sound"
+        try:
+            self._output.container.mux(self._output.sound.encode(sound, begin))
+        except FAILURES as error:
+            raise cannot_write(self.path, error) from error
+
     def _copy_packets(self) -> None:
         if self._reader and self._output.copies:
             while self._reader.packets:
@@ -212,6 +234,8 @@ class VideoWriter:
             return
         try:
             self._output.container.mux(self._output.encoder.flush())
+            if self._output.sound:
+                self._output.container.mux(self._output.sound.flush())
             self._copy_packets()
             self.warnings += self._output.finish()
             self._closed = True

@@ -1,0 +1,87 @@
+"""The command serve, and the options of everything that serves pages."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rtstyle.cli.options import DONE, add_command, add_engine_options, add_message_options
+from rtstyle.cli.talk import finish, say
+
+if TYPE_CHECKING:
+    from rtstyle.web.address import Address
+
+# As in rtstyle.web.address, which would load ssl here; a test compares them.
+HOST, PORT = "127.0.0.1", 8765
+
+
+def add_serve(commands: Any) -> None:
+    """Add the command ``serve``."""
+    parser = add_command(
+        commands,
+        "serve",
+        "a page on which visitors see their own cameras stylized",
+        "Serve a page on which visitors see their own cameras stylized. Ctrl-C ends it.",
+    )
+    default = " (default: %(default)s)"
+    parser.add_argument("--visitors", type=int, default=4, metavar="N", help="served at a time" + default)
+    parser.add_argument("--seconds", type=float, metavar="N", help="stop after so long")
+    add_address_options(parser)
+    add_engine_options(parser)
+    add_message_options(parser)
+    parser.set_defaults(run=_run_serve)
+
+
+def add_address_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``address_of`` reads."""
+    default = " (default: %(default)s)"
+    group = parser.add_argument_group("pages")
+    group.add_argument(
+        "--host",
+        default=HOST,
+        metavar="H",
+        help="name or address to listen on; beyond this machine with a token" + default,
+    )
+    group.add_argument("--port", type=int, default=PORT, metavar="P", help="0 takes a free one" + default)
+    group.add_argument(
+        "--cert", type=Path, metavar="FILE", help="certificate (PEM) for https, which cameras of other devices need"
+    )
+    group.add_argument("--key", type=Path, metavar="FILE", help="its private key (PEM)")
+
+
+def address_of(args: argparse.Namespace) -> Address:
+    """Return where the address options say to listen."""
+    from rtstyle.web.address import Address
+
+    return Address(host=args.host, port=args.port, cert=args.cert, key=args.key)
+
+
+def _run_serve(args: argparse.Namespace) -> int:
+    from rtstyle.backends import Controls
+    from rtstyle.web import check_packages
+
+    address = address_of(args)
+    check_packages()
+    from rtstyle.web.server import serve
+
+    report = serve(
+        address,
+        style=args.style,
+        controls=Controls.of(args.strength, keep_colors=args.keep_colors),
+        visitors=args.visitors,
+        backend=args.backend,
+        precision=args.precision,
+        device=args.device,
+        seconds=args.seconds,
+        say=say,  # also with --quiet: nobody could find the page
+    )
+    finish(
+        args,
+        asdict(report),
+        [],
+        f"{report.visitors} visitors, {report.frames} pictures stylized, {report.dropped} dropped, "
+        f"{report.turned_away} visitors found no place, {report.bad_messages} bad messages, {report.seconds:.0f} s",
+    )
+    return DONE

@@ -1,0 +1,90 @@
+"""What a live session measures: latencies, rates, and the report of it all."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class LiveReport:
+    """What a live session did; ``dataclasses.asdict`` gives what JSON takes."""
+
+    captured: int
+    """Frames that the source gave: shown + dropped + held + at most one that was left at the end."""
+    shown: int
+    """Frames that were stylized and handed on."""
+    dropped: int
+    """Frames that a newer one replaced before their turn came."""
+    held: int
+    """Frames that went by while the picture was paused."""
+    seconds: float
+    """From the first look for a frame to the end."""
+    fps: float
+    """Frames shown per second, between the first and the last."""
+    latency_ms: dict[str, float]
+    """Milliseconds from a frame's arrival in this process to the moment at which the stylized one is
+    handed to window and outlets: ``p50``, ``p95``, ``p99``; empty where no frame was shown."""
+    backend: str
+    precision: str
+    device: str
+    style: str
+    """The style in use at the end."""
+    size: str
+    """Width and height of the picture, as ``1280x720``."""
+    sinks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """For the window and each outlet: ``frames`` that it took, ``dropped`` ones, and ``latency_ms`` from a frame's
+    arrival to the moment at which it was on the screen, or the outlet had taken it."""
+    working_sizes: dict[str, int] = field(default_factory=dict)
+    """Frames that were stylized in each size; several where ``target_fps`` changed it."""
+    warnings: list[str] = field(default_factory=list)
+
+
+class Latencies:
+    """Latencies of one session, in milliseconds; all are kept, 8 bytes each."""
+
+    def __init__(self) -> None:
+        self._values = array("d")
+
+    def add(self, since: float) -> None:
+        """Note that what came at ``since`` (``time.perf_counter()``) is through now."""
+        self._values.append(1000 * (time.perf_counter() - since))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @property
+    def latest(self) -> float:
+        """The median of the last 30; 0 where there is none."""
+        latest = sorted(self._values[-30:]) or [0.0]
+        return latest[len(latest) // 2]
+
+    def percentiles(self) -> dict[str, float]:
+        """Return ``p50``, ``p95`` and ``p99``; empty where there is none."""
+        if not self._values:
+            return {}
+        values = np.percentile(np.array(self._values), (50, 95, 99))
+        return {f"p{p}": round(float(v), 2) for p, v in zip((50, 95, 99), values, strict=True)}
+
+
+class Meter:
+    """The line of figures; renewed twice a second, so that it can be read."""
+
+    def __init__(self) -> None:
+        self.line = ""
+        self._at = time.perf_counter()
+        self._captured = self._shown = 0
+
+    def renew(self, captured: int, shown: int, dropped: int, latency: float) -> None:
+        """Take the counts of now, and the latency in milliseconds."""
+        now = time.perf_counter()
+        span = now - self._at
+        if span < 0.5:
+            return
+        came, went = (captured - self._captured) / span, (shown - self._shown) / span
+        self.line = f"in {came:.1f}  out {went:.1f} fps   latency {latency:.0f} ms   dropped {dropped}"
+        self._at, self._captured, self._shown = now, captured, shown

@@ -1,0 +1,100 @@
+"""What a live session does to pictures beside stylizing them: scale, mix, write on them, save them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from rtstyle.errors import PictureError
+from rtstyle.frame import Frame, Planes, Size, planes_to_rgb
+
+
+def scaled(frame: Frame, size: Size) -> Frame:
+    """Return the frame in another size, its canvas offset with it; the same frame where it has that size."""
+    if frame.size == size:
+        return frame
+    smaller = size.width < frame.size.width
+    sizes = (size, size.chroma, size.chroma)
+    planes = Planes(
+        *(
+            np.asarray(
+                cv2.resize(
+                    np.ascontiguousarray(plane),
+                    (to.width, to.height),
+                    interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR,
+                ),
+                np.uint8,
+            )
+            for plane, to in zip(frame.planes, sizes, strict=True)
+        )
+    )
+    share = size.width / frame.size.width
+    canvas = round(frame.canvas[0] * share), round(frame.canvas[1] * share)
+    return replace(frame, planes=planes, canvas=canvas)
+
+
+def mixed(old: Frame, new: Frame, share: float) -> Frame:
+    """Return ``new`` with ``old`` shining through it; ``share`` is that of ``new``, 0 to 1. They have one size."""
+    planes = (
+        np.asarray(cv2.addWeighted(np.ascontiguousarray(a), 1 - share, np.ascontiguousarray(b), share, 0), np.uint8)
+        for a, b in zip(old.planes, new.planes, strict=True)
+    )
+    return new.with_planes(Planes(*planes))
+
+
+def with_message(frame: Frame, message: str) -> Frame:
+    """Return the frame with one line on a dark band across its middle; new planes."""
+    y, u, v = (np.array(plane) for plane in frame.planes)
+    height, width = y.shape
+    black, white = (0, 255) if frame.colour.full_range else (16, 235)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    (long, high), _ = cv2.getTextSize(message, font, 1.0, 1)
+    scale = min(0.9 * width / long, height / 12 / high)
+    thick = max(1, round(1.5 * scale))
+    (long, high), _ = cv2.getTextSize(message, font, scale, thick)
+    top = max((height // 2 - high) // 2 * 2, 0)
+    bottom = min(top + 2 * high, height)
+    y[top:bottom] = black
+    u[top // 2 : bottom // 2], v[top // 2 : bottom // 2] = 128, 128
+    cv2.putText(y, message, ((width - long) // 2, top + (3 * high) // 2), font, scale, white, thick, cv2.LINE_AA)
+    return frame.with_planes(Planes(y, u, v))
+
+
+def free_name(folder: Path, stem: str, ending: str, first: int = 1) -> Path:
+    """Return ``stem-0001.ending`` in a folder, with the first number from ``first`` on that no file has.
+
+    Raises:
+        PictureError: All numbers up to 9999 are taken.
+    """
+    for number in range(first, 10000):
+        path = folder / f"{stem}-{number:04d}{ending}"
+        if not path.exists():
+            return path
+    raise PictureError(f"{folder} holds {stem}-9999{ending} and all before it; move some away")
+
+
+def save_snapshot(frame: Frame, folder: Path) -> Path:
+    """Write a frame as ``rtstyle-0001.png`` or the next number that is free, and return its path.
+
+    Raises:
+        PictureError: The folder cannot be written.
+    """
+    bgr = np.ascontiguousarray(planes_to_rgb(frame.planes, frame.colour)[..., ::-1])
+    ok, png = cv2.imencode(".png", bgr)
+    assert ok, "cv2 cannot encode PNG"
+    while True:
+        path = free_name(folder, "rtstyle", ".png")
+        try:
+            with path.open("xb") as file:
+                file.write(png.tobytes())
+        except FileExistsError:
+            continue
+        except OSError as error:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)  # half of it may have been written
+            raise PictureError(f"cannot save a snapshot: {path}: {error.strerror}") from error
+        return path

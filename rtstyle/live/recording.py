@@ -1,0 +1,66 @@
+"""A recording of a live session: a file that survives any end of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from rtstyle.errors import VideoWriteError
+from rtstyle.frame import Frame
+from rtstyle.live.outlets import CLOCK
+from rtstyle.video import VideoWriter
+from rtstyle.video.sound import Sound
+
+
+class Recording:
+    """Writes stylized frames at the moments at which their sources came, beginning with 0; a ``Sink``.
+
+    What was recorded gets its name whatever ends the session: what happened before a camera does not happen
+    again. Only a file that could not be written, or has no frame, is not kept.
+
+    Args:
+        writer: An open writer with the time base ``CLOCK``; closed by ``close``.
+        tell: Takes lines for people.
+    """
+
+    def __init__(self, writer: VideoWriter, tell: Callable[[str], None]) -> None:
+        self._writer, self._tell = writer, tell
+        self._begin: int | None = None
+        self._last = 0
+        self._error: Exception | None = None
+
+    def write(self, frame: Frame) -> None:
+        """Record a frame.
+
+        Raises:
+            VideoWriteError: The disk is full, or the encoder refuses the frame.
+        """
+        if self._begin is None:
+            self._begin = frame.pts
+        self._last = frame.pts - self._begin
+        try:
+            self._writer.write(replace(frame, pts=self._last))
+        except Exception as error:
+            self._error = error
+            raise
+
+    def write_sound(self, sound: Sound) -> None:
+        """Record a piece of sound; what came before the first frame is left out."""
+        if self._begin is None:
+            return
+        try:
+            self._writer.write_sound(sound, float(self._begin * CLOCK))
+        except Exception as error:
+            self._error = error
+            raise
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        if self._begin is None or self._error:
+            error = self._error or VideoWriteError("there was no frame")
+            self._writer.__exit__(type(error), error, None)
+            self._tell(f"nothing was recorded to {self._writer.path}")
+            return
+        self._writer.close()
+        length = float(self._last * CLOCK)
+        self._tell(f"recorded {self._writer.path}: {self._writer.written} frames, {length:.1f} s")

@@ -1,0 +1,75 @@
+"""The program that carries a stream to the network: its standard input goes on to a URL, packet by packet.
+
+It is a process of its own and imports nothing of rtstyle. PyAV holds Python's lock while it connects, and a peer
+that stops reading blocks whoever writes to it: here neither can stop anything but this process, which ends itself
+when one step takes longer than it may, and which can be killed.
+
+First line of the input: JSON with url, format, options and timeout (seconds). Then NUT. On standard output: ``on``
+when the peer has accepted; ``off`` and a reason when it is over.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import av
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """End the process where a step takes longer; a thread of C does, which needs no lock of Python's."""
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def relay(url: str, format: str, options: dict[str, str], timeout: float) -> None:
+    """Pass the standard input on to ``url`` until it ends.
+
+    Raises:
+        av.FFmpegError, OSError, ValueError: The peer refuses or has gone.
+    """
+    # All is in the header: nothing has to be probed, so nothing waits.
+    known = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0"}
+    with av.open("pipe:0", "r", format="nut", options=known) as source:
+        with _deadline(timeout):
+            target = av.open(url, "w", format=format, container_options=options)
+            streams: list[Any] = [target.add_stream_from_template(stream) for stream in source.streams]
+            target.start_encoding()
+        print("on", flush=True)
+        for packet in source.demux():
+            if not packet.size:
+                continue
+            if packet.dts is None:  # NUT does not say it of the first; there are no B-frames
+                packet.dts = packet.pts
+            packet.stream = streams[packet.stream_index]
+            with _deadline(timeout):
+                target.mux(packet)
+        with _deadline(timeout):
+            target.close()
+
+
+def main() -> int:
+    """Read the order, carry it out, say how it ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for rtstyle, which then ends the stream
+    with open(0, "rb", buffering=0, closefd=False) as pipe:  # unbuffered: what follows is FFmpeg's
+        order = json.loads(pipe.readline())
+    try:
+        relay(order["url"], order["format"], order["options"], order["timeout"])
+    except (av.FFmpegError, OSError, ValueError) as error:
+        print(f"off {getattr(error, 'strerror', None) or error}", flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,197 @@
+"""The page in a real browser, headless Chromium, with a clip as its camera. Figures: benchmarks/browser.py."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("aiohttp", reason="pages need aiohttp: pip install 'rtstyle[web]'")
+pytest.importorskip("simplejpeg", reason="pages need simplejpeg: pip install 'rtstyle[web]'")
+pytest.importorskip("playwright", reason="a browser is driven by playwright, which is not installed")
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import browser as tool  # noqa: E402
+
+from rtstyle.style import list_styles, load_style  # noqa: E402
+from rtstyle.web.address import Address  # noqa: E402
+from rtstyle.web.server import StyleServer  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+if tool.find_browser() is None or shutil.which("ffmpeg") is None:
+    pytest.skip("Chromium or ffmpeg is not installed", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with StyleServer(Address(port=0), [load_style(name) for name in list_styles()], visitors=2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def play():
+    with tool.sync_playwright() as playing:
+        yield playing
+
+
+@pytest.fixture(scope="module")
+def browser(play, tmp_path_factory):
+    clip = tool.camera_clip(tmp_path_factory.mktemp("camera"))
+    with tool.chromium(play, *tool.CAMERA, f"--use-file-for-fake-video-capture={clip}") as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser, server):
+    """A page that streams; whatever it logs as an error fails the test, a breach of its policy too."""
+    with browser.new_context(accept_downloads=True) as context:
+        opened = context.new_page()
+        errors: list[str] = []
+        opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        opened.on("pageerror", lambda error: errors.append(str(error)))
+        tool.begin(opened, server.url)
+        yield opened
+        assert errors == []
+
+
+def colourfulness(page, left: float, right: float) -> float:
+    """Mean distance between red and blue."""
+    return page.evaluate(
+        """([left, right]) => {
+            const c = document.getElementById("picture"), w = c.width;
+            const data = c.getContext("2d").getImageData(w * left, 0, w * (right - left), c.height).data;
+            let sum = 0;
+            for (let at = 0; at < data.length; at += 4) sum += Math.abs(data[at] - data[at + 2]);
+            return sum / (data.length / 4);
+        }""",
+        [left, right],
+    )
+
+
+def test_the_page_streams_and_changes_style_without_a_gap(page):
+    figures = tool.measure(page, 4)
+    change = tool.change_style(page, 1)
+    print(figures, change)
+    # 29 FPS and 60 ms where nothing else runs.
+    assert figures["fps"] > 4
+    assert figures["round_trip_p95"] < 1500
+    assert change["longest_gap"] < max(800, 0.8 * change["seen_after"])
+
+
+def test_what_the_controls_do_is_seen_in_the_picture(page):
+    place = list_styles().index("sketch")  # grey, where the clip is colourful
+    tool.change_style(page, place)
+    page.wait_for_timeout(300)
+    assert colourfulness(page, 0, 1) < 4
+    page.check("#split", force=True)
+    page.wait_for_timeout(700)
+    assert colourfulness(page, 0, 0.45) > 15
+    assert colourfulness(page, 0.55, 1) < 4
+    page.focus("#divider")
+    for _ in range(7):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(700)
+    assert colourfulness(page, 0.55, 0.8) > 15
+    page.uncheck("#split", force=True)
+    page.check("#keep", force=True)
+    page.wait_for_timeout(1000)
+    assert colourfulness(page, 0, 1) > 15
+    page.uncheck("#keep", force=True)
+    page.evaluate(
+        """() => { const s = document.getElementById("strength"); s.value = 0; s.dispatchEvent(new Event("input")); }"""
+    )
+    page.wait_for_timeout(1000)
+    assert page.inner_text("#strength-value") == "0.00"
+    assert colourfulness(page, 0, 1) > 15
+
+
+def test_another_resolution_is_prepared_and_shown(page):
+    page.select_option("#resolution", "480")
+    tool.wait(page, "window.rtstyle.stats.size === '848x480'")
+
+
+def test_snapshot_and_recording_are_files_of_the_visitor(page, tmp_path):
+    with page.expect_download() as download:
+        page.click("#snapshot")
+    assert download.value.suggested_filename.endswith(".png")
+    download.value.save_as(tmp_path / "snapshot.png")
+    assert (tmp_path / "snapshot.png").read_bytes().startswith(b"\x89PNG")
+    page.check("#sound", force=True)
+    page.click("#record")
+    page.wait_for_selector("#recording", state="visible")
+    page.wait_for_timeout(2000)
+    with page.expect_download() as download:
+        page.click("#record")
+    film = tmp_path / download.value.suggested_filename
+    download.value.save_as(film)
+    command = ["ffmpeg", "-v", "error", "-i", film, "-f", "framemd5", "-"]
+    decoded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    pictures, sounds = ([line for line in decoded.splitlines() if line.startswith(f"{n},")] for n in (0, 1))
+    assert len(sounds) > 20  # Chromium's microphone beeps
+    assert len({line.split(",")[-1] for line in pictures}) > 5
+
+
+def test_a_second_visitor_is_served_and_a_third_is_told(page, browser, server):
+    with browser.new_context() as context:
+        second = context.new_page()
+        tool.begin(second, server.url)
+        third = context.new_page()
+        third.goto(server.url)
+        third.click("#start")
+        tool.wait(third, "document.getElementById('notice').textContent.includes('places are taken')")
+        assert third.inner_text("#start") == "Try again"
+        before = page.evaluate("window.rtstyle.stats.drawnAt.length")
+        tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before + 5}")
+
+
+def test_the_page_comes_back_when_the_server_does(browser):
+    styles = [load_style("sketch")]
+    with browser.new_context() as context:
+        page = context.new_page()
+        with StyleServer(Address(port=0), styles) as running:
+            port = running.port
+            tool.begin(page, running.url)
+        tool.wait(page, "document.getElementById('notice').textContent.includes('server has ended')")
+        assert page.inner_text("#start") == "Try again"
+        before = page.evaluate("window.rtstyle.stats.drawnAt.length")
+        with StyleServer(Address(port=port), styles):
+            page.click("#start")
+            tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before + 5}")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--use-fake-ui-for-media-stream",), "No camera was found"),
+        (("--use-fake-device-for-media-stream", "--deny-permission-prompts"), "The camera was refused"),
+    ],
+    ids=["none", "refused"],
+)
+def test_a_camera_that_is_not_there_or_refused_is_said_so(play, server, flags, said):
+    with tool.chromium(play, *flags) as started:
+        page = started.new_page()
+        page.goto(server.url)
+        page.click("#start")
+        tool.wait(page, f"document.getElementById('notice').textContent.includes('{said}')")
+        assert page.inner_text("#start") == "Try again"
+
+
+def test_an_address_that_browsers_give_no_camera_to_is_said_so(browser):
+    """Plain http beyond this machine: there is no navigator.mediaDevices."""
+    with (
+        StyleServer(Address(host="0.0.0.0", port=0), [load_style("sketch")]) as running,
+        browser.new_context() as context,
+    ):
+        page = context.new_page()
+        page.goto(running.url)
+        if "127.0.0.1" in page.url:
+            pytest.skip("this machine has no address but loopback")
+        assert "token" not in page.url
+        page.click("#start")
+        tool.wait(page, "document.getElementById('notice').textContent.includes('by https')")
