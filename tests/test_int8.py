@@ -41,6 +41,9 @@ from engines.quantize import (  # noqa: E402
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "demo" / "big_buck_bunny.mp4"
 SIZE = Size(64, 48)
+TOO_SHARP = {"cartoon", "etching"}
+"""Styles that int8 leaves at 33 dB of float32, which is not near enough: they ship without, and run in bf16 or f32."""
+STYLES = [name for name in list_styles() if name not in TOO_SHARP]
 BACKENDS = ("openvino", "onnxruntime")
 
 x86 = pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="auto takes int8 on x86-64 only")
@@ -62,7 +65,7 @@ def copied(tmp_path, random_style) -> Path:
 # -- how near --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list_styles())
+@pytest.mark.parametrize("name", STYLES)
 def test_shipped_styles_are_near_float32_on_frames_that_they_were_not_calibrated_on(name, backend):
     with VideoReader(DEMO) as reader:
         rgbs = [planes_to_rgb(frame.planes, frame.colour) for frame in islice(reader, 10, 121, 55)]
@@ -71,6 +74,14 @@ def test_shipped_styles_are_near_float32_on_frames_that_they_were_not_calibrated
     assert len(frames) == 3
     found = accuracy(load_style(name), frames, backend)
     assert found.passed(), f"{found}; run python -m engines.quantize again"
+
+
+@pytest.mark.parametrize("name", sorted(TOO_SHARP))
+def test_a_style_that_int8_harms_runs_in_another_precision(name):
+    with open_engine(name, SIZE) as engine:
+        assert engine.precision in ("bf16", "f32")
+    with pytest.raises(StyleFormatError, match=r"has no int8\.json"):
+        open_engine(name, SIZE, precision="int8")
 
 
 @pytest.mark.parametrize("colour", COLOURS, ids=str)

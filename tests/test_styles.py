@@ -18,8 +18,8 @@ from train.evaluate import BARS, DEMO, measure_demo
 
 COLOUR = Colour("bt601", full_range=True)
 STYLES = list_styles()
-STROKES = [name for name in STYLES if load_style(name).metadata["kind"] != "cartoon"]
-"""Styles that draw on the canvas; a cartoon's flats are flat."""
+STROKES = [name for name in STYLES if name not in ("cartoon", "etching", "ink")]
+"""Styles that draw on the canvas everywhere; flats of a cartoon, washes of ink, empty areas of an etching are plain."""
 
 
 def luma_of(style: str, frames: list[Frame]) -> list[np.ndarray]:
@@ -37,20 +37,26 @@ def flat(level: int, size: Size, canvas: tuple[int, int] = (0, 0)) -> Frame:
 def test_what_was_measured_once_is_measured_again(name):
     words = load_style(name).metadata
     recorded, figures = words["metrics"]["demo"], measure_demo(load_style(name))
-    # Half a dB is what another precision or another processor's order of sums may cost.
+    # Half a dB is what another processor's order of sums may cost.
     assert figures["noise_db"] >= recorded["noise_db"] - 0.5
     assert figures["pan_db"] >= recorded["pan_db"] - 0.5
     assert figures["source_db"] <= recorded["source_db"] + 0.5
     assert recorded["source_db"] <= BARS[words["kind"]].source + 1  # on this clip; the bar is for the photos
 
 
+@pytest.mark.parametrize("name", [name for name in STYLES if name not in ("cartoon", "etching")])
+def test_int8_leaves_a_style_as_stable_as_it_has_to_be(name):
+    words = load_style(name).metadata
+    exact, figures, bars = words["metrics"]["demo"], measure_demo(load_style(name), "int8"), BARS[words["kind"]]
+    assert figures["noise_db"] >= exact["noise_db"] - 1
+    assert figures["pan_db"] >= min(exact["pan_db"] - 1, bars.pan + 5)  # where next to nothing moves, 2 dB are nothing
+    assert abs(figures["source_db"] - exact["source_db"]) < 0.2
+
+
 @pytest.mark.parametrize("name", STYLES)
 def test_shipped_styles_reach_the_bars(name):
     words = load_style(name).metadata
     missed = BARS[words["kind"]].missed(words["metrics"])
-    if name == "sketch":  # shipped before noise was asked to stay under 44 dB; it had to reach 40
-        missed = [line for line in missed if not line.startswith("noise_db")]
-        assert words["metrics"]["noise_db"] >= 40
     assert missed == []
 
 

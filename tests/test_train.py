@@ -17,7 +17,7 @@ pytest.importorskip("safetensors")
 from engines.export import export_style, load_generator  # noqa: E402
 from rtstyle import Size, load_style, open_engine  # noqa: E402
 from rtstyle.canvas import tile  # noqa: E402
-from train import data, losses, painters, strokes  # noqa: E402
+from train import data, losses, painters, strokes, styles  # noqa: E402
 from train.trainer import RECOVERIES, Batches, Config, Trainer, new_generator, train  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -293,3 +293,33 @@ def test_a_style_can_be_imitated(config, tmp_path):
     report = trainer.train_step(replace(batch, noise=torch.zeros_like(batch.noise)))
     assert report["strokes"] < 0.02
     assert (batch.painted - batch.photos).abs().mean() > 0.05
+
+
+def test_a_recipe_is_a_run_from_the_base_and_says_what_is_missing(tmp_path):
+    (tmp_path / "starry_night.jpg").write_bytes(b"")
+    learn, settle = styles.runs_of("starry_night", "photos", tmp_path)
+    assert learn.pictures == ((str(tmp_path / "starry_night.jpg"), 1.0),)
+    assert Path(learn.base) == BASE
+    assert settle.steps > learn.steps
+    assert settle.shift_weight > learn.shift_weight
+    assert set(styles.RECIPES) <= set(painters.PAINTERS)
+    with pytest.raises(ValueError, match=r"no recipe 'rembrandt'.*starry_night"):
+        styles.runs_of("rembrandt", "photos", tmp_path)
+    with pytest.raises(ValueError, match=r"water_lilies needs the picture water_lilies\.jpg"):
+        styles.runs_of("water_lilies", "photos", tmp_path)
+
+
+def test_a_recipe_ends_in_the_mix_of_its_runs_with_its_strength(tmp_path):
+    generators = [new_generator(str(BASE)), new_generator(str(BASE))]
+    with torch.no_grad():
+        for weights in generators[1].parameters():
+            weights.mul_(2)
+    for number, generator in enumerate(generators):
+        (tmp_path / str(number)).mkdir()
+        torch.save(generator.state_dict(), tmp_path / str(number) / "generator.pt")
+    recipe = styles.Recipe(learn=1, settlings=(styles.Settling(1, 60, 0.75),), strength=1.5)
+    styles.finish(recipe, [tmp_path / "0", tmp_path / "1"], tmp_path / "out")
+    mixed, base = load_generator(tmp_path / "out" / "generator.pt").state_dict(), generators[0].state_dict()
+    torch.testing.assert_close(mixed["stem.conv.weight"], 1.75 * base["stem.conv.weight"])
+    torch.testing.assert_close(mixed["tail.bias"][:16], 1.5 * 1.75 * base["tail.bias"][:16])
+    torch.testing.assert_close(mixed["tail.bias"][16:], 1.75 * base["tail.bias"][16:])

@@ -54,6 +54,7 @@ from rtstyle import (
     open_engine,
     stylize_video,
 )
+from rtstyle.backends import Precision
 from rtstyle.frame import Planes, planes_from_rgb, planes_to_rgb
 from rtstyle.style import Style
 from train.data import list_pictures
@@ -65,6 +66,9 @@ MOTIONS = ((1, 0), (0, 1), (3, 2), (5, 7), (-2, 3), (-4, -1), (6, -5), (7, 4))
 
 DEMO = Path(__file__).parents[1] / "demo" / "big_buck_bunny.mp4"
 VGG = Path(__file__).parent / "weights" / "vgg16_imagenet_conv1-4.fp16.safetensors"
+
+PRECISION: Precision = "f32"
+"""What cards are measured in: the same on every machine, whatever ``auto`` takes there."""
 
 _COLOUR = Colour("bt601", full_range=True)
 _VIEW = Size(448, 320)
@@ -100,10 +104,10 @@ def _decibels(square: float) -> float:
     return round(float(10 * np.log10(255**2 / max(square, 1e-9))), 2)
 
 
-def stylized(style: Style, pictures: list[Planes]) -> list[Planes]:
-    """Run pictures of one size through the default engine."""
+def stylized(style: Style, pictures: list[Planes], precision: Precision = PRECISION) -> list[Planes]:
+    """Run pictures of one size through an engine."""
     height, width = pictures[0].y.shape
-    with open_engine(style, Size(width, height), _COLOUR) as engine:
+    with open_engine(style, Size(width, height), _COLOUR, precision=precision) as engine:
         return [frame.planes for frame in engine.stylize(Frame(p, 0, Fraction(1, 25), _COLOUR) for p in pictures)]
 
 
@@ -118,7 +122,9 @@ def _kept_edges(photo: Image, output: Image) -> float:
     return float(near[wanted].mean()) if wanted.any() else 1.0
 
 
-def measure_stills(style: Style, pictures: list[Image], classifier: Path | None = None) -> dict[str, float]:
+def measure_stills(
+    style: Style, pictures: list[Image], classifier: Path | None = None, precision: Precision = PRECISION
+) -> dict[str, float]:
     """Strength, noise, brightness, edges and content, over all pictures (RGB, uint8)."""
     rng = np.random.default_rng(0)
     noise, light, source, outputs, lumas = [], [], [], [], []
@@ -126,7 +132,7 @@ def measure_stills(style: Style, pictures: list[Image], classifier: Path | None 
         planes = planes_from_rgb(rgb, _COLOUR)
         noisy = Planes(*(np.clip(np.rint(p + rng.normal(0, 3, p.shape)), 0, 255).astype(np.uint8) for p in planes))
         brighter = planes_from_rgb(np.clip(np.rint(rgb * 1.04), 0, 255).astype(np.uint8), _COLOUR)
-        results = stylized(style, [planes, noisy, brighter])
+        results = stylized(style, [planes, noisy, brighter], precision)
         clean, shaken, lit = (result.y.astype(np.float64) for result in results)
         noise.append(((clean - shaken) ** 2).mean())
         light.append(((clean - lit) ** 2).mean())
@@ -214,6 +220,13 @@ def _pan(rgb: Image, motion: tuple[int, int], path: Path) -> None:
             writer.write(Frame(planes_from_rgb(window, _COLOUR), step, base, _COLOUR))
 
 
+def _film(source: Path, target: Path, style: Style, precision: Precision) -> None:
+    """Stylize a clip as ``rtstyle video`` does, lossless."""
+    stylize_video(
+        source, target, style=style, encoder=EncoderSettings(codec="ffv1"), precision=precision, overwrite=True
+    )
+
+
 def _between_neighbours(path: Path, motion: tuple[int, int]) -> float:
     """Mean squared difference of neighbouring frames with the motion undone."""
     dx, dy = motion
@@ -231,7 +244,10 @@ def _between_neighbours(path: Path, motion: tuple[int, int]) -> float:
 
 
 def measure_pans(
-    style: Style, pictures: list[Image], motions: tuple[tuple[int, int], ...] = MOTIONS
+    style: Style,
+    pictures: list[Image],
+    motions: tuple[tuple[int, int], ...] = MOTIONS,
+    precision: Precision = PRECISION,
 ) -> dict[str, float]:
     """Stability of pans, each motion over a picture of its own choosing in turn."""
     room = (_VIEW.width + 7 * _STEPS, _VIEW.height + 7 * _STEPS)
@@ -246,7 +262,7 @@ def measure_pans(
             )
             source.unlink(missing_ok=True)
             _pan(picture, motion, source)
-            stylize_video(source, target, style=style, encoder=EncoderSettings(codec="ffv1"), overwrite=True)
+            _film(source, target, style, precision)
             squares.append(_between_neighbours(target, motion))
     return {"pan_db": _decibels(max(squares)), "pan_mean_db": _decibels(float(np.mean(squares)))}
 
@@ -274,7 +290,7 @@ def measure_clips(style: Style, clips: list[Path], frames: int = 13) -> dict[str
             ):  # fmt: skip
                 for index, frame in enumerate(islice(reader, frames)):
                     writer.write(Frame(frame.planes, index, Fraction(1, 25), reader.colour))
-            stylize_video(source, target, style=style, encoder=EncoderSettings(codec="ffv1"), overwrite=True)
+            _film(source, target, style, PRECISION)
             pictures, results = ([f.planes.y.copy() for f in VideoReader(path)] for path in (source, target))
         for i in range(1, len(pictures)):
             back, forth = _flow(pictures[i], pictures[i - 1]), _flow(pictures[i - 1], pictures[i])
@@ -300,13 +316,13 @@ def measure_clips(style: Style, clips: list[Path], frames: int = 13) -> dict[str
     return {name: _decibels(float(np.mean(squares))) for name, squares in kept.items() if squares}
 
 
-def measure_demo(style: Style) -> dict[str, float]:
+def measure_demo(style: Style, precision: Precision = PRECISION) -> dict[str, float]:
     """The cheap figures on what ships with the project, so that everybody can measure them again."""
     with VideoReader(DEMO) as reader:
         frames = [planes_to_rgb(f.planes, f.colour) for i, f in enumerate(reader) if i in (10, 60, 120)]
     pictures = [np.asarray(cv2.resize(f, (640, 360), interpolation=cv2.INTER_AREA), np.uint8) for f in frames]
-    stills = measure_stills(style, pictures)
-    pans = measure_pans(style, pictures, MOTIONS[2:5])
+    stills = measure_stills(style, pictures, precision=precision)
+    pans = measure_pans(style, pictures, MOTIONS[2:5], precision)
     return {"source_db": stills["source_db"], "noise_db": stills["noise_db"], "pan_db": pans["pan_db"]}
 
 

@@ -149,39 +149,46 @@ def _red_chalk(hatchings: Picture, rgb: Picture, offset: tuple[int, int]) -> Pic
     return np.asarray(red + worked * (deep - red), np.float32)
 
 
+_NEEDLE = ((30, 0.22), (100, 0.46), (165, 0.70))
+"""Directions of the etcher's hatchings in degrees, and how dark it must be for each to begin."""
+
+
 def _etching(hatchings: Picture, rgb: Picture, offset: tuple[int, int]) -> Picture:
-    """Needle on copper: thin even lines, their distance and crossings make the tone; warm paper, one ink."""
-    luma, hatch = _luma(rgb), _cut(hatchings, offset, rgb.shape)[..., :-1]
-    demand = _demand(luma, 2.4, 0.7)
-    form = _blur(luma, 2.5)
-    lines = np.zeros_like(luma)
-    for turn, begins, weight in ((0, 0.06, 1.0), (55, 0.30, 0.95), (115, 0.55, 0.9)):
-        noise = (hatch * strokes.directions_of(form, strokes.HAND - 40 + turn, 3e-4)).sum(-1)
+    """Needle on copper: even parallel lines that swell with the tone and cross in the dark; warm paper, one ink.
+
+    They are drawn beside forms; empty skies and walls get a plain tone with a breath of lines instead, as aquatint
+    gives it: no tracker can hold strokes there.
+    """
+    luma, hatch = _luma(rgb), _cut(hatchings, offset, rgb.shape)
+    seen = np.clip(70 * _blur(np.abs(_blur(luma, 1.2) - _blur(luma, 6.0)), 10.0) - 0.6, 0.05, 1)
+    demand = _demand(luma, 1.8, 1.0) * (0.75 + 0.30 * seen)
+    white = np.ones_like(luma)
+    for i, (_, begins) in enumerate(_NEEDLE):
         more = np.clip((demand - begins) / (1 - begins), 0, 1)
-        covered = _sigmoid(4.5 * (noise - 1.3 + 1.9 * more)) * np.minimum(6 * more, 1) * weight
-        lines = 1 - (1 - lines) * (1 - 0.85 * covered)
-    contour = _contour(luma, 1.1, 2.4, 14, 0.012)
-    cover = 1 - (1 - lines) * (1 - 0.95 * contour) * (1 - 0.5 * np.clip(2 * demand - 1.2, 0, 1))
-    return _mixed((238, 231, 214), (38, 32, 28), np.clip(cover, 0, 1).astype(np.float32))
+        level = 1.2 - 2.0 * more
+        tone = _sigmoid(-1.5 * level)  # what lines cover on average
+        line = _sigmoid(4.0 * (hatch[..., i] - level))
+        white *= 1 - 0.95 * np.minimum(6 * more, 1) * (tone + seen * (line - tone))
+    contour = _contour(luma, 0.9, 2.4, 16, 0.010)
+    cover = 1 - white * (1 - 0.95 * contour) * (1 - 0.35 * np.clip(4 * demand - 3.0, 0, 1))
+    return _mixed((240, 230, 208), (42, 33, 27), np.clip(cover, 0, 1).astype(np.float32))
 
 
-def _ink(fine: Picture, coarse: Picture, rgb: Picture, offset: tuple[int, int]) -> Picture:
-    """Brush and wash: a few steps of diluted ink with wet edges, bold contours that swell, much white paper."""
-    luma = _luma(rgb)
-    rough, wet = _cut(fine, offset, rgb.shape), _cut(coarse, offset, rgb.shape)
-    along = _along(_tensor(_blur(luma, 1.2), 4.0) + np.float32(2e-5) * _tensor(wet, 4.0))
-    packed = smear(cv2.merge((luma, rough, wet)), along, (3.0, 5.0, 5.0))
-    tone, bristle, _ = cv2.split(packed)
-    demand = _demand(np.asarray(tone, np.float32), 1.6, 0.9) + 0.045 * wet + 0.02 * bristle
+def _ink(bristles: Picture, wet: Picture, rgb: Picture, offset: tuple[int, int]) -> Picture:
+    """Brush and wash: three dilutions of ink with dark rims, bold contours that swell, much white paper."""
+    luma, spread = _luma(rgb), _cut(wet, offset, rgb.shape)
+    hairs = _cut(bristles, offset, rgb.shape)
+    tone = smear(luma[..., None], _along(_tensor(_blur(luma, 1.2), 3.0)), (3.0,))[..., 0]
+    demand = _demand(tone, 1.6, 1.0) + 0.012 * spread
     wash = np.zeros_like(luma)
-    for edge, level in ((0.26, 0.20), (0.46, 0.24), (0.64, 0.28), (0.80, 0.22)):
-        step = _sigmoid((demand - edge) * 34)
-        rim = np.exp(-(((demand - edge - 0.02) / 0.035) ** 2))  # pigment gathers at the edge of a wash
-        wash = wash + level * step + 0.07 * rim * step
-    dry = _sigmoid(3 * (bristle / 0.45 + 1.6))  # the brush runs dry here and there
-    contour = _contour(np.asarray(tone, np.float32), 1.3, 4.0, 16, 0.012) * (0.75 + 0.25 * dry)
-    cover = 1 - (1 - np.clip(wash, 0, 0.96) * (0.88 + 0.12 * dry)) * (1 - 0.95 * contour)
-    return _mixed((246, 243, 234), (18, 18, 22), np.clip(cover, 0, 1).astype(np.float32))
+    for edge, level in ((0.34, 0.20), (0.56, 0.30), (0.76, 0.42)):
+        rim = np.exp(-(((demand - edge - 0.03) / 0.03) ** 2))  # pigment gathers where a wash ends
+        wash = wash + level * _sigmoid((demand - edge) * 36) + 0.06 * rim
+    dry = _sigmoid(3 * (hairs - 0.8))  # where the brush left the paper bare
+    bold = _contour(tone, 1.7, 5.5, 16, 0.012) * (1 - 0.35 * dry)
+    fine = _contour(luma, 0.9, 2.4, 14, 0.012)
+    cover = 1 - (1 - np.clip(wash, 0, 0.93) * (1 - 0.22 * dry)) * (1 - 0.97 * bold) * (1 - 0.8 * fine)
+    return _mixed((247, 244, 236), (20, 20, 26), np.clip(cover, 0, 1).astype(np.float32))
 
 
 # -- flat colour -----------------------------------------------------------------------------------
@@ -192,20 +199,18 @@ def _cartoon(rgb: Picture, offset: tuple[int, int]) -> Picture:
 
     After Winnemoeller, Olsen and Gooch 2006, "Real-time video abstraction".
     """
-    smooth = to_yuv(rgb)
-    along = _along(_tensor(_blur(np.ascontiguousarray(smooth[..., 0]), 1.0), 3.0))
+    smooth = _blur(to_yuv(rgb), 0.8)
     for _ in range(2):
-        smooth = np.asarray(cv2.bilateralFilter(smooth, 7, 0.09, 3.0), np.float32)
-        smooth = smear(smooth, along, (3.0, 3.0, 3.0))
+        smooth = np.asarray(cv2.bilateralFilter(smooth, 9, 0.09, 3.0), np.float32)
     luma = np.ascontiguousarray(smooth[..., 0])
-    y = 0.5 + 1.2 * luma + 0.10 + 0.35 * (luma - _blur(luma, 20.0))
-    bins = 4.0
+    y = 0.60 + 1.25 * luma + 0.5 * (luma - _blur(luma, 20.0))
+    bins = 3.0
     scaled = np.clip(y, 0, 1) * bins - 0.5
     below = np.floor(scaled)
-    flat = (below + 1 + 0.5 * np.tanh(7 * (scaled - below - 0.5))) / bins
-    line = _contour(luma, 1.1, 3.4, 20, 0.010)
-    y = np.clip(0.1 * y + 0.9 * flat, 0, 1) * (1 - 0.95 * line)
-    u, v = (np.ascontiguousarray(1.7 * smooth[..., i] * (1 - 0.8 * line), np.float32) for i in (1, 2))
+    flat = (below + 1 + 0.5 * np.tanh(8 * (scaled - below - 0.5))) / bins
+    line = _contour(luma, 1.3, 4.6, 32, 0.011)
+    y = np.clip(flat, 0, 1) * (1 - 0.97 * line)
+    u, v = (np.ascontiguousarray(2.0 * smooth[..., i] * (1 - 0.85 * line), np.float32) for i in (1, 2))
     return _rgb(np.asarray(y, np.float32), u, v)
 
 
@@ -246,19 +251,23 @@ class Brush:
     """How much local contrast is raised."""
     flatten: float = 0.2
     """How much of the difference between light and dark areas is taken away: nights become blue, not black."""
+    night: float = 1.0
+    """Gamma of the tones; above 1 is darker."""
     outline: float = 0.5
     """Strength of dark contours."""
     veins: float = 0.0
     """Strength of dark lines between patches."""
     colours: int = 10
+    vivid: float = 1.0
+    """Share of the painting, its most colourful part, that the palette is taken from."""
     ridges: float = 0.05
     """Relief of the bristles."""
     faithful: float = 0.45
     """How much light and dark is kept where the palette has no such colour, so that faces keep their features."""
 
 
-def palette_of(picture: NDArray[np.uint8], colours: int) -> tuple[Picture, Picture]:
-    """Find the main colours of a painting.
+def palette_of(picture: NDArray[np.uint8], colours: int, vivid: float = 1.0) -> tuple[Picture, Picture]:
+    """Find the main colours of a painting, or of its share ``vivid`` that is most colourful.
 
     Returns:
         Shape (colours, 3), YUV with Y in [0, 1]; and the painting's luma at 257 even quantiles.
@@ -266,6 +275,8 @@ def palette_of(picture: NDArray[np.uint8], colours: int) -> tuple[Picture, Pictu
     # Not made small: averaging neighbouring strokes would grey the paint.
     clean = cv2.GaussianBlur(picture, (0, 0), 0.7).astype(np.float32) / 255
     yuv = to_yuv(clean).reshape(-1, 3)[::23] + np.array((0.5, 0, 0), np.float32)
+    chroma = np.hypot(yuv[:, 1], yuv[:, 2])
+    yuv = yuv[chroma >= np.quantile(chroma, 1 - vivid)]
     cv2.setRNGSeed(1)
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 60, 1e-4)
     scale = np.array((1.0, 1.6, 1.6), np.float32)
@@ -283,7 +294,7 @@ class Palette:
 
     def __init__(self, picture: NDArray[np.uint8], brush: Brush) -> None:
         self.brush = brush
-        colours, self.quantiles = palette_of(picture, brush.colours)
+        colours, self.quantiles = palette_of(picture, brush.colours, brush.vivid)
         axes = [(np.arange(n) + 0.5) / n - (0.0 if i == 0 else 0.5) for i, n in enumerate(_LEVELS)]
         wanted = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 1, 3).astype(np.float32)
         distance = ((wanted - colours) ** 2 * np.array((1.6, 1, 1), np.float32)).sum(-1)
@@ -302,20 +313,21 @@ class Palette:
         tensor = _tensor(form, 4.0)
         # Where there is much to see, strokes speak lower, so that eyes and mouths are read.
         loud = 1 - brush.calm * np.tanh(400 * (tensor[..., 0] + tensor[..., 1]))
-        bristle, patch = (
-            loud * np.tanh(1.2 * (_cut(bank, offset, shape)[..., :-1] * turned).sum(-1))
-            for bank in (self.strokes, self.patches)
+        aside = (offset[0] + 9, offset[1] + 5)  # patches some pixels away are as good as others, to mix with
+        bristle, patch, other = (
+            loud * np.tanh(1.2 * (_cut(bank, place, shape)[..., :-1] * turned).sum(-1))
+            for bank, place in ((self.strokes, offset), (self.patches, offset), (self.patches, aside))
         )
         y = smear(luma[..., None], _along(tensor), (brush.melt,))[..., 0]
         u, v = (brush.keep * _blur(np.ascontiguousarray(yuv[..., i]), 2.0) for i in (1, 2))
         around = _blur(y, 16.0)
         toned = np.clip(y + brush.contrast * (y - around) + brush.flatten * (0.5 - around), 0, 1)
-        toned = np.interp(toned, np.linspace(0, 1, 257), self.quantiles).astype(np.float32)
+        toned = np.interp(toned**brush.night, np.linspace(0, 1, 257), self.quantiles).astype(np.float32)
         warmth = brush.glow * (toned - self.quantiles[128])
         wanted = (
             toned + brush.light[0] * bristle + brush.light[1] * patch,
             u + 0.5 - warmth + brush.hue[1] * patch - brush.hue[0] * bristle,
-            v + 0.5 + warmth - brush.hue[1] * patch * bristle + 0.5 * brush.hue[0] * bristle,
+            v + 0.5 + warmth + brush.hue[1] * other + 0.5 * brush.hue[0] * bristle,
         )
         i, j, k = (np.clip(w * n, 0, n - 1).astype(np.int32) for w, n in zip(wanted, _LEVELS, strict=True))
         painted = self.table[(i * _LEVELS[1] + j) * _LEVELS[2] + k]
@@ -334,17 +346,18 @@ BRUSHES = {
         patch=3,
         hand=22,
         pull=2e-4,
-        light=(0.27, 0.12),
+        light=(0.10, 0.06),
         calm=0.65,
         hue=(0.08, 0.12),
         keep=0.3,
         purity=1.3,
-        contrast=1.8,
-        flatten=0.45,
+        contrast=2.2,
+        flatten=0.4,
+        night=1.5,
         ridges=0.08,
         glow=0.3,
         colours=12,
-        outline=0.6,
+        outline=0.8,
     ),
     "great_wave": Brush(
         length=6,
@@ -382,37 +395,46 @@ BRUSHES = {
     ),
     "water_lilies": Brush(
         length=5,
-        width=1.4,
+        width=1.8,
         patch=4,
         hand=172,
         pull=2e-4,
-        light=(0.28, 0.14),
-        hue=(0.05, 0.12),
-        keep=0.7,
-        outline=0.25,
-        purity=1.4,
-        faithful=0.7,
-        flatten=0.5,
-        contrast=1.6,
-        calm=0.6,
-        glow=0.1,
-        colours=12,
-        ridges=0.07,
+        light=(0.14, 0.10),
+        hue=(0.06, 0.11),
+        keep=0.5,
+        sharp=150,
+        outline=0.15,
+        purity=1.5,
+        faithful=0.6,
+        flatten=0.75,
+        night=1.5,
+        contrast=3.0,
+        calm=0.5,
+        glow=0.3,
+        colours=14,
+        vivid=0.8,
+        ridges=0.05,
     ),
     "composition_vii": Brush(
         length=6,
         width=1.5,
-        patch=4,
+        patch=5.5,
         hand=52,
         light=(0.05, 0.14),
-        hue=(0.05, 0.30),
-        keep=0.8,
-        sharp=500,
+        hue=(0.03, 0.28),
+        keep=0.9,
+        sharp=700,
         outline=0.9,
-        veins=0.8,
+        veins=0.85,
         colours=14,
-        purity=1.4,
-        flatten=0.4,
+        vivid=0.75,
+        purity=1.5,
+        flatten=0.35,
+        night=1.3,
+        contrast=1.7,
+        calm=0.5,
+        faithful=0.3,
+        ridges=0.02,
     ),
 }
 """Manners of painting; ``palette`` is a plain one for any picture."""
@@ -433,9 +455,12 @@ def make(name: str, pictures: Sequence[NDArray[np.uint8]] = ()) -> Painter:
     if name == "red_chalk":
         return partial(_red_chalk, strokes.hatchings(tile, along=9.0, across=1.0))
     if name == "etching":
-        return partial(_etching, strokes.hatchings(tile, along=14.0, across=0.5))
+        noise = tile.astype(np.float32) - tile.mean()
+        lines = [strokes.smear(noise, angle, along=10.0, across=4.5, period=6.5) for angle, _ in _NEEDLE]
+        return partial(_etching, np.stack(lines, -1))
     if name == "ink":
-        return partial(_ink, _band(0.8, 2.5), _band(4.0, 14.0))
+        noise = tile.astype(np.float32) - tile.mean()
+        return partial(_ink, strokes.smear(noise, strokes.HAND - 30, along=12.0, across=1.0), _band(4.0, 14.0))
     if name == "cartoon":
         return _cartoon
     if name != "palette" and name not in BRUSHES:

@@ -25,18 +25,20 @@ HAND = 52
 """The direction that a right hand prefers, in degrees: used where the form gives none."""
 
 
-def smear(noise: Picture, degrees: float, along: float, across: float) -> Picture:
+def smear(noise: Picture, degrees: float, along: float, across: float, period: float = math.inf) -> Picture:
     """Smear periodic noise of shape (h, w) into strokes: mean 0, standard deviation 1.
 
     Args:
         degrees: Direction of the strokes.
         along, across: Standard deviations of the elongated Gaussian, in pixels.
+        period: From stroke to stroke, in pixels, where they run side by side (a Gabor filter); infinite leaves it
+            to the noise.
     """
     fy, fx = np.fft.fftfreq(noise.shape[0])[:, None], np.fft.rfftfreq(noise.shape[1])[None, :]
     angle = math.radians(degrees)
     far = fx * math.cos(angle) - fy * math.sin(angle)
     near = fx * math.sin(angle) + fy * math.cos(angle)
-    gain = np.exp(-2 * (math.pi * along * far) ** 2 - 2 * (math.pi * across * near) ** 2)
+    gain = np.exp(-2 * (math.pi * along * far) ** 2 - 2 * (math.pi * across * (np.abs(near) - 1 / period)) ** 2)
     strokes = np.fft.irfft2(np.fft.rfft2(noise) * gain, s=noise.shape)
     return ((strokes - strokes.mean()) / strokes.std()).astype(np.float32)
 
