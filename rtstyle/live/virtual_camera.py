@@ -158,7 +158,7 @@ class YuyvFiller:
 
 def _import_pyvirtualcam() -> Any:
     try:
-        import pyvirtualcam  # type: ignore[import-untyped,unused-ignore]
+        import pyvirtualcam
     except ImportError as error:
         raise VideoWriteError(
             "a virtual camera needs pyvirtualcam and OBS here: pip install 'rtstyle[virtualcam]', install OBS"
