@@ -317,7 +317,7 @@ def test_strength_0_gives_the_bytes_back_and_keeping_colours_keeps_them(shared):
 
 
 def test_of_pictures_that_wait_only_the_newest_is_done(shared):
-    data = as_jpeg(picture())
+    data = as_jpeg(picture(Size(1280, 720)))
 
     async def action():
         async with visit(shared) as visitor:
@@ -330,7 +330,7 @@ def test_of_pictures_that_wait_only_the_newest_is_done(shared):
             numbers = [reply.number for reply, _ in visitor.replies]
             assert numbers == sorted(set(numbers))
             assert len(numbers) + shared.report().dropped - before == 40
-            # More are not read than 120 a second, and each answer takes longer than that.
+            # 120 a second are read, and one of 720p takes longer than that on any CPU that we know.
             assert shared.report().dropped > before
 
     play(action)
