@@ -62,6 +62,7 @@ class VideoEncoder:
         aligned = size.width % 8 == 0 and size.height % 8 == 0
         self._lends = aligned and self._pix_fmt == "yuv420p" and colour.full_range == self._target.full_range
         self._last: int | None = None
+        self._given = False
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = size.width, size.height, encoding.pix_fmt
         context.time_base = stream.time_base = _HUNDREDTH if self._palette else time_base
@@ -104,7 +105,9 @@ class VideoEncoder:
         picture.colorspace, picture.color_range = tags.matrix, tags.range
         picture.color_primaries, picture.color_trc = tags.primaries, tags.transfer
         if not self._palette:
-            return list(self.stream.encode(picture))
+            packets = list(self.stream.encode(picture))
+            self._given = self._given or bool(packets)
+            return packets
         return [packet for indexed in self._palette.push(picture) for packet in self.stream.encode(indexed)]
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
@@ -121,7 +124,22 @@ class VideoEncoder:
         """Return the packets that are still inside. No frame may come any more."""
         rest = self._palette.push(None) if self._palette else []
         packets = [packet for picture in rest for packet in self.stream.encode(picture)]
-        return [*packets, *self.stream.encode(None)]
+        packets += self.stream.encode(None)
+        if not self._given and self.stream.codec_context.name == "libx265":
+            _decode_in_turn(packets)
+        return packets
+
+
+def _decode_in_turn(packets: list[av.Packet[Any]]) -> None:
+    """Set the times of decoding of a whole stream: in order, and none after it is shown.
+
+    x265 takes them from memory that it never wrote to where a stream is shorter than its delay (seen with 4.1: a film
+    of two frames in 200 could not be written).
+    """
+    shown = sorted(packet.pts for packet in packets if packet.pts is not None)
+    late = max((at - (packet.pts or 0) for at, packet in zip(shown, packets, strict=True)), default=0)
+    for at, packet in zip(shown, packets, strict=True):
+        packet.dts = at - max(late, 0)
 
 
 def target_colour(encoding: Encoding, colour: Colour) -> Colour:
