@@ -44,9 +44,11 @@ from rtstyle import (
     stylize_video,
 )
 from rtstyle.backends import BACKENDS, PRECISIONS, BackendName, Mode, Precision
+from rtstyle.backends.strokes import StrokeSize
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import CELL, MARGIN
 from rtstyle.graph import CANVAS_CHANNELS, PLANE_CHANNELS
+from rtstyle.style import Style
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {
@@ -118,17 +120,17 @@ def time_model(engine: Engine, frames: list[Frame], seconds: float) -> tuple[flo
     return time.perf_counter() - begun, time.process_time() - cpu, done
 
 
-def gflop(style: str, size: Size) -> float:
+def gflop(style: Style, size: Size) -> float:
     """Return the 1e9 operations of one picture, its margin included."""
     height, width = ((side + 2 * MARGIN + CELL - 1) // CELL for side in (size.height, size.width))
     shapes = {"x": (1, PLANE_CHANNELS, height, width), "z": (1, CANVAS_CHANNELS, height, width)}
-    return machine.operations(load_style(style).trunk.model, shapes)
+    return machine.operations(style.trunk.model, shapes)
 
 
 def measure_models(clips: dict[str, Path], args: argparse.Namespace, roof: dict[str, float]) -> list[Row]:
     rows: list[Row] = []
-    style = args.styles[0]
-    for size, clip in clips.items():
+    for (size, clip), size_class in itertools.product(clips.items(), args.size_classes):
+        style = load_style(args.styles[0], size_class)
         with VideoReader(clip) as reader:
             frames = list(itertools.islice(reader, 8))
         engines: list[Engine] = []
@@ -157,7 +159,8 @@ def measure_models(clips: dict[str, Path], args: argparse.Namespace, roof: dict[
                 "size": size,
                 "engine": labels[number],
                 "precision": engine.precision,
-                "style": style,
+                "style": style.name,
+                "network": style.size_class,
                 "fps": round(statistics.median(fps), 1),
                 "fps_spread": [round(min(fps), 1), round(max(fps), 1)],
                 "cpu_ms": round(statistics.median(sample[1] for sample in samples[number]), 2),
@@ -174,17 +177,19 @@ def measure_models(clips: dict[str, Path], args: argparse.Namespace, roof: dict[
 
 
 def measure_files(clips: dict[str, Path], folder: Path, args: argparse.Namespace) -> list[Row]:
-    cases = list(itertools.product(clips, args.styles, args.file_precisions, args.presets))
-    runs: dict[tuple[str, str, str, str], list[Any]] = {case: [] for case in cases}
+    cases = list(itertools.product(clips, args.styles, args.size_classes, args.file_precisions, args.presets))
+    runs: dict[tuple[str, ...], list[Any]] = {case: [] for case in cases}
     not_run: list[Row] = []
     for number in range(args.rounds + 1):  # the first warms up
-        for size, style, precision, preset in cases:
+        for case in cases:
+            size, style, size_class, precision, preset = case
             try:
                 report = stylize_video(
                     clips[size],
                     folder / "out.mp4",
-                    style=style,
+                    style=load_style(style, size_class),
                     precision=precision,
+                    stroke_size=args.stroke_size,
                     encoder=EncoderSettings(preset=preset),
                     overwrite=True,
                 )
@@ -193,9 +198,9 @@ def measure_files(clips: dict[str, Path], folder: Path, args: argparse.Namespace
                     not_run.append({"size": size, "style": style, "precision": precision, "not_run": str(error)})
                 continue
             if number:
-                runs[size, style, precision, preset].append(report)
+                runs[case].append(report)
     rows: list[Row] = []
-    for (size, style, _, preset), reports in runs.items():
+    for (size, style, size_class, _, preset), reports in runs.items():
         if not reports:
             continue
         middle = sorted(reports, key=lambda report: report.fps)[len(reports) // 2]
@@ -204,6 +209,8 @@ def measure_files(clips: dict[str, Path], folder: Path, args: argparse.Namespace
             {
                 "size": size,
                 "style": style,
+                "network": size_class,
+                "worked_in": middle.working_size,
                 "engine": middle.backend,
                 "precision": middle.precision,
                 "preset": preset,
@@ -226,15 +233,18 @@ def measure_files(clips: dict[str, Path], folder: Path, args: argparse.Namespace
 def measure_live(clips: dict[str, Path], args: argparse.Namespace) -> list[Row]:
     """Play each clip at its own pace; latency from the moment at which a frame is due, so decoding is in it."""
     rows: list[Row] = []
-    for (size, clip), style in itertools.product(clips.items(), args.styles):
+    for (size, clip), style, size_class in itertools.product(clips.items(), args.styles, args.size_classes):
+        # One network each: auto would take the fast one instead of dropping frames.
         reports = [
-            stylize_live(str(clip), style=style, preview="none", frames=10_000, timeout=30) for _ in range(args.rounds)
+            stylize_live(str(clip), style=style, size_class=size_class, preview="none", frames=10_000, timeout=30)
+            for _ in range(args.rounds)
         ]
         middle = sorted(reports, key=lambda report: report.latency_ms["p95"])[len(reports) // 2]
         rows.append(
             {
                 "size": size,
                 "style": style,
+                "network": size_class,
                 "precision": middle.precision,
                 "shown": middle.shown,
                 "dropped": middle.dropped,
@@ -295,12 +305,18 @@ def measure_start(clips: dict[str, Path], folder: Path, rounds: int) -> list[Row
 # -- the whole ---------------------------------------------------------------------------------------
 
 
+def _stroke_size(text: str) -> StrokeSize:
+    return "auto" if text == "auto" else float(text)
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", type=Path, default=ROOT / "demo" / "big_buck_bunny.mp4")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["360p", "720p", "1080p"])
     parser.add_argument("--styles", nargs="+", default=["sketch"], metavar="S")
+    parser.add_argument("--size-classes", nargs="+", default=["default"], metavar="C", help="networks: default, fast")
+    parser.add_argument("--stroke-size", type=_stroke_size, default="auto", metavar="X", help="auto or a number")
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
     parser.add_argument("--precisions", nargs="+", default=[], metavar="P", help="of models (default: all)")
     parser.add_argument("--file-precisions", nargs="+", default=["auto"], metavar="P", help="file to file")

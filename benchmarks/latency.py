@@ -234,6 +234,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         controls=Controls.of(args.strength),
         preview="window",
         precision=args.precision,
+        size_class=args.size_class,
         target_fps=args.target_fps,
         hold=args.hold,
         seconds=args.seconds,
@@ -279,6 +280,7 @@ def main() -> int:
     parser.add_argument("--style", default="sketch")
     parser.add_argument("--strength", type=float, default=1.0, help="all shipped styles leave the code legible")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--size-class", default="default", help="auto takes the fast network where this is too slow")
     parser.add_argument("--slow", type=float, default=1, metavar="X", help="engine that is X times too slow")
     parser.add_argument("--target-fps", type=float, metavar="N")
     parser.add_argument("--hold", action=argparse.BooleanOptionalAction, default=True)

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import machine
 from fps import ROOT, SIZES, gflop, scaled_clip, time_model
 
-from rtstyle import Size, VideoReader, __version__, open_engine
+from rtstyle import Size, VideoReader, __version__, load_style, open_engine
 
 PIXELS = SIZES | {"8k": Size(7680, 4320)}
 
@@ -46,7 +46,7 @@ def by_pixels(clip: Path, folder: Path, style: str, rounds: int) -> list[dict[st
                     "size": name,
                     "megapixels": round(pixels / 1e6, 3),
                     "precision": engine.precision,
-                    "gflop": round(gflop(style, size), 1),
+                    "gflop": round(gflop(load_style(style), size), 1),
                     "cpu_ms": round(cpu, 2),
                     "cpu_ns_per_pixel": round(1e6 * cpu / pixels, 1),
                     "fps": round(statistics.median(done / wall for wall, _, done in runs), 2),
@@ -62,6 +62,7 @@ def command(clip: Path, target: Path, style: str, bound_to: list[int]) -> tuple[
         "from rtstyle.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     words = ["video", str(clip), str(target), "-y", "--json", "--preset", "ultrafast", "--style", style]
+    words += ["--stroke-size", "1"]  # auto would stylize a small film in twice its size
     begun = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, check=True)
     return time.perf_counter() - begun, json.loads(done.stdout)

@@ -15,9 +15,9 @@ _TITLES = {
 }
 
 _KEYS = {
-    "models": ("size", "engine", "precision"),
-    "files": ("size", "style", "precision", "preset"),
-    "live": ("size", "style", "precision"),
+    "models": ("size", "engine", "network", "precision"),
+    "files": ("size", "style", "network", "precision", "preset"),
+    "live": ("size", "style", "network", "precision"),
     "start": ("command",),
     "rivals": ("size", "rival"),
 }
@@ -71,9 +71,13 @@ def _table(rows: list[Row]) -> list[str]:
 def _ratios(result: Row) -> list[str]:
     """Our figures over each rival's, at the same size: model against model, file against file."""
     lines = []
+
+    def ours(section: str, size: str) -> list[Row]:
+        rows = [row for row in result.get(section, []) if row["size"] == size and "fps" in row]
+        return [row for row in rows if row.get("network", "default") == "default"]
+
     for rival in (row for row in result["rivals"] if "fps" in row):
-        here = [row for row in result.get("models", []) if row["size"] == rival["size"] and "fps" in row]
-        files = [row for row in result.get("files", []) if row["size"] == rival["size"] and "fps" in row]
+        here, files = ours("models", rival["size"]), ours("files", rival["size"])
         parts = []
         if here:
             best = max(here, key=lambda row: float(row["fps"]))
@@ -86,16 +90,21 @@ def _ratios(result: Row) -> list[str]:
     return lines
 
 
+def _named(row: Row, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a row is of; older ones were all of the default network."""
+    return tuple(str(row.get(key, "default")) for key in keys)
+
+
 def compare(old: Row, new: Row) -> str:
     """Return a table of what both runs measured: old, new, and new over old."""
     lines = ["", "## Compared to " + str(old["when"]), "", "| what | old | new | new / old |", "|---|---|---|---|"]
     for section, keys in _KEYS.items():
-        before = {tuple(row.get(key) for key in keys): row for row in old.get(section, [])}
+        before = {_named(row, keys): row for row in old.get(section, [])}
         for row in new.get(section, []):
-            earlier = before.get(tuple(row.get(key) for key in keys))
+            earlier = before.get(_named(row, keys))
             for figure in ("fps", "cpu_ms", "seconds", "peak_mib"):
                 if earlier and earlier.get(figure) and figure in row:
-                    what = " ".join(str(row[key]) for key in keys)
+                    what = " ".join(_named(row, keys))
                     share = row[figure] / earlier[figure]
                     lines.append(
                         f"| {section}: {what}, {figure} | {earlier[figure]:g} | {row[figure]:g} | {share:.2f} |"

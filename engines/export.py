@@ -1,4 +1,7 @@
-"""From a trained generator to a style folder: ``python -m engines.export RUN/generator.pt STYLE_FOLDER``."""
+"""From a trained generator to a style folder: ``python -m engines.export RUN/generator.pt STYLE_FOLDER``.
+
+A fast or fine generator of a style that exists goes into the folder of that name in it: ``.../STYLE_FOLDER/fast``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from rtstyle.generator import CANVAS_CHANNELS, PLANE_CHANNELS, Generator
+from rtstyle.generator import CANVAS_CHANNELS, PLANE_CHANNELS, SHAPES, Generator, with_weights
 from rtstyle.style import FORMAT
 
 OPSET = 17
@@ -38,11 +41,7 @@ def export_trunk(generator: Generator, path: Path) -> None:
 
 def load_generator(path: Path) -> Generator:
     """Load the generator.pt that the trainer wrote (weights only, no code)."""
-    state = torch.load(path, weights_only=True)
-    channels, deep = state["tail.weight"].shape[1], state["down.conv.weight"].shape[0]
-    generator = Generator(channels, deep, sum(name.endswith("first.conv.weight") for name in state))
-    generator.load_state_dict(state)
-    return generator
+    return with_weights(torch.load(path, weights_only=True))
 
 
 def words_of_run(run: Path) -> dict[str, str]:
@@ -51,7 +50,9 @@ def words_of_run(run: Path) -> dict[str, str]:
         return {}
     config = json.loads((run / "config.json").read_text("utf-8"))
     late = config["steps"] - config["warm_steps"]
-    told = f"python -m train: {config['warm_steps']} steps taught by the painter {config['painter']}"
+    teacher = config["painter"]  # a name, or a style's folder
+    teacher = f"the style {Path(teacher).name}" if Path(teacher).is_dir() else f"the painter {teacher}"
+    told = f"python -m train: {config['warm_steps']} steps taught by {teacher}"
     if late > 0:
         told += f", then {late} against the pictures themselves (VGG16 and a patch discriminator)"
     kind = "cartoon" if config["painter"] == "cartoon" else "painting" if config["colour"] else "drawing"
@@ -79,6 +80,10 @@ def export_style(generator: Generator, folder: Path, words: dict[str, str] | Non
             "metrics": {},
             **(words or {}),
         }
+        if name in SHAPES and (folder.resolve().parent / "style.json").is_file():  # of a style that is there
+            whole = json.loads((folder.resolve().parent / "style.json").read_text("utf-8"))
+            kept = {entry: whole[entry] for entry in ("name", "title", "kind", "rights") if entry in whole}
+            metadata |= {"size_class": name, **kept}
         path.write_text(json.dumps(metadata, indent=1) + "\n", "utf-8")
 
 

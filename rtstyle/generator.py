@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -16,6 +17,9 @@ PLANE_CHANNELS = 24
 
 CANVAS_CHANNELS = 16
 """Channels of the packed canvas: the 4x4 pixels of a cell, in row order."""
+
+SHAPES = {"fast": (16, 32, 4), "default": (32, 64, 4), "fine": (64, 128, 4)}
+"""Channels at 1/4, channels at 1/8 and residual blocks of each size class."""
 
 
 def _conv(inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3, norm: bool, groups: int = 1) -> nn.Sequential:
@@ -85,6 +89,16 @@ class Generator(nn.Module):
         up = nn.functional.pixel_shuffle(self.up(torch.relu(deep)), 2)  # (n, 32, h, w)
         fused = torch.relu(self.fuse(torch.relu(up + stem)))
         return cast(Tensor, self.tail(fused) + self.skip(x))
+
+
+def with_weights(state: Mapping[str, Tensor]) -> Generator:
+    """Return the generator without normalisation that has these weights; its shape is read off theirs."""
+    channels, deep = state["tail.weight"].shape[1], state["down.conv.weight"].shape[0]
+    blocks = sum(name.endswith("first.conv.weight") for name in state)
+    groups = channels // state["fuse.conv.weight"].shape[1]  # of a blend, one for each style
+    generator = Generator(channels, deep, blocks, groups=groups)
+    generator.load_state_dict(state)
+    return generator.eval()
 
 
 def folded(generator: Generator) -> Generator:

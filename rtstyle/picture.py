@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.backends import BackendChoice, Controls, Engine, Precision, open_engine
+from rtstyle.backends.strokes import StrokeSize, automatic, fitted, working_size
 from rtstyle.errors import PictureError, RtstyleError, SettingError
 from rtstyle.frame import Colour, Frame, Size, planes_from_rgb, planes_to_rgb
 from rtstyle.pipeline.flow import signals_held
@@ -45,10 +46,12 @@ class PictureStylizer:
         backend: BackendChoice = "auto",
         precision: Precision = "auto",
         device: str | None = None,
+        stroke_size: StrokeSize = "auto",
     ) -> None:
         self.style = style if isinstance(style, Style) else load_style(style)
         self.controls = controls
         self._choice = (backend, precision, device)
+        self._strokes = stroke_size
         self.engine: Engine | None = None
 
     def stylize(self, source: Path, target: Path, *, overwrite: bool = False) -> Size:
@@ -87,17 +90,19 @@ class PictureStylizer:
         if self.engine is None or self.engine.size != size:
             self.close()
             backend, precision, device = self._choice
+            strokes = automatic(size, live=False) if self._strokes == "auto" else self._strokes
             # A backend that is interrupted while it is imported only looks as if it were missing.
             with signals_held() as let_signals_through:
-                self.engine = open_engine(
+                inner = open_engine(
                     self.style,
-                    size,
+                    working_size(size, strokes),
                     _PICTURE_COLOUR,
                     backend=backend,
                     precision=precision,
                     mode="latency",
                     device=device,
                 )
+                self.engine = fitted(inner, size)
                 let_signals_through()
         return self.engine
 
@@ -208,10 +213,15 @@ def stylize_pictures(
     backend: BackendChoice = "auto",
     precision: Precision = "auto",
     device: str | None = None,
+    stroke_size: StrokeSize = "auto",
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> PictureReport:
     """Stylize a picture, or all pictures of a folder into another folder.
+
+    Args:
+        stroke_size: How large strokes are, times those of the network; ``auto`` makes them larger in pictures of more
+            than 1080 lines, and smaller in those of less than 480. See ``backends.strokes``.
 
     Raises:
         RtstyleError: A single picture failed, or the folder holds none.
@@ -229,7 +239,9 @@ def stylize_pictures(
     elif target.is_dir():
         pairs = [(source, target / source.name)]
     failed: dict[str, str] = {}
-    with PictureStylizer(style, controls=controls, backend=backend, precision=precision, device=device) as stylizer:
+    with PictureStylizer(
+        style, controls=controls, backend=backend, precision=precision, device=device, stroke_size=stroke_size
+    ) as stylizer:
         if source.is_dir():
             target.mkdir(parents=True, exist_ok=True)
         for count, (picture, result) in enumerate(pairs, 1):

@@ -1,8 +1,9 @@
 """Style: what a folder of weights and words holds, and how styles are found and blended.
 
 A style folder holds ``style.json`` (words and figures), ``trunk.onnx`` (the float32 network, see graph.py),
-``preview.jpg`` and, once it was calibrated, ``int8.json`` (what int8 needs to know of that network). JSON and
-ONNX only: opening a stranger's style runs no code of theirs.
+``preview.jpg`` and, once it was calibrated, ``int8.json`` (what int8 needs to know of that network). A folder
+``fast`` or ``fine`` in it holds the same style by a smaller or larger network. JSON and ONNX only: opening a
+stranger's style runs no code of theirs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rtstyle.errors import StyleFormatError, StyleNotFoundError
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Version of the folder's layout that this release reads."""
+
+
+SizeClass = Literal["fast", "default", "fine"]
+"""How large the network is that draws a style: see ``generator.SHAPES``."""
+
+SizeClassChoice = Literal["auto", "fast", "default", "fine"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,32 @@ class Style:
     """The folder, with share 1; for a blend several, shares summing to 1."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """What style.json says; of a blend, of the style with the largest share."""
+    size_class: SizeClass = "default"
+    """The network that draws it; ``sized`` gives another."""
+
+    @property
+    def size_classes(self) -> tuple[SizeClass, ...]:
+        """The networks that there are to draw it with; of a blend, those that all of its styles have."""
+        roots = [_root(folder) for folder, _ in self.folders]
+        return tuple(
+            each for each in get_args(SizeClass) if all((_of_size(root, each) / TRUNK).is_file() for root in roots)
+        )
+
+    def sized(self, size_class: SizeClassChoice) -> Style:
+        """Return the same style, drawn by a network of this size; ``auto`` leaves it as it is.
+
+        Raises:
+            StyleNotFoundError: There is none; the message says which there are.
+        """
+        if size_class in ("auto", self.size_class):
+            return self
+        if size_class not in self.size_classes:
+            raise StyleNotFoundError(
+                f"the style {self.name} has no {size_class} network (it has: {', '.join(self.size_classes)}); "
+                f"train one, see train/README.md, or take another --size-class"
+            )
+        folders = tuple((_of_size(_root(folder), size_class), share) for folder, share in self.folders)
+        return Style(self.name, folders, self.metadata, size_class)
 
     @property
     def title(self) -> str:
@@ -51,7 +84,7 @@ class Style:
         from rtstyle.graph import Trunk
 
         parts = [(folder, share) for folder, share in self.folders if share > 0]
-        trunks = [Trunk.load(folder / "trunk.onnx") for folder, _ in parts]
+        trunks = [Trunk.load(folder / TRUNK) for folder, _ in parts]
         return Trunk.mix(trunks, [share for _, share in parts])
 
     @cached_property
@@ -66,7 +99,7 @@ class Style:
         trunks, ranges, shares = [], [], []
         for folder, share in self.folders:
             if share > 0:
-                trunk = Trunk.load(folder / "trunk.onnx")
+                trunk = Trunk.load(folder / TRUNK)
                 gains, measured = read_int8(folder, trunk)
                 trunks.append(equalized(trunk, gains))
                 ranges.append(measured)
@@ -74,12 +107,23 @@ class Style:
         return Trunk.mix(trunks, shares), merge_ranges(ranges)
 
 
-INT8_FILE = "int8.json"
+TRUNK, INT8_FILE = "trunk.onnx", "int8.json"
+
+
+def _of_size(root: Path, size_class: SizeClass) -> Path:
+    """Return where a style keeps its network of a size."""
+    return root if size_class == "default" else root / size_class
+
+
+def _root(folder: Path) -> Path:
+    """Return the style's folder, of that or the folder of one of its networks of other sizes."""
+    within = folder.name in get_args(SizeClass) and (folder.parent / TRUNK).is_file()
+    return folder.parent if within else folder
 
 
 def trunk_digest(folder: Path) -> str:
     """Return the SHA-256 of a style's trunk.onnx, by which its int8.json knows it."""
-    return hashlib.sha256((folder / "trunk.onnx").read_bytes()).hexdigest()
+    return hashlib.sha256((folder / TRUNK).read_bytes()).hexdigest()
 
 
 def read_int8(folder: Path, trunk: Trunk) -> tuple[Gains, Ranges]:
@@ -125,17 +169,22 @@ def list_styles() -> list[str]:
     return sorted(entry.name for entry in root.iterdir() if (entry / "style.json").is_file()) if root.is_dir() else []
 
 
-def load_style(name: str | Path) -> Style:
+def load_style(name: str | Path, size_class: SizeClassChoice = "auto") -> Style:
     """Find a style.
 
     Args:
         name: The name of a shipped style, a folder that holds a style.json, or a blend of them such
             as ``sketch:0.6,./mine:0.4`` (shares are scaled to sum to 1).
+        size_class: Of the network that draws it, see ``Style.sized``; ``auto`` is the default one.
 
     Raises:
-        StyleNotFoundError: There is none of that name; the message offers the nearest.
+        StyleNotFoundError: There is none of that name, which the message says with the nearest, or of that size.
         StyleFormatError: The folder is incomplete, damaged, or of a newer format.
     """
+    return _find(name).sized(size_class)
+
+
+def _find(name: str | Path) -> Style:
     text = str(name)
     if not isinstance(name, Path) and ("," in text or _share_of(text)[1] is not None):
         return _blend(text)
@@ -167,7 +216,7 @@ def _blend(text: str) -> Style:
     shares = [1.0 if share is None else share for _, share in parts]
     if not parts or any(not 0 <= share < 1e6 for share in shares) or sum(shares) <= 0:
         raise StyleNotFoundError(f"a blend is NAME:SHARE,NAME:SHARE with shares of at least 0, not all 0; got {text!r}")
-    styles = [load_style(Path(name) if (Path(name) / "style.json").is_file() else name) for name, _ in parts]
+    styles = [_find(Path(name) if (Path(name) / "style.json").is_file() else name) for name, _ in parts]
     summed: dict[Path, float] = {}
     for style, share in zip(styles, shares, strict=True):
         folder = style.folders[0][0]
@@ -189,6 +238,7 @@ def _read(folder: Path) -> Style:
         raise StyleFormatError(
             f"the style in {folder} has format {metadata['format']}, this rtstyle reads up to {FORMAT}: upgrade rtstyle"
         )
-    if not (folder / "trunk.onnx").is_file():
+    if not (folder / TRUNK).is_file():
         raise StyleFormatError(f"the style in {folder} has no trunk.onnx: its weights are missing")
-    return Style(str(metadata.get("name", folder.name)), ((folder, 1.0),), metadata)
+    name, size_class = str(metadata.get("name", folder.name)), metadata.get("size_class", "default")
+    return Style(name, ((folder, 1.0),), metadata, size_class if size_class in get_args(SizeClass) else "default")

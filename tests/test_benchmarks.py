@@ -82,7 +82,7 @@ def test_the_load_of_others_is_seen_and_our_own_is_not():
 def test_figures_of_two_runs_are_compared_row_by_row():
     old = {"when": "then", "models": [{"size": "720p", "engine": "openvino", "precision": "bf16", "fps": 20.0}]}
     new = {"models": [{"size": "720p", "engine": "openvino", "precision": "bf16", "fps": 25.0}, {"size": "4k"}]}
-    assert "| models: 720p openvino bf16, fps | 20 | 25 | 1.25 |" in tables.compare(old, new)
+    assert "| models: 720p openvino default bf16, fps | 20 | 25 | 1.25 |" in tables.compare(old, new)
 
 
 def test_a_short_run_writes_what_it_measured(tmp_path):

@@ -24,6 +24,7 @@ from clips import Sound, add_track, look, make_clip, moving_bar, noise, tone_pac
 from rtstyle import __version__, backends, cli
 from rtstyle.cli.talk import Progress
 from rtstyle.pipeline import VideoReport
+from rtstyle.style import SizeClassChoice
 from rtstyle.video import EncoderSettings
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +126,7 @@ def test_backends_and_precisions_are_those_that_there_are(name):
     choices = {action.dest: action.choices for action in parser_of(name)._actions}
     assert choices["backend"] == get_args(backends.BackendChoice)
     assert choices["precision"] == get_args(backends.Precision)
+    assert choices["size_class"] == get_args(SizeClassChoice)
 
 
 def test_the_version_is_that_of_the_package(capsys):

@@ -153,3 +153,51 @@ def test_styles_of_different_families_cannot_be_blended(random_style):
 def test_a_folder_with_a_colon_in_its_name_is_a_folder(folder):
     renamed = folder.rename(folder.with_name("C:mine"))
     assert load_style(str(renamed)).folders[0][0] == renamed
+
+
+# -- networks of other sizes -----------------------------------------------------------------------
+
+
+def test_a_style_says_which_networks_can_draw_it_and_gives_them(folder):
+    style = load_style(folder)
+    assert style.size_classes == ("fast", "default")
+
+    fast = load_style(folder, "fast")
+    assert (fast.name, fast.title, fast.size_class) == (style.name, style.title, "fast")
+    assert fast.folders == ((folder / "fast", 1.0),)
+    assert fast.size_classes == style.size_classes
+    assert fast.sized("default").folders == style.folders
+    assert style.sized("auto") is style
+    few, many = (sum(w.size for w in each.trunk.weights.values()) for each in (fast, style))
+    assert few < many / 3
+
+
+def test_a_network_that_is_not_there_is_named_with_those_that_are(folder):
+    shutil.rmtree(folder / "fast")
+    with pytest.raises(StyleNotFoundError, match=r"has no fast network \(it has: default\)"):
+        load_style(folder, "fast")
+    with pytest.raises(StyleNotFoundError, match=r"has no fine network"):
+        load_style("sketch", "fine")
+
+
+def test_the_folder_of_a_fast_network_is_a_style_too(folder):
+    alone = load_style(folder / "fast")
+    assert (alone.name, alone.size_class) == (load_style(folder).name, "fast")
+    assert alone.sized("default").folders == ((folder, 1.0),)
+
+
+def test_a_blend_has_the_networks_that_all_its_parts_have(folder):
+    text = f"sketch:1,{folder}:3"
+    fast = load_style(text, "fast")
+    assert [(path.name, share) for path, share in fast.folders] == [("fast", 0.25), ("fast", 0.75)]
+    assert fast.trunk.weights["fuse.conv.weight"].shape[:2] == (32, 16), "two of 16 channels, side by side"
+
+    shutil.rmtree(folder / "fast")
+    assert load_style(text).size_classes == ("default",)
+    assert "has no fast network" in refusal_of_fast(text)
+
+
+def refusal_of_fast(text: str) -> str:
+    with pytest.raises(StyleNotFoundError) as caught:
+        load_style(text, "fast")
+    return str(caught.value)

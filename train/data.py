@@ -66,7 +66,7 @@ def to_yuv(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def photo_crop(photos: Sequence[NDArray[np.uint8]], size: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Cut a crop of ``size`` pixels: scaled 0.7 to 2, mirrored, lit anew; one in twelve nearly flat.
+    """Cut a crop of ``size`` pixels: scaled 0.7 to 2, mirrored, lit anew; one in twelve nearly flat, down to black.
 
     Returns:
         Shape (size, size, 3), RGB in [0, 1].
@@ -78,9 +78,10 @@ def photo_crop(photos: Sequence[NDArray[np.uint8]], size: int, rng: np.random.Ge
     cut = photo[top : top + side, left : left + side][:, :: 1 if rng.random() < 0.5 else -1]
     rgb = cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
     rgb = np.clip(rgb, 0, 255).astype(np.float32) / 255
+    gain, gamma = rng.uniform(0.75, 1.15), np.exp(rng.normal(0, 0.25))
     if rng.random() < 1 / 12:
         rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(6, 24))
-    gain, gamma = rng.uniform(0.75, 1.15), np.exp(rng.normal(0, 0.25))
+        gain *= rng.random() ** 2  # a black flat that it never saw, a network fills with a grid
     return np.clip(gain * rgb**gamma, 0, 1).astype(np.float32)
 
 

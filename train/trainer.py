@@ -34,8 +34,9 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from rtstyle import canvas
+from rtstyle.backends.torch import generator_of
 from rtstyle.frame import MARGIN
-from rtstyle.generator import Generator, folded, pack, unpack
+from rtstyle.generator import SHAPES, Generator, folded, pack, unpack, with_weights
 from rtstyle.graph import Trunk
 from train import data, losses, painters
 
@@ -65,6 +66,8 @@ class Config:
     """Whether the style terms see colour (paintings) or luma (drawings)."""
     base: str = ""
     """What to start from: a style folder, or the .safetensors of a folded generator; empty: random weights."""
+    size_class: str = "default"
+    """Of a generator that starts from random weights: a name of ``generator.SHAPES``."""
     vgg: str = "train/weights/vgg16_imagenet_conv1-4.fp16.safetensors"
     seed: int = 1
     steps: int = 1600
@@ -236,17 +239,13 @@ def cut_canvas(tile: Tensor, offsets: Tensor, size: int) -> Tensor:
     return torch.stack([tile[(y + steps) % period][:, (x + steps) % period] for y, x in offsets.tolist()])[:, None]
 
 
-def new_generator(base: str) -> Generator:
-    """Make the generator that a run starts from: normalised and random, or the weights of ``base``."""
+def new_generator(base: str, size_class: str = "default") -> Generator:
+    """Make the generator that a run starts from: normalised and random, or the weights of ``base``, of its size."""
     if not base:
-        return Generator(norm=True)
-    generator = Generator()
+        return Generator(*SHAPES[size_class], norm=True)
     if Path(base).is_dir():
-        weights = Trunk.load(Path(base) / "trunk.onnx").weights
-        generator.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    else:
-        generator.load_state_dict(load_file(base))
-    return generator
+        return generator_of(Trunk.load(Path(base) / "trunk.onnx").weights)
+    return with_weights(load_file(base))
 
 
 class StylePainter:
@@ -280,8 +279,8 @@ class Trainer:
             return module.to(self.device, memory_format=torch.channels_last)
 
         self.canvas = ((torch.from_numpy(canvas.tile().copy()).float() - 128) / 64).to(self.device)
-        self.generator: Generator = placed(new_generator(config.base))
-        self.average: Generator = placed(new_generator(config.base)).eval()
+        self.generator: Generator = placed(new_generator(config.base, config.size_class))
+        self.average: Generator = placed(new_generator(config.base, config.size_class)).eval()
         self.average.load_state_dict(self.generator.state_dict())
         self.average.requires_grad_(False)
         self.discriminator: losses.Discriminator = placed(losses.Discriminator(3 if config.colour else 1))

@@ -135,6 +135,12 @@ def check_frame(engine: Engine, frame: Frame, inside: int) -> None:
         raise ValueError(f"{inside} frames are in flight already: call next() first")
 
 
+def check_size(size: Size) -> None:
+    """Raise SettingError for a picture that is too small for any engine."""
+    if min(size.width, size.height) < 16:
+        raise SettingError(f"pictures must be at least 16x16, got {size}")
+
+
 def check_precision(backend: BackendName, precision: Precision) -> None:
     """Raise SettingError where a backend never computes in a precision."""
     if precision != "auto" and precision not in PRECISIONS[backend]:
@@ -190,8 +196,7 @@ def open_engine(
     from rtstyle.style import Style, load_style
 
     loaded = style if isinstance(style, Style) else load_style(style)
-    if min(size.width, size.height) < 16:
-        raise SettingError(f"pictures must be at least 16x16, got {size}")
+    check_size(size)
     colour = colour or Colour()
     if backend != "auto":
         try:

@@ -15,7 +15,7 @@ from rtstyle.backends import BackendName, Controls, Engine, Mode, Precision, che
 from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import BackendUnavailableError, DeviceError, SettingError
 from rtstyle.frame import MARGIN, Colour, Frame, Packing, Size
-from rtstyle.generator import Generator
+from rtstyle.generator import Generator, with_weights
 from rtstyle.style import Style
 
 _TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -25,13 +25,8 @@ _WARM_UP = 3
 
 
 def generator_of(weights: graph.Weights) -> Generator:
-    """Make the torch network of a trunk's weights; its size is read off their shapes."""
-    channels, deep = weights["tail.weight"].shape[1], weights["down.conv.weight"].shape[0]
-    blocks = sum(name.endswith("first.conv.weight") for name in weights)
-    groups = channels // weights["fuse.conv.weight"].shape[1]  # of a blend, one for each style
-    generator = Generator(channels, deep, blocks, groups=groups)
-    generator.load_state_dict({name: torch.from_numpy(w.copy()) for name, w in weights.items()})
-    return generator.eval()
+    """Make the torch network of a trunk's weights."""
+    return with_weights({name: torch.from_numpy(w.copy()) for name, w in weights.items()})
 
 
 def _channels_last(generator: Generator, device: torch.device, precision: str) -> Generator:

@@ -65,15 +65,17 @@ def _run_video(args: argparse.Namespace) -> int:
     from rtstyle.batch import is_queue
     from rtstyle.frame import Size
     from rtstyle.pipeline import stylize_video
+    from rtstyle.style import load_style
 
     if args.output == "-" and args.json:
         raise SettingError("--json and the video cannot both go to stdout: leave --json out, or write a file")
     options: dict[str, Any] = {
-        "style": args.style,
+        "style": load_style(args.style, args.size_class),
         "controls": Controls.of(args.strength, keep_colors=args.keep_colors),
         "backend": args.backend,
         "precision": args.precision,
         "device": args.device,
+        "stroke_size": args.stroke_size,
         "encoder": encoder_settings(args),
         "size": Size.parse(args.size) if args.size else None,
         "start": args.start,
@@ -89,6 +91,8 @@ def _run_video(args: argparse.Namespace) -> int:
     with Progress(args, "frames") as progress:
         report = stylize_video(args.places[0], args.output, **options, progress=progress.update)
     sound = ", ".join(report.streams_copied) or "no other streams"
+    network = "" if report.size_class == "default" else f", {report.size_class} network"
+    worked = "" if report.working_size == report.size else f", stylized in {report.working_size}"
     resumed = f", {report.resumed_at} of them from an earlier run" if report.resumed_at else ""
     finish(
         args,
@@ -96,7 +100,8 @@ def _run_video(args: argparse.Namespace) -> int:
         report.warnings,
         f"{report.output}: {report.frames_out} frames of {report.size}{resumed} in {report.seconds:.1f} s, "
         f"{report.fps:.1f} FPS ({report.backend} {report.precision} on {report.device}; "
-        f"{report.cpu_ms_per_frame:.1f} CPU-ms a frame; style {report.style}; beside the picture: {sound})",
+        f"{report.cpu_ms_per_frame:.1f} CPU-ms a frame; style {report.style}{network}{worked}; "
+        f"beside the picture: {sound})",
     )
     return DAMAGED if report.dropped else DONE
 
@@ -147,6 +152,7 @@ def add_image(commands: Any) -> None:
 def _run_image(args: argparse.Namespace) -> int:
     from rtstyle.backends import Controls
     from rtstyle.picture import STDIO, stylize_pictures
+    from rtstyle.style import load_style
 
     if args.output == STDIO and args.json:
         raise SettingError("--json and the picture cannot both go to stdout: leave --json out, or write a file")
@@ -154,11 +160,12 @@ def _run_image(args: argparse.Namespace) -> int:
         report = stylize_pictures(
             args.input,
             args.output,
-            style=args.style,
+            style=load_style(args.style, args.size_class),
             controls=Controls.of(args.strength, keep_colors=args.keep_colors),
             backend=args.backend,
             precision=args.precision,
             device=args.device,
+            stroke_size=args.stroke_size,
             overwrite=args.overwrite,
             progress=progress.update,
         )

@@ -88,7 +88,7 @@ def add_webcam(commands: Any) -> None:
         "--target-fps",
         type=float,
         metavar="N",
-        help="stylize smaller pictures where this machine is too slow for N frames per second",
+        help="take the fast network, then smaller pictures where this machine is too slow for N frames per second",
     )
     parser.add_argument(
         "--hold",
@@ -146,6 +146,8 @@ def _run_webcam(args: argparse.Namespace) -> int:
         fps=fps,
         backend=args.backend,
         precision=args.precision,
+        size_class=args.size_class,
+        stroke_size=args.stroke_size,
         device=args.device,
         preview=args.preview,
         address=address_of(args),

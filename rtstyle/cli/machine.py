@@ -59,6 +59,9 @@ def add_engines(commands: Any) -> None:
     build = add_command(actions, "build", "build now what would be built when it is first used", "Build an engine.")
     default = " (default: %(default)s)"
     build.add_argument("--style", default="sketch", metavar="S", help="name, folder, or blend a:0.6,b:0.4" + default)
+    build.add_argument(
+        "--size-class", choices=("default", "fast", "fine"), default="default", help="of the network" + default
+    )
     build.add_argument("--size", default="1280x720", metavar="WxH", help="of the pictures, or 'any'" + default)
     build.add_argument("--target", metavar="SM,SM", help="GPUs to build for, as in sm86,sm89,sm120; else the one here")
     build.add_argument("--precision", choices=("auto", "f16", "f32"), default="auto", help="of the network" + default)
@@ -104,7 +107,7 @@ def _build_engine(args: argparse.Namespace) -> int:
     begun = time.monotonic()
     with Progress(args, "per cent") as progress:
         plan = build_ahead(
-            load_style(args.style),
+            load_style(args.style, args.size_class),
             None if args.size == "any" else Size.parse(args.size),
             targets=args.target,
             precision=args.precision,

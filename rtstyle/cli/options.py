@@ -19,6 +19,7 @@ DONE, FAILED, USAGE, DAMAGED, INTERRUPTED = 0, 1, 2, 3, 130
 # As in rtstyle.backends, which would load numpy here; a test compares them.
 BACKEND_WORDS = ("auto", "tensorrt", "openvino", "onnxruntime", "torch")
 PRECISION_WORDS = ("auto", "f32", "bf16", "f16", "int8")
+SIZE_CLASS_WORDS = ("auto", "fast", "default", "fine")
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,7 +40,7 @@ def add_command(commands: Any, name: str, summary: str, description: str) -> arg
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add --style, --strength, --keep-colors, --backend, --precision, --device."""
+    """Add --style, --strength, --keep-colors, --size-class, --stroke-size, --backend, --precision, --device."""
     default = " (default: %(default)s)"
     group = parser.add_argument_group("style and engine")
     group.add_argument("--style", default="sketch", metavar="S", help="name, folder, or blend a:0.6,b:0.4" + default)
@@ -47,9 +48,31 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--strength", type=float, default=1.0, metavar="X", help="0 the source, 1 the style, up to 2" + default
     )
     group.add_argument("--keep-colors", action="store_true", help="keep the colours of the source")
+    group.add_argument(
+        "--size-class",
+        choices=SIZE_CLASS_WORDS,
+        default="auto",
+        help="of the network: fast costs less and draws plainer; auto is default, and live fast where this machine "
+        "would drop frames" + default,
+    )
+    group.add_argument(
+        "--stroke-size",
+        type=_stroke_size,
+        default="auto",
+        metavar="X",
+        help="times as large as the network draws strokes, 0.5 to 8; auto goes by the picture"
+        + default,
+    )
     group.add_argument("--backend", choices=BACKEND_WORDS, default="auto", help="engine to run on" + default)
     group.add_argument("--precision", choices=PRECISION_WORDS, default="auto", help="of the network" + default)
     group.add_argument("--device", metavar="D", help="the backend's own name of a device, e.g. CPU, cuda:1")
+
+
+def _stroke_size(text: str) -> float | str:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a stroke size is auto or a number from 0.5 to 8, got {text!r}") from None
 
 
 def add_message_options(parser: argparse.ArgumentParser) -> None:

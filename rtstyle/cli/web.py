@@ -73,6 +73,8 @@ def _run_serve(args: argparse.Namespace) -> int:
         visitors=args.visitors,
         backend=args.backend,
         precision=args.precision,
+        size_class=args.size_class,
+        stroke_size=args.stroke_size,
         device=args.device,
         seconds=args.seconds,
         say=say,  # also with --quiet: nobody could find the page

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from rtstyle.backends import BackendChoice, Controls, Engine, Precision
+from rtstyle.backends.strokes import StrokeSize, automatic, fitted, working_size
 from rtstyle.backends.warm import warm_engine
 from rtstyle.camera import open_source
 from rtstyle.errors import DisplayError, SettingError
@@ -23,13 +24,13 @@ from rtstyle.live.figures import LiveReport
 from rtstyle.live.newest import Newest
 from rtstyle.live.outlets import CLOCK, Outlets
 from rtstyle.live.outputs import OutputPlan, Outputs
-from rtstyle.live.pace import Pace
+from rtstyle.live.pace import Pace, Working, ladder
 from rtstyle.live.pictures import free_name
 from rtstyle.live.recording import Recording
 from rtstyle.live.session import RECORDING, Session
 from rtstyle.live.sound import Microphone
 from rtstyle.live.styles import Styles
-from rtstyle.style import load_style
+from rtstyle.style import SizeClass, SizeClassChoice, load_style
 from rtstyle.video import EncoderSettings, VideoWriter, check_output
 from rtstyle.video.formats import muxer_of
 from rtstyle.video.sound import sound_codec
@@ -64,6 +65,8 @@ def stylize_live(
     mirror: bool = False,
     hold: bool = True,
     target_fps: float | None = None,
+    size_class: SizeClassChoice = "auto",
+    stroke_size: StrokeSize = "auto",
     frames: int | None = None,
     seconds: float | None = None,
     timeout: float = 5.0,
@@ -91,8 +94,11 @@ def stylize_live(
         mirror: True exchanges left and right; the key m turns it.
         hold: Whether what stands still is held before it is stylized, so that sensor noise does not shimmer; the key
             o turns it. See ``hold.Hold``.
-        target_fps: Frames per second to be reached: where this machine is too slow, pictures are stylized in a
-            smaller size, and shown and recorded in their own. See ``pace.Pace``.
+        target_fps: Frames per second to be reached: where this machine is too slow, pictures are stylized by a smaller
+            network, then in a smaller size, and shown and recorded in their own. See ``pace.Pace``.
+        size_class: Of the network; ``auto`` is the default one, and the fast one where this machine would drop frames.
+        stroke_size: How large strokes are, see ``backends.strokes``; ``auto`` makes them larger in pictures of more
+            than 1080 lines.
         frames: End after this many shown frames.
         seconds: End after this time.
         timeout: Seconds that the source may take to open, and for each frame.
@@ -113,7 +119,7 @@ def stylize_live(
     for name, value in (("frames", frames), ("seconds", seconds), ("target_fps", target_fps)):
         if value is not None and value <= 0:
             raise SettingError(f"{name} must be above 0, got {value}")
-    load_style(style)
+    drawn = load_style(style, size_class)
     if record is not None:
         record = Path(record)
         if record.exists() and Path(str(source)).exists() and record.samefile(str(source)):
@@ -139,10 +145,21 @@ def stylize_live(
         if not camera.paced:
             newest.start()  # a camera is emptied while the engine is made, so that nothing old waits in it
 
-        def make(name: str, working: Size) -> Engine:
-            return warm_engine(name, working, camera.colour, backend, precision, device)
+        def make(name: str, working: Working) -> Engine:
+            loaded = load_style(name)
+            if size_class != "auto" or working.size_class in loaded.size_classes:
+                loaded = loaded.sized(working.size_class)
+            else:
+                tell(f"{name} has no {working.size_class} network: its default one draws it")
+            return fitted(warm_engine(loaded, working.size, camera.colour, backend, precision, device), camera.size)
 
-        styles = stack.enter_context(Styles(style, camera.size, make))
+        classes: list[SizeClass] = [drawn.size_class]
+        if size_class == "auto" and "fast" in drawn.size_classes:
+            classes.append("fast")
+        strokes = automatic(camera.size, live=True) if stroke_size == "auto" else stroke_size
+        rungs = ladder(working_size(camera.size, strokes), classes, smaller=target_fps is not None)
+        rate_wanted = target_fps or camera.rate
+        styles = stack.enter_context(Styles(style, rungs[0], make))
         engine = styles.engine
         tell(f"{style}: {engine.backend} {engine.precision} on {engine.device}")
         window = stack.enter_context(Window(camera.size, title=f"rtstyle: {style}")) if windowed else None
@@ -187,7 +204,7 @@ def stylize_live(
             size=camera.size,
             mirror=mirror,
             hold=hold,
-            pace=Pace(camera.size, target_fps) if target_fps else None,
+            pace=Pace(rungs, float(rate_wanted)) if rate_wanted and len(rungs) > 1 else None,
             record=next_recording,
         )
         if preview == "browser":

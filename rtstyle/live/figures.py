@@ -40,7 +40,8 @@ class LiveReport:
     """For the window and each outlet: ``frames`` that it took, ``dropped`` ones, and ``latency_ms`` from a frame's
     arrival to the moment at which it was on the screen, or the outlet had taken it."""
     working_sizes: dict[str, int] = field(default_factory=dict)
-    """Frames that were stylized in each size; several where ``target_fps`` changed it."""
+    """Frames that were stylized in each size, with the network where that is not the default one (``640x360 fast``);
+    several where the pace changed them."""
     warnings: list[str] = field(default_factory=list)
 
 

@@ -1,10 +1,13 @@
-"""The pace: the working size at which this machine reaches the frames per second that were asked for."""
+"""The pace: with which network and in which size this machine reaches the frames per second that were asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
+from typing import NamedTuple
 
 from rtstyle.frame import Size
+from rtstyle.style import SizeClass
 
 STEPS = (1.0, 3 / 4, 1 / 2, 3 / 8)
 """Working sizes, as shares of the picture's width and height."""
@@ -16,13 +19,26 @@ _LEAST = 4
 """Frames that decide at least."""
 
 _MARGIN = 1.25
-"""What a larger size is expected to cost, times this, must fit before it is tried."""
+"""What a dearer rung is expected to cost, times this, must fit before it is tried."""
 
 _TOLERANCE = 1.05
-"""By how much frames may be too slow before a smaller size is taken."""
+"""By how much frames may be too slow before a cheaper rung is taken."""
 
 _WAIT, _LONGEST_WAIT = 3.0, 60.0
-"""Seconds after a change before a larger size is tried: at first, and after many that failed."""
+"""Seconds after a change before a dearer rung is tried: at first, and after many that failed."""
+
+_COST = {"fast": 0.4, "default": 1.0, "fine": 3.0}
+"""What a network costs for a pixel, against the default one: about, it differs from machine to machine."""
+
+
+class Working(NamedTuple):
+    """How frames are stylized."""
+
+    size_class: SizeClass
+    size: Size
+
+    def __str__(self) -> str:
+        return f"{self.size}" if self.size_class == "default" else f"{self.size} {self.size_class}"
 
 
 def working_sizes(size: Size) -> list[Size]:
@@ -35,20 +51,35 @@ def working_sizes(size: Size) -> list[Size]:
     return sizes
 
 
+def ladder(size: Size, classes: Sequence[SizeClass], *, smaller: bool) -> list[Working]:
+    """Return what a session may go down to, the best first: cheaper networks, then the last of them on smaller sizes.
+
+    Args:
+        classes: The networks that may be used, the best first.
+        smaller: Whether the working size may change.
+    """
+    rungs = [Working(each, size) for each in classes]
+    return rungs + [Working(classes[-1], each) for each in working_sizes(size)[1:] if smaller]
+
+
+def _weight(rung: Working) -> float:
+    return _COST[rung.size_class] * rung.size.width * rung.size.height
+
+
 class Pace:
-    """Chooses the working size by what frames cost; goes down at once, and up again with care.
+    """Chooses the rung of a ladder by what frames cost; goes down at once, and up again with care.
 
     What keeps it from going to and fro: it decides by medians over a second; it goes up only where the
-    expected cost fits with a margin; and after a larger size that had to be left again it waits twice as
+    expected cost fits with a margin; and after a dearer rung that had to be left again it waits twice as
     long before the next try.
 
     Args:
-        size: Of the picture.
+        rungs: What it chooses from, the best and dearest first.
         target_fps: Frames per second to be reached.
     """
 
-    def __init__(self, size: Size, target_fps: float) -> None:
-        self._sizes = working_sizes(size)
+    def __init__(self, rungs: Sequence[Working], target_fps: float) -> None:
+        self._rungs = rungs
         self._budget = 1000 / target_fps
         self._step = 0
         self._costs: list[tuple[float, float]] = []
@@ -58,20 +89,20 @@ class Pace:
         self._rose = False
 
     @property
-    def size(self) -> Size:
-        """The working size to be used."""
-        return self._sizes[self._step]
+    def working(self) -> Working:
+        """What is to be used."""
+        return self._rungs[self._step]
 
-    def add(self, size: Size, engine_ms: float, other_ms: float, now: float) -> bool:
-        """Take what a frame cost. True if ``size`` is another one afterwards.
+    def add(self, working: Working, engine_ms: float, other_ms: float, now: float) -> bool:
+        """Take what a frame cost. True if ``working`` is another one afterwards.
 
         Args:
-            size: In which it was stylized; frames of another size than the chosen one are not counted.
+            working: How it was stylized; frames of another rung than the chosen one are not counted.
             engine_ms: Milliseconds in the engine, which grow with the pixels.
             other_ms: Milliseconds for all else but waiting.
             now: Seconds, on any clock.
         """
-        if size != self.size:
+        if working != self.working:
             self._costs.clear()
             self._since = None
             return False
@@ -93,17 +124,16 @@ class Pace:
         stayed = now - self._changed
 
         def expected(step: int) -> float:
-            size, mine = self._sizes[step], self.size
-            return other + engine * (size.width * size.height) / (mine.width * mine.height)
+            return other + engine * _weight(self._rungs[step]) / _weight(self.working)
 
-        if engine + other > _TOLERANCE * self._budget and self._step + 1 < len(self._sizes):
+        if engine + other > _TOLERANCE * self._budget and self._step + 1 < len(self._rungs):
             if self._rose and stayed < 2 * self._wait:
                 self._wait = min(2 * self._wait, _LONGEST_WAIT)
-            smaller = range(self._step + 1, len(self._sizes))
-            self._step = next((step for step in smaller if expected(step) <= self._budget), smaller[-1])
+            cheaper = range(self._step + 1, len(self._rungs))
+            self._step = next((step for step in cheaper if expected(step) <= self._budget), cheaper[-1])
             self._rose, self._changed = False, now
         elif self._step and stayed >= self._wait and _MARGIN * expected(self._step - 1) <= self._budget:
             self._step -= 1
             self._rose, self._changed = True, now
         elif self._rose and stayed >= 2 * self._wait:
-            self._rose, self._wait = False, _WAIT  # the larger size has proved itself
+            self._rose, self._wait = False, _WAIT  # the dearer rung has proved itself

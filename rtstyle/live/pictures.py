@@ -1,40 +1,15 @@
-"""What a live session does to pictures beside stylizing them: scale, mix, write on them, save them."""
+"""What a live session does to pictures beside stylizing them: mix, write on them, save them."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from rtstyle.errors import PictureError
-from rtstyle.frame import Frame, Planes, Size, planes_to_rgb
-
-
-def scaled(frame: Frame, size: Size) -> Frame:
-    """Return the frame in another size, its canvas offset with it; the same frame where it has that size."""
-    if frame.size == size:
-        return frame
-    smaller = size.width < frame.size.width
-    sizes = (size, size.chroma, size.chroma)
-    planes = Planes(
-        *(
-            np.asarray(
-                cv2.resize(
-                    np.ascontiguousarray(plane),
-                    (to.width, to.height),
-                    interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR,
-                ),
-                np.uint8,
-            )
-            for plane, to in zip(frame.planes, sizes, strict=True)
-        )
-    )
-    share = size.width / frame.size.width
-    canvas = round(frame.canvas[0] * share), round(frame.canvas[1] * share)
-    return replace(frame, planes=planes, canvas=canvas)
+from rtstyle.frame import Frame, Planes, planes_to_rgb
 
 
 def mixed(old: Frame, new: Frame, share: float) -> Frame:

@@ -20,7 +20,7 @@ from rtstyle.live.hold import Hold
 from rtstyle.live.newest import Newest
 from rtstyle.live.outlets import Outlets, Sink
 from rtstyle.live.pace import Pace
-from rtstyle.live.pictures import save_snapshot, scaled, with_message
+from rtstyle.live.pictures import save_snapshot, with_message
 from rtstyle.live.styles import Styles
 from rtstyle.window import KEYS_HELP, Window
 
@@ -60,9 +60,9 @@ class Session:
     """The loop over frames and commands, and its figures.
 
     Args:
-        size: Of the pictures that outlets get.
+        size: Of the pictures.
         record: Opens a new recording, for the key r; called in another thread.
-        pace: Chooses the working size; None: it is ``size``.
+        pace: Chooses network and working size; None: they stay.
         hold: Whether what stands still is held, see ``Hold``.
     """
 
@@ -132,7 +132,7 @@ class Session:
     # -- pictures
 
     def _stylize(self, frame: Frame) -> Frame:
-        """Stylize a frame of the source, in the working size."""
+        """Stylize a frame of the source."""
         if self._hold and self._controls != Controls(0, 0):  # which hands the source on untouched
             frame = frame.with_planes(self._hold.apply(frame.planes))
         return self._styles.stylize(mirrored(frame) if self._mirror else frame, self._controls)
@@ -140,15 +140,13 @@ class Session:
     def _show(self, captured: Captured) -> None:
         begin = time.perf_counter()
         self._source = captured.frame
-        working = scaled(captured.frame, self._styles.engine.size)
-        before = time.perf_counter()
-        self._stylized = self._stylize(working)
+        self._stylized = self._stylize(captured.frame)
         self._last = time.perf_counter()
         if not self._shown:
             self._first = self._last
         self._latencies.add(captured.at)
         self._shown += 1
-        self._sizes[str(working.size)] += 1
+        self._sizes[str(self._styles.working)] += 1
         self._hand_over(self._stylized, captured.at)
         self._renew_meter()
         if self._window:
@@ -156,15 +154,15 @@ class Session:
             self._draw()
             self._window_latencies.add(captured.at)
         if self._pace and not self._styles.fading:
-            engine_ms = 1000 * (self._last - before)
+            engine_ms = 1000 * (self._last - begin)
             now = time.perf_counter()
-            if self._pace.add(working.size, engine_ms, 1000 * (now - begin) - engine_ms, now):
-                self._styles.resize(self._pace.size)
+            if self._pace.add(self._styles.working, engine_ms, 1000 * (now - begin) - engine_ms, now):
+                self._styles.work(self._pace.working)
 
     def _hand_over(self, frame: Frame, at: float) -> None:
-        """Give a frame to the outlets, which take one size from beginning to end."""
+        """Give a frame to the outlets."""
         if self._outlets.names or not self._window:
-            self._outlets.write(scaled(frame, self._size), at)
+            self._outlets.write(frame, at)
 
     def _draw(self) -> None:
         if self._window and self._stylized and self._source:
@@ -173,7 +171,7 @@ class Session:
     def _repaint(self) -> None:
         """Show the last frame again, as the commands want it now."""
         if self._window and self._source:
-            self._stylized = self._stylize(scaled(self._source, self._styles.engine.size))
+            self._stylized = self._stylize(self._source)
             self._draw()
 
     def _show_still(self, message: str) -> None:
@@ -182,7 +180,7 @@ class Session:
         if self._stylized is None or now < self._still_at + _AGAIN:
             return
         self._still_at = now
-        still = with_message(scaled(self._stylized, self._size), message)
+        still = with_message(self._stylized, message)
         self._hand_over(still, now)
         if self._window:
             self._window.write(still)
@@ -194,7 +192,7 @@ class Session:
         self._posted.append(command)
 
     def _swap(self) -> bool:
-        """Change over to a style or size that has become ready. True if one has."""
+        """Change over to a style, network or size that has become ready. True if one has."""
         before = self._styles.style
         try:
             swapped = self._styles.swap()
@@ -205,7 +203,7 @@ class Session:
             self._note(f"style {self._styles.style}")
             self._tell(f"style {self._styles.style}")
         elif swapped:
-            self._tell(f"working size {self._styles.engine.size}")
+            self._tell(f"working with the {self._styles.working.size_class} network at {self._styles.working.size}")
         return swapped
 
     def _obey(self) -> bool:
@@ -269,7 +267,7 @@ class Session:
         frame = self._stylized
 
         def save() -> str:
-            return f"saved {save_snapshot(scaled(frame, self._size), Path.cwd())}"
+            return f"saved {save_snapshot(frame, Path.cwd())}"
 
         self._jobs.append(self._aside.submit(save))
 
@@ -332,11 +330,13 @@ class Session:
         self._renew_meter()
         if self._figures:
             kept = ", colours kept" if self._keeps_colours else ""
-            of = f" of {self._size}" if engine.size != self._size else ""
+            size_class, working = self._styles.working
+            network = "" if size_class == "default" else f" {size_class}"
+            of = f" of {self._size}" if working != self._size else ""
             lines += [
                 f"{self._styles.style}   strength {self._controls.luma:.1f}{kept}",
                 self._meter.line,
-                f"{engine.backend} {engine.precision}, {engine.size}{of}   ? for keys",
+                f"{engine.backend} {engine.precision}{network}, {working}{of}   ? for keys",
             ]
             lines += [f"{name}, {dropped} dropped" for name, dropped in self._outlets.dropped().items()]
         if self._help:

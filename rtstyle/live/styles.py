@@ -1,4 +1,4 @@
-"""Styles and sizes that change while a session runs: an engine is made aside and takes its place between two frames."""
+"""Styles, networks and sizes that change in a session: an engine is made aside and takes its place between frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from rtstyle.backends import Controls, Engine
-from rtstyle.frame import Frame, Size
+from rtstyle.frame import Frame
+from rtstyle.live.pace import Working
 from rtstyle.live.pictures import mixed
 from rtstyle.style import list_styles
 
@@ -26,35 +27,42 @@ class _Wish(NamedTuple):
     """What an engine is for."""
 
     style: str
-    size: Size
+    working: Working
 
 
 class Styles:
-    """The engine in use; one for another style or size is made in a thread and takes its place when it is ready.
+    """The engine in use; one for another style, network or size is made in a thread and takes its place when ready.
 
     A new style fades in: for ``FADE`` seconds the outputs of both engines are mixed. A context manager.
 
     Args:
-        make: Opens a warm engine for a style and a size; called in the thread.
+        make: Opens a warm engine for a style, which takes the session's pictures; called in the thread.
     """
 
-    def __init__(self, style: str, size: Size, make: Callable[[str, Size], Engine], *, crossfade: bool = True) -> None:
+    def __init__(
+        self, style: str, working: Working, make: Callable[[str, Working], Engine], *, crossfade: bool = True
+    ) -> None:
         self.names = [style, *(name for name in list_styles() if name != style)]
         """The styles to choose from; the first is the one that the session began with."""
         self.crossfade = crossfade
         """Whether a new style fades in."""
         self._make = make
-        self._current = self._wanted = self._making = _Wish(style, size)
+        self._current = self._wanted = self._making = _Wish(style, working)
         self._pending: Future[Engine] | None = None
         self._fading: tuple[Engine, float] | None = None  # the engine that goes, and since when
         self._seconds: deque[float] = deque(maxlen=15)
-        self.engine = make(style, size)
+        self.engine = make(style, working)
         self._pool = ThreadPoolExecutor(1, "style")
 
     @property
     def style(self) -> str:
         """The style in use."""
         return self._current.style
+
+    @property
+    def working(self) -> Working:
+        """The network and size in use."""
+        return self._current.working
 
     @property
     def loading(self) -> str | None:
@@ -83,9 +91,9 @@ class Styles:
         self._wanted = self._wanted._replace(style=style)
         return f"loading {style} ..." if style != self.style else f"style {style}"
 
-    def resize(self, size: Size) -> None:
-        """Ask for another working size."""
-        self._wanted = self._wanted._replace(size=size)
+    def work(self, working: Working) -> None:
+        """Ask for another network or working size."""
+        self._wanted = self._wanted._replace(working=working)
 
     def swap(self) -> bool:
         """Between two frames: put a finished engine in place, start to make one that is wanted. True if it changed.
@@ -115,11 +123,12 @@ class Styles:
         self._end_fade()
         old, self.engine = self.engine, made
         smooth = self._seconds and median(self._seconds) < _SLOW
-        if self.crossfade and smooth and made.size == old.size:
+        same_pace = self._making.working == self._current.working
+        if self.crossfade and smooth and same_pace:
             self._fading = old, time.perf_counter()
         else:
             self._close_aside(old)
-        if made.size != old.size:
+        if not same_pace:
             self._seconds.clear()
         self._current = self._making
 
@@ -133,7 +142,7 @@ class Styles:
         self._pool.submit(engine.close)
 
     def stylize(self, frame: Frame, controls: Controls) -> Frame:
-        """Stylize a frame of the engine's size, with the style of before shining through while it fades."""
+        """Stylize a frame, with the style of before shining through while it fades."""
         begin = time.perf_counter()
         share = 1.0 if self._fading is None else (begin - self._fading[1]) / FADE
         if share >= 1:

@@ -23,6 +23,7 @@ from rtstyle.pipeline.resume import digest_of, refuse_other, same_engine
 from rtstyle.style import Style, load_style
 
 if TYPE_CHECKING:
+    from rtstyle.backends.strokes import StrokeSize
     from rtstyle.video import EncoderSettings, VideoReader
     from rtstyle.video.copies import StreamPlan
     from rtstyle.video.formats import Encoding
@@ -57,7 +58,10 @@ class VideoReport:
     precision: str
     device: str
     style: str
+    size_class: str
     size: str
+    working_size: str
+    """In which it was stylized: another one where strokes are to be larger or smaller, see ``backends.strokes``."""
     codec: str
     preset: str | None
     streams_copied: list[str]
@@ -74,6 +78,7 @@ def stylize_video(
     backend: BackendChoice = "auto",
     precision: Precision = "auto",
     device: str | None = None,
+    stroke_size: StrokeSize = "auto",
     encoder: EncoderSettings | None = None,
     size: Size | None = None,
     start: Fraction | None = None,
@@ -90,6 +95,8 @@ def stylize_video(
     Args:
         source: A file, a URL, a folder of pictures, a pattern such as ``%05d.png``, or ``-``, the standard input.
         target: A file, a pattern, or ``-``, the standard output.
+        stroke_size: How large strokes are, times those of the network; ``auto`` makes them larger in pictures of more
+            than 1080 lines, and smaller in those of less than 480. See ``backends.strokes``.
         size: Scale to it before stylizing.
         start, end: Seconds on a player's timeline: frames with start <= t < end, and the sound that belongs to them.
         muxer: FFmpeg's name of the container; None: by the ending of ``target``.
@@ -110,6 +117,7 @@ def stylize_video(
     with ExitStack() as stack:
         # Held from here: a library that is interrupted while it is imported only looks as if it were missing.
         let_signals_through = stack.enter_context(signals_held())
+        from rtstyle.backends.strokes import automatic, fitted, working_size
         from rtstyle.video import EncoderSettings, VideoReader, check_file_output
         from rtstyle.video.formats import muxer_of
         from rtstyle.video.journal import identity_of
@@ -127,6 +135,8 @@ def stylize_video(
             check_file_output(path, overwrite=overwrite)
         let_signals_through()
         goal = _choose_goal(reader, path, settings, stack, audio=audio, muxer=muxer, overwrite=overwrite, resume=resume)
+        strokes = automatic(reader.size, live=False) if stroke_size == "auto" else stroke_size
+        working = working_size(reader.size, strokes)
         asked: dict[str, Any] = {
             "rtstyle": __version__,
             "input": identity_of(reader.files) if goal.folder else None,
@@ -136,6 +146,7 @@ def stylize_video(
             "streams": goal.streams.copied,
             "range": [str(start), str(end)],
             "size": str(reader.size),
+            "working size": str(working),
             "frames of a segment": segment_frames(reader.size),
         }
         if goal.journal:
@@ -143,9 +154,8 @@ def stylize_video(
             backend, precision = same_engine(goal.journal, backend, precision, path)
             goal.encoding = replace(goal.encoding, options=goal.journal.settings["options"])
         refuse_too_large(reader.size, memory_available())
-        engine = stack.enter_context(
-            open_engine(loaded, reader.size, reader.colour, backend=backend, precision=precision, device=device)
-        )
+        inner = open_engine(loaded, working, reader.colour, backend=backend, precision=precision, device=device)
+        engine = stack.enter_context(fitted(inner, reader.size))
         let_signals_through()
         total = reader.frames_expected
         mark = goal.journal.mark if goal.journal else None
@@ -202,7 +212,9 @@ def stylize_video(
         precision=engine.precision,
         device=engine.device,
         style=loaded.name,
+        size_class=loaded.size_class,
         size=str(reader.size),
+        working_size=str(working),
         codec=goal.encoding.codec,
         preset=goal.encoding.options.get("preset"),
         streams_copied=writer.copied,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtstyle.backends import BackendChoice, Precision
 from rtstyle.errors import SettingError
-from rtstyle.style import Style
+from rtstyle.style import TRUNK, Style
 
 if TYPE_CHECKING:
     from rtstyle.video.journal import Journal
@@ -19,7 +19,7 @@ def digest_of(style: Style) -> str:
     """Return what tells a style's weights from others."""
     digest = blake2b(digest_size=16)
     for folder, share in style.folders:
-        digest.update((folder / "trunk.onnx").read_bytes())
+        digest.update((folder / TRUNK).read_bytes())
         digest.update(str(share).encode())
     return digest.hexdigest()
 

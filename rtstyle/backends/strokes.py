@@ -1,0 +1,131 @@
+"""Strokes as large as the picture wants them: an engine that works in another size than its pictures have.
+
+A network draws marks of so many pixels, which are threads in a 4K picture and logs in a small one. So a picture
+that is much larger or smaller than what styles are made for is stylized in a working size, and what the style
+changed there is enlarged, or reduced, and added to the picture itself: its own fine detail stays, and strength 0
+changes nothing. (Burt and Adelson 1983, "The Laplacian Pyramid as a Compact Image Code": the style replaces the
+lower bands.)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rtstyle.backends import Controls, Engine, check_frame, check_size
+from rtstyle.errors import SettingError
+from rtstyle.frame import Frame, Planes, Size
+
+StrokeSize = float | Literal["auto"]
+"""How many times as large as the network draws them; ``auto`` by the picture's size, see ``automatic``."""
+
+SMALLEST, LARGEST = 1 / 2, 8
+"""Stroke sizes that may be asked for."""
+
+_SHORT_SIDES = (480, 1080)
+"""Least and largest height, or width where that is less, that styles look as they are meant to: tuned at 720."""
+
+
+def automatic(size: Size, *, live: bool) -> float:
+    """Return the stroke size that ``auto`` is: a power of two that brings the short side between 480 and 1080.
+
+    Args:
+        live: Then a small picture stays as it is: to enlarge it would cost four times as much.
+    """
+    strokes, short = 1.0, min(size.width, size.height)
+    while short / strokes > _SHORT_SIDES[1] and strokes < LARGEST:
+        strokes *= 2
+    return SMALLEST if short < _SHORT_SIDES[0] and not live else strokes
+
+
+def working_size(size: Size, strokes: float) -> Size:
+    """Return the size in which a picture is stylized: even, so that chroma planes fit exactly.
+
+    Raises:
+        SettingError: The stroke size is out of range, or picture or working size have less than 16x16 pixels.
+    """
+    check_size(size)
+    if not SMALLEST <= strokes <= LARGEST:
+        raise SettingError(f"stroke size must be auto or in [{SMALLEST:g}, {LARGEST:g}], got {strokes:g}")
+    if strokes == 1:
+        return size
+    working = Size(2 * round(size.width / strokes / 2), 2 * round(size.height / strokes / 2))
+    if min(working.width, working.height) < 16:
+        raise SettingError(f"a stroke size of {strokes:g} leaves {working} of a picture of {size}: take a smaller one")
+    return working
+
+
+def resized(planes: Planes, size: Size) -> Planes:
+    """Return the planes in another size: averaged where that is smaller, interpolated where it is larger."""
+    smaller = size.width < planes.y.shape[1]
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    sizes = (size, size.chroma, size.chroma)
+    return Planes(
+        *(
+            np.asarray(cv2.resize(np.ascontiguousarray(plane), (to.width, to.height), interpolation=how), np.uint8)
+            for plane, to in zip(planes, sizes, strict=True)
+        )
+    )
+
+
+class StrokeEngine(Engine):
+    """See ``rtstyle.backends.Engine``; everything but the sizes is the inner engine's.
+
+    Args:
+        inner: Stylizes pictures of the working size; belongs to this engine.
+        size: Of the pictures that go in and come out.
+    """
+
+    def __init__(self, inner: Engine, size: Size) -> None:
+        self._inner, self.size, self.colour = inner, size, inner.colour
+        self._inside: deque[tuple[Frame, Planes]] = deque()
+        """Each frame with planes of its own, and its planes in the working size."""
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Tell what the inner engine is: it may change while it runs, see ``SwappingEngine``."""
+        inner = self._inner
+        self.backend, self.precision, self.device = inner.backend, inner.precision, inner.device
+        self.in_flight = inner.in_flight
+
+    def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
+        check_frame(self, frame, len(self._inside))
+        working = self._inner.size
+        small = resized(frame.planes, working)
+        x, y = frame.canvas
+        canvas = round(x * working.width / self.size.width), round(y * working.height / self.size.height)
+        inner_frame = Frame(small, frame.pts, frame.time_base, frame.colour, canvas)
+        self._inner.submit(inner_frame, controls)
+        self._inside.append((frame.with_planes(Planes(*(plane.copy() for plane in frame.planes))), small))
+        self._adopt()
+
+    def next(self) -> Frame:
+        stylized = self._inner.next()
+        frame, small = self._inside.popleft()
+        self._adopt()
+        changed = (
+            _added(plane, now, before) for plane, now, before in zip(frame.planes, stylized.planes, small, strict=True)
+        )
+        return frame.with_planes(Planes(*changed))
+
+    def close(self) -> None:
+        self._inside.clear()
+        self._inner.close()
+
+
+def fitted(engine: Engine, size: Size) -> Engine:
+    """Return an engine for pictures of ``size`` that works in the size of the given one, which belongs to it."""
+    return engine if engine.size == size else StrokeEngine(engine, size)
+
+
+def _added(plane: NDArray[np.uint8], stylized: NDArray[np.uint8], source: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Add to a plane what the style changed in the working size; written into ``plane``."""
+    change = cv2.subtract(np.ascontiguousarray(stylized), source, dtype=cv2.CV_16S)
+    height, width = plane.shape
+    how = cv2.INTER_AREA if width < change.shape[1] else cv2.INTER_CUBIC
+    wide = cv2.resize(change, (width, height), interpolation=how)
+    return np.asarray(cv2.add(plane, wide, dst=plane, dtype=cv2.CV_8U), np.uint8)
