@@ -135,7 +135,7 @@ def test_style_json_tells_rights_date_and_figures_and_the_preview_is_a_picture(n
     assert words["kind"] in BARS
     assert any("research" in entry["rights"] for entry in words["rights"])  # the photos of content
     assert all({"set", "role", "rights", "source"} <= entry.keys() for entry in words["rights"])
-    assert {"noise_db", "pan_db", "source_db", "demo"} <= words["metrics"].keys()
+    assert {"noise_db", "pan_db", "motion_db", "source_db", "demo"} <= words["metrics"].keys()
     if words["kind"] == "painting":
         made_of = [entry for entry in words["rights"] if entry["role"].startswith("painting")]
         assert made_of

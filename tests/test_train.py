@@ -17,6 +17,7 @@ pytest.importorskip("safetensors")
 from engines.export import export_style, load_generator  # noqa: E402
 from rtstyle import Size, load_style, open_engine  # noqa: E402
 from rtstyle.canvas import tile  # noqa: E402
+from rtstyle.generator import SHAPES  # noqa: E402
 from train import data, losses, painters, strokes, styles  # noqa: E402
 from train.trainer import RECOVERIES, Batches, Config, Trainer, new_generator, train  # noqa: E402
 
@@ -293,6 +294,25 @@ def test_a_style_can_be_imitated(config, tmp_path):
     report = trainer.train_step(replace(batch, noise=torch.zeros_like(batch.noise)))
     assert report["strokes"] < 0.02
     assert (batch.painted - batch.photos).abs().mean() > 0.05
+
+
+def test_a_fast_network_learns_what_the_default_one_draws_and_lies_beside_it(config, tmp_path):
+    wanted = styles.distillation("red_chalk", config.content[0], "fast")
+    assert wanted.shift_weight < Config(content=()).shift_weight
+    small = replace(wanted, steps=60, warm_steps=60, warm_crop=64)
+    train(small, tmp_path / "run", every=20)
+    first, *_, last = rows_of(tmp_path / "run")
+    assert last["strokes"] < 0.8 * first["strokes"]
+
+    export_style(new_generator(str(BASE)), tmp_path / "mine", {"title": "mine alone"})
+    export_style(load_generator(tmp_path / "run" / "generator.pt"), tmp_path / "mine" / "fast")
+    fast = load_style(tmp_path / "mine", "fast")
+    assert fast.trunk.weights["tail.weight"].shape[1] == SHAPES["fast"][0]
+    alone = load_style(tmp_path / "mine" / "fast")
+    assert (alone.size_class, alone.title) == ("fast", "mine alone")
+
+    with pytest.raises(ValueError, match=r"no style 'rembrandt'.*red_chalk"):
+        styles.distillation("rembrandt", "photos", "fast")
 
 
 def test_a_recipe_is_a_run_from_the_base_and_says_what_is_missing(tmp_path):

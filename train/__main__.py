@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="what to start from, '' is nothing (default: the base of all shipped styles)")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--start-from", type=Path, metavar="CHECKPOINT", help="take weights and step from another run")
-    parser.add_argument("--every", type=int, default=200, metavar="N", help="steps between previews and checkpoints")
+    parser.add_argument("--every", type=int, default=500, metavar="N", help="steps between previews and checkpoints")
     for field in fields(Config):
         if isinstance(field.default, (int, float, str)) and field.name not in ("painter", "base", "colour"):
             name = "--" + field.name.replace("_", "-")
@@ -74,6 +74,8 @@ def main() -> int:
     if args.steps > args.warm_steps and not args.style:
         print("train: error: the second stage (--steps above --warm-steps) needs --style PICTURE", file=sys.stderr)
         return 1
+    if args.size_class != "default" and args.base == str(BASE):
+        args.base = ""  # it is a default one
     settings = {f.name: getattr(args, f.name) for f in fields(Config) if hasattr(args, f.name)}
     settings |= {"content": tuple(args.content), "pictures": tuple(args.style), "colour": not args.grey}
     device = _join_others()

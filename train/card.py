@@ -16,6 +16,9 @@ _ROWS = (
     ("source_db", "distance to the source, dB (low is strong)"),
     ("pan_db", "pans, worst motion, dB"),
     ("pan_mean_db", "pans, all motions, dB"),
+    ("motion_db", "zoom and parallax, the worse one, motion undone exactly, dB"),
+    ("motion_mean_db", "the same, both, dB"),
+    ("motion_source_db", "the clips themselves"),
     ("noise_db", "noise of sigma 3, dB (the input itself: 38.6)"),
     ("light_db", "4 % brighter, dB (the input itself: about 34)"),
     ("warp_db", "real clips, motion undone by flow, dB"),
@@ -33,12 +36,17 @@ _ROWS = (
 )
 
 
-def write_card(style: Style, metadata: dict[str, Any], pictures: list[NDArray[np.uint8]], folder: Path) -> None:
-    """Write NAME.md and NAME.jpg into ``folder``: figures, and ``pictures`` before and after."""
+def write_picture(style: Style, pictures: list[NDArray[np.uint8]], folder: Path) -> None:
+    """Write NAME.jpg into ``folder``: ``pictures`` before and after."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [(rgb, stylized(style, rgb)) for rgb in pictures]
     picture = sheet(pairs, 320, 2)[:, :, ::-1]
     cv2.imwrite(str(folder / f"{style.name}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def write_page(style: Style, metadata: dict[str, Any], folder: Path) -> None:
+    """Write NAME.md into ``folder``: the figures of ``metadata``, and what the style was trained on."""
+    folder.mkdir(parents=True, exist_ok=True)
     figures = metadata["metrics"]
     other = figures.get("style_other_name")
     lines = [

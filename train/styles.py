@@ -3,6 +3,9 @@
 A recipe is one or more runs of the first stage: learn the painter fast (small crops and batches: many steps count
 for more than large ones), then settle from there, with more weight on stability or with less, which is sharper. The
 result is a mean of their weights, its change of luma raised by some percent.
+
+``--size-class fast`` trains the fast network of any shipped style: it imitates what the default one makes of clean
+photos, from noisy ones (Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network").
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from pathlib import Path
 
 import torch
 
+from rtstyle.generator import SHAPES
+from rtstyle.style import list_styles, load_style
 from train.trainer import Config, train
 
 
@@ -93,6 +98,28 @@ def runs_of(name: str, content: str, pictures: Path) -> list[Config]:
     return [learn, *settling]
 
 
+def distillation(name: str, content: str, size_class: str) -> Config:
+    """Return the run that teaches a network of another size what the shipped style's default one draws.
+
+    Raises:
+        ValueError: There is no such style.
+    """
+    if name not in list_styles():
+        raise ValueError(f"no style {name!r} (there are: {', '.join(list_styles())})")
+    return Config(
+        content=(content,),
+        painter=str(load_style(name).folders[0][0]),
+        colour=True,
+        size_class=size_class,
+        steps=9000,
+        warm_steps=9000,
+        warm_crop=128,
+        warm_batch=2,
+        warm_rate=3e-3,
+        shift_weight=15,
+    )
+
+
 def finish(recipe: Recipe, runs: list[Path], out: Path) -> None:
     """Mix the generators of a recipe's runs, set the strength, and write generator.pt into ``out``."""
     shares = [1 - sum(more.share for more in recipe.settlings), *(more.share for more in recipe.settlings)]
@@ -106,7 +133,8 @@ def finish(recipe: Recipe, runs: list[Path], out: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m train.styles", description="Train shipped styles; see the module.")
-    parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(RECIPES))
+    parser.add_argument("names", nargs="+", metavar="NAME", help=f"{', '.join(RECIPES)}; of other networks any style")
+    parser.add_argument("--size-class", choices=SHAPES, default="default", help="of the network (default: %(default)s)")
     parser.add_argument("--content", required=True, help="folder of photos")
     parser.add_argument("--pictures", type=Path, default=Path("."), metavar="FOLDER", help="where the paintings are")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the runs; a second call goes on")
@@ -115,21 +143,27 @@ def main() -> int:
         print(f"train: error: there is no folder {args.content}", file=sys.stderr)
         return 1
     try:
-        recipes = {name: runs_of(name, args.content, args.pictures) for name in args.names}
+        if args.size_class == "default":
+            recipes = {name: runs_of(name, args.content, args.pictures) for name in args.names}
+        else:
+            recipes = {name: [distillation(name, args.content, args.size_class)] for name in args.names}
     except ValueError as error:
         print(f"train: error: {error}", file=sys.stderr)
         return 1
     for name, configs in recipes.items():
         folders: list[Path] = []
         for number, config in enumerate(configs, 1):
-            out = args.out / f"{name}-{number}"
+            out = args.out / f"{name}-{number if args.size_class == 'default' else args.size_class}"
             begun = (out / "checkpoint.pt").exists()
             if not (out / "generator.pt").exists():
                 before = folders[0] / "checkpoint.pt" if folders and not begun else None
                 train(config, out, resume=begun, start_from=before, every=500)
             folders.append(out)
-        finish(RECIPES[name], folders, args.out / name)
-        print(f"{name}: {args.out / name / 'generator.pt'}")
+        result = folders[0]
+        if args.size_class == "default":
+            result = args.out / name
+            finish(RECIPES[name], folders, result)
+        print(f"{name}: {result / 'generator.pt'}")
     return 0
 
 

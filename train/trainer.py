@@ -67,20 +67,21 @@ class Config:
     base: str = ""
     """What to start from: a style folder, or the .safetensors of a folded generator; empty: random weights."""
     size_class: str = "default"
-    """Of a generator that starts from random weights: a name of ``generator.SHAPES``."""
+    """Of a generator that starts from random weights: a name of ``generator.SHAPES``; a base decides by itself."""
     vgg: str = "train/weights/vgg16_imagenet_conv1-4.fp16.safetensors"
     seed: int = 1
-    steps: int = 1600
-    warm_steps: int = 1200
-    warm_batch: int = 4
-    warm_crop: int = 224
+    steps: int = 6300
+    warm_steps: int = 6000
+    warm_batch: int = 2
+    """Small, and of small crops: in the same time many steps learn more (train/README.md)."""
+    warm_crop: int = 128
     batch: int = 3
     crop: int = 192
     shift: int = 7
     """Largest shift in pixels of the consistency term."""
     noise: float = 6.0
     """Largest standard deviation of the noise that the generator has to see through, in levels of 255."""
-    warm_rate: float = 1e-3
+    warm_rate: float = 2e-3
     rate: float = 3e-4
     discriminator_rate: float = 4e-4
     ema: float = 0.998
@@ -92,7 +93,7 @@ class Config:
     chroma_weight: float = 2.0
     """Of the painter's chroma, relative to its luma."""
     tone_weight: float = 20.0
-    shift_weight: float = 150.0
+    shift_weight: float = 80.0
 
     content_weight: float = 0.05
     style_weights: tuple[float, ...] = (0.2, 0.2, 0.1)
