@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -121,9 +122,9 @@ def gains_of(trunk: Trunk, extremes: Extremes) -> Gains:
     return gains
 
 
-COVERED = 0.7
-"""Share of the crops whose values all fit into the ranges. What goes farther is clipped, a few values of some
-pictures; all others have finer steps (for ``sketch``, 2 to 4 dB)."""
+COVERED = 0.9
+"""Share of the crops whose values all fit into the ranges. What goes farther is clipped, at some edges and in the most
+vivid colours; all others have finer steps. With 0.7, pure colours in ``cartoon`` were at 37 dB instead of 49."""
 
 
 def ranges_of(extremes: Extremes) -> Ranges:
@@ -137,10 +138,39 @@ def ranges_of(extremes: Extremes) -> Ranges:
     }
 
 
+def above_what_relus_cut(trunk: Trunk, ranges: Ranges) -> Ranges:
+    """Return ranges without what a ReLU makes 0 anyway, so that steps are finer and nothing is lost.
+
+    A tensor that is only added to another, before a ReLU, needs to go no lower than the other goes high. Networks
+    keep channels off with values far below that, and a channel that is always off is the more stretched when it is
+    equalized: ``cartoon`` had -103 to 2.0 where -6.3 is enough, and was at 32.8 dB instead of 51.0.
+    """
+    nodes = trunk.model.graph.node
+    made_by = {node.output[0]: node for node in nodes}
+    readers = Counter(name for node in nodes for name in node.input)
+    narrow = dict(ranges)
+    for relu in nodes:
+        if relu.op_type != "Relu" or readers[relu.input[0]] > 1 or made_by[relu.input[0]].op_type != "Add":
+            continue
+        one, other = made_by[relu.input[0]].input
+        for name, added in ((one, other), (other, one)):
+            highest = max(
+                -ranges[added][0], ranges[added][1]
+            )  # in 8 bits, a range with a sign is as long on both sides
+            while readers[name] == 1:
+                low, high = ranges[name]
+                narrow[name] = (max(low, -highest), high)
+                if made_by[name].op_type != "DepthToSpace":
+                    break
+                name = made_by[name].input[0]
+    return narrow
+
+
 def measure(trunk: Trunk, frames: Sequence[Frame]) -> tuple[Gains, Ranges]:
     """Return what int8 needs to know of a network: gains of channels, and ranges when these are equalized."""
     gains = gains_of(trunk, measure_extremes(trunk, frames))
-    return gains, ranges_of(measure_extremes(graph.equalized(trunk, gains), frames))
+    ranges = ranges_of(measure_extremes(graph.equalized(trunk, gains), frames))
+    return gains, above_what_relus_cut(trunk, ranges)
 
 
 def write_int8(folder: Path, gains: Gains, ranges: Ranges, words: dict[str, object] | None = None) -> None:

@@ -40,7 +40,7 @@ _STEM, _TAIL, _TAIL_BIAS, _SKIP = "stem.conv.weight", "tail.weight", "tail.bias"
 Weights = dict[str, NDArray[np.float32]]
 
 Ranges = Mapping[str, tuple[float, float]]
-"""Least and largest value that tensors of a trunk take, by name; int8 needs those of ``quantized_tensors``."""
+"""Least and largest value that int8 keeps of the ``quantized_tensors`` of a trunk, by name."""
 
 Gains = Mapping[str, NDArray[np.float32]]
 """How far each channel goes, of 1, by the first writer of each of ``channel_groups``; shape (channels,)."""

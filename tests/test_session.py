@@ -428,6 +428,32 @@ def test_the_hold_leaves_its_input_alone_and_takes_mirrored_and_odd_pictures():
         assert not np.shares_memory(held.y, y)
 
 
+# -- a picture that is paused
+
+
+def test_a_paused_picture_shows_what_is_asked_for_to_whoever_watches_elsewhere():
+    still: list[int] = []
+
+    def stands(state: SessionState) -> bool:
+        if state.paused:
+            still.append(len(kept.frames))
+        return len(still) > 20 and still[-1] == still[-20]
+
+    def repainted(state: SessionState) -> bool:
+        return len(kept.frames) > still[-1]
+
+    with NetworkCamera() as camera, live_session(camera.url) as (session, kept):
+        steps = (
+            (Action.HUD, lambda s: len(kept.frames) > 5),
+            (Action.PAUSE, stands),
+            (StrengthSet(0.1), repainted),
+        )
+        assert len(run_and_post(session, *steps)) == 3
+
+    before, after = kept.frames[-2].planes.y.astype(int), kept.frames[-1].planes.y.astype(int)
+    assert np.abs(after - before).mean() > 2
+
+
 # -- a camera that is away
 
 

@@ -169,10 +169,12 @@ class Session:
             self._window.write(self._stylized, mirrored(self._source) if self._mirror else self._source)
 
     def _repaint(self) -> None:
-        """Show the last frame again, as the commands want it now."""
-        if self._window and self._source:
+        """Show the last frame again, as the commands want it now; while it is paused no other one would come."""
+        if self._source and (self._window or self._paused):
             self._stylized = self._stylize(self._source)
             self._draw()
+            if self._paused:
+                self._hand_over(self._stylized, time.perf_counter())
 
     def _show_still(self, message: str) -> None:
         """While no camera is there: the last picture with a message, now and then, so that nobody takes it for live."""
