@@ -210,7 +210,13 @@ class CanvasTracker:
             self._window = np.asarray(window, np.float32)
         (x, y), _ = cv2.phaseCorrelate(small_before, small, self._window)
         scale = now.shape[1] / small.shape[1], now.shape[0] / small.shape[0]
-        return self._refine(before, small_before, now, np.array([x * scale[0], y * scale[1]]))
+        guess = np.array([x * scale[0], y * scale[1]])
+        moved = self._refine(before, small_before, now, guess)
+        if moved is None and np.abs(guess).max() > 0.5:
+            # Of two motions it may have found neither: the slow one lies near no motion.
+            slow = self._refine(before, small_before, now, np.zeros(2))
+            moved = slow if slow is not None and slow.any() else None
+        return moved
 
     def _features(self, small: NDArray[np.float32], scale: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the most telling place of each cell of the grid: rows and columns, in pixels of the frame.
@@ -299,11 +305,14 @@ class CanvasTracker:
         unmoved, moved, expected = (value.reshape(shape) for value in (unmoved, moved, expected))
         tells = expected > 2 * self._NOISE / 3
         for_it = (moved < 0.85 * unmoved) & tells
-        against = tells & (unmoved < 1.05 * moved)
+        # What stands still is against it; what moves in a way of its own is another party, which may be smaller.
+        still = unmoved < np.maximum(expected / 2, self._NOISE)
+        against = tells & still & (unmoved < 1.05 * moved)
+        others = tells & ~still & ~for_it
         # Somebody before a flat wall covers a part of its width; a moving camera moves things from left to right.
         wide = int(for_it.any(0).sum()) >= 0.7 * for_it.shape[1]
         count = int(for_it.sum())
-        return bool(wide and count >= 0.12 * for_it.size and count > 3 * against.sum())
+        return bool(wide and count >= 0.12 * for_it.size and count > 3 * against.sum() and count > others.sum())
 
 
 def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ _TOLERANCE = 1.05
 _WAIT, _LONGEST_WAIT = 3.0, 60.0
 """Seconds after a change before a dearer rung is tried: at first, and after many that failed."""
 
-_COST = {"fast": 0.4, "default": 1.0, "fine": 3.0}
+_COST = {"fast": 0.4, "default": 1.0, "fine": 3.7}
 """What a network costs for a pixel, against the default one: about, it differs from machine to machine."""
 
 
