@@ -68,7 +68,7 @@ class Config:
     """What to start from: a style folder, or the .safetensors of a folded generator; empty: random weights."""
     size_class: str = "default"
     """Of a generator that starts from random weights: a name of ``generator.SHAPES``; a base decides by itself."""
-    vgg: str = "train/weights/vgg16_imagenet_conv1-4.fp16.safetensors"
+    vgg: str = str(Path(__file__).parent / "weights" / "vgg16_imagenet_conv1-4.fp16.safetensors")
     seed: int = 1
     steps: int = 6300
     warm_steps: int = 6000
