@@ -5,6 +5,7 @@ from fractions import Fraction
 from importlib.resources import files
 from itertools import combinations, islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ pytest.importorskip("torch")
 
 from rtstyle import Colour, Controls, Frame, Size, VideoReader, list_styles, load_style, open_engine
 from rtstyle.frame import Planes, planes_from_rgb, planes_to_rgb
+from rtstyle.style import Style
 from train.evaluate import BARS, DEMO, measure_demo
 
 COLOUR = Colour("bt601", full_range=True)
@@ -22,7 +24,22 @@ STROKES = [name for name in STYLES if name not in ("cartoon", "etching", "ink")]
 """Styles that draw on the canvas everywhere; flats of a cartoon, washes of ink, empty areas of an etching are plain."""
 
 
-def luma_of(style: str, frames: list[Frame]) -> list[np.ndarray]:
+NETWORKS = [*STYLES, *(f"{name} fast" for name in STYLES)]
+
+
+def drawn_by(network: str) -> Style:
+    """The style of ``NAME`` or ``NAME fast``."""
+    name, _, size_class = network.partition(" ")
+    return load_style(name, "fast" if size_class else "default")
+
+
+def figures_of(style: Style) -> dict[str, Any]:
+    """What the style.json beside its weights says was measured."""
+    words: dict[str, Any] = json.loads((style.folders[0][0] / "style.json").read_text("utf-8"))
+    return words["metrics"]
+
+
+def luma_of(style: Style | str, frames: list[Frame]) -> list[np.ndarray]:
     with open_engine(style, frames[0].size, frames[0].colour) as engine:
         return [f.planes.y.astype(float) for f in engine.stylize(frames, Controls())]
 
@@ -33,18 +50,18 @@ def flat(level: int, size: Size, canvas: tuple[int, int] = (0, 0)) -> Frame:
     return Frame(planes, 0, Fraction(1, 25), COLOUR, canvas)
 
 
-@pytest.mark.parametrize("name", STYLES)
-def test_what_was_measured_once_is_measured_again(name):
-    words = load_style(name).metadata
-    recorded, figures = words["metrics"]["demo"], measure_demo(load_style(name))
+@pytest.mark.parametrize("network", NETWORKS)
+def test_what_was_measured_once_is_measured_again(network):
+    style = drawn_by(network)
+    recorded, figures = figures_of(style)["demo"], measure_demo(style)
     # Half a dB is what another processor's order of sums may cost.
     assert figures["noise_db"] >= recorded["noise_db"] - 0.5
     assert figures["pan_db"] >= recorded["pan_db"] - 0.5
     assert figures["source_db"] <= recorded["source_db"] + 0.5
-    assert recorded["source_db"] <= BARS[words["kind"]].source + 1  # on this clip; the bar is for the photos
+    assert recorded["source_db"] <= BARS[style.metadata["kind"]].source + 1  # on this clip; the bar is for the photos
 
 
-@pytest.mark.parametrize("name", [name for name in STYLES if name not in ("cartoon", "etching")])
+@pytest.mark.parametrize("name", STYLES)
 def test_int8_leaves_a_style_as_stable_as_it_has_to_be(name):
     words = load_style(name).metadata
     exact, figures, bars = words["metrics"]["demo"], measure_demo(load_style(name), "int8"), BARS[words["kind"]]
@@ -53,19 +70,27 @@ def test_int8_leaves_a_style_as_stable_as_it_has_to_be(name):
     assert abs(figures["source_db"] - exact["source_db"]) < 0.2
 
 
-@pytest.mark.parametrize("name", STYLES)
-def test_shipped_styles_reach_the_bars(name):
-    words = load_style(name).metadata
-    missed = BARS[words["kind"]].missed(words["metrics"])
-    assert missed == []
+@pytest.mark.parametrize("network", NETWORKS)
+def test_shipped_styles_reach_the_bars(network):
+    style = drawn_by(network)
+    assert BARS[style.metadata["kind"]].missed(figures_of(style)) == []
 
 
-@pytest.mark.parametrize("level", [16, 64, 110, 128, 160, 192])
 @pytest.mark.parametrize("name", STYLES)
-def test_flat_areas_have_no_grid(name, level):
+def test_the_fast_network_draws_what_the_default_one_draws(name):
+    with VideoReader(DEMO) as reader:
+        frame = next(islice(reader, 60, None))
+    default, fast = (luma_of(load_style(name, size_class), [frame])[0] for size_class in ("default", "fast"))
+    apart, strength = (np.sqrt(((default - other) ** 2).mean()) for other in (fast, frame.planes.y))
+    assert apart < 0.25 * strength
+
+
+@pytest.mark.parametrize("level", [0, 16, 64, 110, 128, 160, 192])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_flat_areas_have_no_grid(network, level):
     size = Size(512, 384)
-    luma = luma_of(name, [flat(level, size)])[0][32:-32, 32:-32]
-    if name in STROKES and level == 110:  # light areas may be left as paper
+    luma = luma_of(drawn_by(network), [flat(level, size)])[0][32:-32, 32:-32]
+    if network in STROKES and level == 110:  # light areas may be left as paper
         assert luma.std() > 3
     # A lattice of the network would show as what is left when cells of 4x4 or 8x8 pixels are averaged.
     for period in (4, 8):
