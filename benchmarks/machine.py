@@ -102,6 +102,9 @@ def matmul_peak(precision: str) -> float:
 
     Args:
         precision: ``bf16`` or ``f32``. Int8 has no such plain product; its roof is not measured.
+
+    Raises:
+        RuntimeError: This CPU, or what ONEDNN_MAX_CPU_ISA leaves of it, has none in that precision.
     """
     import openvino as ov
 

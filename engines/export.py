@@ -53,6 +53,9 @@ def words_of_run(run: Path) -> dict[str, str]:
     teacher = config["painter"]  # a name, or a style's folder
     teacher = f"the style {Path(teacher).name}" if Path(teacher).is_dir() else f"the painter {teacher}"
     told = f"python -m train: {config['warm_steps']} steps taught by {teacher}"
+    relative = Path(config["base"], "style.json")
+    if config["base"] and relative.is_file():
+        told += f", begun from what {json.loads(relative.read_text('utf-8'))['name']} had learnt"
     if late > 0:
         told += f", then {late} against the pictures themselves (VGG16 and a patch discriminator)"
     kind = "cartoon" if config["painter"] == "cartoon" else "painting" if config["colour"] else "drawing"

@@ -126,6 +126,8 @@ class CanvasTracker:
     _PATCH = 32
     _GRID = (6, 8)
     """Rows and columns of patches."""
+    _CHANGED = 2.0
+    """Difference of a pixel of the small picture, in levels, that is no noise."""
     _NOISE = 3.0
     """Mean squared difference, in levels squared, that a camera's noise alone makes."""
 
@@ -190,7 +192,7 @@ class CanvasTracker:
                 self._position = self._key_position - moved
                 if np.abs(moved / (now.shape[1], now.shape[0])).max() < 0.2:
                     return
-            elif (moved := self._motion(last, last_small, now, small)) is not None:
+            elif (moved := self._motion(last, last_small, now, small, near=True)) is not None:
                 self._position = self._position - moved
             # Neither: a cut, or nobody can tell. The canvas stays, and this frame is the next key.
         self._key, self._key_small, self._key_position = now, small, self._position.copy()
@@ -201,19 +203,27 @@ class CanvasTracker:
         small_before: NDArray[np.float32],
         now: NDArray[np.uint8],
         small: NDArray[np.float32],
+        *,
+        near: bool = False,
     ) -> NDArray[np.float64] | None:
-        """Return how far the picture moved, (x, y) in pixels; None where that is not certain."""
+        """Return how far the picture moved, (x, y) in pixels; None where that is not certain.
+
+        Args:
+            near: The frames are neighbours: look near no motion, too.
+        """
         import cv2
 
         if self._window is None or self._window.shape != small.shape:
             window = cv2.createHanningWindow((small.shape[1], small.shape[0]), cv2.CV_32F)
             self._window = np.asarray(window, np.float32)
-        (x, y), _ = cv2.phaseCorrelate(small_before, small, self._window)
+        # Copies: where a side needs no padding, OpenCV lays the window over the picture that it is given.
+        (x, y), _ = cv2.phaseCorrelate(small_before.copy(), small.copy(), self._window)
         scale = now.shape[1] / small.shape[1], now.shape[0] / small.shape[0]
         guess = np.array([x * scale[0], y * scale[1]])
         moved = self._refine(before, small_before, now, guess)
-        if moved is None and np.abs(guess).max() > 0.5:
-            # Of two motions it may have found neither: the slow one lies near no motion.
+        if moved is None and near and np.mean(np.abs(small - small_before) > self._CHANGED) > 0.25:
+            # Of two motions it may have found neither: the slow one lies near no motion. (Where most stands still,
+            # there is none to be found.)
             slow = self._refine(before, small_before, now, np.zeros(2))
             moved = slow if slow is not None and slow.any() else None
         return moved

@@ -93,6 +93,16 @@ def test_a_pan_is_followed_behind_somebody_who_moves_otherwise(walk):
     assert offset == (48, 24)
 
 
+def test_what_frames_are_compared_to_is_not_worn_by_comparing():
+    tracker, scene = CanvasTracker(), textured(800, 500)
+    for step in range(4):
+        view = scene[50:410, 3 * step : 3 * step + 640]
+        tracker.offset(view)
+    kept = tracker.state().arrays
+    for name, frame in (("key_small", scene[50:410, :640]), ("last_small", view)):
+        assert np.array_equal(kept[name], cv2.resize(frame, (160, 90), interpolation=cv2.INTER_AREA))
+
+
 def test_a_scene_cut_leaves_the_canvas_where_it_is():
     tracker = CanvasTracker()
     for step in range(5):
