@@ -126,8 +126,6 @@ class CanvasTracker:
     _PATCH = 32
     _GRID = (6, 8)
     """Rows and columns of patches."""
-    _CHANGED = 2.0
-    """Difference of a pixel of the small picture, in levels, that is no noise."""
     _NOISE = 3.0
     """Mean squared difference, in levels squared, that a camera's noise alone makes."""
 
@@ -192,7 +190,7 @@ class CanvasTracker:
                 self._position = self._key_position - moved
                 if np.abs(moved / (now.shape[1], now.shape[0])).max() < 0.2:
                     return
-            elif (moved := self._motion(last, last_small, now, small, near=True)) is not None:
+            elif (moved := self._motion(last, last_small, now, small)) is not None:
                 self._position = self._position - moved
             # Neither: a cut, or nobody can tell. The canvas stays, and this frame is the next key.
         self._key, self._key_small, self._key_position = now, small, self._position.copy()
@@ -203,14 +201,8 @@ class CanvasTracker:
         small_before: NDArray[np.float32],
         now: NDArray[np.uint8],
         small: NDArray[np.float32],
-        *,
-        near: bool = False,
     ) -> NDArray[np.float64] | None:
-        """Return how far the picture moved, (x, y) in pixels; None where that is not certain.
-
-        Args:
-            near: The frames are neighbours: look near no motion, too.
-        """
+        """Return how far the picture moved, (x, y) in pixels; None where that is not certain."""
         import cv2
 
         if self._window is None or self._window.shape != small.shape:
@@ -219,14 +211,7 @@ class CanvasTracker:
         # Copies: where a side needs no padding, OpenCV lays the window over the picture that it is given.
         (x, y), _ = cv2.phaseCorrelate(small_before.copy(), small.copy(), self._window)
         scale = now.shape[1] / small.shape[1], now.shape[0] / small.shape[0]
-        guess = np.array([x * scale[0], y * scale[1]])
-        moved = self._refine(before, small_before, now, guess)
-        if moved is None and near and np.mean(np.abs(small - small_before) > self._CHANGED) > 0.25:
-            # Of two motions it may have found neither: the slow one lies near no motion. (Where most stands still,
-            # there is none to be found.)
-            slow = self._refine(before, small_before, now, np.zeros(2))
-            moved = slow if slow is not None and slow.any() else None
-        return moved
+        return self._refine(before, small_before, now, np.array([x * scale[0], y * scale[1]]))
 
     def _features(self, small: NDArray[np.float32], scale: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the most telling place of each cell of the grid: rows and columns, in pixels of the frame.
@@ -315,14 +300,11 @@ class CanvasTracker:
         unmoved, moved, expected = (value.reshape(shape) for value in (unmoved, moved, expected))
         tells = expected > 2 * self._NOISE / 3
         for_it = (moved < 0.85 * unmoved) & tells
-        # What stands still is against it; what moves in a way of its own is another party, which may be smaller.
-        still = unmoved < np.maximum(expected / 2, self._NOISE)
-        against = tells & still & (unmoved < 1.05 * moved)
-        others = tells & ~still & ~for_it
+        against = tells & (unmoved < 1.05 * moved)
         # Somebody before a flat wall covers a part of its width; a moving camera moves things from left to right.
         wide = int(for_it.any(0).sum()) >= 0.7 * for_it.shape[1]
         count = int(for_it.sum())
-        return bool(wide and count >= 0.12 * for_it.size and count > 3 * against.sum() and count > others.sum())
+        return bool(wide and count >= 0.12 * for_it.size and count > 3 * against.sum())
 
 
 def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
