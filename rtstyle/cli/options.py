@@ -60,8 +60,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         type=_stroke_size,
         default="auto",
         metavar="X",
-        help="times as large as the network draws strokes, 0.5 to 8; auto goes by the picture"
-        + default,
+        help="times as large as the network draws strokes, 0.5 to 8; auto goes by the picture" + default,
     )
     group.add_argument("--backend", choices=BACKEND_WORDS, default="auto", help="engine to run on" + default)
     group.add_argument("--precision", choices=PRECISION_WORDS, default="auto", help="of the network" + default)
