@@ -50,7 +50,8 @@ def flat(level: int, size: Size, canvas: tuple[int, int] = (0, 0)) -> Frame:
     return Frame(planes, 0, Fraction(1, 25), COLOUR, canvas)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+# Of the fast networks a drawing and two paintings: each takes seconds.
+@pytest.mark.parametrize("network", [*STYLES, "sketch fast", "great_wave fast", "starry_night fast"])
 def test_what_was_measured_once_is_measured_again(network):
     style = drawn_by(network)
     recorded, figures = figures_of(style)["demo"], measure_demo(style)
@@ -85,8 +86,13 @@ def test_the_fast_network_draws_what_the_default_one_draws(name):
     assert apart < 0.25 * strength
 
 
-@pytest.mark.parametrize("level", [0, 16, 64, 110, 128, 160, 192])
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("network", "level"),
+    [
+        *((name, level) for name in STYLES for level in (0, 16, 64, 110, 128, 160, 192)),
+        *((f"{name} fast", level) for name in STYLES for level in (0, 110)),
+    ],
+)
 def test_flat_areas_have_no_grid(network, level):
     size = Size(512, 384)
     luma = luma_of(drawn_by(network), [flat(level, size)])[0][32:-32, 32:-32]
