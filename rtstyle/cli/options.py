@@ -52,8 +52,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--size-class",
         choices=SIZE_CLASS_WORDS,
         default="auto",
-        help="of the network: fast costs less and draws plainer; auto is default, and live fast where this machine "
-        "would drop frames" + default,
+        help="of the network: fast is nearly the same for less than half; auto is default, live fast where this "
+        "machine would drop frames" + default,
     )
     group.add_argument(
         "--stroke-size",

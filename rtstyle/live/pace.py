@@ -28,7 +28,8 @@ _WAIT, _LONGEST_WAIT = 3.0, 60.0
 """Seconds after a change before a dearer rung is tried: at first, and after many that failed."""
 
 _COST = {"fast": 0.4, "default": 1.0, "fine": 3.7}
-"""What a network costs for a pixel, against the default one: about, it differs from machine to machine."""
+"""What a network costs for a pixel, against the default one, about: fast as measured (15.8 of 39.2 CPU-ms at 720p in
+int8), fine by its operations. A wrong guess costs a try, after which the pace waits longer."""
 
 
 class Working(NamedTuple):
