@@ -154,15 +154,13 @@ def above_what_relus_cut(trunk: Trunk, ranges: Ranges) -> Ranges:
             continue
         one, other = made_by[relu.input[0]].input
         for name, added in ((one, other), (other, one)):
-            highest = max(
-                -ranges[added][0], ranges[added][1]
-            )  # in 8 bits, a range with a sign is as long on both sides
-            while readers[name] == 1:
-                low, high = ranges[name]
+            # In 8 bits, a range with a sign is as long on both sides.
+            highest = max(-ranges[added][0], ranges[added][1])
+            if "DepthToSpace" in (made_by[one].op_type, made_by[other].op_type):  # whose biases are added here
+                highest += max(0.0, float(trunk.weights[graph.UP_BIAS].max()))
+            low, high = ranges[name]
+            if readers[name] == 1:
                 narrow[name] = (max(low, -highest), high)
-                if made_by[name].op_type != "DepthToSpace":
-                    break
-                name = made_by[name].input[0]
     return narrow
 
 

@@ -160,15 +160,17 @@ class CanvasTracker:
         """Return where the top left of this frame lies on the canvas, (x, y) in pixels.
 
         Args:
-            luma: Shape (height, width), the same size at every call; a copy is kept.
+            luma: Shape (height, width), the same size at every call. It is kept: nobody may write to it any more.
         """
         import cv2
 
         height, width = luma.shape
         if min(height, width) >= 3 * self._PATCH:
             factor = max(1, width // self._SMALL)
-            small = cv2.resize(luma, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
-            now = (np.asarray(cv2.GaussianBlur(luma, (5, 5), 0), np.uint8), np.asarray(small, np.float32))
+            # By halves first, which is twice as fast as all at once.
+            half = luma if factor < 2 else cv2.resize(luma, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+            small = cv2.resize(half, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+            now = (luma, np.asarray(small, np.float32))
             self._follow(*now)
             self._last = now
         x, y = np.floor(self._position + 0.5).astype(int)
@@ -239,16 +241,16 @@ class CanvasTracker:
         size = self._PATCH
         height, width = now.shape
         whole = np.rint(guess).astype(int)
-        # Patches lie where both frames have pixels, with room for the gradient and for the search.
+        # Patches lie where both frames have pixels, with room for the gradient, for the search and for the blur.
         (left, top), (right, bottom) = (
-            np.maximum(1, 4 - whole),
-            (np.array((width, height)) - size - np.maximum(1, 4 + whole)),
+            np.maximum(1, 4 - whole) + _RIM,
+            (np.array((width, height)) - size - np.maximum(1, 4 + whole)) - _RIM,
         )
         if right - left < size or bottom - top < size:
             return None
         y, x = self._features(small, height / small.shape[0])
         y, x = np.clip(y - size // 2, top, bottom), np.clip(x - size // 2, left, right)
-        around = sliding_window_view(before, (size + 2, size + 2))[y - 1, x - 1].astype(np.float32)
+        around = _patches(before, y - 1, x - 1, size + 2).astype(np.float32)
         old = around[:, 1:-1, 1:-1]
         half = np.float32(0.5)
         gx: NDArray[np.float32] = half * (around[:, 1:-1, 2:] - around[:, 1:-1, :-2])
@@ -260,10 +262,8 @@ class CanvasTracker:
         if corner.sum() < 4:
             return None
 
-        windows = sliding_window_view(now, (size, size))
-
         def change(dx: int, dy: int) -> NDArray[np.float32]:
-            return np.asarray(windows[y + dy, x + dx] - old, np.float32)
+            return np.asarray(_patches(now, y + dy, x + dx, size) - old, np.float32)
 
         for _ in range(4):
             difference = change(int(whole[0]), int(whole[1]))
@@ -305,6 +305,23 @@ class CanvasTracker:
         wide = int(for_it.any(0).sum()) >= 0.7 * for_it.shape[1]
         count = int(for_it.sum())
         return bool(wide and count >= 0.12 * for_it.size and count > 3 * against.sum())
+
+
+_RIM = 2
+"""Pixels on each side of a patch that its blur needs."""
+
+
+def _patches(luma: NDArray[np.uint8], y: NDArray[np.intp], x: NDArray[np.intp], size: int) -> NDArray[np.uint8]:
+    """Return patches of the blurred picture, shape (n, size, size), whose top left lie at ``y`` and ``x``.
+
+    Only they are blurred, which is a twentieth of a picture of 1920x1080.
+    """
+    import cv2
+
+    wide = size + 2 * _RIM
+    cut = sliding_window_view(luma, (wide, wide))[y - _RIM, x - _RIM]
+    blurred = np.asarray(cv2.GaussianBlur(cut.reshape(-1, wide), (2 * _RIM + 1, 2 * _RIM + 1), 0), np.uint8)
+    return blurred.reshape(cut.shape)[:, _RIM:-_RIM, _RIM:-_RIM]
 
 
 def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

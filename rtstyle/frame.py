@@ -294,18 +294,33 @@ class Packing:
             chroma[..., 10 + row] = self._padded.v[row::2].view(np.uint16)
 
     def unpack(self, packed: Plane) -> Planes:
-        """Return new planes of ``size`` (views of larger arrays) from a packed picture."""
-        height, width = self.rows * CELL, self.columns * CELL
-        y = np.empty((height, width), np.uint8)
-        u, v = np.empty((2, height // 2, width // 2), np.uint8)
-        luma, chroma = packed.view(np.uint32), packed.view(np.uint16)
-        for row in range(4):
-            y[row::4].view(np.uint32)[:] = luma[..., row]
-        for row in range(2):
-            u[row::2].view(np.uint16)[:] = chroma[..., 8 + row]
-            v[row::2].view(np.uint16)[:] = chroma[..., 10 + row]
-        half, size = MARGIN // 2, self.size
-        rows, columns = slice(half, half + size.chroma.height), slice(half, half + size.chroma.width)
-        return Planes(
-            y[MARGIN : MARGIN + size.height, MARGIN : MARGIN + size.width], u[rows, columns], v[rows, columns]
-        )
+        """Return new planes of ``size`` from a packed picture.
+
+        Where the size is whole cells, they lie one behind the other and are read-only, so that an encoder may keep them
+        as they are (``as_i420``); else they are views of larger arrays.
+        """
+        width, height, edge = self.size.width, self.size.height, MARGIN // CELL
+        if width % CELL or height % CELL:
+            planes = _unpacked(packed)
+            half, chroma = MARGIN // 2, self.size.chroma
+            rows, columns = slice(half, half + chroma.height), slice(half, half + chroma.width)
+            y = planes.y[MARGIN : MARGIN + height, MARGIN : MARGIN + width]
+            return Planes(y, planes.u[rows, columns], planes.v[rows, columns])
+        planes = _unpacked(packed[edge : edge + height // CELL, edge : edge + width // CELL])
+        for plane in planes:
+            plane.flags.writeable = False
+        return planes
+
+
+def _unpacked(cells: Plane) -> Planes:
+    """Return the planes of cells, shape (rows, columns, 24), one behind the other in new memory."""
+    height, width = cells.shape[0] * CELL, cells.shape[1] * CELL
+    whole = np.empty((height * 3 // 2, width), np.uint8)
+    y, (u, v) = whole[:height], whole[height:].reshape(2, height // 2, width // 2)
+    luma, chroma = cells.view(np.uint32), cells.view(np.uint16)
+    for row in range(4):
+        y[row::4].view(np.uint32)[:] = luma[..., row]
+    for row in range(2):
+        u[row::2].view(np.uint16)[:] = chroma[..., 8 + row]
+        v[row::2].view(np.uint16)[:] = chroma[..., 10 + row]
+    return Planes(y, u, v)

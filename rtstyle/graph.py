@@ -36,6 +36,7 @@ _CANVAS_UNIT = 64
 """Levels of the canvas, around 128, that are 1 to the generator."""
 
 _STEM, _TAIL, _TAIL_BIAS, _SKIP = "stem.conv.weight", "tail.weight", "tail.bias", "skip.weight"
+_STEM_BIAS, _UP, UP_BIAS = "stem.conv.bias", "up.conv.weight", "up.conv.bias"
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -174,14 +175,15 @@ def fold_colour(weights: Weights, colour: Colour) -> Weights:
 def quantized_tensors(trunk: Trunk) -> list[str]:
     """Return the names of the tensors that are rounded to 8 bits in int8, in the order in which they are computed.
 
-    They are what is read by convolutions, additions and the way back up, so that all between the first convolution
-    and the last is integers. The inputs are 8 bits as they are, and the last addition gives the residual.
+    They are what is read by convolutions and additions, so that all between the first convolution and the last is
+    integers. The inputs are 8 bits as they are, and the last addition gives the residual. What DepthToSpace gives is
+    rounded as it is in the deployed graph: before the biases of the convolution below it are added.
     """
     nodes = trunk.model.graph.node
     inputs = {"x", "z"} | {node.output[0] for node in nodes if node.op_type == "Concat"}
     found: dict[str, None] = {}
     for node in nodes:
-        read = {"Conv": node.input[:1], "Add": node.input, "DepthToSpace": node.input}.get(node.op_type, [])
+        read = {"Conv": node.input[:1], "Add": node.input}.get(node.op_type, [])
         if node.output[0] != "s":
             found |= {name: None for name in read if name not in inputs}
     return list(found)
@@ -220,119 +222,202 @@ def _scale_of(low: float, high: float) -> tuple[NDArray[np.float32], NDArray[np.
     return np.array(scale or 1, np.float32), np.array(zero, np.uint8)
 
 
-def _quantize(
-    trunk: Trunk, folded: Weights, colour: Colour, ranges: Ranges
+_SEEN, _SOURCE = "seen", "x"
+"""What the first convolution reads, samples and canvas, (1, 40, rows, columns), around middle grey; and the skip."""
+
+_CHANNELS_FIRST, _CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+"""From the order of memory, (1, rows, columns, channels), to ONNX's, and back."""
+
+
+def _form(
+    trunk: Trunk, folded: Weights, rows: int, columns: int, *, joined: bool
 ) -> tuple[list[onnx.NodeProto], dict[str, NDArray[np.generic]]]:
-    """Return the nodes from the inputs to ``s`` in int8, with their constants.
+    """Return the trunk up to ``style`` (1, rows, columns, 24), and its constants, as CPUs compute it fastest.
+
+    Libraries keep channels last in memory. A Transpose between that and ONNX's order costs nothing where one
+    convolution reads or writes it, and two copies of the tensor where anything else does. So samples and canvas are
+    joined where channels are last, and there the skip is added to the tail.
+
+    The way up, a convolution of single pixels and DepthToSpace, is one transposed convolution (OpenVINO's DepthToSpace
+    takes three times as long as that convolution); but in blends, whose groups few libraries transpose in integers. Its
+    biases differ within each 2x2 pixels, so they are added later, in a view in which two neighbours are one pixel.
+
+    Args:
+        joined: The skip reads ``_SEEN``, too, with zeros for the canvas: cheaper than to centre samples once more,
+            but in integers, which need not be centred.
+    """
+    node = helper.make_node
+    constants: dict[str, NDArray[np.generic]] = dict(folded)
+    if joined:
+        constants[_SKIP] = np.pad(folded[_SKIP], ((0, 0), (0, CANVAS_CHANNELS), (0, 0), (0, 0)))
+    nodes: list[onnx.NodeProto] = []
+    names = {"x": _SEEN if joined else _SOURCE}
+    way_up = _way_up(trunk)
+    replaced = {each.output[0] for each in way_up[:-1]}
+    for original in trunk.model.graph.node:
+        output = original.output[0]
+        if original.op_type == "Concat":
+            names[output] = _SEEN
+        elif output == "s":
+            for name in original.input:
+                nodes.append(node("Transpose", [name], [f"{name}_last"], perm=_CHANNELS_LAST))
+            nodes.append(node("Add", [f"{name}_last" for name in original.input], ["style"]))
+        elif way_up and output == way_up[-1].output[0]:
+            nodes += _transposed(way_up, constants, rows, columns)
+        elif output not in replaced:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(original)
+            copy.input[:] = [names.get(name, name) for name in original.input]
+            nodes.append(copy)
+    return nodes, constants
+
+
+def _way_up(trunk: Trunk) -> list[onnx.NodeProto]:
+    """Return the nodes of the way up in turn: Conv, DepthToSpace, Add, Relu; none where they are not so."""
+    nodes = trunk.model.graph.node
+    found = [node for node in nodes if _UP in node.input]
+    for kind in ("DepthToSpace", "Add", "Relu"):
+        readers = [node for node in nodes if found and found[-1].output[0] in node.input]
+        if len(readers) != 1 or readers[0].op_type != kind:
+            return []
+        found += readers
+    return found
+
+
+def _transposed(
+    way_up: Sequence[onnx.NodeProto], constants: dict[str, NDArray[np.generic]], rows: int, columns: int
+) -> list[onnx.NodeProto]:
+    """Return other nodes for the way up, see ``_form``; the constants are changed to what they need."""
+    node = helper.make_node
+    conv, to_space, add, relu = way_up
+    deep, made = conv.input[0], to_space.output[0]
+    up, biases = constants[_UP], constants[UP_BIAS]
+    channels, groups = len(biases) // 4, len(constants["down.conv.weight"]) // up.shape[1]
+    constants[UP_BIAS] = biases.reshape(channels, 2, 2).transpose(1, 2, 0).reshape(1, 1, 2, 1, -1)
+    constants["pairs_shape"] = np.array((1, rows // 2, 2, columns // 2, 2 * channels))
+    constants["cells_shape"] = np.array((1, rows, columns, channels))
+    if groups == 1:
+        constants[_UP] = up.reshape(channels, 2, 2, -1).transpose(3, 0, 1, 2)
+        nodes = [node("ConvTranspose", [deep, _UP], [made], kernel_shape=(2, 2), strides=(2, 2))]
+    else:
+        nodes = [
+            node("Conv", [deep, _UP], ["up_cells"], group=groups),
+            node("DepthToSpace", ["up_cells"], [made], blocksize=2, mode="CRD"),
+        ]
+    for name in add.input:
+        nodes.append(node("Transpose", [name], [f"{name}_last"], perm=_CHANNELS_LAST))
+        nodes.append(node("Reshape", [f"{name}_last", "pairs_shape"], [f"{name}_pairs"]))
+    stem = next(name for name in add.input if name != made)
+    return [
+        *nodes,
+        node("Add", [f"{made}_pairs", UP_BIAS], ["pairs_biased"]),
+        node("Add", ["pairs_biased", f"{stem}_pairs"], ["pairs_sum"]),
+        node("Relu", ["pairs_sum"], ["pairs_on"]),
+        node("Reshape", ["pairs_on", "cells_shape"], ["cells_on"]),
+        node("Transpose", ["cells_on"], [relu.output[0]], perm=_CHANNELS_FIRST),
+    ]
+
+
+def _quantized(
+    nodes: list[onnx.NodeProto], constants: dict[str, NDArray[np.generic]], ranges: Ranges
+) -> list[onnx.NodeProto]:
+    """Return the nodes of a ``_form`` in int8; what they need is added to its constants.
 
     Tensors are rounded to uint8 with one scale each, weights to int8 with one for each output channel, written as
     QuantizeLinear and DequantizeLinear, which engines compute in integers (Jacob et al. 2018, "Quantization and
-    Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). Samples go in as they are, as
-    levels around 128; what separates 128 from middle grey is added to the biases. So the zeros around the picture
-    are up to 2.5 levels off middle grey, 8 pixels outside of what is shown.
+    Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference").
     """
     node = helper.make_node
-    stem = next(each for each in trunk.model.graph.node if each.op_type == "Conv" and each.input[1] == _STEM)
-    nodes = [
-        node("Concat", [PICTURE, CANVAS], ["cells"], axis=3),
-        node("DequantizeLinear", ["cells", "level", "middle"], ["cell_levels"]),
-        node("Transpose", ["cell_levels"], [stem.input[0]], perm=(0, 3, 1, 2)),
-        node("DequantizeLinear", [PICTURE, "level", "middle"], ["levels"]),
-        node("Transpose", ["levels"], ["x"], perm=(0, 3, 1, 2)),
-    ]
-    off = 128 - centre_of(colour)
-    constants: dict[str, NDArray[np.generic]] = {name: array for name, array in folded.items() if array.ndim == 1}
-    bias, weights = stem.input[2], folded[_STEM][:, :PLANE_CHANNELS]
-    constants[bias] = (folded[bias] + weights.sum((2, 3)) @ off).astype(np.float32)
-    constants[_TAIL_BIAS] = (folded[_TAIL_BIAS] + folded[_SKIP][:, :, 0, 0] @ off).astype(np.float32)
-    constants |= {"level": np.array(1, np.float32), "middle": np.array(128, np.uint8)}
+    result: list[onnx.NodeProto] = []
     rounded = set()
+    for each in nodes:
+        if each.op_type == "DepthToSpace":  # of a blend: on the way in as on the way out
+            ranges = {**ranges, each.input[0]: ranges[each.output[0]]}
 
     def through_8_bits(name: str) -> str:
-        result = f"{name}_rounded"
         if name not in rounded:
             rounded.add(name)
             constants[f"{name}_scale"], constants[f"{name}_zero"] = _scale_of(*ranges[name])
             grid = [f"{name}_scale", f"{name}_zero"]
-            nodes.append(node("QuantizeLinear", [name, *grid], [f"{name}_8_bits"]))
-            nodes.append(node("DequantizeLinear", [f"{name}_8_bits", *grid], [result]))
-        return result
+            result.append(node("QuantizeLinear", [name, *grid], [f"{name}_8_bits"]))
+            result.append(node("DequantizeLinear", [f"{name}_8_bits", *grid], [f"{name}_rounded"]))
+        return f"{name}_rounded"
 
-    def rounded_weights(name: str, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Add ``name``_rounded; return what is lost."""
-        whole, scale = _quantize_weights(weights)
-        parts: dict[str, NDArray[np.generic]] = {
-            "8_bits": whole,
-            "scale": scale,
-            "zero": np.zeros_like(whole[:, 0, 0, 0]),
-        }
+    def rounded_weights(name: str, weights: NDArray[np.float32], *, transposed: bool = False) -> NDArray[np.float32]:
+        """Add ``name``_rounded; return what is lost of weights (out, in, h, w), or (in, out, h, w) if transposed."""
+        if transposed:  # each of its taps is another pixel's, so they are rounded as what they are: more inputs
+            inputs, outputs, *kernel = weights.shape
+            flat, scale = _quantize_weights(weights.transpose(1, 2, 3, 0).reshape(outputs, -1, 1, 1))
+            whole = np.ascontiguousarray(flat.reshape(outputs, *kernel, inputs).transpose(3, 0, 1, 2))
+        else:
+            whole, scale = _quantize_weights(weights)
+        parts: dict[str, NDArray[np.generic]] = {"8_bits": whole, "scale": scale, "zero": np.zeros(len(scale), np.int8)}
         constants.update({f"{name}_{what}": array for what, array in parts.items()})
-        nodes.append(node("DequantizeLinear", [f"{name}_{what}" for what in parts], [f"{name}_rounded"], axis=0))
-        return np.asarray(weights - whole * scale[:, None, None, None], np.float32)
+        names = [f"{name}_{what}" for what in parts]
+        result.append(node("DequantizeLinear", names, [f"{name}_rounded"], axis=int(transposed)))
+        return np.asarray(weights - whole * (scale[:, None, None] if transposed else scale[:, None, None, None]), "f4")
 
-    for original in trunk.model.graph.node:
-        if original.output[0] == stem.input[0]:
-            continue  # the inputs are put together above, while they are bytes
+    for original in nodes:
         copy = onnx.NodeProto()
         copy.CopyFrom(original)
-        for number, name in enumerate(original.input):
-            if name in ranges and original.op_type in ("Conv", "Add", "DepthToSpace"):
-                copy.input[number] = through_8_bits(name)
-        if original.op_type == "Conv" and original.input[1] == _SKIP:
-            # In two parts, the second of which is what the first one lost. It reads the source itself: an error for
-            # each pixel of a cell would be a grid over the picture.
-            lost = rounded_weights("coarse", folded[_SKIP])
-            rounded_weights("fine", lost)
-            nodes.append(node("Conv", ["x", "coarse_rounded"], ["coarse_skip"]))
-            nodes.append(node("Conv", ["x", "fine_rounded"], ["fine_skip"]))
-            copy = node("Add", ["coarse_skip", "fine_skip"], original.output)
-        elif original.op_type == "Conv":
-            rounded_weights(original.input[1], folded[original.input[1]])
-            copy.input[1] = f"{original.input[1]}_rounded"
-        nodes.append(copy)
-    return nodes, constants
-
-
-def _centre_inputs() -> list[onnx.NodeProto]:
-    """From ``samples`` and the canvas to the trunk's inputs, in float32."""
-    node = helper.make_node
-    return [
-        node("Sub", ["samples", "centre"], ["centred"]),
-        node("Transpose", ["centred"], ["x"], perm=(0, 3, 1, 2)),
-        node("Cast", [CANVAS], ["canvas_float"], to=TensorProto.FLOAT),
-        node("Sub", ["canvas_float", "canvas_centre"], ["canvas_centred"]),
-        node("Transpose", ["canvas_centred"], ["z"], perm=(0, 3, 1, 2)),
-    ]
+        if original.op_type != "Relu":
+            copy.input[:] = [through_8_bits(name) if name in ranges else name for name in original.input]
+        if original.op_type in ("Conv", "ConvTranspose"):
+            name = original.input[1]
+            weights = np.asarray(constants.pop(name), np.float32)
+            lost = rounded_weights(name, weights, transposed=original.op_type == "ConvTranspose")
+            copy.input[1] = f"{name}_rounded"
+            if name == _SKIP:
+                # In two parts, the second of which is what the first one lost. It reads the source itself: an error
+                # for each pixel of a cell would be a grid over the picture.
+                rounded_weights("lost", lost)
+                result.append(node("Conv", [_SOURCE, f"{name}_rounded"], ["coarse_skip"]))
+                result.append(node("Conv", [_SOURCE, "lost_rounded"], ["fine_skip"]))
+                copy = node("Add", ["coarse_skip", "fine_skip"], original.output)
+        result.append(copy)
+    return result
 
 
 def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int, ranges: Ranges | None = None) -> onnx.ModelProto:
     """Build the graph that engines run: packed uint8 in, packed uint8 out, static shape.
 
-    Inputs: ``picture`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, 16), uint8; ``strength``
-    (24,), float32, of each channel. Output: ``stylized``, like ``picture``. Subtracting the stream's middle
-    grey first makes the zeros around each convolution mean the same in every colour. The source is added,
+    Inputs: ``picture`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, 16), uint8, rows and columns even;
+    ``strength`` (24,), float32, of each channel. Output: ``stylized``, like ``picture``. Subtracting the stream's
+    middle grey first makes the zeros around each convolution mean the same in every colour. The source is added,
     rounded and clamped in float32, whatever precision the trunk runs in, so strength 0 changes no bit.
 
     Args:
-        ranges: Of all ``quantized_tensors`` of an ``equalized`` trunk: it is computed in int8. None: in the
+        ranges: Of all ``quantized_tensors`` of an ``equalized`` trunk: it is computed in int8. Samples then go in as
+            they are, as levels around 128; what separates 128 from middle grey is added to the biases. So the zeros
+            around the picture are up to 2.5 levels off middle grey, 8 pixels outside of what is shown. None: in the
             engine's float.
     """
+    node = helper.make_node
     folded = fold_colour(trunk.weights, colour)
-    constants: dict[str, NDArray[np.generic]] = {
+    before = [node("Concat", [PICTURE, CANVAS], ["cells"], axis=3)]
+    edges: dict[str, NDArray[np.generic]] = {
         "black": np.array(0, np.float32),
         "white": np.array(255, np.float32),
         "half": np.array([0.5], np.float32),
     }
     if ranges is None:
-        inner = [*_centre_inputs(), *trunk.model.graph.node]
-        constants |= {"centre": centre_of(colour), "canvas_centre": np.array([128], np.float32), **folded}
+        inner, constants = _form(trunk, folded, rows, columns, joined=True)
+        before.append(node("Cast", ["cells"], ["cell_numbers"], to=TensorProto.FLOAT))
+        before.append(node("Sub", ["cell_numbers", "cells_centre"], ["cells_centred"]))
+        edges["cells_centre"] = np.concatenate((centre_of(colour), np.full(CANVAS_CHANNELS, 128, np.float32)))
     else:
-        inner, more = _quantize(trunk, folded, colour, ranges)
-        constants |= more
-    node = helper.make_node
-    before = [node("Cast", [PICTURE], ["samples"], to=TensorProto.FLOAT)]
+        off = 128 - centre_of(colour)
+        folded[_STEM_BIAS] = (folded[_STEM_BIAS] + folded[_STEM][:, :PLANE_CHANNELS].sum((2, 3)) @ off).astype("f4")
+        folded[_TAIL_BIAS] = (folded[_TAIL_BIAS] + folded[_SKIP][:, :, 0, 0] @ off).astype("f4")
+        inner, constants = _form(trunk, folded, rows, columns, joined=False)
+        inner = _quantized(inner, constants, ranges)
+        before.append(node("DequantizeLinear", [PICTURE, "level", "middle"], ["levels"]))
+        before.append(node("Transpose", ["levels"], [_SOURCE], perm=_CHANNELS_FIRST))
+        before.append(node("DequantizeLinear", ["cells", "level", "middle"], ["cells_centred"]))
+        edges |= {"level": np.array(1, np.float32), "middle": np.array(128, np.uint8)}
+    before.append(node("Transpose", ["cells_centred"], [_SEEN], perm=_CHANNELS_FIRST))
+    before.append(node("Cast", [PICTURE], ["samples"], to=TensorProto.FLOAT))
     after = [
-        node("Transpose", ["s"], ["style"], perm=(0, 2, 3, 1)),
         node("Mul", ["style", STRENGTH], ["residual"]),
         node("Add", ["samples", "residual"], ["sum"]),
         node("Clip", ["sum", "black", "white"], ["clamped"]),
@@ -351,7 +436,7 @@ def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int, ranges: Rang
             value(STRENGTH, TensorProto.FLOAT, (PLANE_CHANNELS,)),
         ],
         [value(STYLIZED, TensorProto.UINT8, (*shape, PLANE_CHANNELS))],
-        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()],
+        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in {**constants, **edges}.items()],
     )
     opsets = [helper.make_opsetid("", trunk.model.opset_import[0].version)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=trunk.model.ir_version)

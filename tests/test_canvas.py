@@ -88,7 +88,8 @@ def test_what_frames_are_compared_to_is_not_worn_by_comparing():
         tracker.offset(view)
     kept = tracker.state().arrays
     for name, frame in (("key_small", scene[50:410, :640]), ("last_small", view)):
-        assert np.array_equal(kept[name], cv2.resize(frame, (160, 90), interpolation=cv2.INTER_AREA))
+        half = cv2.resize(frame, (320, 180), interpolation=cv2.INTER_AREA)
+        assert np.array_equal(kept[name], cv2.resize(half, (160, 90), interpolation=cv2.INTER_AREA))
 
 
 def test_a_scene_cut_leaves_the_canvas_where_it_is():

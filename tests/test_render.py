@@ -183,7 +183,7 @@ def test_a_torn_journal_and_a_half_written_segment_cost_that_segment_only(clip, 
 
 def test_a_journal_whose_files_are_gone_begins_anew(clip, tmp_path):
     interrupted(clip, tmp_path / "out.mp4", SEGMENT + 1)
-    (tmp_path / ".out.mp4.rtstyle" / "segment-00000.nut").unlink()
+    (tmp_path / ".out.mp4.rtstyle" / "segment-00000.packets").unlink()
     report = stylize_video(clip, tmp_path / "out.mp4", resume=True)
     assert (report.resumed_at, report.frames_out) == (0, FRAMES)
 

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -123,6 +123,10 @@ class Segment:
     """Of its frames, in the order of showing."""
     reorder: int
     """By how many packets its encoder may hold a picture back."""
+    packets: list[tuple[int, int, bool]]
+    """In the order of decoding, as they lie in the file: of which frame, how many bytes, a key frame or not."""
+    headers: str
+    """What decoders must know first, in hexadecimal digits."""
 
 
 class Journal:
@@ -179,9 +183,8 @@ class Journal:
                 canvas = TrackerState.load(folder.path / f"canvas-{number - 1}.npz")
             except (OSError, ValueError, KeyError):
                 continue
-            journal.segments = [
-                Segment(entry["file"], entry["pts"], entry["reorder"]) for entry in lines[1 : number + 1]
-            ]
+            names = [each.name for each in fields(Segment)]
+            journal.segments = [Segment(**{name: entry[name] for name in names}) for entry in lines[1 : number + 1]]
             journal.mark = Mark(line["frames"], line["pts"][-1], line["digest"], line["damaged"], canvas)
             break
         whole = all((folder.path / segment.file).is_file() for segment in journal.segments)
@@ -197,7 +200,7 @@ class Journal:
         os.replace(partial, self._path)
 
 
-FORMAT = 1
+FORMAT = 2
 """Version of the journal that this release reads."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -23,9 +24,6 @@ from rtstyle.video.writer import FAILURES, Output, cannot_write, partial_name
 _SEGMENT_FRAMES = 90
 """Frames of a segment at 1280x720: a few seconds of work. It must not depend on how fast the machine is, or a
 resumed render would be cut in other places than an unbroken one."""
-
-_EARLIEST = 16
-"""Added to the times in a segment, so that none is negative; no codec here holds more pictures back."""
 
 
 def segment_frames(size: Size) -> int:
@@ -220,9 +218,9 @@ class RenderWriter:
 
 
 class _SegmentFile:
-    """One segment as it is encoded: packets as the encoder gave them, numbered by frame instead of timed.
+    """One segment as it is encoded: the encoder's packets one behind the other, and where each ends.
 
-    NUT and QuickTime store packets without rewriting them, and any time base.
+    No container, for none is needed: to open one costs 20 to 30 ms, in which FFmpeg decodes H.264 to learn about it.
     """
 
     def __init__(
@@ -236,9 +234,10 @@ class _SegmentFile:
         pixel_aspect: Fraction | None,
     ) -> None:
         encoding = replace(encoding, codec_tag=None)  # that is the real container's
-        muxer = "mov" if encoding.codec.startswith("prores") else "nut"
-        self._place = place.with_suffix(f".{muxer}")
-        self._container = av.open(f"file:{self._place}", "w", format=muxer)
+        self._place = place.with_suffix(".packets")
+        self._file = self._place.open("wb")
+        # An encoder belongs to a container, which is never written to; Matroska has its headers apart from its packets.
+        self._container = av.open(os.devnull, "w", format="matroska")
         # The shape of pixels stands in the stream, too: a transport stream has no other place for it.
         self._encoder = VideoEncoder(
             self._container,
@@ -251,30 +250,34 @@ class _SegmentFile:
         )
         self.pts: list[int] = []
         self._number: dict[int, int] = {}
-        self._packets = self._reorder = 0
+        self._packets: list[tuple[int, int, bool]] = []
+        self._reorder = 0
 
     def write(self, frame: Frame) -> None:
         self._number[frame.pts] = len(self.pts)
         self.pts.append(frame.pts)
-        self._mux(self._encoder.encode(frame))
+        self._keep(self._encoder.encode(frame))
 
-    def _mux(self, packets: list[av.Packet[Any]]) -> None:
+    def _keep(self, packets: list[av.Packet[Any]]) -> None:
         for packet in packets:
             number = self._number[packet.pts or 0]
-            self._reorder = max(self._reorder, self._packets - number)
-            packet.pts, packet.dts, packet.duration = number + _EARLIEST, self._packets, 1
-            packet.time_base = Fraction(1, 1000)
-            self._container.mux(packet)
-            self._packets += 1
+            self._reorder = max(self._reorder, len(self._packets) - number)
+            if packet.size:
+                self._file.write(packet)
+                self._packets.append((number, packet.size, packet.is_keyframe))
 
     def finish(self) -> Segment:
-        self._mux(self._encoder.flush())
+        self._keep(self._encoder.flush())
+        headers = bytes(self._encoder.stream.codec_context.extradata or b"")
+        self._file.close()
         self._container.close()
-        return Segment(self._place.name, self.pts, self._reorder)
+        return Segment(self._place.name, self.pts, self._reorder, self._packets, headers.hex())
 
     def discard(self) -> None:
         with suppress(*FAILURES):
             self._container.close()
+        with suppress(*FAILURES):
+            self._file.close()
         self._place.unlink(missing_ok=True)
 
 
@@ -297,15 +300,15 @@ def _packets_of(
     stream = output.encoder.stream
     in_band = not stream.codec_context.extradata
     for segment in segments:
-        with av.open(f"file:{folder / segment.file}") as container:
-            headers = bytes(container.streams.video[0].codec_context.extradata or b"") if in_band else b""
-            for stored in container.demux(video=0):
-                if stored.pts is None or not stored.size:
-                    continue
-                frame = first + round(stored.pts * float(stored.time_base or 0) * 1000) - _EARLIEST
-                packet = av.Packet(headers + bytes(stored) if headers and stored.is_keyframe else bytes(stored))
+        headers = bytes.fromhex(segment.headers) if in_band else b""
+        with (folder / segment.file).open("rb") as file:
+            for number, size, key in segment.packets:
+                data, frame = file.read(size), first + number
+                if len(data) < size:
+                    raise OSError(f"{segment.file} ends in the middle of a picture")
+                packet = av.Packet(headers + data if headers and key else data)
                 packet.stream, packet.time_base = stream, time_base
-                packet.is_keyframe = stored.is_keyframe
+                packet.is_keyframe = key
                 packet.pts = times[frame]
                 packet.dts = times[count - held] if count >= held else times[0] - (held - count) * step
                 packet.duration = times[frame + 1] - times[frame] if frame + 1 < len(times) else last
