@@ -17,6 +17,8 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
+
 from rtstyle import __version__, graph
 from rtstyle.backends import BackendName, Engine, Mode, open_engine
 from rtstyle.backends.cuda import CudaDevice, driver_problem
@@ -104,15 +106,41 @@ def check_backend(backend: BackendName, name: str, device: CudaDevice, seconds: 
 
 
 def check_file() -> Iterator[str]:
-    """Stylize the clip in demo/ from file to file."""
-    from rtstyle import stylize_video
+    """Stylize the clip in demo/ from file to file, decoded and encoded in software and by the GPU."""
+    from rtstyle import EncoderSettings, stylize_video
 
-    with tempfile.TemporaryDirectory() as folder:
-        report = stylize_video(ROOT / "demo" / "big_buck_bunny.mp4", Path(folder) / "out.mp4")
-    yield (
-        f"- file to file, {report.size}, {report.frames_out} frames: {report.fps:.1f} FPS on {report.backend} "
-        f"{report.precision}; first frame after {report.first_frame_s:.2f} s; stages in ms {report.stages}"
+    ways: tuple[tuple[str, str | None, str], ...] = (
+        ("software codecs", None, "libx264"),
+        ("NVDEC", "cuda", "libx264"),
+        ("NVDEC and NVENC", "cuda", "h264_nvenc"),
     )
+    for what, hwaccel, codec in ways:
+        with tempfile.TemporaryDirectory() as folder:
+            report = stylize_video(
+                ROOT / "demo" / "big_buck_bunny.mp4",
+                Path(folder) / "out.mp4",
+                hwaccel=hwaccel,
+                encoder=EncoderSettings(codec=codec),
+            )
+        yield (
+            f"- file to file, {what}, {report.size}, {report.frames_out} frames: {report.fps:.1f} FPS on "
+            f"{report.backend} {report.precision}; first frame after {report.first_frame_s:.2f} s; "
+            f"stages in ms {report.stages}" + "".join(f"; {warning}" for warning in report.warnings)
+        )
+
+
+def check_decoder() -> Iterator[str]:
+    """Decode the clip in demo/ on the GPU and in software: H.264 leaves no choice in what comes out."""
+    from rtstyle import VideoReader
+
+    clip, worst, frames = ROOT / "demo" / "big_buck_bunny.mp4", 0, 0
+    with VideoReader(clip, hwaccel="cuda") as hardware, VideoReader(clip) as software:
+        for ours, theirs in zip(hardware, software, strict=True):
+            frames += 1
+            for one, other in zip(ours.planes, theirs.planes, strict=True):
+                worst = max(worst, int(np.abs(one.astype(np.int16) - other).max()))
+    says = "as in software" if not worst else f"WRONG, off by up to {worst} levels"
+    yield f"- NVDEC, {frames} frames: {says}" + "".join(f"; {note}" for note in hardware.notes)
 
 
 def lines(seconds: float) -> Iterator[str]:
@@ -133,6 +161,7 @@ def lines(seconds: float) -> Iterator[str]:
             yield from _tried(f"{backend} {name}", check_backend(backend, name, device, seconds))
     yield ""
     yield from _tried("file to file", check_file())
+    yield from _tried("NVDEC", check_decoder())
 
 
 def _tried(what: str, said: Iterator[str]) -> Iterator[str]:

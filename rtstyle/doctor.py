@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import io
 import os
 import platform
 import socket
@@ -14,7 +13,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from rtstyle import __version__
 from rtstyle.backends import BACKENDS, open_engine
@@ -133,25 +131,12 @@ def _encoders() -> Iterator[Finding]:
 
 
 def _nvdec() -> Finding:
-    """Try the GPU's decoder by decoding: FFmpeg lists it on every machine."""
-    import av
-    from av.codec.hwaccel import HWAccel
+    from rtstyle.video.hwaccel import hwaccel_problem
 
-    clip = io.BytesIO()
-    try:
-        with av.open(clip, "w", format="mp4") as target:
-            stream: Any = target.add_stream("libx264", rate=25)
-            stream.width, stream.height, stream.pix_fmt = 256, 144, "yuv420p"
-            for _ in range(3):
-                target.mux(stream.encode(av.VideoFrame(256, 144, "yuv420p")))
-            target.mux(stream.encode(None))
-        clip.seek(0)
-        with av.open(clip, "r", hwaccel=HWAccel("cuda", allow_software_fallback=False)) as source:
-            decoded = len(list(source.decode(video=0)))
-    except (av.FFmpegError, ValueError, OSError, RuntimeError) as error:
-        words = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
-        return Finding("decoder nvdec", None, f"not here: {words}; software decodes")
-    return Finding("decoder nvdec", decoded == 3, f"decodes {decoded} of 3 frames", "software decodes")
+    problem = hwaccel_problem("cuda")
+    if problem:
+        return Finding("decoder nvdec", None, f"not here: {problem}; software decodes")
+    return Finding("decoder nvdec", True, "decodes; rtstyle video --hwaccel cuda")
 
 
 def _cameras() -> Finding:

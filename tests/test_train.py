@@ -17,9 +17,9 @@ pytest.importorskip("safetensors")
 from engines.export import export_style, load_generator  # noqa: E402
 from rtstyle import Size, load_style, open_engine  # noqa: E402
 from rtstyle.canvas import tile  # noqa: E402
-from rtstyle.generator import SHAPES  # noqa: E402
+from rtstyle.generator import SHAPES, Generator  # noqa: E402
 from train import data, losses, painters, strokes, styles  # noqa: E402
-from train.trainer import RECOVERIES, Batches, Config, Trainer, new_generator, train  # noqa: E402
+from train.trainer import RECOVERIES, Batches, Config, StylePainter, Trainer, new_generator, train  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 VGG = ROOT / "train" / "weights" / "vgg16_imagenet_conv1-4.fp16.safetensors"
@@ -343,3 +343,32 @@ def test_a_recipe_ends_in_the_mix_of_its_runs_with_its_strength(tmp_path):
     torch.testing.assert_close(mixed["stem.conv.weight"], 1.75 * base["stem.conv.weight"])
     torch.testing.assert_close(mixed["tail.bias"][:16], 1.5 * 1.75 * base["tail.bias"][:16])
     torch.testing.assert_close(mixed["tail.bias"][16:], 1.75 * base["tail.bias"][16:])
+
+
+def test_what_a_style_draws_of_its_own_cells_is_not_imitated(config, tmp_path):
+    """A grid of 4 pixels, drawn whatever the photo, lies elsewhere each time and cancels out; strokes stay."""
+    grid = torch.tensor([0.2, -0.2] * 8).view(1, 16)  # of the 16 pixels of a cell; its mean is 0
+    generator = Generator(*SHAPES["fast"]).eval()
+    with torch.no_grad():
+        generator.tail.bias[:16] = grid[0]
+    folder = tmp_path / "grid"
+    export_style(generator, folder)
+    grey = np.full((48, 48, 3), 0.5, np.float32)
+    alone = StylePainter(str(folder))
+    alone._SHIFTS = ((0, 0),)
+    columns = alone(grey, (0, 0)).mean((0, 2))
+    assert np.ptp(columns) > 0.3
+    painted = StylePainter(str(folder))(grey, (0, 0))
+    assert np.ptp(painted) < 0.01
+
+
+def test_imitated_strokes_are_fainter_where_a_photo_is_empty(sketch):
+    half = np.full((96, 192, 3), 0.45, np.float32)
+    half[:, 96:] += 0.3 * np.random.default_rng(0).standard_normal((96, 96, 1)).astype(np.float32)
+    photo = np.clip(np.concatenate((half, half)), 0, 1)  # as wide as it is high
+    folder = str(sketch.folders[0][0])
+    whole, fainter = (StylePainter(folder, share)(photo, (7, 11)) for share in (1.0, 0.3))
+    empty, full = (slice(24, -24), slice(8, 40)), (slice(24, -24), slice(140, -16))
+    assert fainter[empty].std() < 0.6 * whole[empty].std()
+    assert abs(fainter[empty].mean() - whole[empty].mean()) < 0.03, "the tone stays"
+    assert np.abs(fainter[full] - whole[full]).mean() < 0.05 * whole[full].std()

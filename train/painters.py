@@ -153,6 +153,11 @@ _NEEDLE = ((30, 0.22), (100, 0.46), (165, 0.70))
 """Directions of the etcher's hatchings in degrees, and how dark it must be for each to begin."""
 
 
+def seen_in(luma: Picture) -> Picture:
+    """Return how much there is to see around each pixel, 0 to 1; on an empty sky no tracker can hold strokes."""
+    return np.clip(70 * _blur(np.abs(_blur(luma, 1.2) - _blur(luma, 6.0)), 10.0) - 0.6, 0, 1)
+
+
 def _etching(hatchings: Picture, rgb: Picture, offset: tuple[int, int]) -> Picture:
     """Needle on copper: even parallel lines that swell with the tone and cross in the dark; warm paper, one ink.
 
@@ -160,7 +165,7 @@ def _etching(hatchings: Picture, rgb: Picture, offset: tuple[int, int]) -> Pictu
     gives it: no tracker can hold strokes there.
     """
     luma, hatch = _luma(rgb), _cut(hatchings, offset, rgb.shape)
-    seen = np.clip(70 * _blur(np.abs(_blur(luma, 1.2) - _blur(luma, 6.0)), 10.0) - 0.6, 0.05, 1)
+    seen = np.maximum(seen_in(luma), 0.05)
     demand = _demand(luma, 1.8, 1.0) * (0.75 + 0.30 * seen)
     white = np.ones_like(luma)
     for i, (_, begins) in enumerate(_NEEDLE):

@@ -62,6 +62,8 @@ class Config:
     painter: str = "pencil"
     """Who teaches the first stage: a name of ``painters.PAINTERS`` (``palette`` takes the first picture's colours),
     or a style folder, whose pictures of clean photos are imitated from noisy ones: a way to make it stabler."""
+    flat_strokes: float = 1.0
+    """How strong the strokes of an imitated style are where the photo is empty and no tracker can hold them."""
     colour: bool = False
     """Whether the style terms see colour (paintings) or luma (drawings)."""
     base: str = ""
@@ -144,7 +146,7 @@ class Batches:
         self.shares = np.array(shares) / sum(shares) if shares else np.zeros(0)
         self.painter: painters.Painter
         if Path(config.painter).is_dir():
-            self.painter = StylePainter(config.painter)
+            self.painter = StylePainter(config.painter, config.flat_strokes)
         else:
             self.painter = painters.make(config.painter, self.pictures if config.colour else [])
 
@@ -250,18 +252,43 @@ def new_generator(base: str, size_class: str = "default") -> Generator:
 
 
 class StylePainter:
-    """A painter that is a trained style: what it makes of a photo without noise."""
+    """A painter that is a trained style: what it makes of a photo without noise, the mean over four positions of it.
 
-    def __init__(self, folder: str) -> None:
+    A network knows where its cells of 4 pixels begin, and the second stage lets it draw a faint grid of them. Painted
+    on photo and canvas moved by so many pixels, and moved back, the grid lies elsewhere each time and strokes do not:
+    the mean has strokes only (Coifman and Donoho 1995, "Translation-Invariant De-Noising": cycle spinning).
+    """
+
+    _SHIFTS = ((0, 0), (1, 2), (2, 3), (3, 1))
+    """Pixels (y, x): each remainder of 4 once in both directions."""
+
+    def __init__(self, folder: str, flat_strokes: float = 1.0) -> None:
+        self._flat_strokes = flat_strokes
         self._generator = new_generator(folder).eval()
         self._canvas = (torch.from_numpy(canvas.tile().copy()).float() - 128) / 64
 
     @torch.no_grad()
     def __call__(self, rgb: NDArray[np.float32], offset: tuple[int, int]) -> NDArray[np.float32]:
-        yuv = torch.from_numpy(data.to_yuv(rgb))[None]
-        z = cut_canvas(self._canvas, torch.tensor([offset]) - MARGIN, len(rgb) + 2 * MARGIN)
-        picture = to_rgb(*stylize(self._generator, planes_of(yuv), z))
-        return np.ascontiguousarray(picture[0].permute(1, 2, 0).clamp(0, 1).numpy())
+        here = np.array(offset)
+        painted = self._mean(rgb, [here] * len(self._SHIFTS))
+        if self._flat_strokes < 1:
+            # Strokes of four places of the canvas that have nothing in common all but cancel each other.
+            plain = self._mean(rgb, [here + i * np.array((131, 173)) for i in range(1, 5)])
+            seen = painters.seen_in(data.to_yuv(rgb)[..., 0] + np.float32(0.5))
+            share = self._flat_strokes + (1 - self._flat_strokes) * seen
+            painted = plain + share[..., None] * (painted - plain)
+        return np.clip(painted, 0, 1)
+
+    def _mean(self, rgb: NDArray[np.float32], offsets: list[NDArray[np.intp]]) -> NDArray[np.float32]:
+        """Return the mean of the pictures at all of ``_SHIFTS``, each with its place on the canvas."""
+        size, shown = len(rgb), []
+        for (y, x), offset in zip(self._SHIFTS, offsets, strict=True):
+            moved = np.pad(rgb, ((y, 8 - y), (x, 8 - x), (0, 0)), mode="edge")
+            place = torch.from_numpy(offset - (y, x) - MARGIN)[None]
+            z = cut_canvas(self._canvas, place, size + 8 + 2 * MARGIN)
+            made = stylize(self._generator, planes_of(torch.from_numpy(data.to_yuv(moved))[None]), z)
+            shown.append(to_rgb(*made)[..., y : y + size, x : x + size])
+        return np.ascontiguousarray(torch.cat(shown).mean(0).permute(1, 2, 0).clamp(0, 1).numpy())
 
 
 class Trainer:

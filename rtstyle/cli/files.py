@@ -49,6 +49,11 @@ def add_video(commands: Any) -> None:
     parser.add_argument("--start", type=moment, metavar="T", help="begin at this time: seconds or H:MM:SS.mmm")
     parser.add_argument("--end", type=moment, metavar="T", help="end before this time")
     parser.add_argument("--no-audio", action="store_true", help="leave the sound out")
+    parser.add_argument(
+        "--hwaccel",
+        metavar="NAME",
+        help="decode in hardware where that works: cuda (NVDEC), qsv, vaapi, videotoolbox, ...",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted render of OUT")
     parser.add_argument("--format", metavar="F", help="container of OUT where its name does not say: mkv, ts, nut, y4m")
     parser.add_argument(
@@ -77,6 +82,7 @@ def _run_video(args: argparse.Namespace) -> int:
         "device": args.device,
         "stroke_size": args.stroke_size,
         "encoder": encoder_settings(args),
+        "hwaccel": args.hwaccel,
         "size": Size.parse(args.size) if args.size else None,
         "start": args.start,
         "end": args.end,

@@ -80,6 +80,7 @@ def stylize_video(
     device: str | None = None,
     stroke_size: StrokeSize = "auto",
     encoder: EncoderSettings | None = None,
+    hwaccel: str | None = None,
     size: Size | None = None,
     start: Fraction | None = None,
     end: Fraction | None = None,
@@ -97,6 +98,7 @@ def stylize_video(
         target: A file, a pattern, or ``-``, the standard output.
         stroke_size: How large strokes are, times those of the network; ``auto`` makes them larger in pictures of more
             than 1080 lines, and smaller in those of less than 480. See ``backends.strokes``.
+        hwaccel: Hardware that is to decode, see ``VideoReader``.
         size: Scale to it before stylizing.
         start, end: Seconds on a player's timeline: frames with start <= t < end, and the sound that belongs to them.
         muxer: FFmpeg's name of the container; None: by the ending of ``target``.
@@ -130,7 +132,9 @@ def stylize_video(
             muxer_of(path, muxer)
         elif resume:
             raise SettingError("an output to - cannot be resumed: write a file")
-        reader = stack.enter_context(VideoReader(source, start=start, end=end, size=size, timeout=timeout))
+        reader = stack.enter_context(
+            VideoReader(source, hwaccel=hwaccel, start=start, end=end, size=size, timeout=timeout)
+        )
         if path != STDOUT:
             check_file_output(path, overwrite=overwrite)
         let_signals_through()

@@ -29,20 +29,26 @@ class Decoder:
 
     Args:
         keep: Called with every packet of the other streams, in file order.
+        hwaccel: Hardware that decodes, see ``Input.open``.
 
     Raises:
         VideoOpenError: It cannot be opened, holds no video, or no decoder is there for it.
     """
 
     def __init__(
-        self, source: Input, *, threads: int = 0, keep: Callable[[av.Packet[Any]], None] = lambda _: None
+        self,
+        source: Input,
+        *,
+        threads: int = 0,
+        keep: Callable[[av.Packet[Any]], None] = lambda _: None,
+        hwaccel: str | None = None,
     ) -> None:
         self.damaged = 0
         """Places that could not be read or decoded."""
         self.alpha_lost = False
         """The video has an opacity that cannot be decoded here."""
         self.source, self._threads, self._keep = source, threads, keep
-        self.container = source.open()
+        self.container = source.open(hwaccel)
         try:
             if source.is_still(self.container):
                 raise VideoOpenError(f"{source.name} is one still picture: use rtstyle image")

@@ -15,6 +15,7 @@ import av
 from av.container import InputContainer
 
 from rtstyle.errors import SettingError, VideoOpenError, VideoStalledError, reason_of
+from rtstyle.video.hwaccel import accelerator
 
 MAX_PIXELS = 1 << 27
 """Pixels of the largest picture that is decoded, 16384x8192: a damaged header asks for more than there is memory."""
@@ -54,8 +55,11 @@ class Input:
         """It can be opened a second time, and from the beginning."""
         return self.kind in ("file", "pictures", "webp")
 
-    def open(self) -> InputContainer:
+    def open(self, hwaccel: str | None = None) -> InputContainer:
         """Open it for demuxing; each call is a fresh start.
+
+        Args:
+            hwaccel: Hardware that decodes its video, known to work (``hwaccel_problem``); None: software.
 
         Raises:
             VideoOpenError: In one line, what is there and what was expected.
@@ -67,7 +71,13 @@ class Input:
         timeout = (self.timeout, self.timeout) if self.kind == "url" else None
         try:
             return av.open(
-                self.address, "r", format=self.format, options=settings, metadata_errors="replace", timeout=timeout
+                self.address,
+                "r",
+                format=self.format,
+                options=settings,
+                metadata_errors="replace",
+                timeout=timeout,
+                hwaccel=accelerator(hwaccel) if hwaccel else None,
             )
         except FileNotFoundError as error:
             raise VideoOpenError(f"no such file: {self.name}") from error

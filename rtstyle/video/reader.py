@@ -18,6 +18,7 @@ from rtstyle.frame import Frame, Planes, Size
 from rtstyle.video.animation import AnimatedWebp, Pictures
 from rtstyle.video.decoder import Decoder
 from rtstyle.video.filters import Shaper
+from rtstyle.video.hwaccel import check_hwaccel, hwaccel_problem
 from rtstyle.video.inputs import find_input
 from rtstyle.video.samples import alpha_of, digest_of, fraction_of, has_alpha, planes_of, side_data_of, turned
 
@@ -44,6 +45,8 @@ class VideoReader:
     Args:
         source: A file, a folder of pictures, a pattern of them (``frames/%05d.png``), a URL, or ``-`` (stdin).
         threads: Threads of the decoder; 0 is one for each core.
+        hwaccel: Hardware that is to decode, by FFmpeg's name: ``cuda`` is NVDEC. Where it does not work on this machine
+            or with this codec, software decodes; the former is a note. None: software.
         start, end: Seconds on the player's timeline, on which the container starts at 0: frames of
             start <= time < end are yielded, and times count from the first of them if ``start`` is given.
         size: What the pictures are scaled to, as they are shown, so for a video that is turned by 90
@@ -57,7 +60,7 @@ class VideoReader:
         VideoOpenError: There is no such input, it is no media file, or it has no video, or no frame in the
             range; when iterated: it can be read no further (not: it is damaged).
         VideoStalledError: The network did not answer; also when iterated.
-        SettingError: The range is empty or before 0.
+        SettingError: The range is empty or before 0, or there is no such hwaccel.
     """
 
     live = False
@@ -67,6 +70,7 @@ class VideoReader:
         source: Path | str,
         *,
         threads: int = 0,
+        hwaccel: str | None = None,
         start: Fraction | None = None,
         end: Fraction | None = None,
         size: Size | None = None,
@@ -88,6 +92,7 @@ class VideoReader:
         self.keep_packets = keep_packets
         """May be set to False before iterating; what is in ``packets`` by then is to be cleared."""
         self._threads = threads
+        self._hwaccel = self._usable(hwaccel)
         self._start, self._end = start, end
         self._faulty = 0
         self._kept_from = Fraction(-(1 << 62))
@@ -134,8 +139,18 @@ class VideoReader:
             return AnimatedWebp(Path(self.name))
         return None
 
+    def _usable(self, hwaccel: str | None) -> str | None:
+        """Return the hardware that was asked for, None where it does not work."""
+        if hwaccel is None:
+            return None
+        check_hwaccel(hwaccel)
+        problem = hwaccel_problem(hwaccel)
+        if problem:
+            self._notes.append(f"hwaccel {hwaccel} does not work here ({problem}): software decodes")
+        return None if problem else hwaccel
+
     def _open_decoder(self) -> Decoder:
-        decoder = Decoder(self._input, threads=self._threads, keep=self._keep)
+        decoder = Decoder(self._input, threads=self._threads, keep=self._keep, hwaccel=self._hwaccel)
         self._opened.append(decoder)
         return decoder
 
