@@ -97,7 +97,7 @@ def test_strokes_that_do_not_follow_are_measured(sketch, monkeypatch):
 def test_one_part_is_measured_alone_and_the_other_figures_stay(tmp_path, monkeypatch):
     style = make_random_style(tmp_path / "mine", seed=0, gain=1)
     words = json.loads((style / "style.json").read_text())
-    others = {"source_db": 9.5, "noise_db": 51.0, "pan_db": 50.0, "edges": 0.5}
+    others = {"source_db": 9.5, "noise_db": 51.0, "pan_db": 50.0, "pan_auto_db": 49.0, "edges": 0.5}
     (style / "style.json").write_text(json.dumps(words | {"metrics": others}))
     cv2.imwrite(str(tmp_path / "photo.png"), photo(0))
     monkeypatch.setattr(evaluate, "_STEPS", 3)
@@ -119,4 +119,15 @@ def test_one_part_is_measured_alone_and_the_other_figures_stay(tmp_path, monkeyp
 
 
 def test_a_bar_of_which_there_is_no_figure_is_missed():
-    assert evaluate.BARS["drawing"].missed({"pan_db": 40, "source_db": 10}) == ["noise_db was not measured"]
+    figures = {"pan_db": 40, "pan_auto_db": 31.9, "source_db": 10}
+    assert evaluate.BARS["drawing"].missed(figures) == ["noise_db was not measured"]
+    missed = evaluate.BARS["drawing"].missed(figures | {"noise_db": 44.0})
+    assert missed == ["pan_auto_db 31.9 dB, at least 32 are wanted"]
+
+
+def test_pans_are_measured_with_strokes_of_both_sizes(sketch, monkeypatch):
+    monkeypatch.setattr(evaluate, "_STEPS", 3)
+    monkeypatch.setattr(evaluate, "MOTIONS", ((3, 2),))
+    figures = evaluate.measure_pans_both_ways(sketch, [photo(0)])
+    assert set(figures) == {"pan_db", "pan_mean_db", "pan_auto_db", "pan_auto_mean_db"}
+    assert figures["pan_auto_db"] != figures["pan_db"]

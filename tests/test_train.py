@@ -1,10 +1,12 @@
 """The trainer on made pictures: losses fall, resuming repeats, processes agree, and the terms mean what they say."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -372,3 +374,24 @@ def test_imitated_strokes_are_fainter_where_a_photo_is_empty(sketch):
     assert fainter[empty].std() < 0.6 * whole[empty].std()
     assert abs(fainter[empty].mean() - whole[empty].mean()) < 0.03, "the tone stays"
     assert np.abs(fainter[full] - whole[full]).mean() < 0.05 * whole[full].std()
+
+
+def test_a_recipe_goes_on_against_the_picture_and_imitates_what_came_of_it(config, tmp_path, monkeypatch, capsys):
+    refining = styles.Refining(picture="wave", steps=1, canvas=0.5, strength=2, imitating=1)
+    recipe = styles.Recipe(picture="wave", learn=1, refining=refining)
+    monkeypatch.setattr(styles, "RECIPES", {"great_wave": recipe})
+    monkeypatch.setattr(styles, "Config", partial(Config, batch=1, warm_batch=1, crop=64, vgg=config.vgg))
+    cv2.imwrite(str(tmp_path / "wave.png"), np.random.default_rng(0).integers(0, 256, (120, 150, 3), np.uint8))
+    words = ["great_wave", "--content", *config.content, "--pictures", str(tmp_path), "--out", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", ["", *words])
+    assert styles.main() == 0
+    assert capsys.readouterr().out.split()[-1] == str(tmp_path / "runs" / "great_wave-last" / "generator.pt")
+    second = torch.load(tmp_path / "runs" / "great_wave-second" / "generator.pt", weights_only=True)
+    teacher = new_generator(str(tmp_path / "runs" / "great_wave-teacher")).state_dict()
+    torch.testing.assert_close(teacher["tail.weight"][:16], 2 * second["tail.weight"][:16])
+    torch.testing.assert_close(teacher["tail.weight"][16:], second["tail.weight"][16:])
+    torch.testing.assert_close(teacher["stem.conv.weight"][:, 24:], 0.5 * second["stem.conv.weight"][:, 24:])
+    assert json.loads((tmp_path / "runs" / "great_wave-second" / "config.json").read_text())["warm_steps"] == 0
+    (tmp_path / "wave.png").unlink()
+    assert styles.main() == 1
+    assert "needs the picture wave.jpg" in capsys.readouterr().err

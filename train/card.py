@@ -16,6 +16,8 @@ _ROWS = (
     ("source_db", "distance to the source, dB (low is strong)"),
     ("pan_db", "pans, worst motion, dB"),
     ("pan_mean_db", "pans, all motions, dB"),
+    ("pan_auto_db", "the same, strokes in proportion (half as large): worst motion, dB"),
+    ("pan_auto_mean_db", "all motions, dB"),
     ("motion_db", "zoom and parallax, the worse one, motion undone exactly, dB"),
     ("motion_mean_db", "the same, both, dB"),
     ("motion_source_db", "the clips themselves"),
