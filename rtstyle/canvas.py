@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -160,24 +161,31 @@ class CanvasTracker:
         """Return where the top left of this frame lies on the canvas, (x, y) in pixels.
 
         Args:
-            luma: Shape (height, width), the same size at every call. It is kept: nobody may write to it any more.
+            luma: Shape (height, width), the same size at every call; a copy is kept.
         """
         import cv2
 
         height, width = luma.shape
         if min(height, width) >= 3 * self._PATCH:
             factor = max(1, width // self._SMALL)
-            # By halves first, which is twice as fast as all at once.
-            half = luma if factor < 2 else cv2.resize(luma, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-            small = cv2.resize(half, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
-            now = (luma, np.asarray(small, np.float32))
+            small: NDArray[Any] = luma
+            if factor % 2 == width % 2 == height % 2 == 0:  # by halves first is twice as fast as all at once
+                small = cv2.resize(small, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+            small = cv2.resize(small, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+            wide = cv2.copyMakeBorder(luma, _RIM, _RIM, _RIM, _RIM, cv2.BORDER_REFLECT_101)
+            now = (np.asarray(wide, np.uint8), np.asarray(small, np.float32))
             self._follow(*now)
             self._last = now
         x, y = np.floor(self._position + 0.5).astype(int)
         return int(x), int(y)
 
     def _follow(self, now: NDArray[np.uint8], small: NDArray[np.float32]) -> None:
-        """Move the position by what separates this frame from the key frame, or else from the last one."""
+        """Move the position by what separates this frame from the key frame, or else from the last one.
+
+        Args:
+            now: The frame with ``_RIM`` more pixels on each side, as are all frames from here on.
+            small: It without them, made smaller.
+        """
         if (
             self._key is not None
             and self._key_small is not None
@@ -190,7 +198,7 @@ class CanvasTracker:
             moved = self._motion(self._key, self._key_small, now, small)
             if moved is not None:
                 self._position = self._key_position - moved
-                if np.abs(moved / (now.shape[1], now.shape[0])).max() < 0.2:
+                if np.abs(moved / (now.shape[1] - 2 * _RIM, now.shape[0] - 2 * _RIM)).max() < 0.2:
                     return
             elif (moved := self._motion(last, last_small, now, small)) is not None:
                 self._position = self._position - moved
@@ -212,7 +220,7 @@ class CanvasTracker:
             self._window = np.asarray(window, np.float32)
         # Copies: where a side needs no padding, OpenCV lays the window over the picture that it is given.
         (x, y), _ = cv2.phaseCorrelate(small_before.copy(), small.copy(), self._window)
-        scale = now.shape[1] / small.shape[1], now.shape[0] / small.shape[0]
+        scale = (now.shape[1] - 2 * _RIM) / small.shape[1], (now.shape[0] - 2 * _RIM) / small.shape[0]
         return self._refine(before, small_before, now, np.array([x * scale[0], y * scale[1]]))
 
     def _features(self, small: NDArray[np.float32], scale: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -239,12 +247,12 @@ class CanvasTracker:
     ) -> NDArray[np.float64] | None:
         """Return the motion near ``guess`` that most patches agree on, None if there is none."""
         size = self._PATCH
-        height, width = now.shape
+        height, width = (side - 2 * _RIM for side in now.shape)
         whole = np.rint(guess).astype(int)
-        # Patches lie where both frames have pixels, with room for the gradient, for the search and for the blur.
+        # Patches lie where both frames have pixels, with room for the gradient and for the search.
         (left, top), (right, bottom) = (
-            np.maximum(1, 4 - whole) + _RIM,
-            (np.array((width, height)) - size - np.maximum(1, 4 + whole)) - _RIM,
+            np.maximum(1, 4 - whole),
+            (np.array((width, height)) - size - np.maximum(1, 4 + whole)),
         )
         if right - left < size or bottom - top < size:
             return None
@@ -311,16 +319,19 @@ _RIM = 2
 """Pixels on each side of a patch that its blur needs."""
 
 
-def _patches(luma: NDArray[np.uint8], y: NDArray[np.intp], x: NDArray[np.intp], size: int) -> NDArray[np.uint8]:
+def _patches(wide: NDArray[np.uint8], y: NDArray[np.intp], x: NDArray[np.intp], size: int) -> NDArray[np.uint8]:
     """Return patches of the blurred picture, shape (n, size, size), whose top left lie at ``y`` and ``x``.
 
     Only they are blurred, which is a twentieth of a picture of 1920x1080.
+
+    Args:
+        wide: The picture with ``_RIM`` more pixels on each side.
     """
     import cv2
 
-    wide = size + 2 * _RIM
-    cut = sliding_window_view(luma, (wide, wide))[y - _RIM, x - _RIM]
-    blurred = np.asarray(cv2.GaussianBlur(cut.reshape(-1, wide), (2 * _RIM + 1, 2 * _RIM + 1), 0), np.uint8)
+    side = size + 2 * _RIM
+    cut = sliding_window_view(wide, (side, side))[y, x]
+    blurred = np.asarray(cv2.GaussianBlur(cut.reshape(-1, side), (2 * _RIM + 1, 2 * _RIM + 1), 0), np.uint8)
     return blurred.reshape(cut.shape)[:, _RIM:-_RIM, _RIM:-_RIM]
 
 
