@@ -102,7 +102,7 @@ RECIPES = {
         learn=7000,
         settlings=(Settling(1000, 150, 0.5),),
         strength=1.035,
-        refining=Refining(picture="starry_night", canvas=0.85, strength=1.1, flat_strokes=0.5),
+        refining=Refining(picture="starry_night", canvas=0.98, strength=1.1, flat_strokes=0.5),
     ),
     "water_lilies": Recipe(
         picture="water_lilies", learn=5000, refining=Refining(picture="water_lilies", strength=1.08)
