@@ -395,3 +395,36 @@ def test_a_recipe_goes_on_against_the_picture_and_imitates_what_came_of_it(confi
     (tmp_path / "wave.png").unlink()
     assert styles.main() == 1
     assert "needs the picture wave.jpg" in capsys.readouterr().err
+
+
+def test_what_is_occluded_does_not_count_in_the_warping_term():
+    moved, seen = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    expected = moved.clone()
+    expected[..., :2, :] = 1
+    assert losses.warping_term(moved, expected, seen) == 0.25
+    seen[..., :2, :] = False
+    assert losses.warping_term(moved, expected, seen) == 0
+    assert losses.warping_term(moved, expected, ~seen, 1) == 1
+    assert losses.warping_term(moved, expected, torch.zeros_like(seen)) == 0
+
+
+def test_light_and_warps_of_a_batch_are_small_and_leave_the_rest_of_the_stream_as_it_was(config):
+    plain, lit = Batches(config).batch(3), Batches(replace(config, light=0.04, warp_weight=50)).batch(3)
+    assert torch.equal(plain.photos, lit.photos)
+    assert torch.equal(plain.noise, lit.noise)
+    assert torch.equal(plain.light, torch.ones_like(plain.light))
+    assert 0 < (lit.light - 1).abs().max() <= 0.04
+    still = torch.eye(3)[:2]
+    assert 0 < (lit.warps - still).abs().max() < 0.1
+
+
+def test_a_generator_that_changes_nothing_has_no_warping_error_and_one_that_draws_on_the_canvas_has(config):
+    errors = {}
+    for gain in (0.0, 1.0):
+        trainer = Trainer(replace(config, base=str(BASE), warp_weight=50, noise=0.0))
+        with torch.no_grad():
+            for part in (trainer.generator.tail.weight, trainer.generator.tail.bias, trainer.generator.skip.weight):
+                part.mul_(gain)
+        errors[gain] = trainer.train_step(Batches(trainer.config).batch(0))["warp"]
+    assert errors[0.0] < 1e-3
+    assert errors[1.0] > 3 * errors[0.0]

@@ -129,6 +129,21 @@ def consistency_term(first: Tensor, second: Tensor, border: int = 0) -> Tensor:
     return ((first - second)[..., border : height - border, border : width - border] ** 2).mean()
 
 
+def warping_term(moved: Tensor, expected: Tensor, seen: Tensor, border: int = 0) -> Tensor:
+    """Mean squared difference of what became of a moved picture, (n, c, h, w), and what became of it, moved.
+
+    After Ruder, Dosovitskiy and Brox 2016, "Artistic style transfer for videos", section 4.2.
+
+    Args:
+        seen: Shape (n, 1, h, w), bool: what is not occluded, and counts.
+        border: Pixels that do not, either.
+    """
+    height, width = moved.shape[-2:]
+    inner = (..., slice(border, height - border), slice(border, width - border))
+    counts = seen[inner].expand_as(moved[inner])
+    return ((moved - expected)[inner] ** 2 * counts).sum() / counts.sum().clamp(min=1)
+
+
 class Discriminator(nn.Module):
     """Patch discriminator with spectral norm: strokes, real or made? Sees 38 pixels per verdict.
 

@@ -83,6 +83,8 @@ class Config:
     """Largest shift in pixels of the consistency term."""
     noise: float = 6.0
     """Largest standard deviation of the noise that the generator has to see through, in levels of 255."""
+    light: float = 0.0
+    """Largest change of brightness, as a share, that it has to see through as well: cameras correct their exposure."""
     warm_rate: float = 2e-3
     rate: float = 3e-4
     discriminator_rate: float = 4e-4
@@ -96,6 +98,9 @@ class Config:
     """Of the painter's chroma, relative to its luma."""
     tone_weight: float = 20.0
     shift_weight: float = 80.0
+    warp_weight: float = 0.0
+    """Of what becomes of a photo against what becomes of it turned and zoomed a little, the motion undone; the canvas
+    stays, as it does at run time. It makes strokes belong to the picture and fainter (train/README.md)."""
 
     content_weight: float = 0.05
     style_weights: tuple[float, ...] = (0.2, 0.2, 0.1)
@@ -116,6 +121,10 @@ class Batch:
     """Shape (n, 2): where on the canvas each photo lies, (y, x) of its top left."""
     noise: Tensor
     """Shape (2, n, crop, crop, 3): what is added to the two windows on each photo."""
+    light: Tensor
+    """Shape (2, n): the brightness of the two windows on each photo, about 1."""
+    warps: Tensor
+    """Shape (n, 2, 3): where each pixel of a turned and zoomed crop comes from, as ``affine_grid`` takes it."""
     windows: Tensor
     """Shape (2, 2): (y, x) of the top left of the two windows in the photos."""
     pictures: Tensor
@@ -161,6 +170,7 @@ class Batches:
         windows = config.shift + common.integers(-config.shift, config.shift + 1, (2, 2))
         photos, painted = np.empty((2, count, full, full, 3), np.float32)
         offsets, noise = np.empty((count, 2), np.int64), np.empty((2, count, size, size, 3), np.float32)
+        light, warps = np.empty((2, count), np.float32), np.empty((count, 2, 3), np.float32)
         pictures = []
         for i in range(count):
             rng = np.random.default_rng((config.seed, step, self.rank * count + i))
@@ -170,6 +180,9 @@ class Batches:
             painted[i] = data.to_yuv(self.painter(rgb, (int(offsets[i, 0]), int(offsets[i, 1]))))
             levels = rng.random((2, 1, 1, 1)) * (rng.random((2, 1, 1, 1)) < 0.75) * config.noise / 255
             noise[:, i] = levels * rng.standard_normal((2, size, size, 3), np.float32)
+            more = np.random.default_rng((config.seed, step, self.rank * count + i, 1))
+            light[:, i] = 1 + config.light * more.uniform(-1, 1, 2)
+            warps[i] = _small_motion(more)
             if not warm:
                 pictures.append(data.picture_crop(self.pictures, self.shares, size - 2 * RIM, rng))
         return Batch(
@@ -177,6 +190,8 @@ class Batches:
             painted=torch.from_numpy(painted),
             offsets=torch.from_numpy(offsets),
             noise=torch.from_numpy(noise),
+            light=torch.from_numpy(light),
+            warps=torch.from_numpy(warps),
             windows=torch.from_numpy(windows),
             pictures=torch.from_numpy(np.stack(pictures) if pictures else np.zeros(0, np.float32)),
         )
@@ -189,6 +204,13 @@ class Batches:
                 batch = ahead.result()
                 ahead = pool.submit(self.batch, step + 1)
                 yield step, batch
+
+
+def _small_motion(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a rotation of up to 2 degrees, a zoom of up to 3 % and a shift of up to 1 %, shape (2, 3)."""
+    angle, zoom = np.deg2rad(rng.uniform(-2, 2)), rng.uniform(0.97, 1.03)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
+    return np.hstack((turn, rng.uniform(-0.02, 0.02, (2, 1))))
 
 
 def planes_of(yuv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -222,6 +244,11 @@ def stylize(generator: torch.nn.Module, planes: tuple[Tensor, Tensor, Tensor], z
     inner, half = slice(MARGIN, -MARGIN), slice(MARGIN // 2, -(MARGIN // 2))
     chroma = torch.cat((u, v), 1)[..., half, half]
     return _leaky_clamp(y[..., inner, inner] + 0.5, 0, 1), _leaky_clamp(chroma, -0.5, 0.5)
+
+
+def _moved(picture: Tensor, grid: Tensor) -> Tensor:
+    """Sample (n, c, h, w) at the places of ``grid`` (n, h, w, 2)."""
+    return functional.grid_sample(picture, grid, mode="bicubic", padding_mode="border", align_corners=False)
 
 
 def to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
@@ -371,9 +398,16 @@ class Trainer:
             made.append(batch.painted[:, y : y + size, x : x + size])
             cuts.append(batch.offsets + torch.tensor([y, x]) - MARGIN)
         clean, target = torch.cat(both).to(self.device), torch.cat(made).to(self.device)
-        noisy = clean + batch.noise.flatten(0, 1).to(self.device)
+        black = torch.tensor([-0.5, 0, 0], device=self.device)
+        lit = black + (clean - black) * batch.light.flatten().to(self.device)[:, None, None, None]
+        noisy = lit + batch.noise.flatten(0, 1).to(self.device)
         z = cut_canvas(self.canvas, torch.cat(cuts), size + 2 * MARGIN)
+        if config.warp_weight:  # the first window once more, turned and zoomed on a canvas that stays
+            grid = functional.affine_grid(batch.warps.to(self.device), [count, 1, size, size], align_corners=False)
+            noisy = torch.cat((noisy, _moved(noisy[:count].permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)))
+            z = torch.cat((z, z[:count]))
         luma, chroma = stylize(self.shared_generator, planes_of(noisy), z)
+        luma, turned, chroma = luma[: 2 * count], luma[2 * count :], chroma[: 2 * count]
         target_y, target_u, target_v = planes_of(target)
         target_y, target_chroma = target_y + 0.5, torch.cat((target_u, target_v), 1)
 
@@ -389,6 +423,10 @@ class Trainer:
         }
         strokes = config.strokes_weight if warm else config.strokes_late
         weights = {"shift": config.shift_weight, "strokes": strokes, "chroma": strokes * config.chroma_weight}
+        if config.warp_weight:
+            seen_before = (grid.abs() < 1).all(-1)[:, None]  # what comes in from outside has no counterpart
+            terms["warp"] = losses.warping_term(turned, _moved(luma[:count], grid), seen_before, RIM)
+            weights["warp"] = config.warp_weight
         seen = luma[:count]
         if not warm:
             source = clean[:count, ..., 0][:, None] + 0.5
@@ -615,7 +653,7 @@ class _Log:
     """Means of the terms since the last row: log.csv, the terminal, and TensorBoard where it is installed."""
 
     _COLUMNS = (
-        "step", "seconds", "strokes", "shift", "chroma", "tone", "content", *losses.VGG_LAYERS, "adversarial",
+        "step", "seconds", "strokes", "shift", "warp", "chroma", "tone", "content", *losses.VGG_LAYERS, "adversarial",
         "discriminator", "accuracy", "shift_db", "noise_db", "source_db",
     )  # fmt: skip
 
