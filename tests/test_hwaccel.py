@@ -20,6 +20,9 @@ from rtstyle.video.hwaccel import hwaccel_problem
 
 DEMO = Path(__file__).parents[1] / "demo" / "big_buck_bunny.mp4"
 
+pytestmark = pytest.mark.skipif(
+    not {"cuda", "qsv"} <= set(hwdevices_available()), reason="PyAV's FFmpeg knows neither cuda nor qsv on this system"
+)
 no_gpu = pytest.mark.skipif(driver_problem() is None, reason="there is a GPU here")
 
 
