@@ -7,6 +7,7 @@ import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
 
 from rtstyle.errors import BackendUnavailableError, SettingError, StyleFormatError
@@ -216,7 +217,7 @@ def open_engine(
         except (ImportError, BackendUnavailableError, SettingError) as error:
             reasons.append(f"{name}: {error}")
             if name == "tensorrt" and isinstance(error, BackendUnavailableError):  # somebody installed it
-                log.info("tensorrt cannot be used: %s", error)
+                _say_once(f"tensorrt cannot be used: {error}")
         else:
             log.debug("%s %s on %s%s", engine.backend, engine.precision, engine.device, _refused(reasons))
             return engine if later is None else _replaced_later(engine, later)
@@ -247,6 +248,12 @@ def _candidates(device: str | None) -> Iterator[tuple[BackendName, str | None]]:
         yield "torch", device or "cuda"
     for name in BACKENDS[1:]:
         yield name, device
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Live use and folders open engine after engine; nobody wants to read the same line for each."""
+    log.info("%s", line)
 
 
 def _refused(reasons: list[str]) -> str:

@@ -22,6 +22,16 @@ from rtstyle.errors import BackendUnavailableError, RtstyleError
 from rtstyle.frame import Size
 from rtstyle.style import Style
 
+_COMMAND = [sys.executable, "-m", "rtstyle.backends.builder"]
+if sys.platform == "linux":  # ADDR_NO_RANDOMIZE of personality(2) outlasts exec; not every container allows it
+    _still = "import ctypes, os; ctypes.CDLL(None).personality(0x40000)"
+    _COMMAND = [sys.executable, "-c", f"{_still}; os.execv({sys.executable!r}, {_COMMAND})"]
+
+_SAME_MEMORY = {"PYTHONHASHSEED": "0", "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+"""Environment of the child. TensorRT-RTX goes through the open dimensions of a plan for changing sizes in an order
+that hangs on where they lie in memory. So that a second build gives the same bytes, memory is laid out the same:
+at addresses that are not random, on a heap that is new (``compiler.build_plan``) and takes all but the largest."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -72,13 +82,13 @@ def build_in_child(
         BackendUnavailableError: It cannot be built; or it was stopped.
     """
     child = subprocess.Popen(
-        [sys.executable, "-m", "rtstyle.backends.builder"],
+        _COMMAND,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=stop is not None,  # else Ctrl-C reaches it too
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env={**os.environ, **_SAME_MEMORY, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     ended = threading.Event()
     watchers = [threading.Thread(target=_kill_when, args=(stop, child, ended), daemon=True)] if stop else []

@@ -11,9 +11,10 @@ import importlib.util
 import logging
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -281,7 +282,12 @@ def build_plan(
         timings = cache.folder / f"{re.sub(r'[^a-z0-9.]+', '_', recipe.builder)}-{targets[0]}.timing"
         known = timings.read_bytes() if timings.is_file() else None
         dynamic = dict(recipe.options)["shapes"] is not None
-        data, learnt = compile_plan(recipe.graph, targets, dynamic=dynamic, timing=known, progress=progress)
+        compiled = partial(compile_plan, recipe.graph, targets, dynamic=dynamic, timing=known, progress=progress)
+        if library().rtx:
+            with ThreadPoolExecutor(1) as fresh:  # a new thread has a heap of its own (glibc): see builder.py
+                data, learnt = fresh.submit(compiled).result()
+        else:  # for the GPU that is this thread's
+            data, learnt = compiled()
         if learnt:
             write_whole(timings, learnt)
         return data, accept(data)
