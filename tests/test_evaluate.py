@@ -97,7 +97,7 @@ def test_strokes_that_do_not_follow_are_measured(sketch, monkeypatch):
 def test_one_part_is_measured_alone_and_the_other_figures_stay(tmp_path, monkeypatch):
     style = make_random_style(tmp_path / "mine", seed=0, gain=1)
     words = json.loads((style / "style.json").read_text())
-    others = {"source_db": 9.5, "noise_db": 51.0, "pan_db": 50.0, "pan_auto_db": 49.0, "edges": 0.5}
+    others = {"source_db": 9.5, "noise_db": 51.0, "pan_db": 50.0, "pan_auto_db": 49.0, "edges": 0.5, "grid_levels": 0.2}
     (style / "style.json").write_text(json.dumps(words | {"metrics": others}))
     cv2.imwrite(str(tmp_path / "photo.png"), photo(0))
     monkeypatch.setattr(evaluate, "_STEPS", 3)
@@ -119,10 +119,15 @@ def test_one_part_is_measured_alone_and_the_other_figures_stay(tmp_path, monkeyp
 
 
 def test_a_bar_of_which_there_is_no_figure_is_missed():
-    figures = {"pan_db": 40, "pan_auto_db": 31.9, "source_db": 10}
+    figures = {"pan_db": 40, "pan_auto_db": 31.9, "source_db": 10, "grid_levels": 1.2}
     assert evaluate.BARS["drawing"].missed(figures) == ["noise_db was not measured"]
     missed = evaluate.BARS["drawing"].missed(figures | {"noise_db": 44.0})
-    assert missed == ["pan_auto_db 31.9 dB, at least 32 are wanted"]
+    assert missed == ["pan_auto_db 31.9 dB, at least 32 are wanted", "grid_levels 1.2, at most 1.0 is wanted"]
+
+
+def test_a_grid_of_the_networks_cells_is_found(random_style, sketch):
+    assert evaluate.measure_grid(random_style)["grid_levels"] > 3  # each pixel of a cell has random weights of its own
+    assert evaluate.measure_grid(sketch)["grid_levels"] < 0.2
 
 
 def test_pans_are_measured_with_strokes_of_both_sizes(sketch, monkeypatch):

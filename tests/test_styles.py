@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 from rtstyle import Colour, Controls, Frame, Size, VideoReader, list_styles, load_style, open_engine
 from rtstyle.frame import Planes, planes_from_rgb, planes_to_rgb
 from rtstyle.style import Style
-from train.evaluate import BARS, DEMO, measure_demo
+from train.evaluate import BARS, DEMO, measure_demo, measure_grid
 
 COLOUR = Colour("bt601", full_range=True)
 STYLES = list_styles()
@@ -105,6 +105,14 @@ def test_flat_areas_have_no_grid(network, level):
         lattice = cells.mean((0, 2)) - luma.mean()
         chance = luma.std() / np.sqrt(luma.size / period**2 / 40)  # strokes are some 40 pixels, not independent ones
         assert np.abs(lattice).max() < max(4 * chance, 1.0), f"period {period}"
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_coloured_flats_have_no_grid(network):
+    style = drawn_by(network)
+    exact, rounded = (measure_grid(style, precision)["grid_levels"] for precision in ("f32", "int8"))
+    assert exact == pytest.approx(figures_of(style)["grid_levels"], abs=0.05)
+    assert rounded < exact + 1
 
 
 @pytest.mark.parametrize("name", STYLES)

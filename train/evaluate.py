@@ -29,6 +29,8 @@ alone is measured and the other figures stay. PSNR in dB of luma, peak 255:
                 the flow back (Lai et al. 2018 measure so); warp_source_db: the clip itself
     still_db    neighbouring frames where the clip itself stands still; still_source_db: the clip itself
     always
+    grid_levels  a grid of the network's cells, as painters are tempted to draw it: in flats of nine colours, deviation
+                of the mean cell of 4x4 pixels from its mean, in levels of RGB, the worst
     demo        source_db, noise_db and pan_db of three frames of the clip in demo/, which a test measures again
 
 Stability counts only at a stated strength: a style that changes nothing is always stable.
@@ -64,7 +66,7 @@ from rtstyle import (
 )
 from rtstyle.backends import Precision
 from rtstyle.backends.strokes import StrokeSize
-from rtstyle.frame import Planes, planes_from_rgb, planes_to_rgb
+from rtstyle.frame import CELL, Planes, planes_from_rgb, planes_to_rgb
 from rtstyle.style import Style
 from train.data import list_pictures
 from train.motion import Clip, parallax, zoom
@@ -81,6 +83,17 @@ PRECISION: Precision = "f32"
 """What cards are measured in: the same on every machine, whatever ``auto`` takes there."""
 
 _COLOUR = Colour("bt601", full_range=True)
+_FLATS = {
+    "black": (0, 0, 0),
+    "dark grey": (64, 64, 64),
+    "grey": (110, 110, 110),
+    "light grey": (160, 160, 160),
+    "orange": (220, 130, 20),
+    "blue": (30, 90, 150),
+    "red": (180, 30, 30),
+    "green": (60, 120, 50),
+    "skin": (200, 150, 120),
+}
 _VIEW = Size(448, 320)
 _STEPS = 17
 _BORDER = 16
@@ -89,16 +102,18 @@ _BORDER = 16
 
 @dataclass(frozen=True)
 class Bars:
-    """What a style must reach to be shipped, in dB."""
+    """What a style must reach to be shipped, in dB but for the grid."""
 
     pan: float
     noise: float
     source: float
     """At most: a mere change of tone is no style."""
+    grid: float = 1.0
+    """Levels, at most."""
 
     def missed(self, figures: dict[str, Any]) -> list[str]:
         """Say which bars the figures miss."""
-        wanted = ("pan_db", "pan_auto_db", "noise_db", "source_db")
+        wanted = ("pan_db", "pan_auto_db", "noise_db", "source_db", "grid_levels")
         missing = [f"{name} was not measured" for name in wanted if name not in figures]
         if missing:
             return missing
@@ -109,6 +124,8 @@ class Bars:
         ]
         if figures["source_db"] > self.source:
             wrong.append(f"source_db {figures['source_db']} dB, at most {self.source} are wanted")
+        if figures["grid_levels"] > self.grid:
+            wrong.append(f"grid_levels {figures['grid_levels']}, at most {self.grid} is wanted")
         return wrong
 
 
@@ -245,6 +262,20 @@ def _pan(rgb: Image, motion: tuple[int, int]) -> Iterable[Planes]:
     for step in range(_STEPS):
         x, y = x0 + motion[0] * step, y0 + motion[1] * step
         yield planes_from_rgb(rgb[y : y + _VIEW.height, x : x + _VIEW.width], _COLOUR)
+
+
+def measure_grid(style: Style, precision: Precision = PRECISION) -> dict[str, float]:
+    """How far cells of 4x4 pixels look alike where nothing is."""
+    size, worst = Size(512, 384), 0.0
+    flats = [
+        planes_from_rgb(np.full((size.height, size.width, 3), colour, np.uint8), _COLOUR) for colour in _FLATS.values()
+    ]
+    for planes in stylized(style, flats, precision):
+        rgb = planes_to_rgb(planes, _COLOUR)[32:-32, 32:-32].astype(np.float64)
+        height, width = (side // CELL for side in rgb.shape[:2])
+        cell = rgb.reshape(height, CELL, width, CELL, 3).mean((0, 2))
+        worst = max(worst, float(cell.std((0, 1)).max()))
+    return {"grid_levels": round(worst, 2)}
 
 
 def _film(source: Path, target: Path, style: Style, precision: Precision, stroke_size: StrokeSize = 1) -> None:
@@ -420,7 +451,7 @@ def main() -> int:
     parser.add_argument("--show", nargs="+", default=[], metavar="PICTURE|CLIP@SECOND", help="what the card shows")
     parser.add_argument(
         "--only",
-        choices=("stills", "pans", "motion", "demo", "style", "clips"),
+        choices=("stills", "pans", "motion", "grid", "demo", "style", "clips"),
         help="measure this part and keep the other figures; with --card its page is written anew, its picture stays",
     )
     parser.add_argument("--dry-run", action="store_true", help="print, change nothing")
@@ -431,6 +462,7 @@ def main() -> int:
         "stills": lambda: {"pictures": len(pictures)} | measure_stills(style, pictures, args.classifier),
         "pans": lambda: measure_pans_both_ways(style, pictures),
         "motion": lambda: measure_motion(style, pictures),
+        "grid": lambda: measure_grid(style),
         "demo": lambda: {"demo": measure_demo(style)},
     }
     if args.pictures:

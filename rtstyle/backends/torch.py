@@ -227,7 +227,8 @@ class TorchNetwork:
                 for _ in range(_WARM_UP):
                     run()
             ours.synchronize()
-            with torch.cuda.graph(captured, stream=ours):
+            # Other threads may allocate meanwhile: an engine that runs, a decoder on the GPU.
+            with torch.cuda.graph(captured, stream=ours, capture_error_mode="thread_local"):
                 run()
         self._graphs.append(captured)
 
