@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Self
 
 import av
+import av.error
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from rtstyle.camera import device_requests, list_cameras, mirrored, open_source
+from rtstyle.camera.address import Address
+from rtstyle.camera.feed import StreamFeed
 from rtstyle.camera.v4l2 import Mode
 from rtstyle.errors import CameraError, SettingError, SourceStalledError, VideoOpenError
 from rtstyle.frame import Colour, Frame, Planes, Size
@@ -366,6 +369,49 @@ def test_a_name_that_is_nothing_says_what_may_be_given():
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(SettingError, match="above 0"):
         open_source(0, **setting)
+
+
+class Driver:
+    """A camera whose packets are its driver's: real ones, of a clip; then it is unplugged, or it stalls."""
+
+    def __init__(self, clip: Path, end: Exception) -> None:
+        self._container = av.open(str(clip))
+        self.streams, self.format = self._container.streams, self._container.format
+        self.packets = [packet for packet in self._container.demux(video=0) if packet.size]
+        self.end = end
+
+    def demux(self, stream: object) -> Iterator[av.Packet]:
+        left = iter(self.packets)
+        return iter(lambda: next(left, None) or self.gone(), None)
+
+    def gone(self) -> None:
+        raise self.end
+
+    def close(self) -> None:
+        self.held = [sys.getrefcount(self.packets[i]) > 2 for i in range(len(self.packets))]
+        self._container.close()
+
+
+@pytest.mark.parametrize("end", [av.error.OSError(19, "No such device"), av.error.ExitError(-1, "Immediate exit")])
+@pytest.mark.parametrize("way", ["to its end", "stopped", "given up"])
+def test_no_packet_of_a_camera_outlives_its_container(way, end, tmp_path):
+    """FFmpeg gives a packet's memory back to the driver through the container: later it is a crash."""
+    driver, stop = Driver(write_clip(tmp_path / "clip.mkv", list(range(0, 400, 40))), end), threading.Event()
+    feed = StreamFeed(driver, Address("device", "0", "camera 0"), timeout=1, stop=stop)
+    errors = []  # whoever waits for the camera to come back holds the error, and with it all that its frames hold
+    pictures = feed.pictures()
+    try:
+        for count, _ in enumerate(pictures):
+            if way == "stopped" and count == 3:
+                stop.set()
+            if way == "given up" and count == 3:
+                break
+    except CameraError as error:
+        errors.append(error)
+    feed.close()
+
+    assert bool(errors) == (way == "to its end")
+    assert not any(driver.held)
 
 
 # -- mirror

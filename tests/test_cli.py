@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import Sound, add_track, look, make_clip, moving_bar, noise, tone_packets
+from test_camera import write_clip
 
 from rtstyle import __version__, backends, cli
 from rtstyle.cli.talk import Progress
@@ -643,6 +644,26 @@ def test_an_interrupt_keeps_a_playable_part_and_exits_with_130(number, long_clip
     # Every frame up to the last is there, and the sound that belongs to them.
     assert result.times == look(long_clip).times[: len(result.times)]
     assert abs(result.packets[0][-1][0] - result.times[-1]) < 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_ctrl_c_ends_a_live_session_with_its_report_and_exits_with_130(number, tmp_path):
+    """Without a window and a limit there is no other way to end it."""
+    clip = write_clip(tmp_path / "clip.mp4", list(range(0, 4000, 40)))
+    target = tmp_path / "live.mkv"
+    program = start_program("webcam", clip, "--loop", "--preview", "none", "--record", target, "--json")
+    assert program.stderr
+    for line in program.stderr:
+        if line.startswith("rtstyle: sketch: "):  # the engine is there, so it runs
+            break
+    time.sleep(1)
+    program.send_signal(number)
+    out, err = program.communicate(timeout=30)
+
+    report = json.loads(out)
+    assert program.returncode == 130
+    assert "Traceback" not in err
+    assert report["sinks"]["recording"]["frames"] == len(look(target).times) > 0
 
 
 def test_an_interrupt_while_it_opens_leaves_nothing(long_clip, tmp_path):

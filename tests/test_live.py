@@ -36,7 +36,7 @@ from rtstyle.errors import (
     StyleNotFoundError,
     VideoWriteError,
 )
-from rtstyle.live import LiveReport, Newest, stylize_live
+from rtstyle.live import LiveInterrupted, LiveReport, Newest, stylize_live
 from rtstyle.style import load_style
 from rtstyle.video import EncoderSettings
 
@@ -295,12 +295,14 @@ def test_ctrl_c_finishes_the_recording(no_display, tmp_path):
     with (
         NetworkCamera() as camera,
         Later(1, os.kill, os.getpid(), signal.SIGINT) as later,
-        pytest.raises(KeyboardInterrupt),
+        pytest.raises(LiveInterrupted) as caught,
     ):
         stylize_live(camera.url, record=tmp_path / "r.mp4", timeout=3, seconds=15, say=later)
 
     assert [path.name for path in tmp_path.iterdir()] == ["r.mp4"]
     assert len(read_clip(tmp_path / "r.mp4")) >= 5
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert caught.value.report.shown >= 5
 
 
 def test_a_session_without_a_frame_leaves_no_recording(no_display, tmp_path):

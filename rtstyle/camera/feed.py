@@ -165,8 +165,11 @@ class StreamFeed:
         while not self._stop.is_set():
             try:
                 for packet in self._container.demux(self._stream):
-                    # A camera's packets lie in its driver's memory, raw pictures with them, and go with the camera.
-                    yield _copied(packet) if self._address.kind == "device" else packet
+                    if self._address.kind == "device":
+                        # A camera's packets lie in its driver's memory, raw pictures with them, and go with the camera.
+                        # None may outlive the container, not even in a local variable that an error keeps alive.
+                        packet = _copied(packet)
+                    yield packet
                     since = time.monotonic()
                 return
             except (av.error.ExitError, TimeoutError) as error:

@@ -71,8 +71,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     level = logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO
     logging.getLogger("rtstyle").setLevel(level)
-    # OpenCV would print lines of its own beside ours; it reads this when it is first imported.
+    # OpenCV would print lines of its own beside ours, and its idle threads would take cores from the network and the
+    # encoder while they wait for work; it reads these when it is first imported.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "INFO" if args.verbose else "SILENT")
+    for who in ("WORKER", "MAIN"):
+        os.environ.setdefault(f"OPENCV_THREAD_POOL_ACTIVE_WAIT_{who}", "0")
     run: Callable[[argparse.Namespace], int] = args.run
     try:
         _interrupt_on_terminate()

@@ -7,10 +7,11 @@ import json
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rtstyle.cli.options import (
     DONE,
+    INTERRUPTED,
     add_command,
     add_encoder_options,
     add_engine_options,
@@ -21,6 +22,9 @@ from rtstyle.cli.options import (
 from rtstyle.cli.talk import finish, say
 from rtstyle.cli.web import add_address_options, address_of
 from rtstyle.errors import SettingError
+
+if TYPE_CHECKING:
+    from rtstyle.live import LiveReport
 
 
 def add_webcam(commands: Any) -> None:
@@ -129,7 +133,26 @@ def _run_devices(args: argparse.Namespace) -> int:
 
 
 def _run_webcam(args: argparse.Namespace) -> int:
+    from rtstyle.live import LiveInterrupted
 
+    code = DONE
+    try:
+        report = _go_live(args)
+    except LiveInterrupted as interrupt:  # how a session without a window is ended
+        report, code = interrupt.report, INTERRUPTED
+    latency = "".join(f" {name} {value:.0f}" for name, value in report.latency_ms.items()) or " of nothing"
+    finish(
+        args,
+        asdict(report),
+        report.warnings,
+        f"{report.shown} of {report.captured} frames of {report.size} shown in {report.seconds:.1f} s, "
+        f"{report.fps:.1f} FPS, {report.dropped} dropped, latency{latency} ms "
+        f"({report.backend} {report.precision} on {report.device}; style {report.style})",
+    )
+    return code
+
+
+def _go_live(args: argparse.Namespace) -> LiveReport:
     from rtstyle.backends import Controls
     from rtstyle.frame import Size
     from rtstyle.live import Outputs, stylize_live
@@ -138,7 +161,7 @@ def _run_webcam(args: argparse.Namespace) -> int:
         fps = Fraction(args.fps) if args.fps else None
     except (ValueError, ZeroDivisionError):
         raise SettingError(f"--fps is a number such as 30 or 30000/1001, got {args.fps!r}") from None
-    report = stylize_live(
+    return stylize_live(
         args.source,
         style=args.style,
         controls=Controls.of(args.strength, keep_colors=args.keep_colors),
@@ -170,13 +193,3 @@ def _run_webcam(args: argparse.Namespace) -> int:
         loop=args.loop,
         say=None if args.quiet else say,
     )
-    latency = "".join(f" {name} {value:.0f}" for name, value in report.latency_ms.items()) or " of nothing"
-    finish(
-        args,
-        asdict(report),
-        report.warnings,
-        f"{report.shown} of {report.captured} frames of {report.size} shown in {report.seconds:.1f} s, "
-        f"{report.fps:.1f} FPS, {report.dropped} dropped, latency{latency} ms "
-        f"({report.backend} {report.precision} on {report.device}; style {report.style})",
-    )
-    return DONE

@@ -38,7 +38,7 @@ from rtstyle.web import check_packages
 from rtstyle.web.address import Address
 from rtstyle.window import KEYS_HELP, Window, has_display
 
-__all__ = ["LiveReport", "Newest", "Outputs", "Preview", "stylize_live"]
+__all__ = ["LiveInterrupted", "LiveReport", "Newest", "Outputs", "Preview", "stylize_live"]
 
 Preview = Literal["auto", "window", "browser", "none"]
 
@@ -114,6 +114,7 @@ def stylize_live(
         StyleNotFoundError, StyleFormatError, BackendUnavailableError: The style cannot be run.
         ServerError: The page cannot be served.
         OutputExistsError, VideoWriteError: The recording cannot be written, or the virtual camera.
+        LiveInterrupted: Ctrl-C was pressed once; recordings are whole, ``report`` says what was done.
     """
     tell = say or (lambda line: None)
     for name, value in (("frames", frames), ("seconds", seconds), ("target_fps", target_fps)):
@@ -223,9 +224,18 @@ def stylize_live(
         outlets.close()
         if outlets.failures:
             raise outlets.failures[0]
+        report = session.report(list(camera.notes))
         if ctrl_c.is_set():
-            raise KeyboardInterrupt
-        return session.report(list(camera.notes))
+            raise LiveInterrupted(report)
+        return report
+
+
+class LiveInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a live session, in good order."""
+
+    def __init__(self, report: LiveReport) -> None:
+        super().__init__()
+        self.report = report
 
 
 def _wants_window(preview: Preview, ends: bool) -> bool:
@@ -246,7 +256,10 @@ def _wants_window(preview: Preview, ends: bool) -> bool:
 
 @contextmanager
 def _deferred_interrupt() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into an event, so that no frame and no file is cut in two; a second Ctrl-C interrupts at once."""
+    """Turn Ctrl-C into an event, so that no frame and no file is cut in two; a second Ctrl-C interrupts at once.
+
+    So with SIGTERM, where Python handles it.
+    """
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield pressed
@@ -257,8 +270,12 @@ def _deferred_interrupt() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         pressed.set()
 
-    before = signal.signal(signal.SIGINT, press)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = [number for number, handler in before.items() if number == signal.SIGINT or callable(handler)]
+    for number in held:
+        signal.signal(number, press)
     try:
         yield pressed
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in held:
+            signal.signal(number, before[number])

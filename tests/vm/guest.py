@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -100,20 +101,38 @@ def virtual_camera() -> None:
 
 def unplugged() -> None:
     """The camera is taken from the driver while rtstyle runs, and given back."""
-    session = rtstyle("webcam", CAMERA, *MODE, "--seconds", "45", "--record", str(FOLDER / "u.mkv"), "--json")
-    time.sleep(60)
+    session = rtstyle("webcam", CAMERA, *MODE, "--record", str(FOLDER / "u.mkv"), "--json")
+    lines: list[str] = []
+    assert session.stderr
+    reader = threading.Thread(target=lambda: lines.extend(session.stderr or ()))
+    reader.start()
+
+    def heard(words: str, seconds: float = 200) -> bool:
+        end = time.monotonic() + seconds
+        while reader.is_alive() and time.monotonic() < end and not any(words in line for line in lines):
+            time.sleep(0.2)
+        return any(words in line for line in lines)
+
+    running = heard("openvino")
+    time.sleep(15)
     device = next(path.name for path in DRIVER.glob("vivid.*"))
     (DRIVER / "unbind").write_text(device)
-    gone = not Path(CAMERA).exists()
+    node_gone, told_gone = not Path(CAMERA).exists(), heard("is gone")
     time.sleep(20)
     (DRIVER / "bind").write_text(device)
-    time.sleep(1)
+    told_back = heard("is back")
     nodes = sorted(path.name for path in Path("/dev").glob("video*"))
-    print(f"  after unbind: {CAMERA} {'gone' if gone else 'still there'}; after bind: {nodes}", flush=True)
-    out, err = ended(session)
+    print(f"  after unbind: {CAMERA} {'gone' if node_gone else 'still there'}; after bind: {nodes}", flush=True)
+    time.sleep(15)
+    session.send_signal(signal.SIGINT)
+    assert session.stdout
+    out = session.stdout.read()
+    session.wait(60)
+    reader.join()
+    print("".join(f"  | {line}" for line in lines), end="", flush=True)
     report = json.loads(out) if out.strip() else {}
-    result(gone and "is gone" in err, "that the camera is gone was said")
-    result("is back" in err, "and that it is back")
+    result(running and node_gone and told_gone, "that the camera is gone was said")
+    result(told_back, "and that it is back")
     result(report.get("shown", 0) > 0, f"report: {json.dumps(report)[:600]}")
 
 
