@@ -27,6 +27,7 @@ from rtstyle.doctor import examine
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Colour, Frame, Size
 from rtstyle.style import load_style
+from rtstyle.video.codecs import why_not
 from rtstyle.video.hwaccel import hwaccel_problem
 
 SIZES = {"720p": Size(1280, 720), "1080p": Size(1920, 1080), "4K": Size(3840, 2160)}
@@ -116,6 +117,10 @@ def check_file() -> Iterator[str]:
         ("NVDEC and NVENC", "cuda", "h264_nvenc"),
     )
     for what, hwaccel, codec in ways:
+        problem = why_not(codec) or (hwaccel_problem(hwaccel) if hwaccel else None)
+        if problem:  # data centres' GPUs have no encoder
+            yield f"- file to file, {what}: not run: {problem}"
+            continue
         with tempfile.TemporaryDirectory() as folder:
             report = stylize_video(
                 ROOT / "demo" / "big_buck_bunny.mp4",

@@ -207,12 +207,12 @@ def open_engine(
                 f"no backend can run {loaded.name!r} at {size}; {backend}: {error}"
             ) from error
     reasons: list[str] = []
-    later: EngineLater | None = None
+    later: Callable[[threading.Event], Engine] | None = None
     for name, wanted in _candidates(device):
         try:
             engine = _open(name, loaded, size, colour, precision, mode, wanted, wait=False)
         except EngineLater as missing:
-            later = missing
+            later = missing.make  # not the error, which holds every caller's frames
             reasons.append(f"{name}: {missing}")
         except (ImportError, BackendUnavailableError, SettingError) as error:
             reasons.append(f"{name}: {error}")
@@ -233,10 +233,10 @@ class EngineLater(BackendUnavailableError):
         """Builds and opens it; raises RtstyleError soon after the event is set."""
 
 
-def _replaced_later(engine: Engine, later: EngineLater) -> Engine:
+def _replaced_later(engine: Engine, make: Callable[[threading.Event], Engine]) -> Engine:
     from rtstyle.backends.swap import SwappingEngine
 
-    return SwappingEngine(engine, later.make)
+    return SwappingEngine(engine, make)
 
 
 def _candidates(device: str | None) -> Iterator[tuple[BackendName, str | None]]:
