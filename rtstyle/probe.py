@@ -76,7 +76,7 @@ def _read_sequence(path: Path, seen: Callable[[], None]) -> Media:
             if len(looks) < _LOOKED_AT:
                 looks.append(_shrink(frame.planes.y).astype(np.float32))
             if frame.alpha is not None:
-                pictures.opaque = pictures.opaque and bool(frame.alpha.min() == 255)
+                pictures.opaque = pictures.opaque and bool(np.min(frame.alpha) == 255)
                 pictures.alpha.append(_shrink(frame.alpha))
             seen()
         if pictures is not None:
@@ -217,7 +217,7 @@ class _Reading:
             self._looks.append(small.to_ndarray().astype(np.float32))
         if any(component.is_alpha for component in frame.format.components) or frame.format.has_palette:
             alpha = np.asarray(frame.reformat(format="rgba").to_ndarray()[..., 3], np.uint8)
-            pictures.opaque = pictures.opaque and bool(alpha.min() == 255)
+            pictures.opaque = pictures.opaque and bool(np.min(alpha) == 255)
             pictures.alpha.append(_shrink(alpha))
 
     def _read_text(self, track: Track, packet: av.Packet[Any]) -> None:

@@ -132,7 +132,7 @@ class OpenVinoEngine(Engine):
         rows, columns = self._packing.rows, self._packing.columns
         self._cutter = CanvasCutter(rows, columns)
         trunk, ranges = style.int8 if precision == "int8" else (style.trunk, None)
-        model = core.read_model(graph.deployed(trunk, colour, rows, columns, ranges).SerializeToString())
+        model = graph.deployed(trunk, colour, rows, columns, ranges).SerializeToString()
         # Files: a stream for each core, so that cores never wait for one another.
         streams = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         options: dict[str, Any] = {
@@ -141,9 +141,12 @@ class OpenVinoEngine(Engine):
             "NUM_STREAMS": streams if mode == "throughput" else 1,
         }
         try:
-            compiled = core.compile_model(model, name, options)
+            compiled = core.compile_model(core.read_model(model), name, options)
         except RuntimeError as error:
-            raise BackendUnavailableError(f"openvino cannot compile {style.name!r} at {size}: {error}") from error
+            reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "it says nothing")
+            raise BackendUnavailableError(
+                f"openvino {ov.__version__.partition('-')[0]} cannot load {style.name!r} at {size}: {reason.strip()}"
+            ) from error
         self.in_flight = streams + 1 if mode == "throughput" else 1
         self._free = [self._make_slot(compiled, rows, columns) for _ in range(self.in_flight)]
         self._inside: deque[tuple[_Slot, Frame]] = deque()

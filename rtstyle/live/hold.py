@@ -85,7 +85,7 @@ class Hold:
     def _estimate(self, change: Plane) -> None:
         import cv2
 
-        counts = cv2.calcHist([change], [0], None, [256], [0, 256]).cumsum()
+        counts = np.cumsum(cv2.calcHist([change], [0], None, [256], [0, 256]))
         if counts[0] > 0.3 * counts[-1]:
             return  # the same picture twice says nothing of noise
         level = float(np.searchsorted(counts, 0.3 * counts[-1])) / _SCALE

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
+import numpy as np
 
 from rtstyle.errors import SettingError, VideoOpenError, reason_of
 from rtstyle.frame import Frame, Planes, Size
@@ -215,7 +216,7 @@ class VideoReader:
             return False
         decoder = Decoder(self._input)
         try:
-            return all(alpha_of(picture).min(initial=255) == 255 for picture in decoder.pictures())
+            return all(np.min(alpha_of(picture), initial=255) == 255 for picture in decoder.pictures())
         finally:
             decoder.close()
 

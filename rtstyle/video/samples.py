@@ -77,11 +77,8 @@ def alpha_of(frame: av.VideoFrame) -> Plane:
         return alpha_of(frame.reformat(format="rgba64le"))
     packed = len(frame.planes) == 1
     plane = frame.planes[component.plane]
-    if wide:
-        rows = np.frombuffer(memoryview(plane), ">u2" if frame.format.is_big_endian else "<u2")
-    else:
-        rows = np.frombuffer(memoryview(plane), np.uint8)
-    rows = rows.reshape(plane.height, -1)
+    kind = (">u2" if frame.format.is_big_endian else "<u2") if wide else "u1"
+    rows = np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)
     if packed:
         channels = len(frame.format.components)
         first = name.startswith(("argb", "abgr"))  # all others have it last
