@@ -436,7 +436,7 @@ def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int, ranges: Rang
             value(STRENGTH, TensorProto.FLOAT, (PLANE_CHANNELS,)),
         ],
         [value(STYLIZED, TensorProto.UINT8, (*shape, PLANE_CHANNELS))],
-        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in {**constants, **edges}.items()],
+        [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in {**constants, **edges}.items()],
     )
     opsets = [helper.make_opsetid("", trunk.model.opset_import[0].version)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=trunk.model.ir_version)
@@ -536,7 +536,7 @@ def planar(
             *(value(name, TensorProto.FLOAT, shape) for name, shape in small.items()),
         ],
         [value(STYLIZED, TensorProto.UINT8, shapes[PICTURE])],
-        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()],
+        [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in constants.items()],
     )
     opsets = [helper.make_opsetid("", trunk.model.opset_import[0].version)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=trunk.model.ir_version)

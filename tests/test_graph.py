@@ -204,6 +204,17 @@ def test_the_deployed_graph_has_a_static_shape_and_passes_onnx_checks(random_sty
     }
 
 
+def test_what_is_one_number_is_no_list_of_one(random_style):
+    """Clip asks for numbers, and so do the int8 additions of ONNX Runtime before 1.31; numpy likes to make lists."""
+    trunk, ranges = random_style.int8
+    for model in (graph.deployed(trunk, Colour(), 40, 60, ranges), graph.planar(trunk, Size(64, 48))):
+        shapes = {constant.name: list(constant.dims) for constant in model.graph.initializer}
+        scales = [node.input[1:] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+        limits = [node.input[1:] for node in model.graph.node if node.op_type == "Clip"]
+        assert limits
+        assert [name for names in (*scales, *limits) for name in names if shapes[name]] == []
+
+
 def test_no_normalisation_is_left_in_the_deployed_graph(sketch):
     # Global statistics would make brightness pump, and tiles differ from the whole frame.
     kinds = {node.op_type for node in graph.deployed(sketch.trunk, Colour(), 8, 8).graph.node}

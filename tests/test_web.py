@@ -188,7 +188,7 @@ def test_jpegs_are_decoded_to_the_samples_that_they_hold(subsampling):
 def test_frames_of_any_colour_become_jpegs_that_look_the_same(colour, size):
     rgb = picture(size)
     frame = Frame(planes_from_rgb(rgb, colour), 0, Fraction(1), colour)
-    seen = cv2.imdecode(np.frombuffer(encode_jpeg(frame, 95), np.uint8), cv2.IMREAD_COLOR_RGB)
+    seen = cv2.imdecode(np.frombuffer(encode_jpeg(frame, 95), np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
     assert np.abs(seen.astype(int) - planes_to_rgb(frame.planes, colour)).mean() < 1.5
 
 
