@@ -53,17 +53,13 @@ class AnimatedWebp:
     """An animated WebP, decoded by OpenCV, because FFmpeg cannot. It is in memory as a whole.
 
     Raises:
-        VideoOpenError: This OpenCV cannot either, or the file is damaged.
+        VideoOpenError: The file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         import cv2
 
         self.damaged = 0
-        if not hasattr(cv2, "imreadanimation"):
-            raise VideoOpenError(
-                f"{path} is an animated WebP, for which OpenCV 4.11 is needed; make a GIF or APNG of it"
-            )
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
