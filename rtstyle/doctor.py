@@ -6,13 +6,14 @@ import contextlib
 import importlib.util
 import os
 import platform
+import re
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 
 from rtstyle import __version__
 from rtstyle.backends import BACKENDS, open_engine
@@ -57,6 +58,30 @@ def _versions() -> Iterator[Finding]:
             "opencv", False, "opencv-python and opencv-python-headless overwrite one another",
             "pip uninstall opencv-python opencv-python-headless; pip install opencv-python-headless",
         )  # fmt: skip
+    yield from _unfit()
+
+
+def _unfit() -> Iterator[Finding]:
+    """Find packages of versions that rtstyle does not work with: pip warns of them, and installs them all the same."""
+    try:
+        needed = requires("rtstyle") or []
+    except PackageNotFoundError:  # it runs from a folder
+        return
+    for requirement in needed:
+        name, bounds = re.match(r"([\w.-]+)([^;]*)", requirement).groups()  # type: ignore[union-attr]
+        if "extra ==" in requirement or not _has(name):
+            continue
+        installed = _numbers(version(name))
+        for sign, bound in re.findall(r"(>=|<)([\d.]+)", bounds):
+            if (installed >= _numbers(bound)) != (sign == ">="):
+                wanted = f"{name}{bounds.strip()}"
+                yield Finding(
+                    name, False, f"{version(name)} does not do, needed is {wanted}", f"pip install '{wanted}'"
+                )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
 
 
 def _has(package: str) -> bool:

@@ -1,5 +1,10 @@
 """The doctor tries things and says how to mend what fails."""
 
+from importlib.metadata import requires
+
+import pytest
+
+from rtstyle import doctor
 from rtstyle.doctor import examine
 
 
@@ -31,3 +36,22 @@ def test_the_gpu_and_its_decoder_are_tried_and_not_only_looked_up_in_a_list():
     assert "software decodes" in findings["decoder nvdec"].says
     assert not findings["backend tensorrt"].works
     assert "driver" in findings["backend tensorrt"].says or "install" in findings["backend tensorrt"].says
+
+
+@pytest.mark.parametrize(
+    ("installed", "fits"), [("18.1.0", True), ("18.0.0", False), ("19.0.2", False), ("18.2", True)]
+)
+def test_a_package_that_pip_should_not_have_installed_is_named(installed, fits, monkeypatch):
+    real = doctor.version
+    monkeypatch.setattr(doctor, "version", lambda name: installed if name == "av" else real(name))
+    monkeypatch.setattr(doctor, "requires", lambda _: ["numpy>=1.26", "av<19,>=18.1", 'nothing>=3; extra == "x"'])
+    found = list(doctor._unfit())
+    assert found == [] if fits else [finding.subject for finding in found] == ["av"]
+    assert all(
+        finding.fix == "pip install 'av<19,>=18.1'" and finding.says.startswith(f"{installed} ") for finding in found
+    )
+
+
+def test_what_is_installed_here_fits():
+    assert requires("rtstyle")
+    assert list(doctor._unfit()) == []
