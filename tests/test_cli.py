@@ -656,7 +656,7 @@ def test_ctrl_c_ends_a_live_session_with_its_report_and_exits_with_130(number, t
     for line in program.stderr:
         if line.startswith("rtstyle: sketch: "):  # the engine is there, so it runs
             break
-    time.sleep(1)
+    time.sleep(3)
     program.send_signal(number)
     out, err = program.communicate(timeout=30)
 

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import threading
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -253,7 +254,7 @@ def test_float16_that_is_no_picture_of_the_style_is_not_used_and_float32_is(gpu,
 
 
 def test_auto_starts_on_the_cpu_and_goes_over_to_the_gpu_between_two_frames(gpu, random_style, monkeypatch):
-    frames, may_build, swapped = frames_of(SIZE, 60), threading.Event(), []
+    frames, may_build, precisions = frames_of(SIZE, 60), threading.Event(), []
     build = tensorrt.build_in_child
     monkeypatch.setattr(
         tensorrt, "build_in_child", lambda *args, **kwargs: may_build.wait(20) and build(*args, **kwargs)
@@ -264,18 +265,17 @@ def test_auto_starts_on_the_cpu_and_goes_over_to_the_gpu_between_two_frames(gpu,
         for frame in frames:
             engine.submit(frame)
             made.append(engine.next())
-            swapped.append(engine.backend)
+            precisions.append(engine.precision)
             if len(made) == 5:
                 may_build.set()
             if len(made) > 5 and engine.backend != "tensorrt":
-                threading.Event().wait(0.05)
+                time.sleep(0.3)  # a busy machine needs seconds for the plan, and most need one of these
         assert (first, engine.backend) == ("openvino", "tensorrt")
     assert [frame.pts for frame in made] == [frame.pts for frame in frames]
     with open_reference(random_style, SIZE, GREY) as reference:
         wanted = list(reference.stylize(frames))
-    for one, other, backend in zip(made, wanted, swapped, strict=True):
-        bound = BOUNDS["f16" if backend == "tensorrt" else "int8"]
-        assert bound.holds(difference([one.planes], [other.planes]))
+    for one, other, precision in zip(made, wanted, precisions, strict=True):
+        assert BOUNDS[precision].holds(difference([one.planes], [other.planes]))
 
 
 def test_two_gpus_run_at_once_each_from_its_own_thread(gpu, random_style):

@@ -88,16 +88,18 @@ def test_a_blend_of_styles_compiles(tmp_path):
 @pytest.mark.parametrize("name", list_styles())
 def test_a_plan_for_changing_sizes_is_built_again_to_the_same_bytes(name, layout, targets, tmp_path, monkeypatch):
     """Also where paths and environment have other lengths: the compiler's order hangs on what lies where in memory."""
-    if not addresses_can_stay():
-        pytest.skip("addresses of memory cannot be kept from being random here")
     plans = []
     for length in (3, 130):
         monkeypatch.setenv("RTSTYLE_CACHE", str(tmp_path / ("c" * length)))
         monkeypatch.setenv("SOMETHING", "s" * length**2)
         plans.append(builder.build_in_child(request(name, None, targets, layout)).read_bytes())
-    assert plans[0] == plans[1]
+    assert len(plans[0]) == len(plans[1])
+    first, again = (np.frombuffer(plan, np.uint8) for plan in plans)
+    # Where a container lets no process fix its addresses, the numbers of dimensions differ.
+    allowed = 0 if addresses_can_stay() else len(first) // 1000
+    assert np.count_nonzero(first != again) <= allowed
     weights = sum(w.size for w in load_style(name).trunk.weights.values())
-    assert len(plans[0]) > 2 * weights
+    assert len(first) > 2 * weights
 
 
 def test_the_networks_edges_are_uint8_and_small_float32(sketch):
