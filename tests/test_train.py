@@ -286,6 +286,22 @@ def test_grey_pictures_give_the_features_of_equal_colour_channels():
     assert torch.allclose(grey[..., 1:-1, 1:-1], colour[..., 1:-1, 1:-1], rtol=1e-4, atol=1e-2)
 
 
+def test_a_fourth_block_is_run_where_it_is_asked_for():
+    three, four = losses.Vgg16(VGG), losses.Vgg16(VGG, blocks=4)
+    picture = torch.rand(1, 3, 160, 160)
+    moved = picture.clone()
+    moved[..., 80, 80] = 1 - moved[..., 80, 80]
+    with torch.no_grad():
+        usual, deep, early, other = three(picture), four(picture), four(picture, blocks=2), four(moved)
+    assert [tuple(f.shape[1:]) for f in deep] == [(64, 160, 160), (128, 80, 80), (256, 40, 40), (512, 20, 20)]
+    for some in (usual, early):
+        assert all(torch.equal(a, b) for a, b in zip(some, deep, strict=False))
+    assert len(usual) == 3
+    assert len(early) == 2
+    seen = (deep[3] != other[3]).any(1)[0].nonzero()
+    assert 9 <= int((seen.max(0).values - seen.min(0).values).min()) + 1 <= 12  # 92 pixels are 11.5 cells of 8
+
+
 def test_a_style_can_be_imitated(config, tmp_path):
     export_style(new_generator(str(BASE)), tmp_path / "base")
     folder = str(tmp_path / "base")

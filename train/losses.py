@@ -15,22 +15,26 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
 VGG_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
-"""Where style is compared; strokes are smaller than what relu4_3 sees, which has half as many operations again."""
+"""Where Gram matrices are compared, the last of each block; relu4_3 has half as many operations again."""
 
-_VGG_PLAN = ((1, 2, 3, 64), (2, 2, 64, 128), (3, 3, 128, 256))
+_VGG_PLAN = ((1, 2, 3, 64), (2, 2, 64, 128), (3, 3, 128, 256), (4, 3, 256, 512))
 
 
 class Vgg16(nn.Module):
-    """Convolutions 1_1 to 3_3 of VGG16 (Simonyan and Zisserman 2015), frozen.
+    """Convolutions of VGG16 (Simonyan and Zisserman 2015), frozen: the first three blocks of them, or four.
 
     Weights: the Oxford group's ImageNet "D" network, CC BY 4.0; keys ``convB_N.weight`` (RGB) and
     ``.bias``. They take ``255 * rgb - mean``. Activations reach 8000: run it in float32 or bfloat16.
+
+    Args:
+        blocks: How many blocks are loaded. The fourth one's features, relu4_3, see 92 pixels; relu3_3 sees 40.
     """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, blocks: int = len(VGG_LAYERS)) -> None:
         super().__init__()
+        self.blocks = blocks
         state = {name: value.float() for name, value in load_file(weights).items()}
-        for block, layers, inputs, outputs in _VGG_PLAN:
+        for block, layers, inputs, outputs in _VGG_PLAN[:blocks]:
             for layer in range(1, layers + 1):
                 name = f"conv{block}_{layer}"
                 conv = nn.Conv2d(inputs if layer == 1 else outputs, outputs, 3, padding=1)
@@ -47,15 +51,21 @@ class Vgg16(nn.Module):
         self.colour.bias.data = self.grey.bias.data = bias - (weight.sum((2, 3)) * mean).sum(1)
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        """Return the features at ``VGG_LAYERS`` of a picture, shape (n, 1 or 3, h, w), grey or RGB in [0, 1]."""
+    def forward(self, picture: Tensor, blocks: int | None = None) -> list[Tensor]:
+        """Return the last features of each block: ``VGG_LAYERS``, then relu4_3 where four blocks are asked for.
+
+        Args:
+            picture: Shape (n, 1 or 3, h, w), grey or RGB in [0, 1].
+            blocks: Stop after so many, at most those that were loaded; None runs all of them.
+        """
+        plan = _VGG_PLAN[: self.blocks if blocks is None else min(blocks, self.blocks)]
         first = self.grey if picture.shape[1] == 1 else self.colour
         features, x = [], torch.relu(first(picture))
-        for block, layers, _, _ in _VGG_PLAN:
+        for block, layers, _, _ in plan:
             for layer in range(2 if block == 1 else 1, layers + 1):
                 x = torch.relu(getattr(self, f"conv{block}_{layer}")(x))
             features.append(x)
-            if block < len(_VGG_PLAN):
+            if block < len(plan):
                 x = functional.max_pool2d(x, 2)
         return features
 
