@@ -1,7 +1,8 @@
 """rtstyle: a webcam or a video in another style, live, with nothing lost.
 
-    from rtstyle import Controls, stylize_video
+    from rtstyle import Controls, stylize, stylize_video
     report = stylize_video("in.mp4", "out.mp4", style="sketch", controls=Controls.of(0.8))
+    image = stylize(image, style="sketch")  # an array (height, width, 3), uint8, RGB
 
 Names are imported when they are first used, so ``import rtstyle`` loads no heavy library.
 """
@@ -12,38 +13,103 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rtstyle.backends import BackendChoice as BackendChoice
+    from rtstyle.backends import BackendName as BackendName
     from rtstyle.backends import Controls as Controls
     from rtstyle.backends import Engine as Engine
+    from rtstyle.backends import Mode as Mode
+    from rtstyle.backends import Precision as Precision
     from rtstyle.backends import open_engine as open_engine
+    from rtstyle.backends.strokes import StrokeSize as StrokeSize
+    from rtstyle.camera import Captured as Captured
+    from rtstyle.camera import LiveSource as LiveSource
+    from rtstyle.camera import open_source as open_source
+    from rtstyle.errors import BackendUnavailableError as BackendUnavailableError
+    from rtstyle.errors import CameraError as CameraError
+    from rtstyle.errors import DeviceError as DeviceError
+    from rtstyle.errors import DisplayError as DisplayError
+    from rtstyle.errors import OutputExistsError as OutputExistsError
+    from rtstyle.errors import PictureError as PictureError
     from rtstyle.errors import RtstyleError as RtstyleError
+    from rtstyle.errors import ServerError as ServerError
+    from rtstyle.errors import SettingError as SettingError
+    from rtstyle.errors import SourceStalledError as SourceStalledError
+    from rtstyle.errors import StyleFormatError as StyleFormatError
+    from rtstyle.errors import StyleNotFoundError as StyleNotFoundError
+    from rtstyle.errors import VideoOpenError as VideoOpenError
+    from rtstyle.errors import VideoStalledError as VideoStalledError
+    from rtstyle.errors import VideoWriteError as VideoWriteError
     from rtstyle.frame import Colour as Colour
+    from rtstyle.frame import ColourTags as ColourTags
     from rtstyle.frame import Frame as Frame
     from rtstyle.frame import FrameSink as FrameSink
     from rtstyle.frame import FrameSource as FrameSource
+    from rtstyle.frame import Matrix as Matrix
+    from rtstyle.frame import Plane as Plane
     from rtstyle.frame import Planes as Planes
     from rtstyle.frame import Size as Size
+    from rtstyle.graph import Ranges as Ranges
+    from rtstyle.graph import Trunk as Trunk
+    from rtstyle.graph import Weights as Weights
+    from rtstyle.live import LiveInterrupted as LiveInterrupted
+    from rtstyle.live import LiveReport as LiveReport
+    from rtstyle.live import Outputs as Outputs
+    from rtstyle.live import Preview as Preview
     from rtstyle.live import stylize_live as stylize_live
+    from rtstyle.picture import PictureReport as PictureReport
     from rtstyle.picture import stylize_pictures as stylize_pictures
     from rtstyle.pipeline import VideoReport as VideoReport
     from rtstyle.pipeline import stylize_video as stylize_video
+    from rtstyle.style import SizeClass as SizeClass
+    from rtstyle.style import SizeClassChoice as SizeClassChoice
     from rtstyle.style import Style as Style
     from rtstyle.style import list_styles as list_styles
     from rtstyle.style import load_style as load_style
+    from rtstyle.stylizer import Stylizer as Stylizer
+    from rtstyle.stylizer import stylize as stylize
     from rtstyle.video import EncoderSettings as EncoderSettings
     from rtstyle.video import VideoReader as VideoReader
     from rtstyle.video import VideoWriter as VideoWriter
+    from rtstyle.video.copies import StreamPlan as StreamPlan
+    from rtstyle.video.formats import Encoding as Encoding
+    from rtstyle.video.sound import Sound as Sound
+    from rtstyle.web.address import Address as Address
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "backends": ("Controls", "Engine", "open_engine"),
-    "errors": ("RtstyleError",),
-    "frame": ("Colour", "Frame", "FrameSink", "FrameSource", "Planes", "Size"),
-    "live": ("stylize_live",),
-    "picture": ("stylize_pictures",),
+    "backends": ("BackendChoice", "BackendName", "Controls", "Engine", "Mode", "Precision", "open_engine"),
+    "backends.strokes": ("StrokeSize",),
+    "camera": ("Captured", "LiveSource", "open_source"),
+    "errors": (
+        "BackendUnavailableError",
+        "CameraError",
+        "DeviceError",
+        "DisplayError",
+        "OutputExistsError",
+        "PictureError",
+        "RtstyleError",
+        "ServerError",
+        "SettingError",
+        "SourceStalledError",
+        "StyleFormatError",
+        "StyleNotFoundError",
+        "VideoOpenError",
+        "VideoStalledError",
+        "VideoWriteError",
+    ),
+    "frame": ("Colour", "ColourTags", "Frame", "FrameSink", "FrameSource", "Matrix", "Plane", "Planes", "Size"),
+    "graph": ("Ranges", "Trunk", "Weights"),
+    "live": ("LiveInterrupted", "LiveReport", "Outputs", "Preview", "stylize_live"),
+    "picture": ("PictureReport", "stylize_pictures"),
     "pipeline": ("VideoReport", "stylize_video"),
-    "style": ("Style", "list_styles", "load_style"),
+    "style": ("SizeClass", "SizeClassChoice", "Style", "list_styles", "load_style"),
+    "stylizer": ("Stylizer", "stylize"),
     "video": ("EncoderSettings", "VideoReader", "VideoWriter"),
+    "video.copies": ("StreamPlan",),
+    "video.formats": ("Encoding",),
+    "video.sound": ("Sound",),
+    "web.address": ("Address",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

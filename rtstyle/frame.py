@@ -142,11 +142,12 @@ class Colour:
         return matrix
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Frame:
-    """One picture of a video and the moment at which it is shown.
+    """One frame of a video and the moment at which it is shown.
 
-    The timestamp is the exact rational of the container (``pts * time_base`` seconds), never
+    Planes are what decoders and encoders speak; ``from_rgb`` and ``to_rgb`` convert at the edges. A notebook shows
+    a frame as an image. The timestamp is the exact rational of the container (``pts * time_base`` seconds), never
     ``index / fps``: phone videos have a variable frame rate, and 30000/1001 is not 29.97.
     """
 
@@ -166,41 +167,136 @@ class Frame:
         height, width = self.planes.y.shape
         return Size(width, height)
 
+    @property
+    def seconds(self) -> float:
+        """Presentation time in seconds, for display; ``pts * time_base`` is exact."""
+        return float(self.pts * self.time_base)
+
+    @classmethod
+    def from_rgb(
+        cls,
+        image: NDArray[np.uint8],
+        *,
+        pts: int = 0,
+        time_base: Fraction = Fraction(1),
+        colour: Colour = Colour(),
+    ) -> Frame:
+        """Make a frame from an RGB array.
+
+        Args:
+            image: Shape (height, width, 3), uint8, RGB. Images of OpenCV are BGR: pass ``image[..., ::-1]``.
+            pts: Presentation timestamp, in units of ``time_base``: frame n of 25 per second is
+                ``pts=n, time_base=Fraction(1, 25)``.
+            time_base: Duration of one timestamp unit, in seconds.
+            colour: The matrix and range of the planes; a ``FrameSource`` gives all of its frames in one.
+
+        Raises:
+            SettingError: The array has another shape or dtype.
+        """
+        return cls(planes_from_rgb(check_rgb(image), colour), pts, time_base, colour)
+
+    def to_rgb(self) -> NDArray[np.uint8]:
+        """Return the frame as a new RGB array of shape (height, width, 3), uint8, without ``alpha``.
+
+        OpenCV wants BGR: ``frame.to_rgb()[..., ::-1]``.
+        """
+        return planes_to_rgb(self.planes, self.colour)
+
     def with_planes(self, planes: Planes) -> Frame:
         """Return a frame of the same moment and colour with other samples."""
         return replace(self, planes=planes)
 
+    def __repr__(self) -> str:
+        levels = "full" if self.colour.full_range else "limited"
+        return (
+            f"Frame({self.size}, pts={self.pts}, time_base={self.time_base} ({self.seconds:.3f} s), "
+            f"{self.colour.matrix} {levels} range{', alpha' if self.alpha is not None else ''})"
+        )
+
+    def _repr_png_(self) -> bytes:
+        """Return the frame as PNG, which Jupyter displays."""
+        import cv2
+
+        channels = [self.to_rgb()[..., ::-1]]
+        if self.alpha is not None:
+            channels.append(self.alpha[..., None])
+        _, data = cv2.imencode(".png", np.ascontiguousarray(np.concatenate(channels, 2)))
+        return bytes(data)
+
 
 class FrameSource(Protocol):
-    """Where frames come from: a file, a camera. A context manager that is iterated once."""
+    """Where frames come from: a file, a camera, your own code. A context manager that is iterated once.
+
+    To write one, derive from this class, set ``size`` and define ``__iter__``; the rest has defaults. All frames
+    have ``size`` and ``colour``, and times that rise. ``stylize_video`` and ``stylize_live`` iterate a source in a
+    thread of its own.
+    """
 
     size: Size
-    rate: Fraction | None
+    rate: Fraction | None = None
     """Frames per second as declared; None where the source does not say."""
-    colour: Colour
-    live: bool
-    """True: frames come when they come, and old ones may be dropped."""
+    colour: Colour = Colour()
+    """The matrix and range of all frames."""
+    live: bool = False
+    """True: frames come when they come, and old ones may be dropped. False: frames wait to be taken."""
 
     def __iter__(self) -> Iterator[Frame]: ...
-    def __enter__(self) -> Self: ...
+
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        return None
 
 
 class FrameSink(Protocol):
-    """Where frames go: a file, a window. A context manager."""
+    """Where frames go: a file, a window, your own code. A context manager.
+
+    To write one, derive from this class and define ``write``. ``__exit__`` is called once at the end, with the error
+    that ended the run or with None.
+    """
 
     def write(self, frame: Frame) -> None:
         """Take one frame. Its planes are copied or used up before the call returns."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        return None
 
 
 # -- RGB, at the edges ---------------------------------------------------------------------------
+
+
+def check_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an RGB image as an array of shape (height, width, 3), uint8; a PIL image is converted.
+
+    Raises:
+        SettingError: It is none; the message says what was passed and how to convert it.
+    """
+    array = np.asarray(image)
+    if array.ndim != 3 or array.shape[2] != 3:
+        remedy = ""
+        if array.ndim == 2:
+            remedy = "; repeat a gray one: numpy.stack([gray] * 3, axis=-1)"
+        elif array.ndim == 3 and array.shape[2] == 4:
+            remedy = "; leave the alpha channel out: image[..., :3]"
+        elif array.ndim == 3 and array.shape[0] == 3:
+            remedy = "; move the channels to the end: image.transpose(1, 2, 0)"
+        raise SettingError(f"an image is an array of shape (height, width, 3), got {_describe(array)}{remedy}")
+    if array.dtype != np.uint8:
+        remedy = "scale it to 0..255 and convert it with .astype(numpy.uint8)"
+        raise SettingError(f"an image is an array of dtype uint8, got {_describe(array)}: {remedy}")
+    return array
+
+
+def _describe(array: NDArray[np.generic]) -> str:
+    return f"shape {array.shape}, dtype {array.dtype}" if array.ndim else f"{array.dtype} {str(array)[:60]}"
 
 
 def planes_to_rgb(planes: Planes, colour: Colour) -> NDArray[np.uint8]:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,12 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.backends import BackendChoice, Controls, Engine, Precision, open_engine
-from rtstyle.backends.strokes import StrokeSize, automatic, fitted, working_size
+from rtstyle.backends import BackendChoice, Controls, Engine, Precision
+from rtstyle.backends.strokes import StrokeSize
 from rtstyle.errors import PictureError, RtstyleError, SettingError
-from rtstyle.frame import Colour, Frame, Size, planes_from_rgb, planes_to_rgb
-from rtstyle.pipeline.flow import signals_held
-from rtstyle.style import Style, load_style
+from rtstyle.frame import Size
+from rtstyle.style import Style
+from rtstyle.stylizer import Stylizer
 from rtstyle.video import check_file_output
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
@@ -30,9 +29,6 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 STDIO = Path("-")
 """The input or output that is no file."""
-
-_PICTURE_COLOUR = Colour("bt601", full_range=True)
-"""How JPEG means its samples (JFIF); all stills are treated so inside."""
 
 
 class PictureStylizer:
@@ -48,11 +44,15 @@ class PictureStylizer:
         device: str | None = None,
         stroke_size: StrokeSize = "auto",
     ) -> None:
-        self.style = style if isinstance(style, Style) else load_style(style)
-        self.controls = controls
-        self._choice = (backend, precision, device)
-        self._strokes = stroke_size
-        self.engine: Engine | None = None
+        self._stylizer = Stylizer(
+            style, controls=controls, backend=backend, precision=precision, device=device, stroke_size=stroke_size
+        )
+        self.style = self._stylizer.style
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine in use; None before the first picture."""
+        return self._stylizer.engine
 
     def stylize(self, source: Path, target: Path, *, overwrite: bool = False) -> Size:
         """Stylize one picture file into another and return its size. Transparency is kept for png and webp.
@@ -71,46 +71,15 @@ class PictureStylizer:
         if target != STDIO:
             check_file_output(target, overwrite=overwrite)
         colours, alpha = (picture[..., :3], picture[..., 3:]) if picture.shape[2] == 4 else (picture, None)
-        rgb = np.ascontiguousarray(colours[..., ::-1])
-        height, width = rgb.shape[:2]
-        engine = self._engine_for(Size(width, height))
-        frame = Frame(planes_from_rgb(rgb, _PICTURE_COLOUR), 0, Fraction(1), _PICTURE_COLOUR)
-        if self.controls == Controls(0, 0):
-            stylized = rgb  # going through 4:2:0 would soften what strength 0 must not touch
-        else:
-            engine.submit(frame, self.controls)
-            stylized = planes_to_rgb(engine.next().planes, _PICTURE_COLOUR)
-        result = stylized[..., ::-1]
+        result = self._stylizer.stylize(colours[..., ::-1])[..., ::-1]
         if alpha is not None and _ending(target) in (".png", ".webp"):
             result = np.concatenate((result, alpha), 2)
         write_picture(target, np.ascontiguousarray(result))
-        return Size(width, height)
-
-    def _engine_for(self, size: Size) -> Engine:
-        if self.engine is None or self.engine.size != size:
-            self.close()
-            backend, precision, device = self._choice
-            strokes = automatic(size, live=False) if self._strokes == "auto" else self._strokes
-            # A backend that is interrupted while it is imported only looks as if it were missing.
-            with signals_held() as let_signals_through:
-                inner = open_engine(
-                    self.style,
-                    working_size(size, strokes),
-                    _PICTURE_COLOUR,
-                    backend=backend,
-                    precision=precision,
-                    mode="latency",
-                    device=device,
-                )
-                self.engine = fitted(inner, size)
-                let_signals_through()
-        return self.engine
+        return Size(picture.shape[1], picture.shape[0])
 
     def close(self) -> None:
         """Free the engine."""
-        if self.engine is not None:
-            self.engine.close()
-        self.engine = None
+        self._stylizer.close()
 
     def __enter__(self) -> Self:
         return self

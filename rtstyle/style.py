@@ -74,6 +74,14 @@ class Style:
         """One line for people."""
         return str(self.metadata.get("title", self.name))
 
+    def _repr_jpeg_(self) -> bytes | None:
+        """Return the preview, which Jupyter displays; None where the style has none."""
+        folder = max(self.folders, key=lambda pair: pair[1])[0]
+        try:
+            return (_root(folder) / "preview.jpg").read_bytes()
+        except OSError:
+            return None
+
     @cached_property
     def trunk(self) -> Trunk:
         """The network's weights, float32; of a blend, all of them, their residuals mixed by share.

@@ -26,7 +26,7 @@ LAYERS = (
     {"camera"},
     {"media"},
     {"clock", "probe"},
-    {"pipeline", "picture", "live", "web", "doctor", "sameness", "verify", "batch", "sheet"},
+    {"pipeline", "picture", "live", "web", "doctor", "sameness", "verify", "batch", "sheet", "stylizer"},
     {"cli"},
     {"__main__"},
 )

@@ -330,16 +330,16 @@ def test_outputs_that_would_lose_something_are_refused(tmp_path):
 
 def test_an_engine_that_cannot_be_opened_again_is_not_used_closed(tmp_path, monkeypatch):
     """Sizes change in a folder; when the engine for one of them fails, the next picture gets one of its own."""
-    from rtstyle import picture
+    from rtstyle import stylizer
 
-    whole = picture.open_engine
+    whole = stylizer.open_engine
 
     def sometimes(style, size, *args, **settings):
         if size == Size(66, 34):  # small pictures are stylized in twice their size
             raise SettingError("not this size")
         return whole(style, size, *args, **settings)
 
-    monkeypatch.setattr(picture, "open_engine", sometimes)
+    monkeypatch.setattr(stylizer, "open_engine", sometimes)
     for name, size in {"a": (64, 48), "b": (33, 17), "c": (64, 48)}.items():
         save(tmp_path / f"{name}.png", photo(*size))
     report = stylize_pictures(tmp_path, tmp_path / "out")

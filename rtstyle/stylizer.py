@@ -1,0 +1,178 @@
+"""Images as arrays: RGB in, stylized RGB out, with the engine kept open between calls."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtstyle.backends import BackendChoice, Controls, Engine, Precision, open_engine
+from rtstyle.backends.strokes import StrokeSize, automatic, fitted, working_size
+from rtstyle.canvas import CanvasTracker
+from rtstyle.frame import Colour, Frame, Size, check_rgb
+from rtstyle.pipeline.flow import signals_held
+from rtstyle.style import Style, load_style
+
+_COLOUR = Colour("bt601", full_range=True)
+"""How JPEG means its samples (JFIF); all images are treated so inside."""
+
+
+class Stylizer:
+    """Stylizes images of one style, with one engine that stays open as long as their size does not change.
+
+    A context manager; one thread uses it at a time.
+
+        with Stylizer("sketch", follow=True) as stylizer:
+            for image in images:
+                show(stylizer.stylize(image))
+
+    Args:
+        style: What ``load_style`` takes, or a style.
+        controls: Strength, and whether colors are kept; the attribute ``controls`` may be set between two images.
+        backend, precision, device: See ``open_engine``.
+        stroke_size: How large strokes are, times those of the network; ``auto`` goes by the size of the image.
+        follow: True where the images are the frames of one video, in order: strokes then follow the camera. False:
+            every image stands for itself, so the same image always gives the same result.
+
+    Raises:
+        StyleNotFoundError: There is no such style.
+    """
+
+    def __init__(
+        self,
+        style: Style | str = "sketch",
+        *,
+        controls: Controls = Controls(),
+        backend: BackendChoice = "auto",
+        precision: Precision = "auto",
+        device: str | None = None,
+        stroke_size: StrokeSize = "auto",
+        follow: bool = False,
+    ) -> None:
+        self.style = style if isinstance(style, Style) else load_style(style)
+        self.controls = controls
+        self.engine: Engine | None = None
+        """The engine in use; None before the first image."""
+        self._choice = (backend, precision, device)
+        self._strokes = stroke_size
+        self._follow = follow
+        self._tracker = CanvasTracker()
+
+    def stylize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Stylize one image.
+
+        Args:
+            image: Shape (height, width, 3), uint8, RGB, of at least 16x16; it is only read. Images of OpenCV are BGR:
+                ``stylizer.stylize(image[..., ::-1])[..., ::-1]``.
+
+        Returns:
+            A new array of the same shape, uint8, RGB. At strength 0 it equals the image.
+
+        Raises:
+            SettingError: The array has another shape or dtype, or a setting is out of range.
+            BackendUnavailableError: No engine can be opened.
+        """
+        rgb = np.ascontiguousarray(check_rgb(image))
+        height, width = rgb.shape[:2]
+        engine = self._engine_for(Size(width, height))
+        frame = Frame.from_rgb(rgb, colour=_COLOUR)
+        if self._follow:
+            frame = replace(frame, canvas=self._tracker.offset(frame.planes.y))
+        if self.controls == Controls(0, 0):
+            return rgb.copy()  # going through 4:2:0 would soften what strength 0 must not touch
+        try:
+            engine.submit(frame, self.controls)
+            return engine.next().to_rgb()
+        except BaseException:  # Ctrl-C too: the frame inside would be taken for the next image's
+            self.close()
+            raise
+
+    def _engine_for(self, size: Size) -> Engine:
+        if self.engine is None or self.engine.size != size:
+            self.close()
+            backend, precision, device = self._choice
+            strokes = automatic(size, live=False) if self._strokes == "auto" else self._strokes
+            working = working_size(size, strokes)
+            # A backend that is interrupted while it is imported only looks as if it were missing.
+            with signals_held() as let_signals_through:
+                inner = open_engine(
+                    self.style, working, _COLOUR, backend=backend, precision=precision, mode="latency", device=device
+                )
+                self.engine = fitted(inner, size)
+                let_signals_through()
+        return self.engine
+
+    def close(self) -> None:
+        """Free the engine; the next image opens another one."""
+        if self.engine is not None:
+            self.engine.close()
+        self.engine = None
+        self._tracker = CanvasTracker()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass
+class _Kept:
+    """The stylizer of the last call of ``stylize``, and what it was made for."""
+
+    lock: threading.Lock
+    asked: tuple[object, ...] = ()
+    stylizer: Stylizer | None = None
+
+
+_kept = _Kept(threading.Lock())
+
+
+def stylize(
+    image: NDArray[np.uint8],
+    style: Style | str = "sketch",
+    *,
+    controls: Controls = Controls(),
+    backend: BackendChoice = "auto",
+    precision: Precision = "auto",
+    device: str | None = None,
+    stroke_size: StrokeSize = "auto",
+) -> NDArray[np.uint8]:
+    """Stylize one image that is an array.
+
+    The engine of the last call stays open, so that a call for another image of the same size and style only takes
+    as long as the network. A ``Stylizer`` frees it at a stated moment, serves a thread of its own, and follows the
+    camera through the frames of a video. Calls from several threads wait for each other.
+
+    Args:
+        image: Shape (height, width, 3), uint8, RGB, of at least 16x16; it is only read. Images of OpenCV are BGR:
+            ``stylize(image[..., ::-1])[..., ::-1]``.
+        style: What ``load_style`` takes, or a style.
+        controls: Strength, and whether colors are kept.
+        backend, precision, device: See ``open_engine``.
+        stroke_size: How large strokes are, times those of the network; ``auto`` goes by the size of the image.
+
+    Returns:
+        A new array of the same shape, uint8, RGB.
+
+    Raises:
+        SettingError: The array has another shape or dtype, or a setting is out of range.
+        StyleNotFoundError, StyleFormatError: There is no such style, or it cannot be read.
+        BackendUnavailableError: No engine can be opened.
+    """
+    check_rgb(image)
+    asked = (style, backend, precision, device, stroke_size)
+    with _kept.lock:
+        if _kept.stylizer is None or _kept.asked != asked:
+            fresh = Stylizer(style, backend=backend, precision=precision, device=device, stroke_size=stroke_size)
+            if _kept.stylizer is not None:
+                _kept.stylizer.close()
+            _kept.asked, _kept.stylizer = asked, fresh
+        _kept.stylizer.controls = controls
+        return _kept.stylizer.stylize(image)
