@@ -63,6 +63,8 @@ class PictureStylizer:
             PictureError: The source is no picture, or the target cannot be written.
             OutputExistsError: The target exists and ``overwrite`` is False.
         """
+        if source != STDIO and not source.exists():
+            raise PictureError(f"cannot read {source}: No such file or directory")
         if target != STDIO and target.suffix.lower() not in PICTURES:
             raise SettingError(f"cannot write {target.name!r}: the output must end in one of {', '.join(PICTURES)}")
         if source.exists() and target.exists() and source.samefile(target):

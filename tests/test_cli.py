@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -428,7 +429,7 @@ BAD_OUTPUTS = {
     "existing": ("there.mp4", "exists already; give -y (--overwrite)"),
     "no folder": ("nowhere/out.mp4", "there is no folder"),
     "unknown container": ("out.avi", "must end in one of .mp4, "),
-    "no ending": ("out", "must end in one of .mp4, "),
+    "no ending": ("out", "has no extension"),
     "below a file": ("there.mp4/out.mp4", "there is no folder"),
 }
 
@@ -673,3 +674,101 @@ def test_an_interrupt_while_it_opens_leaves_nothing(long_clip, tmp_path):
     program.communicate(timeout=30)
     assert program.returncode != 0
     assert [p for p in tmp_path.iterdir() if not p.name.endswith((".partial.mp4", ".rtstyle"))] == []
+
+
+# -- finding one's way -----------------------------------------------------------------------------
+
+
+def parsers(parser: argparse.ArgumentParser | None = None) -> Iterator[argparse.ArgumentParser]:
+    """Every parser of the command line, with those of actions such as ``engines build``."""
+    parser = parser or cli._build_parser()
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from parsers(inner)
+
+
+def test_every_help_has_a_short_usage_and_examples_that_are_understood(capsys):
+    found = 0
+    for parser in parsers():
+        text = parser.format_help()
+        usage = text.partition("\n\n")[0]
+        assert usage.startswith("usage: rtstyle")
+        assert len(usage.splitlines()) == 1
+        for line in text.partition("examples:\n")[2].splitlines():
+            words = shlex.split(line.strip().split("   ")[0].split("|")[0].split("<")[0])
+            assert words[0] == "rtstyle"
+            assert cli._parse(words[1:]).command in (*COMMANDS, "devices", "serve", "verify", "engines", "help")
+            found += 1
+        assert "examples:\n" in text, parser.prog
+    assert found > 30
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["vidoe", "a.mp4", "b.mp4"], "did you mean 'video'?"),
+        (["video", "a.mp4", "b.mp4", "--stlye", "ink"], "did you mean '--style'?"),
+        (["webcam", "--overwrit"], "did you mean '--overwrite'?"),
+        (["image", "a.png", "b.png", "--backend=openvin"], "did you mean 'openvino'?"),
+        (["engines", "bild"], "did you mean 'build'?"),
+        (["help", "wbcam"], "did you mean 'webcam'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_misspelt_word_is_answered_with_the_nearest(words, meant, capsys):
+    assert run(*words) == 2
+    assert meant in the_one_line(capsys.readouterr())
+
+
+def test_help_is_a_command_too(capsys):
+    for words in ([], ["video"]):
+        assert run("help", *words) == 0
+        asked = capsys.readouterr().out
+        assert run(*words, "--help") == 0
+        assert capsys.readouterr().out == asked
+
+
+def test_a_missing_input_is_named_before_the_output(tmp_path, capsys):
+    for command_word, missing in (("video", "none.mp4"), ("image", "none.png")):
+        assert run(command_word, tmp_path / missing, tmp_path / "out.xyz") == 1
+        line = the_one_line(capsys.readouterr())
+        assert missing in line
+        assert "xyz" not in line
+
+
+def test_an_output_without_extension_may_have_been_meant_as_a_folder(clip, tmp_path, capsys):
+    assert run("video", clip, tmp_path / "out") == 1
+    line = the_one_line(capsys.readouterr())
+    assert f"{tmp_path / 'out'}/ for a folder" in line
+    assert f"{tmp_path / 'out'}.mp4" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["video", "none.mp4", "out.mp4", "--json"], 1),
+        (["image", "none.png", "out.png", "--json"], 1),
+        (["verify", "none.mp4", "out.mp4", "--json"], 1),
+        (["webcam", "none.mp4", "--frames", "1", "--json"], 1),
+        (["styles", "--sheet", "none.png", "-o", "sheet.png", "--json"], 1),
+        (["video", "in.mp4", "--json"], 2),
+        (["vidoe", "--json"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_failure_is_one_json_object_too(words, code, capsys):
+    assert run(*words) == code
+    captured = capsys.readouterr()
+    failure = json.loads(captured.out)
+    assert set(failure) == {"error", "type"}
+    assert captured.err == f"rtstyle: error: {failure['error']}\n"
+
+
+def test_a_live_warning_is_printed_once(tmp_path, capsys):
+    source = make_clip(tmp_path / "in.mp4", times=range(5))
+    assert run("webcam", source, "--fps", 10, "--preview", "none", "--frames", 2) == 0  # which a file keeps to itself
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("keeps its own frame rate" in line for line in lines) == 1

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from rtstyle import __version__
 from rtstyle.cli.files import add_image, add_verify, add_video
 from rtstyle.cli.live import add_devices, add_webcam
 from rtstyle.cli.machine import add_doctor, add_engines, add_styles
-from rtstyle.cli.options import BACKEND_WORDS, FAILED, INTERRUPTED, PRECISION_WORDS, Parser
+from rtstyle.cli.options import (
+    BACKEND_WORDS,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    PRECISION_WORDS,
+    USAGE,
+    Parser,
+    UsageError,
+    add_command,
+)
 from rtstyle.cli.talk import complain
 from rtstyle.cli.web import add_serve
 from rtstyle.errors import RtstyleError
@@ -22,14 +34,22 @@ from rtstyle.errors import RtstyleError
 __all__ = ["BACKEND_WORDS", "PRECISION_WORDS", "main"]
 
 
-def _build_parser() -> argparse.ArgumentParser:
+EXAMPLES = """examples:
+  rtstyle video in.mp4 out.mp4            a video file, nothing lost
+  rtstyle image photo.jpg out.png         an image
+  rtstyle webcam --style ink              live, in a window
+  rtstyle help video                      all options of a command"""
+
+
+def _build_parser() -> Parser:
     parser = Parser(
-        prog="rtstyle",
-        description="A webcam or a video in another style, live, with nothing lost.",
-        allow_abbrev=False,
+        prog="rtstyle", description="A webcam or a video in another style, live, with nothing lost.", epilog=EXAMPLES
     )
-    parser.add_argument("--version", action="version", version=f"rtstyle {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    parser.usage = "rtstyle COMMAND [options]"
+    parser.add_argument("--version", action="version", version=f"rtstyle {__version__}", help="print the version")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser, prog="rtstyle"
+    )
     add_video(commands)
     add_image(commands)
     add_webcam(commands)
@@ -39,7 +59,29 @@ def _build_parser() -> argparse.ArgumentParser:
     add_verify(commands)
     add_engines(commands)
     add_doctor(commands)
+    _add_help(commands, parser)
     return parser
+
+
+def _add_help(commands: Any, parser: Parser) -> None:
+    """Add the command ``help``."""
+    about = add_command(
+        commands,
+        "help",
+        "explain a command",
+        "Print what COMMAND --help prints.",
+        "[COMMAND]",
+        {"": "all commands", "video": "one of them"},
+    )
+    about.add_argument(
+        "topic", metavar="COMMAND", nargs="?", choices=list(commands.choices), help="one of the commands"
+    )
+
+    def run(args: argparse.Namespace) -> int:
+        (commands.choices[args.topic] if args.topic else parser).print_help()
+        return DONE
+
+    about.set_defaults(run=run, verbose=False, quiet=False, json=False)
 
 
 def _interrupt_on_terminate() -> None:
@@ -52,20 +94,35 @@ def _interrupt_on_terminate() -> None:
         signal.signal(signal.SIGTERM, stop)
 
 
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    """Read the words. Options may stand between several IN and OUT, which argparse alone does not take."""
+def _parse(words: list[str]) -> argparse.Namespace:
+    """Read the words. Options may stand between several IN and OUT, which argparse alone does not take.
+
+    Raises:
+        UsageError: They cannot be understood.
+    """
     parser = _build_parser()
-    args, rest = parser.parse_known_args(argv)
+    args, rest = parser.parse_known_args(words)
     if rest and args.command == "video" and not any(word.startswith("-") and word != "-" for word in rest):
         args.places, args.output = [*args.places, args.output, *rest[:-1]], rest[-1]
     elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+        commands.choices[args.command].refuse(rest)
     return args
+
+
+def _wants_object(args: argparse.Namespace) -> bool:
+    """Whether a failure is printed as JSON: not where a video or image goes to stdout."""
+    return args.json and str(getattr(args, "output", "")) != "-"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``rtstyle`` with these words and return the exit code."""
-    args = _parse(argv)
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        args = _parse(words)
+    except UsageError as error:
+        complain(error, as_json="--json" in words)
+        return USAGE
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s"
     )
@@ -87,8 +144,11 @@ def main(argv: list[str] | None = None) -> int:
     except (RtstyleError, OSError) as error:
         if args.verbose:
             logging.getLogger("rtstyle").exception("the whole story:")
-        complain(error)
+        complain(error, as_json=_wants_object(args))
         return FAILED
     except KeyboardInterrupt as interrupt:
-        print("; ".join(("rtstyle: interrupted", *getattr(interrupt, "__notes__", ()))), file=sys.stderr)
+        notes = getattr(interrupt, "__notes__", ())
+        print("; ".join(("rtstyle: interrupted", *notes)), file=sys.stderr)
+        if _wants_object(args):
+            print(json.dumps({"error": "; ".join(("interrupted", *notes)), "type": "KeyboardInterrupt"}))
         return INTERRUPTED

@@ -34,30 +34,44 @@ def add_video(commands: Any) -> None:
         commands,
         "video",
         "stylize a video file, or many",
-        "Stylize a video: sound, subtitles, chapters and times stay as they are. With several IN, or a folder of "
-        "videos, OUT is a folder. - is the standard input or output.",
+        "Stylize a video. Audio, subtitles, chapters and timestamps are kept. With several IN, or a folder of videos, "
+        "OUT is a folder. - is the standard input or output.",
+        "[options] IN [IN ...] OUT",
+        {
+            "in.mp4 out.mp4": "the default style, sketch",
+            "in.mp4 out.mkv --style ink --strength 0.7": "a weaker ink",
+            "in.mov clip.mp4 --start 1:30 --end 1:45": "fifteen seconds of it",
+            "in.mp4 out.mp4 --resume": "continue an interrupted render",
+            "holidays/ stylized/": "a folder of videos",
+            "- - --format mkv < in.mkv | ffplay -": "through pipes",
+        },
     )
-    parser.usage = "%(prog)s [options] IN [IN ...] OUT"
     parser.add_argument(
         "places",
         metavar="IN",
         nargs="+",
-        help="video, URL, folder of videos, pictures as frames/%%05d.png, or -",
+        help="video, URL, folder of videos, image sequence such as frames/%%05d.png, or -",
     )
     parser.add_argument("output", metavar="OUT", help="mp4, mkv, mov, webm, gif, ...; frames/%%05d.png, a folder, or -")
-    parser.add_argument("--size", metavar="WxH", help="scale to it first")
-    parser.add_argument("--start", type=moment, metavar="T", help="begin at this time: seconds or H:MM:SS.mmm")
+    parser.add_argument("--size", metavar="WxH", help="scale to this size first")
+    parser.add_argument("--start", type=moment, metavar="T", help="start at this time: seconds or H:MM:SS.mmm")
     parser.add_argument("--end", type=moment, metavar="T", help="end before this time")
-    parser.add_argument("--no-audio", action="store_true", help="leave the sound out")
+    parser.add_argument("--no-audio", action="store_true", help="drop the audio")
     parser.add_argument(
         "--hwaccel",
         metavar="NAME",
-        help="decode in hardware where that works: cuda (NVDEC), qsv, vaapi, videotoolbox, ...",
+        help="decode in hardware if that works here: cuda (NVDEC), qsv, vaapi, videotoolbox, ...",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted render of OUT")
-    parser.add_argument("--format", metavar="F", help="container of OUT where its name does not say: mkv, ts, nut, y4m")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted render of OUT")
     parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="S", help="seconds a URL may be silent (default: %(default)g)"
+        "--format", metavar="F", help="container of OUT if its name has no extension: mkv, ts, nut, y4m"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="seconds without data after which a URL fails (default: %(default)g)",
     )
     add_encoder_options(parser)
     add_engine_options(parser)
@@ -146,10 +160,21 @@ def _run_queue(args: argparse.Namespace, render: Render) -> int:
 
 def add_image(commands: Any) -> None:
     """Add the command ``image``."""
-    parser = add_command(commands, "image", "stylize a picture or a folder of them", "Stylize pictures.")
-    parser.add_argument("input", metavar="IN", type=Path, help="picture (jpg, png, webp), a folder, or -")
-    parser.add_argument("output", metavar="OUT", type=Path, help="picture to write, a folder if IN is one, or - (PNG)")
-    parser.add_argument("-y", "--overwrite", action="store_true", help="replace outputs that exist")
+    parser = add_command(
+        commands,
+        "image",
+        "stylize an image or a folder of them",
+        "Stylize images.",
+        "[options] IN OUT",
+        {
+            "photo.jpg sketch.png": "one image",
+            "photo.jpg mixed.jpg --style sketch:0.6,red_chalk:0.4": "two styles mixed",
+            "photos/ stylized/ --style great_wave": "a folder of images",
+        },
+    )
+    parser.add_argument("input", metavar="IN", type=Path, help="image (jpg, png, webp), a folder, or -")
+    parser.add_argument("output", metavar="OUT", type=Path, help="image to write, a folder if IN is one, or - (PNG)")
+    parser.add_argument("-y", "--overwrite", action="store_true", help="replace existing outputs")
     add_engine_options(parser)
     add_message_options(parser)
     parser.set_defaults(run=_run_image)
@@ -190,18 +215,26 @@ def add_verify(commands: Any) -> None:
     parser = add_command(
         commands,
         "verify",
-        "say what differs between two videos as media",
-        "Compare two videos as media: frames and their times, every other stream, rotation, colour tags, chapters, "
-        "metadata. Exit 0: nothing is lost; 1: something differs, or a file cannot be read; 3: the input is damaged, "
-        "all that is left of it agrees.",
+        "report what differs between two videos as media",
+        "Compare two videos as media: frames and their times, every other stream, rotation, color tags, chapters, "
+        "metadata. Exit code 0: nothing is lost; 1: something differs, or a file cannot be read; 3: the input is "
+        "damaged, and what is left of it agrees.",
+        "[options] IN OUT",
+        {
+            "in.mp4 out.mp4": "everything, as a table",
+            "in.mp4 part.mp4 --start 10 --end 20": "a part of IN is what was asked for",
+            "in.mp4 out.mp4 --json": "for scripts",
+        },
     )
     parser.add_argument("input", metavar="IN", type=Path, help="the original")
-    parser.add_argument("output", metavar="OUT", type=Path, help="what was made of it, by rtstyle or not")
-    asked = parser.add_argument_group("what was asked for when OUT was made")
-    asked.add_argument("--start", type=moment, metavar="T", help="OUT begins here: seconds or H:MM:SS.mmm of IN")
-    asked.add_argument("--end", type=moment, metavar="T", help="OUT ends before this moment of IN")
-    asked.add_argument("--no-audio", action="store_true", help="the sound was to be left out")
-    asked.add_argument("--size", metavar="WxH", help="the size that was asked for")
+    parser.add_argument("output", metavar="OUT", type=Path, help="the file made from it, by rtstyle or another program")
+    asked = parser.add_argument_group("options with which OUT was made")
+    asked.add_argument(
+        "--start", type=moment, metavar="T", help="OUT starts at this time of IN: seconds or H:MM:SS.mmm"
+    )
+    asked.add_argument("--end", type=moment, metavar="T", help="OUT ends before this time of IN")
+    asked.add_argument("--no-audio", action="store_true", help="the audio was dropped")
+    asked.add_argument("--size", metavar="WxH", help="OUT was scaled to this size")
     add_message_options(parser)
     parser.set_defaults(run=_run_verify)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -34,7 +35,17 @@ def add_webcam(commands: Any) -> None:
         "webcam",
         "stylize a camera, live",
         "Stylize a camera, live. In the window: ? lists the keys, n/p or arrows change the style, +/- the strength, "
-        "v shows the source beside it, s saves a snapshot, r records, f fills the screen, q quits.",
+        "v shows the source next to it, s saves a snapshot, r records, f fills the screen, q quits.",
+        "[options] [SOURCE]",
+        {
+            "": "the first camera, in a window",
+            "1 --size 1280x720 --fps 30 --mirror": "another camera, in a mode of it",
+            "--style cartoon --record show.mp4 --mic": "record, with sound",
+            "--virtual-camera --preview none": "be a camera for video calls",
+            "--output rtmp://server/live/key": "send a stream",
+            "rtsp://camera/stream --preview browser": "an IP camera, shown on a page",
+            "screen: --target-fps 25": "the desktop, at least 25 FPS",
+        },
     )
     default = " (default: %(default)s)"
     parser.add_argument(
@@ -43,65 +54,66 @@ def add_webcam(commands: Any) -> None:
         nargs="?",
         default="0",
         help="camera number, device or name; screen: or screen:0+X,Y; URL; named pipe; "
-        "video, picture or folder of pictures at its own pace" + default,
+        "video, image or folder of images, played at its own rate" + default,
     )
     parser.add_argument(
         "--preview",
         choices=("auto", "window", "browser", "none"),
         default="auto",
-        help="auto: window if it can be; browser: a page, and /stream.mjpg for OBS" + default,
+        help="auto: a window if there is a display; browser: a web page, and /stream.mjpg for OBS" + default,
     )
-    parser.add_argument("--record", type=Path, metavar="FILE", help="record the stylized picture, .mp4 or .mkv")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="record the stylized video, .mp4 or .mkv")
     parser.add_argument(
         "--virtual-camera",
         nargs="?",
         const="",
         metavar="DEV",
-        help="be a camera for other programs: v4l2loopback on Linux (default: the first found), else OBS's",
+        help="act as a camera for other programs: v4l2loopback on Linux (default: the first found), else OBS's",
     )
     parser.add_argument(
         "--output",
         action="append",
         default=[],
         metavar="URL",
-        help="send the picture to rtmp(s)://, rtsp://, udp://, tcp:// or HLS (NAME.m3u8, http://...m3u8); "
-        "may be given several times",
+        help="stream to rtmp(s)://, rtsp://, udp://, tcp:// or HLS (NAME.m3u8, http://...m3u8); may be repeated",
     )
-    parser.add_argument("--output-bitrate", metavar="B", help="mean bits per second of each --output, as 800k or 5M")
+    parser.add_argument("--output-bitrate", metavar="B", help="bits per second of each --output, e.g. 800k or 5M")
+    parser.add_argument("--mic", nargs="?", const="", metavar="DEV", help="add a microphone to --record and --output")
+    parser.add_argument("--size", metavar="WxH", help="camera mode to request, or region of the screen")
+    parser.add_argument("--fps", metavar="N", help="frame rate to request, e.g. 30 or 30000/1001")
     parser.add_argument(
-        "--mic", nargs="?", const="", metavar="DEV", help="put a microphone's sound into --record and --output"
-    )
-    parser.add_argument("--size", metavar="WxH", help="camera mode to ask for, or region of the screen")
-    parser.add_argument("--fps", metavar="N", help="camera rate to ask for, e.g. 30 or 30000/1001")
-    parser.add_argument(
-        "--timeout", type=float, default=5.0, metavar="S", help="seconds without a picture that are a stall" + default
+        "--timeout",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="seconds without a frame after which the source is stalled" + default,
     )
     parser.add_argument(
         "--wait",
         type=float,
         metavar="S",
-        help="wait so long for a camera that vanished or stalled, 0 not at all (default: for ever; with --frames 10)",
+        help="seconds to wait for a camera that vanished or stalled, 0: none (default: forever; with --frames: 10)",
     )
     parser.add_argument(
         "--loop",
         action=argparse.BooleanOptionalAction,
-        help="begin a file again at its end (default: pictures yes, a video no)",
+        help="repeat a file at its end (default: images yes, a video no)",
     )
-    parser.add_argument("--mirror", action="store_true", help="show left and right swapped")
+    parser.add_argument("--mirror", action="store_true", help="flip left and right")
     parser.add_argument(
         "--target-fps",
         type=float,
         metavar="N",
-        help="take the fast network, then smaller pictures where this machine is too slow for N frames per second",
+        help="switch to the fast network, then to a smaller size, if this machine is too slow for N frames per second",
     )
     parser.add_argument(
         "--hold",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="hold what stands still, so that sensor noise does not shimmer (default: yes)",
+        help="reduce noise in static areas before stylizing, so that it does not flicker (default: yes)",
     )
-    parser.add_argument("--frames", type=int, metavar="N", help="stop after so many frames")
-    parser.add_argument("--seconds", type=float, metavar="N", help="stop after so long")
+    parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
+    parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
     add_address_options(parser)
     add_encoder_options(parser)
     add_engine_options(parser)
@@ -115,7 +127,9 @@ def add_devices(commands: Any) -> None:
         commands,
         "devices",
         "list cameras, screens and microphones",
-        "List what a live session can see and hear here, each with the word that opens it.",
+        "List cameras, screens and microphones of this machine, each with the name that opens it.",
+        "[options]",
+        {"": "a list", "--json": "for scripts"},
     )
     add_message_options(parser)
     parser.set_defaults(run=_run_devices)
@@ -135,16 +149,21 @@ def _run_devices(args: argparse.Namespace) -> int:
 def _run_webcam(args: argparse.Namespace) -> int:
     from rtstyle.live import LiveInterrupted
 
-    code = DONE
+    code, said = DONE, set[str]()
+
+    def say_once(line: str) -> None:
+        said.add(line)
+        say(line)
+
     try:
-        report = _go_live(args)
+        report = _go_live(args, None if args.quiet else say_once)
     except LiveInterrupted as interrupt:  # how a session without a window is ended
         report, code = interrupt.report, INTERRUPTED
     latency = "".join(f" {name} {value:.0f}" for name, value in report.latency_ms.items()) or " of nothing"
     finish(
         args,
         asdict(report),
-        report.warnings,
+        [warning for warning in report.warnings if warning not in said],
         f"{report.shown} of {report.captured} frames of {report.size} shown in {report.seconds:.1f} s, "
         f"{report.fps:.1f} FPS, {report.dropped} dropped, latency{latency} ms "
         f"({report.backend} {report.precision} on {report.device}; style {report.style})",
@@ -152,7 +171,7 @@ def _run_webcam(args: argparse.Namespace) -> int:
     return code
 
 
-def _go_live(args: argparse.Namespace) -> LiveReport:
+def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> LiveReport:
     from rtstyle.backends import Controls
     from rtstyle.frame import Size
     from rtstyle.live import Outputs, stylize_live
@@ -191,5 +210,5 @@ def _go_live(args: argparse.Namespace) -> LiveReport:
         timeout=args.timeout,
         wait=args.wait,
         loop=args.loop,
-        say=None if args.quiet else say,
+        say=say,
     )

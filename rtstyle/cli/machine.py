@@ -17,10 +17,15 @@ from rtstyle.errors import SettingError
 def add_styles(commands: Any) -> None:
     """Add the command ``styles``."""
     parser = add_command(
-        commands, "styles", "list the styles", "List the styles that are installed, or show a photo in all of them."
+        commands,
+        "styles",
+        "list the styles",
+        "List the installed styles, or write a sheet of one photo in all of them.",
+        "[options]",
+        {"": "a list", "--sheet photo.jpg -o sheet.png": "one photo in all styles"},
     )
-    parser.add_argument("--sheet", metavar="PHOTO", type=Path, help="write one picture of this photo in all styles")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="where the sheet goes: jpg, png or webp")
+    parser.add_argument("--sheet", metavar="PHOTO", type=Path, help="write a sheet of this photo in all styles")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="sheet to write: jpg, png or webp")
     parser.add_argument("-y", "--overwrite", action="store_true", help="replace FILE if it exists")
     add_message_options(parser)
     parser.set_defaults(run=_run_styles)
@@ -52,24 +57,48 @@ def add_engines(commands: Any) -> None:
     parser = add_command(
         commands,
         "engines",
-        "build TensorRT engines ahead, list them, clear them",
-        "TensorRT compiles a style for a kind of GPU and a size, once; these engines are kept.",
+        "build TensorRT engines in advance, list or clear them",
+        "TensorRT compiles a style once for a GPU architecture and a frame size. The engines are kept in a cache.",
+        "ACTION [options]",
+        {
+            "build --style ink --size 1920x1080": "for the GPU of this machine",
+            "build --target sm86,sm89,sm120": "for others",
+            "list": "the cached engines",
+        },
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
-    build = add_command(actions, "build", "build now what would be built when it is first used", "Build an engine.")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="ACTION", parser_class=Parser, prog=parser.prog
+    )
+    build = add_command(
+        actions,
+        "build",
+        "build an engine before its first use",
+        "Build an engine before its first use.",
+        "[options]",
+        {
+            "--style ink --size 1920x1080": "for the GPU of this machine",
+            "--size any --target sm89": "any size, another GPU",
+        },
+    )
     default = " (default: %(default)s)"
     build.add_argument("--style", default="sketch", metavar="S", help="name, folder, or blend a:0.6,b:0.4" + default)
     build.add_argument(
         "--size-class", choices=("default", "fast", "fine"), default="default", help="of the network" + default
     )
-    build.add_argument("--size", default="1280x720", metavar="WxH", help="of the pictures, or 'any'" + default)
-    build.add_argument("--target", metavar="SM,SM", help="GPUs to build for, as in sm86,sm89,sm120; else the one here")
+    build.add_argument("--size", default="1280x720", metavar="WxH", help="frame size, or 'any'" + default)
+    build.add_argument(
+        "--target", metavar="SM,SM", help="GPU architectures, e.g. sm86,sm89,sm120 (default: the GPU of this machine)"
+    )
     build.add_argument("--precision", choices=("auto", "f16", "f32"), default="auto", help="of the network" + default)
-    build.add_argument("--device", metavar="D", help="GPU to build for, as in cuda:1")
+    build.add_argument("--device", metavar="D", help="GPU to build for, e.g. cuda:1")
     for action in (
         build,
-        add_command(actions, "list", "list what is kept", "List the engines that are kept."),
-        add_command(actions, "clear", "remove what is kept", "Remove all engines that are kept."),
+        add_command(
+            actions, "list", "list the cached engines", "List the cached engines.", "[options]", {"": "a list"}
+        ),
+        add_command(
+            actions, "clear", "remove the cached engines", "Remove all cached engines.", "[options]", {"": "all"}
+        ),
     ):
         add_message_options(action)
     parser.set_defaults(run=_run_engines)
@@ -129,7 +158,12 @@ def _build_engine(args: argparse.Namespace) -> int:
 def add_doctor(commands: Any) -> None:
     """Add the command ``doctor``."""
     parser = add_command(
-        commands, "doctor", "say what works on this machine", "Say what works here, and how to mend what does not."
+        commands,
+        "doctor",
+        "report what works on this machine",
+        "Report what works on this machine, and how to fix what does not.",
+        "[options]",
+        {"": "a list", "--json": "for a bug report"},
     )
     add_message_options(parser)
     parser.set_defaults(run=_run_doctor)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
-import sys
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,20 +22,58 @@ PRECISION_WORDS = ("auto", "f32", "bf16", "f16", "int8")
 SIZE_CLASS_WORDS = ("auto", "fast", "default", "fine")
 
 
+class UsageError(Exception):
+    """The words of the command line cannot be understood; the message is one line."""
+
+
+class Help(argparse.HelpFormatter):
+    """Argparse's layout; lines that are indented already, as examples are, stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n  " in text else super()._fill_text(text, width, indent)
+
+
 class Parser(argparse.ArgumentParser):
-    """Argparse whose errors are one line."""
+    """Argparse whose errors are one line that names the nearest word that exists."""
+
+    def __init__(self, *, prog: str | None = None, description: str | None = None, epilog: str | None = None) -> None:
+        super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=Help, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """Print one line and exit with ``USAGE``."""
-        print(f"rtstyle: error: {message} (see {self.prog} --help)", file=sys.stderr)
-        sys.exit(USAGE)
+        """Raise UsageError with one line."""
+        if match := re.match(r"argument (\S+): invalid choice: '?(.*?)'? \(choose from (.*)\)$", message):
+            what, word, choices = match[1], match[2], [choice.strip(" '") for choice in match[3].split(",")]
+            kind = {"COMMAND": "there is no command", "ACTION": "there is no action"}.get(what, f"{what} cannot be")
+            message = f"{kind} {word!r}{nearest(word, choices)} (choose from {', '.join(choices)})"
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def refuse(self, words: list[str]) -> NoReturn:
+        """Raise UsageError for words that are left over, with the option that may have been meant."""
+        known = [option for action in self._actions for option in action.option_strings]
+        hints = [nearest(word.partition("=")[0], known) for word in words if word.startswith("-")]
+        self.error(f"unrecognized arguments: {' '.join(words)}{next(filter(None, hints), '')}")
 
 
-def add_command(commands: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:
-    """Add a command with its line in the list and return its parser."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=description, allow_abbrev=False
-    )
+def nearest(word: str, choices: list[str]) -> str:
+    """Return ``; did you mean '--style'?`` for the choice that is nearest to a word; empty where none is near."""
+    near = difflib.get_close_matches(word, choices, 1, 0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def add_command(
+    commands: Any, name: str, summary: str, description: str, usage: str, examples: dict[str, str]
+) -> Parser:
+    """Add a command with its line in the list and return its parser.
+
+    Args:
+        usage: What follows the command, in short.
+        examples: What follows the command, and what that does.
+    """
+    parser: Parser = commands.add_parser(name, help=summary, description=description)
+    parser.usage = f"{parser.prog} {usage}".rstrip()
+    lines = {f"{parser.prog} {words}".rstrip(): what for words, what in examples.items()}
+    width = max(map(len, lines))
+    parser.epilog = "examples:\n" + "\n".join(f"  {line:{width}}   {what}" for line, what in lines.items())
     return parser
 
 
@@ -43,28 +81,30 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Add --style, --strength, --keep-colors, --size-class, --stroke-size, --backend, --precision, --device."""
     default = " (default: %(default)s)"
     group = parser.add_argument_group("style and engine")
-    group.add_argument("--style", default="sketch", metavar="S", help="name, folder, or blend a:0.6,b:0.4" + default)
     group.add_argument(
-        "--strength", type=float, default=1.0, metavar="X", help="0 the source, 1 the style, up to 2" + default
+        "--style", default="sketch", metavar="S", help="name, folder, or mix such as sketch:0.6,ink:0.4" + default
     )
-    group.add_argument("--keep-colors", action="store_true", help="keep the colours of the source")
+    group.add_argument(
+        "--strength", type=float, default=1.0, metavar="X", help="0: the source, 1: the style, up to 2" + default
+    )
+    group.add_argument("--keep-colors", action="store_true", help="keep the colors of the source")
     group.add_argument(
         "--size-class",
         choices=SIZE_CLASS_WORDS,
         default="auto",
-        help="of the network: fast is nearly the same for less than half; auto is default, live fast where this "
-        "machine would drop frames" + default,
+        help="size of the network: fast takes less than half the time and looks nearly the same; auto is default, and "
+        "live fast if this machine would drop frames" + default,
     )
     group.add_argument(
         "--stroke-size",
         type=_stroke_size,
         default="auto",
         metavar="X",
-        help="times as large as the network draws strokes, 0.5 to 8; auto goes by the picture" + default,
+        help="scale of the strokes, 0.5 to 8; auto depends on the frame size" + default,
     )
-    group.add_argument("--backend", choices=BACKEND_WORDS, default="auto", help="engine to run on" + default)
+    group.add_argument("--backend", choices=BACKEND_WORDS, default="auto", help="inference engine" + default)
     group.add_argument("--precision", choices=PRECISION_WORDS, default="auto", help="of the network" + default)
-    group.add_argument("--device", metavar="D", help="the backend's own name of a device, e.g. CPU, cuda:1")
+    group.add_argument("--device", metavar="D", help="device name of the backend, e.g. CPU, cuda:1")
 
 
 def _stroke_size(text: str) -> float | str:
@@ -77,20 +117,20 @@ def _stroke_size(text: str) -> float | str:
 def add_message_options(parser: argparse.ArgumentParser) -> None:
     """Add --json, --quiet, -v."""
     group = parser.add_argument_group("messages")
-    group.add_argument("--json", action="store_true", help="print one object on stdout, nothing else there")
-    group.add_argument("--quiet", action="store_true", help="no progress and no summary; warnings and errors only")
-    group.add_argument("-v", "--verbose", action="store_true", help="tell more on stderr")
+    group.add_argument("--json", action="store_true", help="print one JSON object on stdout, also on failure")
+    group.add_argument("--quiet", action="store_true", help="print warnings and errors only")
+    group.add_argument("-v", "--verbose", action="store_true", help="log details on stderr")
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     """Add what ``encoder_settings`` reads, and -y."""
     group = parser.add_argument_group("encoder")
-    group.add_argument("--codec", metavar="C", help="h264, hevc, av1, vp9, prores, ffv1... (default: by OUT's ending)")
+    group.add_argument("--codec", metavar="C", help="h264, hevc, av1, vp9, prores, ffv1... (default: by the extension)")
     group.add_argument("--crf", type=int, metavar="N", help="constant quality, 0 is best (default: 18 for h264)")
-    group.add_argument("--preset", metavar="P", help="time for bytes; auto measures (default: veryfast for h264)")
-    group.add_argument("--bitrate", metavar="B", help="mean bits per second instead of --crf, as 800k or 5M")
-    group.add_argument("--pix-fmt", metavar="F", help="pixel format, as yuv444p or yuv420p10le")
-    group.add_argument("-y", "--overwrite", action="store_true", help="replace an output that exists")
+    group.add_argument("--preset", metavar="P", help="encoder speed; auto measures (default: veryfast for h264)")
+    group.add_argument("--bitrate", metavar="B", help="bits per second instead of --crf, e.g. 800k or 5M")
+    group.add_argument("--pix-fmt", metavar="F", help="pixel format, e.g. yuv444p or yuv420p10le")
+    group.add_argument("-y", "--overwrite", action="store_true", help="replace an existing output")
 
 
 def encoder_settings(args: argparse.Namespace) -> EncoderSettings:

@@ -76,10 +76,12 @@ class Progress:
             self._bar.close()
 
 
-def complain(error: Exception) -> None:
-    """Print an error as one line, whatever is in it."""
+def complain(error: Exception, *, as_json: bool = False) -> None:
+    """Print an error as one line on stderr, and with ``as_json`` as an object on stdout, too."""
     said = error.strerror if isinstance(error, OSError) and not isinstance(error, RtstyleError) else str(error)
     words = " ".join((said or str(error)).split("\n"))
     name = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
     notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     print(f"rtstyle: error: {words}{name}{notes}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": f"{words}{name}{notes}", "type": type(error).__name__}), flush=True)

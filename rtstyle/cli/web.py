@@ -22,12 +22,18 @@ def add_serve(commands: Any) -> None:
     parser = add_command(
         commands,
         "serve",
-        "a page on which visitors see their own cameras stylized",
-        "Serve a page on which visitors see their own cameras stylized. Ctrl-C ends it.",
+        "serve a web page that stylizes its visitors' cameras",
+        "Serve a web page that stylizes its visitors' cameras. Ctrl-C stops it.",
+        "[options]",
+        {
+            "": "for browsers on this machine",
+            "--host 0.0.0.0 --cert cert.pem --key key.pem": "for others, by https",
+            "--style ink --visitors 2 --port 9000": "two at a time",
+        },
     )
     default = " (default: %(default)s)"
-    parser.add_argument("--visitors", type=int, default=4, metavar="N", help="served at a time" + default)
-    parser.add_argument("--seconds", type=float, metavar="N", help="stop after so long")
+    parser.add_argument("--visitors", type=int, default=4, metavar="N", help="visitors at a time" + default)
+    parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
     add_address_options(parser)
     add_engine_options(parser)
     add_message_options(parser)
@@ -37,14 +43,16 @@ def add_serve(commands: Any) -> None:
 def add_address_options(parser: argparse.ArgumentParser) -> None:
     """Add what ``address_of`` reads."""
     default = " (default: %(default)s)"
-    group = parser.add_argument_group("pages")
+    group = parser.add_argument_group("web pages")
     group.add_argument(
         "--host",
         default=HOST,
         metavar="H",
-        help="name or address to listen on; beyond this machine with a token" + default,
+        help="host name or address to listen on" + default,
     )
-    group.add_argument("--port", type=int, default=PORT, metavar="P", help="0 takes a free one" + default)
+    group.add_argument(
+        "--port", type=int, default=PORT, metavar="P", help="port to listen on, 0 for any free one" + default
+    )
     group.add_argument(
         "--cert", type=Path, metavar="FILE", help="certificate (PEM) for https, which cameras of other devices need"
     )

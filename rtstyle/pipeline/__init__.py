@@ -122,12 +122,15 @@ def stylize_video(
         from rtstyle.backends.strokes import automatic, fitted, working_size
         from rtstyle.video import EncoderSettings, VideoReader, check_file_output
         from rtstyle.video.formats import muxer_of
+        from rtstyle.video.inputs import check_exists
         from rtstyle.video.journal import identity_of
         from rtstyle.video.render import segment_frames
         from rtstyle.video.writer import STDOUT
 
         settings = encoder or EncoderSettings()
+        check_exists(source)
         _refuse_same(source, path)
+        _refuse_nameless(path, muxer)
         if muxer or path != STDOUT:
             muxer_of(path, muxer)
         elif resume:
@@ -322,6 +325,14 @@ def _refuse_same(source: Path | str, target: Path) -> None:
     with suppress(OSError):
         if path.exists() and target.exists() and path.samefile(target):
             raise SettingError(f"input and output are the same file: {source}")
+
+
+def _refuse_nameless(target: Path, muxer: str | None) -> None:
+    if muxer is None and str(target) != "-" and not target.suffix and "%" not in target.name:
+        raise SettingError(
+            f"{str(target)!r} has no extension that says which format to write: "
+            f"name a file such as {target}.mp4, or {target}/ for a folder"
+        )
 
 
 def _format_like(reader: VideoReader) -> str:

@@ -114,6 +114,18 @@ class Input:
         return self.kind == "file" and (name.endswith(_STILLS) or brand in _STILL_BRANDS)
 
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def check_exists(source: Path | str) -> None:
+    """Raise VideoOpenError for the path of a file or folder that is not there; URLs, patterns and ``-`` pass."""
+    path = Path(source)
+    if str(source) == "-" or (isinstance(source, str) and _URL.match(source)) or _NUMBER.search(path.name):
+        return
+    if not os.path.lexists(path):
+        raise VideoOpenError(f"cannot open {source}: there is no such file or folder")
+
+
 def find_input(source: Path | str, *, timeout: float = 10.0, muxer: str | None = None) -> Input:
     """Say what a person has given.
 
@@ -139,7 +151,7 @@ def find_input(source: Path | str, *, timeout: float = 10.0, muxer: str | None =
         if sys.stdin is not None and sys.stdin.isatty():
             raise VideoOpenError("- is stdin, and that is a terminal: pipe a video into it, as in ffmpeg ... | rtstyle")
         return Input("stdin", "stdin", "pipe:0", format=format)
-    if isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+    if isinstance(source, str) and _URL.match(text):
         shown = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", text)
         return Input("url", shown, text, timeout=timeout, format=format)
     path = Path(source)
