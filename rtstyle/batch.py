@@ -243,7 +243,7 @@ def _one(
     tell: Callable[[int, int | None, str], None] | None,
 ) -> Outcome:
     names = str(source), str(target)
-    if target.exists() and not overwrite:
+    if target.is_file() and not overwrite:
         return Outcome(*names, "skipped", "finished already")
     begun = time.perf_counter()
     try:

@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -106,9 +107,36 @@ class TrackerState:
         Raises:
             OSError, ValueError, KeyError: It is missing or damaged.
         """
-        with np.load(path) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        return cls(arrays.pop("position"), arrays.pop("key_position"), arrays)
+        try:
+            with path.open("rb") as file, ZipFile(file) as members:
+                if any(member.compress_type != ZIP_STORED for member in members.infolist()):
+                    raise ValueError("it is compressed")  # a few bytes could ask for all memory
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+        except OSError:
+            raise
+        except Exception as error:  # numpy and zipfile fail on damaged bytes in a dozen ways
+            raise ValueError(f"{path.name} is damaged: {error}") from error
+        state = cls(arrays.pop("position"), arrays.pop("key_position"), arrays)
+        state._check()
+        return state
+
+    def _check(self) -> None:
+        for position in (self.position, self.key_position):
+            if position.shape != (2,) or position.dtype != np.float64 or not np.abs(position).max() < 1 << 40:
+                raise ValueError("a position is no pair of numbers")
+        if set(self.arrays) not in (set(), {"last", "last_small"}, {"key", "key_small", "last", "last_small"}):
+            raise ValueError(f"it holds {', '.join(self.arrays) or 'nothing'}")
+        for name, whole in self.arrays.items():
+            if name.endswith("_small"):
+                continue
+            small = self.arrays[f"{name}_small"]
+            if whole.dtype != np.uint8 or small.dtype != np.float32 or whole.ndim != 2 or small.ndim != 2:
+                raise ValueError(f"{name} is no frame")
+            height, width = (side - 2 * _RIM for side in whole.shape)
+            factor = max(1, width // CanvasTracker._SMALL)
+            if small.shape != (height // factor, width // factor):
+                raise ValueError(f"{name}_small is not of the size of {name}")
 
 
 class CanvasTracker:

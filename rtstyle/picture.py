@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from rtstyle.backends import BackendChoice, Controls, Engine, Precision
 from rtstyle.backends.strokes import StrokeSize
 from rtstyle.errors import PictureError, RtstyleError, SettingError
+from rtstyle.files import write_whole
 from rtstyle.frame import Size
 from rtstyle.style import Style
 from rtstyle.stylizer import Stylizer
@@ -141,7 +141,6 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     """
     ending = _ending(path)
     options = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         done, data = cv2.imencode(ending, picture, [options[ending], 95] if ending in options else [])
         if not done:
@@ -150,15 +149,12 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
             sys.stdout.buffer.write(data.tobytes())
             sys.stdout.buffer.flush()
             return
-        part.write_bytes(data.tobytes())
-        os.replace(part, path)
+        write_whole(path, data.tobytes())
     except (PictureError, BrokenPipeError):
         raise
     except (OSError, cv2.error) as error:
         reason = "the disk is full" if getattr(error, "errno", None) == errno.ENOSPC else str(error)
         raise PictureError(f"cannot write {path}: {reason}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "rtstyle"
 HEAVY = ("torch", "tensorrt", "openvino", "cv2", "av", "onnx", "onnxruntime", "pygame", "tqdm", "aiohttp", "simplejpeg")
 
 LAYERS = (
-    {"errors", "actions"},
+    {"errors", "actions", "files"},
     {"frame", "canvas"},
     {"generator", "graph"},
     {"style"},

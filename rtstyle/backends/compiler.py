@@ -19,8 +19,9 @@ from types import ModuleType
 from typing import Any
 
 from rtstyle import graph
-from rtstyle.backends.plans import Plan, PlanCache, Recipe, write_whole
+from rtstyle.backends.plans import Plan, PlanCache, Recipe
 from rtstyle.errors import BackendUnavailableError, SettingError
+from rtstyle.files import is_regular, write_whole
 from rtstyle.frame import Size
 from rtstyle.style import Style
 
@@ -280,7 +281,7 @@ def build_plan(
 
     def build() -> tuple[bytes, Any]:
         timings = cache.folder / f"{re.sub(r'[^a-z0-9.]+', '_', recipe.builder)}-{targets[0]}.timing"
-        known = timings.read_bytes() if timings.is_file() else None
+        known = timings.read_bytes() if is_regular(timings) else None
         dynamic = dict(recipe.options)["shapes"] is not None
         compiled = partial(compile_plan, recipe.graph, targets, dynamic=dynamic, timing=known, progress=progress)
         if library().rtx:

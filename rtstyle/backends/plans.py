@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,6 +22,8 @@ from typing import Any
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from rtstyle.files import is_regular, write_whole
+
 log = logging.getLogger("rtstyle")
 
 
@@ -30,6 +33,9 @@ class PlanRejectedError(Exception):
 
 LIMIT = 2 << 30
 """Bytes of plans that are kept; beyond it those that were used longest ago go first."""
+
+_CACHED = re.compile(r".+-[0-9a-f]{16}-.+\.(plan|json|jit|refused)|.+-.+\.timing|\..+\.[0-9a-f]{16}\.part", re.DOTALL)
+"""Names of the files in a cache, see ``Recipe.stem`` and ``write_whole``."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,8 @@ class PlanCache:
 
     @staticmethod
     def _read(path: Path) -> Plan:
+        if not (is_regular(path) and is_regular(path.with_suffix(".json"))):
+            raise ValueError("it was never finished")
         try:
             about = json.loads(path.with_suffix(".json").read_text("utf-8"))
             size, digest = int(about["bytes"]), str(about["sha256"])
@@ -118,8 +126,11 @@ class PlanCache:
             build: Returns the plan and what was found of its accuracy (JSON value). What it raises is
                 passed on, and nothing is kept.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / f"{recipe.stem}.lock"):
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = self.folder / f"{recipe.stem}.lock"
+        if os.path.lexists(lock) and not is_regular(lock):  # FileLock empties what a link leads to
+            raise FileExistsError(f"{lock} is a link or no file: remove it, or clear RTSTYLE_CACHE")
+        with FileLock(lock):
             found = self.find(recipe, targets[0])
             if found and set(targets) <= set(found.about["targets"]):
                 return found
@@ -151,7 +162,7 @@ class PlanCache:
 
     def refuse(self, recipe: Recipe, target: str, reason: str) -> None:
         """Keep in mind, instead of a plan, why none of this recipe is to be used on a target."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self.folder.glob(f"{recipe.stem}-*.plan"):
             if target in path.stem.removeprefix(f"{recipe.stem}-").split("+"):
                 self._remove(path)
@@ -159,10 +170,10 @@ class PlanCache:
 
     def refusal(self, recipe: Recipe, target: str) -> str | None:
         """Return what ``refuse`` was told, None if it was not."""
-        try:
-            return (self.folder / f"{recipe.stem}-{target}.refused").read_text("utf-8")
-        except OSError:
-            return None
+        path = self.folder / f"{recipe.stem}-{target}.refused"
+        with suppress(OSError, ValueError):
+            return path.read_text("utf-8") if is_regular(path) else None
+        return None
 
     def discard(self, path: Path, reason: str) -> None:
         """Remove a plan that is no good, and log why."""
@@ -200,23 +211,13 @@ class PlanCache:
                 yield path, {"label": path.stem, "damaged": str(error), "bytes": size}
 
     def clear(self) -> int:
-        """Remove everything but locks, which a process may hold; return how many plans there were."""
+        """Remove everything that a cache holds but locks, which a process may hold; return how many plans there were.
+
+        Only files named as a cache names them are removed.
+        """
         count = 0
-        for pattern in ("*.plan", "*.json", "*.jit", "*.timing", "*.refused", ".*.part"):
-            for path in self.folder.glob(pattern):
+        for path in self.folder.glob("*"):
+            if _CACHED.fullmatch(path.name) and not path.is_dir():
                 count += path.suffix == ".plan"
                 path.unlink(missing_ok=True)
         return count
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whatever happens meanwhile."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -31,9 +31,10 @@ from rtstyle.backends.compiler import (
 )
 from rtstyle.backends.cuda import CudaDevice, device_index, driver_problem
 from rtstyle.backends.gate import AccuracyError, check, first_accurate, open_reference
-from rtstyle.backends.plans import Plan, PlanCache, PlanRejectedError, Recipe, write_whole
+from rtstyle.backends.plans import Plan, PlanCache, PlanRejectedError, Recipe
 from rtstyle.backends.ring import SLOTS, RingEngine
 from rtstyle.errors import BackendUnavailableError, DeviceError
+from rtstyle.files import write_whole
 from rtstyle.frame import Colour, Size
 from rtstyle.style import Style
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def free_name(folder: Path, stem: str, ending: str, first: int = 1) -> Path:
     """
     for number in range(first, 10000):
         path = folder / f"{stem}-{number:04d}{ending}"
-        if not path.exists():
+        if not os.path.lexists(path):  # a link that leads nowhere is a name that is taken, too
             return path
     raise PictureError(f"{folder} holds {stem}-9999{ending} and all before it; move some away")
 

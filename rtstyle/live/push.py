@@ -18,7 +18,8 @@ import av
 import numpy as np
 from av.container import OutputContainer
 
-from rtstyle.errors import SettingError
+from rtstyle.errors import SettingError, VideoWriteError
+from rtstyle.files import is_regular
 from rtstyle.frame import Colour, Frame, Planes, Size
 from rtstyle.live.outlets import CLOCK, FrameLeftOut
 from rtstyle.video import check_file_output
@@ -81,7 +82,8 @@ def destination(text: str, *, overwrite: bool = False, timeout: float = 5.0) -> 
                 "a file is recorded by --record"
             )
         check_file_output(path, overwrite=overwrite)
-        segments = {"hls_segment_filename": str(path.with_name(f"{path.stem}-%d.ts"))}
+        _refuse_links(path)
+        segments = {"hls_segment_filename": str(path.with_suffix("")).replace("%", "%%") + "-%d.ts"}
         return Destination(str(path), "hls", options | hls | segments, text)
     if not rest.strip("/"):
         raise SettingError(f"an output needs an address behind {scheme}://, got {text!r}")
@@ -103,6 +105,21 @@ def destination(text: str, *, overwrite: bool = False, timeout: float = 5.0) -> 
         f"{scheme} is no protocol of this rtstyle, which sends rtmp, rtmps, rtsp, udp, tcp and HLS; the ffmpeg program "
         f"can carry on: --output udp://127.0.0.1:5000 and ffmpeg -i udp://127.0.0.1:5000 -c copy -f mpegts {text}"
     )
+
+
+def _refuse_links(playlist: Path) -> None:
+    """Refuse a playlist where FFmpeg, which opens files by their names, would write through a link or into a device.
+
+    Raises:
+        VideoWriteError: A segment of its name, or FFmpeg's temporary playlist, exists and is no ordinary file.
+    """
+    segment = re.compile(rf"{re.escape(playlist.stem)}-\d+\.ts")
+    entries: list[Path] = []
+    with suppress(OSError):  # a folder that may not be listed
+        entries = list(playlist.parent.iterdir())
+    for entry in entries:
+        if (entry.name == f"{playlist.name}.tmp" or segment.fullmatch(entry.name)) and not is_regular(entry):
+            raise VideoWriteError(f"cannot write {playlist}: {entry} is in the way and no ordinary file: move it away")
 
 
 def _shown(scheme: str, rest: str) -> str:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from rtstyle.frame import Frame, Size
 from rtstyle.pipeline.flow import Prefetch, Timings, signals_held
 from rtstyle.pipeline.follow import CameraFollower
 from rtstyle.pipeline.memory import memory_available, refuse_too_large
-from rtstyle.pipeline.resume import digest_of, refuse_other, same_engine
+from rtstyle.pipeline.resume import digest_of, refuse_other, same_encoding, same_engine
 from rtstyle.style import Style, load_style
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def stylize_video(
         # Held from here: a library that is interrupted while it is imported only looks as if it were missing.
         let_signals_through = stack.enter_context(signals_held())
         from rtstyle.backends.strokes import automatic, fitted, working_size
-        from rtstyle.video import EncoderSettings, VideoReader, check_file_output
+        from rtstyle.video import EncoderSettings, VideoReader, check_output
         from rtstyle.video.formats import muxer_of
         from rtstyle.video.inputs import check_exists
         from rtstyle.video.journal import identity_of
@@ -139,7 +139,7 @@ def stylize_video(
             VideoReader(source, hwaccel=hwaccel, start=start, end=end, size=size, timeout=timeout)
         )
         if path != STDOUT:
-            check_file_output(path, overwrite=overwrite)
+            check_output(path, overwrite=overwrite, muxer=muxer)
         let_signals_through()
         goal = _choose_goal(reader, path, settings, stack, audio=audio, muxer=muxer, overwrite=overwrite, resume=resume)
         strokes = automatic(reader.size, live=False) if stroke_size == "auto" else stroke_size
@@ -159,7 +159,7 @@ def stylize_video(
         if goal.journal:
             refuse_other(goal.journal, asked, path)
             backend, precision = same_engine(goal.journal, backend, precision, path)
-            goal.encoding = replace(goal.encoding, options=goal.journal.settings["options"])
+            goal.encoding = same_encoding(goal.journal, goal.encoding, path)
         refuse_too_large(reader.size, memory_available())
         inner = open_engine(loaded, working, reader.colour, backend=backend, precision=precision, device=device)
         engine = stack.enter_context(fitted(inner, reader.size))

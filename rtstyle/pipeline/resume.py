@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from rtstyle.backends import BackendChoice, Precision
+from rtstyle.backends import BackendChoice, BackendName, Precision
 from rtstyle.errors import SettingError
 from rtstyle.style import TRUNK, Style
 
 if TYPE_CHECKING:
+    from rtstyle.video.formats import Encoding
     from rtstyle.video.journal import Journal
 
 
@@ -39,8 +41,28 @@ def same_engine(
     journal: Journal, backend: BackendChoice, precision: Precision, target: Path
 ) -> tuple[BackendChoice, Precision]:
     """Return the engine that an interrupted render was made with: another one gives other pictures."""
-    had: tuple[BackendChoice, Precision] = journal.settings["backend"], journal.settings["precision"]
+    backends, precisions = get_args(BackendName), get_args(Precision)
+    had: Any = tuple(journal.settings.get(name) for name in ("backend", "precision"))
+    if had[0] not in backends or had[1] not in precisions:
+        raise SettingError(f"cannot resume {target}: its journal names no engine; begin anew with -y (--overwrite)")
     for asked, then in zip((backend, precision), had, strict=True):
         if asked not in ("auto", then):
             raise SettingError(f"cannot resume {target} with {asked}: it was begun with {' '.join(had)}")
-    return had
+    backend, precision = had
+    return backend, precision
+
+
+def same_encoding(journal: Journal, encoding: Encoding, target: Path) -> Encoding:
+    """Return the encoding that an interrupted render was begun with, which may have another preset.
+
+    Raises:
+        SettingError: It has options that this release gives no encoder.
+    """
+    from rtstyle.video.codecs import ENCODERS
+
+    presets = ENCODERS[encoding.codec].presets.values()
+    then = journal.settings.get("options")
+    for options in (encoding.options, *(encoding.options | dict(preset) for preset in presets)):
+        if options == then:
+            return replace(encoding, options=options)
+    raise SettingError(f"cannot resume {target}: its encoder had other options; begin anew with -y (--overwrite)")

@@ -348,32 +348,59 @@ def muxer_of(target: str | Path, muxer: str | None = None) -> str:
     return name
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
+def check_output(path: Path, *, overwrite: bool, muxer: str | None = None) -> None:
     """Find before any work whether an output can be written at all.
+
+    Args:
+        muxer: As ``muxer_of``.
 
     Raises:
         OutputExistsError, SettingError, VideoWriteError: As ``VideoWriter``.
     """
-    muxer_of(path)
+    if muxer_of(path, muxer) == "image2" and not overwrite and (first := _first_of(path)):
+        raise OutputExistsError(f"{first} exists already; give -y (--overwrite) to replace pictures of this sequence")
     check_file_output(path, overwrite=overwrite)
 
 
+def _first_of(pattern: Path) -> Path | None:
+    """Return a file that has a name of a sequence of pictures; None if there is none."""
+    name = re.compile(sequence_name(pattern.name))
+    found = (
+        (entry for entry in pattern.parent.iterdir() if name.fullmatch(entry.name)) if pattern.parent.is_dir() else ()
+    )
+    return min(found, default=None)
+
+
+def sequence_name(pattern: str) -> str:
+    """Return a regular expression of the names that a pattern such as ``%05d.png`` stands for."""
+    return r"\d+".join(map(re.escape, _NUMBER.split(pattern)))
+
+
 def check_file_output(path: Path, *, overwrite: bool) -> None:
-    """Find whether a file can be put at ``path``: no folder, nothing that would be lost, a writable place."""
+    """Find whether a file can be put at ``path``: no folder or device, nothing that would be lost, a writable place."""
     if path.is_dir():
         raise VideoWriteError(f"cannot write {path}: it is a folder")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists already; give -y (--overwrite) to replace it")
+    if os.path.lexists(path):
+        if not overwrite:
+            raise OutputExistsError(f"{path} exists already; give -y (--overwrite) to replace it")
+        if path.exists() and not path.is_file():
+            raise VideoWriteError(f"cannot write {path}: it is {_kind_of(path)}, and only a file is replaced")
     if not path.parent.is_dir():
         raise VideoWriteError(f"cannot write {path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise VideoWriteError(f"cannot write {path}: no permission to write into {path.parent}")
 
 
+def _kind_of(path: Path) -> str:
+    if path.is_fifo():
+        return "a named pipe"
+    return "a socket" if path.is_socket() else "a device"
+
+
 def free_name(path: Path) -> Path:
-    """Return ``path``, or ``stem-2.ext``, ``stem-3.ext``, ... where it is taken."""
+    """Return ``path``, or ``stem-2.ext``, ``stem-3.ext``, ... where it is taken, be it by a link that leads nowhere."""
     candidate, number = path, 1
-    while candidate.exists():
+    while os.path.lexists(candidate):
         number += 1
         candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
     return candidate

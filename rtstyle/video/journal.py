@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,23 +25,36 @@ import filelock
 
 from rtstyle.canvas import TrackerState
 from rtstyle.errors import VideoWriteError, reason_of
+from rtstyle.files import is_regular, private_folder, write_whole
+from rtstyle.video.formats import check_file_output, sequence_name
 
 
 class WorkFolder:
     """The hidden folder of one output, held by one process at a time.
 
+    It is a real folder of this user that no other user may enter, and holds nothing but files with names of rtstyle.
+
     Args:
         output: The file, or the pattern of a sequence, that will be made.
 
     Raises:
-        VideoWriteError: Another process is making this output, or the folder cannot be written.
+        VideoWriteError: Another process is making this output, or the folder cannot be written, is a link or
+            another user's, or holds anything that rtstyle did not make.
     """
 
     def __init__(self, output: Path) -> None:
         self.output = output
         self.keep = False
         """True: what is in it serves a later run, so it stays when it is let go."""
+        self.notes: list[str] = []
+        """What a person should know of what an earlier run left, in words."""
         self.path = output.with_name(f".{output.name}.rtstyle")
+        ending = re.escape(output.suffix)
+        self._names = re.compile(
+            r"lock|journal\.(jsonl|partial)|canvas-\d+\.npz|segment-\d+\.(packets|nut)|\..+\.part"
+            rf"|(trial|whole){ending}|{sequence_name(output.name)}",
+            re.DOTALL,
+        )
         self._lock = filelock.FileLock(self.path / "lock", blocking=False)
         try:
             self._take()
@@ -50,7 +65,8 @@ class WorkFolder:
 
     def _take(self) -> None:
         while True:
-            self.path.mkdir(exist_ok=True)
+            private_folder(self.path)
+            self._refuse_foreign()
             try:
                 self._lock.acquire()
             except FileNotFoundError:  # whoever had it took the folder away between the two calls
@@ -59,18 +75,34 @@ class WorkFolder:
                 return
             self._lock.release()
 
-    def clear(self) -> None:
-        """Throw away what an earlier run left."""
+    def _refuse_foreign(self) -> None:
         for entry in self.path.iterdir():
-            if entry.name != "lock":
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            with suppress(FileNotFoundError):  # another process is at the end of its work
+                if not (self._names.fullmatch(entry.name) and stat.S_ISREG(entry.lstat().st_mode)):
+                    raise FileExistsError(f"{entry} is not a file of rtstyle: move it away")
+
+    def place(self, name: str) -> Path:
+        """Return the path of a file that is to be made; an earlier one of that name is removed."""
+        path = self.path / name
+        path.unlink(missing_ok=True)
+        return path
+
+    def clear(self) -> None:
+        """Throw away what an earlier run left: files with names of rtstyle, nothing else."""
+        if self.path.is_symlink():
+            return
+        for entry in self.path.iterdir():
+            if entry.name != "lock" and self._names.fullmatch(entry.name) and is_regular(entry):
+                entry.unlink()
 
     def publish(self, part: Path, name: Path) -> None:
         """Give a whole file its final name, safe on disk.
 
         Raises:
             OSError: It cannot be done.
+            VideoWriteError: There is a folder or device of that name by now.
         """
+        check_file_output(name, overwrite=True)
         _sync(part)
         os.replace(part, name)
         _sync(name.parent)
@@ -156,7 +188,7 @@ class Journal:
             OSError: The disk is full.
         """
         _sync(self.folder.path / segment.file)
-        state = self.folder.path / f"canvas-{len(self.segments)}.npz"
+        state = self.folder.place(f"canvas-{len(self.segments)}.npz")
         mark.canvas.save(state)
         _sync(state)
         line = asdict(segment) | {"frames": mark.frames, "digest": mark.digest, "damaged": mark.damaged}
@@ -168,37 +200,141 @@ class Journal:
 
     @classmethod
     def read(cls, folder: WorkFolder) -> Self | None:
-        """Take up what an earlier run left; None if there is no finished segment, or nothing that can be read."""
-        journal: Self | None = None
-        lines: list[dict[str, Any]] = []
-        with suppress(OSError, ValueError):
-            for text in (folder.path / "journal.jsonl").read_bytes().splitlines():
-                lines.append(json.loads(text))
-        if not lines or lines[0].get("rtstyle") != FORMAT:
+        """Take up what an earlier run left; None if there is no finished segment.
+
+        Whatever is damaged counts as not there, and a note of the folder says so.
+        """
+        path = folder.path / "journal.jsonl"
+        if not is_regular(path):
             return None
-        journal = cls(folder, lines[0]["settings"])
-        for number in range(len(lines) - 1, 0, -1):  # the last one whose files are all there
-            line = lines[number]
-            try:
-                canvas = TrackerState.load(folder.path / f"canvas-{number - 1}.npz")
-            except (OSError, ValueError, KeyError):
-                continue
-            names = [each.name for each in fields(Segment)]
-            journal.segments = [Segment(**{name: entry[name] for name in names}) for entry in lines[1 : number + 1]]
-            journal.mark = Mark(line["frames"], line["pts"][-1], line["digest"], line["damaged"], canvas)
-            break
-        whole = all((folder.path / segment.file).is_file() for segment in journal.segments)
-        folder.keep = journal.mark is not None and whole
+        try:
+            if path.stat().st_size > _LARGEST:
+                raise ValueError(f"it has {path.stat().st_size} bytes")
+            first, *rest = path.read_bytes().splitlines()
+            journal = cls(folder, _settings_of(first))
+            journal._take_up(rest)
+        except (OSError, ValueError, RecursionError) as error:
+            folder.notes.append(_damaged(folder.output, reason_of(error)))
+            return None
+        folder.keep = journal.mark is not None
         return journal if folder.keep else None
+
+    def _take_up(self, texts: list[bytes]) -> None:
+        """Read the lines of finished segments; the last one with a canvas is the mark."""
+        lines: list[_Line] = []
+        for number, text in enumerate(texts):
+            try:
+                lines.append(_line_of(text, number, lines[-1] if lines else None))
+            except (ValueError, RecursionError) as error:
+                if number < len(texts) - 1:  # the last may have been cut off as it was written
+                    self.folder.notes.append(_damaged(self.folder.output, f"line {number + 2}: {reason_of(error)}"))
+                break
+        for number in range(len(lines), 0, -1):
+            canvas = self.folder.path / f"canvas-{number - 1}.npz"
+            if not is_regular(canvas):
+                continue
+            line = lines[number - 1]
+            try:
+                state = TrackerState.load(canvas)
+            except (OSError, ValueError, KeyError) as error:
+                self.folder.notes.append(_damaged(self.folder.output, f"{canvas.name}: {reason_of(error)}"))
+                continue
+            self.segments = [each.segment for each in lines[:number]]
+            self.mark = Mark(line.frames, line.segment.pts[-1], line.digest, line.damaged, state)
+            break
+        for segment in self.segments:
+            file = self.folder.path / segment.file
+            if not is_regular(file) or file.stat().st_size < sum(size for _, size, _ in segment.packets):
+                raise ValueError(f"{segment.file} is missing or cut off")
 
     def rewrite(self) -> None:
         """Cut the journal behind ``mark``: whatever lies behind is rendered again."""
         keep = self._path.read_bytes().splitlines(keepends=True)[: 1 + len(self.segments)]
-        partial = self._path.with_suffix(".partial")
-        partial.write_bytes(b"".join(keep))
-        _sync(partial)
-        os.replace(partial, self._path)
+        write_whole(self._path, b"".join(keep))
 
+
+@dataclass(frozen=True)
+class _Line:
+    """What a line of the journal says."""
+
+    segment: Segment
+    frames: int
+    digest: str
+    damaged: int
+
+
+_LARGEST = 1 << 28
+"""Bytes of the largest journal that is read: days of video."""
+
+
+def _damaged(output: Path, why: str) -> str:
+    return f"the interrupted render of {output} is damaged and cannot be resumed: {why}"
+
+
+def _settings_of(text: bytes) -> dict[str, Any]:
+    """Read the first line of a journal.
+
+    Raises:
+        ValueError: It is damaged, or of another release.
+    """
+    line = json.loads(text)
+    if not isinstance(line, dict) or line.get("rtstyle") != FORMAT:
+        raise ValueError("its journal was not written by this release")
+    settings = line.get("settings")
+    if not isinstance(settings, dict):
+        raise ValueError("its journal has no settings")
+    return settings
+
+
+def _line_of(text: bytes, number: int, before: _Line | None) -> _Line:
+    """Read a line of a finished segment.
+
+    Args:
+        number: Of the segment, from 0.
+        before: The line before it.
+
+    Raises:
+        ValueError: Anything in it is not as ``Journal.add`` writes it.
+    """
+    line = json.loads(text)
+    if not isinstance(line, dict):
+        raise ValueError("it is no object")
+
+    def whole(value: object, low: int, high: int) -> bool:
+        return type(value) is int and low <= value <= high
+
+    pts, packets = line.get("pts"), line.get("packets")
+    if line.get("file") != f"segment-{number:05d}.packets":
+        raise ValueError("file is not that of its segment")
+    if not isinstance(pts, list) or not pts or not all(whole(time, -_FAR, _FAR) for time in pts):
+        raise ValueError("pts is no list of times")
+    times = [before.segment.pts[-1], *pts] if before else pts
+    if any(later <= earlier for earlier, later in pairwise(times)):
+        raise ValueError("pts does not rise")
+    if not isinstance(packets, list) or len(packets) > len(pts) or not all(
+        isinstance(packet, list)
+        and len(packet) == 3
+        and whole(packet[0], 0, len(pts) - 1)
+        and whole(packet[1], 1, 1 << 31)
+        and isinstance(packet[2], bool)
+        for packet in packets
+    ):  # fmt: skip
+        raise ValueError("packets is no list of packets")
+    frames, damaged, reorder = line.get("frames"), line.get("damaged"), line.get("reorder")
+    if frames != len(pts) + (before.frames if before else 0):
+        raise ValueError("frames is not their number")
+    if not whole(damaged, 0, _FAR) or not whole(reorder, 0, len(pts)):
+        raise ValueError("damaged or reorder is no count")
+    headers, digest = line.get("headers"), line.get("digest")
+    if not isinstance(digest, str) or not isinstance(headers, str) or len(headers) > 1 << 20:
+        raise ValueError("digest or headers is no text")
+    bytes.fromhex(headers)
+    segment = Segment(line["file"], pts, line["reorder"], [(n, size, key) for n, size, key in packets], headers)
+    return _Line(segment, line["frames"], digest, line["damaged"])
+
+
+_FAR = 1 << 62
+"""Times and counts beyond it do not fit into FFmpeg's integers."""
 
 FORMAT = 2
 """Version of the journal that this release reads."""

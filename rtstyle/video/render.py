@@ -68,7 +68,7 @@ class RenderWriter:
     ) -> None:
         self.path = folder.output
         self.copied, self.dropped = plan.copied, plan.dropped
-        self.warnings = [*encoding.notes, *plan.warnings]
+        self.warnings = [*encoding.notes, *plan.warnings, *folder.notes]
         self.kept: Path | None = None
         self.resumed_at = journal.mark.frames if journal.mark else 0
         """Frames that an earlier run had finished."""
@@ -83,9 +83,9 @@ class RenderWriter:
         self._closed = False
         # The container is opened once before any work, so that whatever it refuses is known now.
         try:
-            trial = self._container(folder.path / f"trial{self.path.suffix}")
-            trial.discard()
-            (folder.path / f"trial{self.path.suffix}").unlink()
+            trial = folder.place(f"trial{self.path.suffix}")
+            self._container(trial).discard()
+            trial.unlink()
         except FAILURES as error:
             self._leave()
             raise cannot_write(self.path, error) from error
@@ -108,7 +108,7 @@ class RenderWriter:
             raise ValueError(f"this writer is for {self._size}, the frame is {frame.size}")
         try:
             if self._segment is None:
-                place = self._folder.path / f"segment-{len(self._journal.segments):05d}"
+                place = self._folder.place(f"segment-{len(self._journal.segments):05d}.packets")
                 self._segment = _SegmentFile(
                     place,
                     self._encoding,
@@ -139,7 +139,7 @@ class RenderWriter:
             self._folder.close()
 
     def _join(self, name: Path, *, to_the_end: bool) -> None:
-        part = self._folder.path / f"whole{self.path.suffix}"
+        part = self._folder.place(f"whole{self.path.suffix}")
         try:
             segments = list(self._journal.segments)
             if self._segment:
@@ -234,8 +234,8 @@ class _SegmentFile:
         pixel_aspect: Fraction | None,
     ) -> None:
         encoding = replace(encoding, codec_tag=None)  # that is the real container's
-        self._place = place.with_suffix(".packets")
-        self._file = self._place.open("wb")
+        self._place = place
+        self._file = self._place.open("xb")
         # An encoder belongs to a container, which is never written to; Matroska has its headers apart from its packets.
         self._container = av.open(os.devnull, "w", format="matroska")
         # The shape of pixels stands in the stream, too: a transport stream has no other place for it.

@@ -18,7 +18,7 @@ from rtstyle.errors import OutputExistsError, SettingError, VideoWriteError, rea
 from rtstyle.frame import Colour, Frame, Size
 from rtstyle.video.copies import StreamCopies, StreamPlan, plan_streams
 from rtstyle.video.encoder import VideoEncoder
-from rtstyle.video.formats import EncoderSettings, Encoding, check_output, choose_encoding, free_name
+from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, check_output, choose_encoding, free_name
 from rtstyle.video.journal import Journal, WorkFolder
 from rtstyle.video.reader import VideoReader
 from rtstyle.video.sound import Sound, SoundEncoder, sound_codec
@@ -135,7 +135,8 @@ class VideoWriter:
     ) -> None:
         self.path = Path(path)
         if self.path != STDOUT:
-            check_output(self.path, overwrite=overwrite)
+            muxer = encoder.muxer if isinstance(encoder, Encoding) and encoder.muxer in CONTAINERS else None
+            check_output(self.path, overwrite=overwrite, muxer=muxer)
         encoding = encoder
         if isinstance(encoding, EncoderSettings):
             transparent = bool(like and like.alpha)
@@ -161,9 +162,12 @@ class VideoWriter:
         if self.path != STDOUT:
             self._folder, _ = claim(self.path, overwrite=overwrite)
             self._folder.clear()
-            # "file:", so that a colon in a name is no protocol; image2 has its own way with names.
+            self.warnings += self._folder.notes
             self._part = self._folder.path / self.path.name
-            place = str(self._part) if "%" in self.path.name else f"file:{self._part}"
+            if encoding.muxer == "image2":  # which writes a number for each %d, in the names of folders, too
+                place = f"{str(self._folder.path.absolute()).replace('%', '%%')}/{self.path.name}"
+            else:
+                place = f"file:{self._part}"  # so that a colon in a name is no protocol
         try:
             self._output = Output(
                 place,

@@ -1,0 +1,61 @@
+"""How files are written: whole or not at all, through no link, and without touching what rtstyle did not make."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that appears under its name only when it is whole and on disk; an existing one is replaced.
+
+    The temporary file beside it has a random name and is created exclusively, so nothing that lies in the folder
+    already, such as a link, is written through. A link at ``path`` itself is replaced, not followed.
+
+    Raises:
+        OSError: The disk is full, or the folder may not be written.
+    """
+    stem = os.fsencode(path.name)[:120].decode("utf-8", "ignore")  # names may be 255 bytes long, not more
+    part = path.with_name(f".{stem}.{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def is_regular(path: Path) -> bool:
+    """Whether the name itself, not what a link of that name leads to, is an ordinary file."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder that only this user may enter, or accept one that is there already and belongs to this user.
+
+    Raises:
+        OSError: It is a link or no folder, belongs to another user, or cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700)
+        return
+    except FileExistsError:
+        status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        what = "a link" if stat.S_ISLNK(status.st_mode) else "no folder"
+        raise NotADirectoryError(f"{path} is needed for unfinished work and is {what}: move it away")
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        raise PermissionError(f"{path} is needed for unfinished work and belongs to another user: take another folder")
+    if hasattr(os, "O_DIRECTORY") and status.st_mode & 0o077:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            os.fchmod(handle, 0o700)
+        finally:
+            os.close(handle)
