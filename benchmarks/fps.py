@@ -44,8 +44,7 @@ from rtstyle import (
     stylize_live,
     stylize_video,
 )
-from rtstyle.backends import BACKENDS, PRECISIONS, BackendName, Mode, Precision
-from rtstyle.backends.strokes import StrokeSize
+from rtstyle.backends import BACKENDS, PRECISIONS, BackendName, EngineSettings, Mode, Precision, StrokeSize
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import CELL, MARGIN
 from rtstyle.graph import CANVAS_CHANNELS, PLANE_CHANNELS
@@ -189,8 +188,7 @@ def measure_files(clips: dict[str, Path], folder: Path, args: argparse.Namespace
                     clips[size],
                     folder / "out.mp4",
                     style=load_style(style, size_class),
-                    precision=precision,
-                    stroke_size=args.stroke_size,
+                    engine=EngineSettings(precision=precision, stroke_size=args.stroke_size),
                     encoder=EncoderSettings(preset=preset),
                     overwrite=True,
                 )
@@ -237,7 +235,14 @@ def measure_live(clips: dict[str, Path], args: argparse.Namespace) -> list[Row]:
     for (size, clip), style, size_class in itertools.product(clips.items(), args.styles, args.size_classes):
         # One network each: auto would take the fast one instead of dropping frames.
         reports = [
-            stylize_live(str(clip), style=style, size_class=size_class, preview="none", frames=10_000, timeout=30)
+            stylize_live(
+                str(clip),
+                style=style,
+                engine=EngineSettings(size_class=size_class),
+                preview="none",
+                frames=10_000,
+                timeout=30,
+            )
             for _ in range(args.rounds)
         ]
         middle = sorted(reports, key=lambda report: report.latency_ms["p95"])[len(reports) // 2]

@@ -39,8 +39,8 @@ import numpy as np
 from machine import Others, describe
 from numpy.typing import NDArray
 
-import rtstyle.backends.warm
-from rtstyle import Controls, Engine, Frame, Size, __version__, open_engine, stylize_live
+import rtstyle.backends.opening
+from rtstyle import Controls, Engine, EngineSettings, Frame, Size, __version__, open_engine, stylize_live
 
 ROOT = Path(__file__).resolve().parents[1]
 BITS, COLUMNS = 32, 16
@@ -197,7 +197,7 @@ def slow_down(seconds: float) -> None:
     def opened(*args: Any, mode: Any, backend: Any, precision: Any, device: Any) -> Any:
         return Slowed(open_engine(*args, mode=mode, backend=backend, precision=precision, device=device), seconds)
 
-    rtstyle.backends.warm.open_engine = opened
+    rtstyle.backends.opening.open_engine = opened
 
 
 # -- all together
@@ -233,8 +233,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         style=args.style,
         controls=Controls.of(args.strength),
         preview="window",
-        precision=args.precision,
-        size_class=args.size_class,
+        engine=EngineSettings(precision=args.precision, size_class=args.size_class),
         target_fps=args.target_fps,
         hold=args.hold,
         seconds=args.seconds,

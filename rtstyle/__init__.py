@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from rtstyle.backends import BackendName as BackendName
     from rtstyle.backends import Controls as Controls
     from rtstyle.backends import Engine as Engine
+    from rtstyle.backends import EngineSettings as EngineSettings
     from rtstyle.backends import Mode as Mode
     from rtstyle.backends import Precision as Precision
+    from rtstyle.backends import StrokeSize as StrokeSize
     from rtstyle.backends import open_engine as open_engine
-    from rtstyle.backends.strokes import StrokeSize as StrokeSize
+    from rtstyle.backends import open_for as open_for
     from rtstyle.camera import Captured as Captured
     from rtstyle.camera import LiveSource as LiveSource
     from rtstyle.camera import open_source as open_source
@@ -78,8 +80,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "backends": ("BackendChoice", "BackendName", "Controls", "Engine", "Mode", "Precision", "open_engine"),
-    "backends.strokes": ("StrokeSize",),
+    "backends": (
+        "BackendChoice",
+        "BackendName",
+        "Controls",
+        "Engine",
+        "EngineSettings",
+        "Mode",
+        "Precision",
+        "StrokeSize",
+        "open_engine",
+        "open_for",
+    ),
     "camera": ("Captured", "LiveSource", "open_source"),
     "errors": (
         "BackendUnavailableError",

@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.backends import BackendChoice, Controls, Engine, Precision
-from rtstyle.backends.strokes import StrokeSize
+from rtstyle.backends import Controls, Engine, EngineSettings
 from rtstyle.errors import PictureError, RtstyleError, SettingError
 from rtstyle.files import write_whole
 from rtstyle.frame import Size
@@ -39,14 +38,9 @@ class PictureStylizer:
         style: Style | str = "sketch",
         *,
         controls: Controls = Controls(),
-        backend: BackendChoice = "auto",
-        precision: Precision = "auto",
-        device: str | None = None,
-        stroke_size: StrokeSize = "auto",
+        engine: EngineSettings = EngineSettings(),
     ) -> None:
-        self._stylizer = Stylizer(
-            style, controls=controls, backend=backend, precision=precision, device=device, stroke_size=stroke_size
-        )
+        self._stylizer = Stylizer(style, controls=controls, engine=engine)
         self.style = self._stylizer.style
 
     @property
@@ -177,18 +171,14 @@ def stylize_pictures(
     *,
     style: Style | str = "sketch",
     controls: Controls = Controls(),
-    backend: BackendChoice = "auto",
-    precision: Precision = "auto",
-    device: str | None = None,
-    stroke_size: StrokeSize = "auto",
+    engine: EngineSettings = EngineSettings(),
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> PictureReport:
     """Stylize a picture, or all pictures of a folder into another folder.
 
     Args:
-        stroke_size: How large strokes are, times those of the network; ``auto`` makes them larger in pictures of more
-            than 1080 lines, and smaller in those of less than 480. See ``backends.strokes``.
+        engine: Backend, precision, device, size of the network and size of strokes.
 
     Raises:
         RtstyleError: A single picture failed, or the folder holds none.
@@ -206,9 +196,7 @@ def stylize_pictures(
     elif target.is_dir():
         pairs = [(source, target / source.name)]
     failed: dict[str, str] = {}
-    with PictureStylizer(
-        style, controls=controls, backend=backend, precision=precision, device=device, stroke_size=stroke_size
-    ) as stylizer:
+    with PictureStylizer(style, controls=controls, engine=engine) as stylizer:
         if source.is_dir():
             target.mkdir(parents=True, exist_ok=True)
         for count, (picture, result) in enumerate(pairs, 1):
@@ -223,13 +211,13 @@ def stylize_pictures(
         if len(failed) == len(pairs):
             first = next(iter(failed.values()))
             raise PictureError(f"none of the {len(pairs)} pictures could be stylized; the first: {first}")
-        engine = stylizer.engine
+        used = stylizer.engine
     return PictureReport(
         pictures=len(pairs) - len(failed),
         failed=failed,
         seconds=round(time.perf_counter() - begun, 3),
-        backend=engine.backend if engine else "",
-        precision=engine.precision if engine else "",
-        device=engine.device if engine else "",
+        backend=used.backend if used else "",
+        precision=used.precision if used else "",
+        device=used.device if used else "",
         style=stylizer.style.name,
     )

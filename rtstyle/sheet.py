@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.backends import BackendChoice, Controls, Precision, open_engine
+from rtstyle.backends import Controls, EngineSettings, open_for
 from rtstyle.errors import SettingError
 from rtstyle.frame import Colour, Frame, Size, planes_from_rgb, planes_to_rgb
 from rtstyle.picture import PICTURES, read_picture, write_picture
@@ -30,9 +31,7 @@ def write_style_sheet(
     *,
     styles: Sequence[Style] | None = None,
     controls: Controls = Controls(),
-    backend: BackendChoice = "auto",
-    precision: Precision = "auto",
-    device: str | None = None,
+    engine: EngineSettings = EngineSettings(),
     tile_width: int = 480,
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
@@ -63,12 +62,11 @@ def write_style_sheet(
     frame = Frame(planes_from_rgb(rgb, _COLOUR), 0, Fraction(1), _COLOUR)
     chosen = [load_style(name) for name in list_styles()] if styles is None else list(styles)
     named: list[tuple[str, NDArray[np.uint8]]] = [("photo", rgb)]
+    settings = replace(engine, stroke_size=1)  # the photo was scaled for it
     for style in chosen:
-        with open_engine(
-            style, size, _COLOUR, backend=backend, precision=precision, mode="latency", device=device
-        ) as engine:
-            engine.submit(frame, controls)
-            named.append((style.name, planes_to_rgb(engine.next().planes, _COLOUR)))
+        with open_for(style, size, _COLOUR, settings, live=False, mode="latency") as opened:
+            opened.submit(frame, controls)
+            named.append((style.name, planes_to_rgb(opened.next().planes, _COLOUR)))
         if progress:
             progress(len(named) - 1, len(chosen), style.name)
     write_picture(target, np.ascontiguousarray(_laid_out(named, tile_width)[..., ::-1]))

@@ -10,8 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.backends import BackendChoice, Controls, Engine, Precision, open_engine
-from rtstyle.backends.strokes import StrokeSize, automatic, fitted, working_size
+from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.canvas import CanvasTracker
 from rtstyle.frame import Colour, Frame, Size, check_rgb
 from rtstyle.pipeline.flow import signals_held
@@ -33,8 +32,7 @@ class Stylizer:
     Args:
         style: What ``load_style`` takes, or a style.
         controls: Strength, and whether colors are kept; the attribute ``controls`` may be set between two images.
-        backend, precision, device: See ``open_engine``.
-        stroke_size: How large strokes are, times those of the network; ``auto`` goes by the size of the image.
+        engine: Backend, precision, device, size of the network and size of strokes.
         follow: True where the images are the frames of one video, in order: strokes then follow the camera. False:
             every image stands for itself, so the same image always gives the same result.
 
@@ -47,18 +45,14 @@ class Stylizer:
         style: Style | str = "sketch",
         *,
         controls: Controls = Controls(),
-        backend: BackendChoice = "auto",
-        precision: Precision = "auto",
-        device: str | None = None,
-        stroke_size: StrokeSize = "auto",
+        engine: EngineSettings = EngineSettings(),
         follow: bool = False,
     ) -> None:
-        self.style = style if isinstance(style, Style) else load_style(style)
+        self.style = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
         self.controls = controls
         self.engine: Engine | None = None
         """The engine in use; None before the first image."""
-        self._choice = (backend, precision, device)
-        self._strokes = stroke_size
+        self._settings = engine
         self._follow = follow
         self._tracker = CanvasTracker()
 
@@ -94,15 +88,9 @@ class Stylizer:
     def _engine_for(self, size: Size) -> Engine:
         if self.engine is None or self.engine.size != size:
             self.close()
-            backend, precision, device = self._choice
-            strokes = automatic(size, live=False) if self._strokes == "auto" else self._strokes
-            working = working_size(size, strokes)
             # A backend that is interrupted while it is imported only looks as if it were missing.
             with signals_held() as let_signals_through:
-                inner = open_engine(
-                    self.style, working, _COLOUR, backend=backend, precision=precision, mode="latency", device=device
-                )
-                self.engine = fitted(inner, size)
+                self.engine = open_for(self.style, size, _COLOUR, self._settings, live=False, mode="latency")
                 let_signals_through()
         return self.engine
 
@@ -139,10 +127,7 @@ def stylize(
     style: Style | str = "sketch",
     *,
     controls: Controls = Controls(),
-    backend: BackendChoice = "auto",
-    precision: Precision = "auto",
-    device: str | None = None,
-    stroke_size: StrokeSize = "auto",
+    engine: EngineSettings = EngineSettings(),
 ) -> NDArray[np.uint8]:
     """Stylize one image that is an array.
 
@@ -155,8 +140,7 @@ def stylize(
             ``stylize(image[..., ::-1])[..., ::-1]``.
         style: What ``load_style`` takes, or a style.
         controls: Strength, and whether colors are kept.
-        backend, precision, device: See ``open_engine``.
-        stroke_size: How large strokes are, times those of the network; ``auto`` goes by the size of the image.
+        engine: Backend, precision, device, size of the network and size of strokes.
 
     Returns:
         A new array of the same shape, uint8, RGB.
@@ -167,10 +151,10 @@ def stylize(
         BackendUnavailableError: No engine can be opened.
     """
     check_rgb(image)
-    asked = (style, backend, precision, device, stroke_size)
+    asked = (style, engine)
     with _kept.lock:
         if _kept.stylizer is None or _kept.asked != asked:
-            fresh = Stylizer(style, backend=backend, precision=precision, device=device, stroke_size=stroke_size)
+            fresh = Stylizer(style, engine=engine)
             if _kept.stylizer is not None:
                 _kept.stylizer.close()
             _kept.asked, _kept.stylizer = asked, fresh

@@ -17,8 +17,11 @@ import pytest
 
 import rtstyle
 from rtstyle import Colour, Controls, Frame, SettingError, Size, Stylizer, load_style, stylize
+from rtstyle.backends import opening
 
 ROOT = Path(__file__).parents[1]
+
+F32 = rtstyle.EngineSettings(precision="f32")
 
 
 def photo(width: int = 96, height: int = 64, seed: int = 0) -> np.ndarray:
@@ -37,7 +40,7 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 def test_an_array_comes_back_stylized_and_the_input_is_left_alone():
     image = photo()
     before = image.copy()
-    result = stylize(image, style="sketch", precision="f32")
+    result = stylize(image, style="sketch", engine=F32)
     assert (result.shape, result.dtype) == (image.shape, np.uint8)
     assert np.array_equal(image, before)
     assert not np.shares_memory(result, image)
@@ -47,16 +50,16 @@ def test_an_array_comes_back_stylized_and_the_input_is_left_alone():
 def test_an_array_gives_what_the_command_writes_for_the_same_image(tmp_path):
     image = photo()
     cv2.imwrite(str(tmp_path / "in.png"), image[..., ::-1])
-    rtstyle.stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", style="ink", precision="f32")
+    rtstyle.stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", style="ink", engine=F32)
     written = cv2.imread(str(tmp_path / "out.png"))[..., ::-1]
-    assert np.array_equal(stylize(image, "ink", precision="f32"), written)
+    assert np.array_equal(stylize(image, "ink", engine=F32), written)
 
 
 def test_bgr_goes_in_and_out_by_turning_the_channels():
     image = photo()
-    turned = stylize(image[..., ::-1][..., ::-1], precision="f32")
-    assert np.array_equal(turned, stylize(image, precision="f32"))
-    assert not np.array_equal(stylize(image[..., ::-1], precision="f32")[..., ::-1], turned)
+    turned = stylize(image[..., ::-1][..., ::-1], engine=F32)
+    assert np.array_equal(turned, stylize(image, engine=F32))
+    assert not np.array_equal(stylize(image[..., ::-1], engine=F32)[..., ::-1], turned)
 
 
 def test_strength_0_is_the_image_itself_and_strength_may_change_from_call_to_call():
@@ -68,24 +71,27 @@ def test_strength_0_is_the_image_itself_and_strength_may_change_from_call_to_cal
 
 def test_the_engine_stays_open_between_calls_and_changes_with_the_style(monkeypatch):
     opened = []
-    real = rtstyle.stylizer.open_engine
-    monkeypatch.setattr(
-        "rtstyle.stylizer.open_engine", lambda style, *a, **k: opened.append(style.name) or real(style, *a, **k)
-    )
+    real = opening.open_engine
+
+    def counted(style, *args, **settings):
+        opened.append(style.name)
+        return real(style, *args, **settings)
+
+    monkeypatch.setattr(opening, "open_engine", counted)
     for _ in range(3):
-        stylize(photo(80, 48), "red_chalk", precision="f32")
-    stylize(photo(80, 48), "etching", precision="f32")
-    stylize(photo(48, 80), "etching", precision="f32")
+        stylize(photo(80, 48), "red_chalk", engine=F32)
+    stylize(photo(80, 48), "etching", engine=F32)
+    stylize(photo(48, 80), "etching", engine=F32)
     assert opened == ["red_chalk", "etching", "etching"]
 
 
 def test_threads_may_call_at_the_same_time():
     images = [photo(seed=seed) for seed in range(4)]
-    expected = [stylize(image, precision="f32") for image in images]
+    expected = [stylize(image, engine=F32) for image in images]
     results: dict[int, np.ndarray] = {}
 
     def work(number: int) -> None:
-        results[number] = stylize(images[number], precision="f32")
+        results[number] = stylize(images[number], engine=F32)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -113,7 +119,7 @@ def test_what_is_no_rgb_image_is_refused_with_the_remedy(image, words):
 
 
 def test_a_stylizer_that_is_interrupted_does_not_give_the_old_image_next(monkeypatch):
-    with Stylizer("sketch", precision="f32") as stylizer:
+    with Stylizer("sketch", engine=F32) as stylizer:
         first, second = photo(seed=1), photo(seed=2)
         expected = stylizer.stylize(second)
         real = stylizer.engine.next
@@ -128,8 +134,8 @@ def test_strokes_follow_the_camera_only_where_that_is_asked_for():
     wide = photo(160, 96)
     pan = [np.ascontiguousarray(wide[:, x : x + 96]) for x in (0, 8, 16, 24)]
     with (
-        Stylizer("sketch", precision="f32") as still,
-        Stylizer("sketch", precision="f32", follow=True) as moving,
+        Stylizer("sketch", engine=F32) as still,
+        Stylizer("sketch", engine=F32, follow=True) as moving,
     ):
         apart = [still.stylize(image) for image in pan]
         followed = [moving.stylize(image) for image in pan]
@@ -261,7 +267,7 @@ def test_all_errors_can_be_imported():
 def test_arrays_load_neither_the_command_line_nor_the_live_part():
     code = (
         "import numpy, rtstyle, sys\n"
-        "rtstyle.stylize(numpy.zeros((32, 32, 3), numpy.uint8), backend='openvino')\n"
+        "rtstyle.stylize(numpy.zeros((32, 32, 3), numpy.uint8), engine=rtstyle.EngineSettings(backend='openvino'))\n"
         "others = ('rtstyle.cli', 'rtstyle.live', 'rtstyle.web', 'av', 'pygame', 'torch')\n"
         "print(*(name for name in others if name in sys.modules))"
     )

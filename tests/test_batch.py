@@ -11,12 +11,17 @@ from pathlib import Path
 import pytest
 from clips import Sound, look, make_clip
 
+from rtstyle.backends import EngineSettings
 from rtstyle.batch import BatchReport, Outcome, find_videos, is_queue, plan_outputs, stylize_many
 from rtstyle.errors import SettingError, StyleNotFoundError, VideoOpenError, VideoWriteError
 from rtstyle.pipeline import VideoReport, stylize_video
 from rtstyle.video import EncoderSettings
 
-RENDER = partial(stylize_video, precision="f32", backend="openvino", encoder=EncoderSettings(preset="ultrafast"))
+RENDER = partial(
+    stylize_video,
+    engine=EngineSettings(backend="openvino", precision="f32"),
+    encoder=EncoderSettings(preset="ultrafast"),
+)
 
 
 @pytest.fixture(autouse=True)

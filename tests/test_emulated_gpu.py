@@ -22,11 +22,12 @@ from cuda.bindings import runtime as real
 from emulated_gpu import CAPABILITY, NAME, EmulatedRuntime, emulated_tensorrt, plan_of
 
 from rtstyle import Colour, Controls, Frame, Size, open_engine
-from rtstyle.backends import builder, compiler, tensorrt
+from rtstyle.backends import build_process, compiler, tensorrt
 from rtstyle.backends import cuda as cuda_py
 from rtstyle.backends.cuda import CudaDevice, driver_problem
-from rtstyle.backends.gate import BOUNDS, difference, open_reference
+from rtstyle.backends.gate import BOUNDS, difference
 from rtstyle.backends.plans import PlanCache, PlanRejectedError
+from rtstyle.backends.reference import open_reference
 from rtstyle.errors import BackendUnavailableError, DeviceError, SettingError
 
 pytestmark = pytest.mark.skipif(driver_problem() is None, reason="there is a real GPU here")
@@ -55,7 +56,7 @@ def gpu(monkeypatch, tmp_path):
         return plan_of(model), b""
 
     def build_in_child(request, *, stop=None, progress=None):
-        return builder.build(request, progress or (lambda phase, done: None))
+        return build_process.build(request, progress or (lambda phase, done: None))
 
     monkeypatch.setattr(compiler, "compile_plan", compile_plan)
     monkeypatch.setattr(tensorrt, "build_in_child", build_in_child)

@@ -21,9 +21,9 @@ from rtstyle.backends.gate import (
     first_accurate,
     fixed_frames,
     judge,
-    open_reference,
 )
 from rtstyle.backends.plans import PlanCache, Recipe
+from rtstyle.backends.reference import open_reference
 from rtstyle.errors import BackendUnavailableError
 from rtstyle.frame import Colour, Planes, Size
 from rtstyle.style import load_style

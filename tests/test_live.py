@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from test_camera import SIZE, NetworkCamera, draw_number, jpeg, read_number, write_clip
 
-import rtstyle.backends.warm
+import rtstyle.backends.opening
 import rtstyle.live
 import rtstyle.live.styles
 from rtstyle import Controls, Engine, Frame, open_engine
@@ -93,7 +93,7 @@ def slow_engines(monkeypatch, seconds: float, fail_at: int | None = None) -> Non
     def opened(*args: object, **options: object) -> Slowed:
         return Slowed(open_engine(*args, **options), seconds, fail_at)
 
-    monkeypatch.setattr(rtstyle.backends.warm, "open_engine", opened)
+    monkeypatch.setattr(rtstyle.backends.opening, "open_engine", opened)
 
 
 class Later:

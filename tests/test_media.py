@@ -12,7 +12,7 @@ import pytest
 from clips import make_clip, noise
 from real_files import BEGIN, CROSSWISE, DAMAGED, DATA, END, ERRORS, PAGE, own_container, real_files, try_file
 
-from rtstyle.backends import Controls
+from rtstyle.backends import Controls, EngineSettings
 from rtstyle.pipeline import stylize_video
 from rtstyle.verify import verify_media
 
@@ -82,7 +82,7 @@ def test_a_turned_picture_is_the_right_side_up_in_every_container(ending, rotati
     pictures = [noise(64, 48, 3)] * 6
     film = make_clip(tmp_path / "in.mp4", pictures, times=range(6), rotation=rotation, sar=Fraction(4, 3))
     target = tmp_path / f"out{ending}"
-    stylize_video(film, target, controls=Controls.of(0.0), precision="f32", backend="openvino")
+    stylize_video(film, target, controls=Controls.of(0.0), engine=EngineSettings(backend="openvino", precision="f32"))
     shape = {f.subject: f for f in verify_media(film, target).findings if f.subject in ("size", "rotation")}
     assert shape["size"].verdict == "same"
     assert shape["rotation"].verdict == ("same" if ending == ".webm" else "intended")
@@ -99,7 +99,7 @@ def test_the_last_picture_is_shown_as_long_as_before(tmp_path):
             packet.stream = stream
             new.mux(packet)
     out = tmp_path / "out.mp4"
-    stylize_video(tmp_path / "slides.mp4", out, precision="f32", backend="openvino")
+    stylize_video(tmp_path / "slides.mp4", out, engine=EngineSettings(backend="openvino", precision="f32"))
     findings = {finding.subject: finding for finding in verify_media(tmp_path / "slides.mp4", out).findings}
     assert findings["end of the video"].source == "12.000 s"
     assert findings["end of the video"].verdict == "same"

@@ -20,6 +20,7 @@ EVERY = 1000
 
 CHILD = """
 import json, sys
+from rtstyle.backends import EngineSettings
 from rtstyle.pipeline import stylize_video
 from rtstyle.video import EncoderSettings
 
@@ -32,7 +33,7 @@ def progress(done, total, label):
     if done % int(sys.argv[3]) == 0:
         curve[done] = resident()
 
-stylize_video(sys.argv[1], sys.argv[2], backend="openvino", precision="f32",
+stylize_video(sys.argv[1], sys.argv[2], engine=EngineSettings(backend="openvino", precision="f32"),
               encoder=EncoderSettings(preset="ultrafast"), progress=progress)
 curve["end"] = resident()
 print(json.dumps(curve))

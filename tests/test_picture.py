@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rtstyle.backends import Controls
+from rtstyle.backends import Controls, EngineSettings
 from rtstyle.cli import main
 from rtstyle.errors import OutputExistsError, PictureError, RtstyleError, SettingError
 from rtstyle.frame import Size
@@ -330,16 +330,16 @@ def test_outputs_that_would_lose_something_are_refused(tmp_path):
 
 def test_an_engine_that_cannot_be_opened_again_is_not_used_closed(tmp_path, monkeypatch):
     """Sizes change in a folder; when the engine for one of them fails, the next picture gets one of its own."""
-    from rtstyle import stylizer
+    from rtstyle.backends import opening
 
-    whole = stylizer.open_engine
+    whole = opening.open_engine
 
     def sometimes(style, size, *args, **settings):
         if size == Size(66, 34):  # small pictures are stylized in twice their size
             raise SettingError("not this size")
         return whole(style, size, *args, **settings)
 
-    monkeypatch.setattr(stylizer, "open_engine", sometimes)
+    monkeypatch.setattr(opening, "open_engine", sometimes)
     for name, size in {"a": (64, 48), "b": (33, 17), "c": (64, 48)}.items():
         save(tmp_path / f"{name}.png", photo(*size))
     report = stylize_pictures(tmp_path, tmp_path / "out")
@@ -357,7 +357,7 @@ def test_a_picture_goes_through_a_pipe(tmp_path):
     piped = subprocess.run(
         [sys.executable, *words], input=(tmp_path / "in.png").read_bytes(), capture_output=True, check=True
     )
-    stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", precision="f32")
+    stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", engine=EngineSettings(precision="f32"))
     assert piped.stdout == (tmp_path / "out.png").read_bytes()
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from clips import Sound, look, make_clip
 
-from rtstyle import backends, pipeline, video
-from rtstyle.backends import Controls
+from rtstyle import backends, video
+from rtstyle.backends import Controls, EngineSettings, opening
 from rtstyle.errors import OutputExistsError, SettingError, StyleNotFoundError, VideoOpenError, VideoWriteError
 from rtstyle.frame import Colour, Frame, Planes
 from rtstyle.pipeline import stylize_video
@@ -284,7 +284,13 @@ def test_a_video_is_stylized_and_the_report_is_true(clip, tmp_path):
 
 def test_each_frame_is_what_the_engine_makes_of_it(clip, tmp_path, random_style):
     lossless = EncoderSettings(codec="ffv1")
-    stylize_video(clip, tmp_path / "out.mkv", style=random_style, encoder=lossless, precision="f32", stroke_size=1)
+    stylize_video(
+        clip,
+        tmp_path / "out.mkv",
+        style=random_style,
+        encoder=lossless,
+        engine=EngineSettings(precision="f32", stroke_size=1),
+    )
     with (
         video.VideoReader(clip) as reader,
         backends.open_engine(random_style, reader.size, reader.colour, precision="f32") as engine,
@@ -360,7 +366,7 @@ def test_a_failing_engine_raises_in_the_caller_and_leaves_nothing(method, clip, 
         setattr(engine, method, broken)
         return engine
 
-    monkeypatch.setattr(pipeline, "open_engine", opened)
+    monkeypatch.setattr(opening, "open_engine", opened)
     with pytest.raises(Broken, match=method):
         stylize_video(clip, tmp_path / "out.mp4")
     assert files_in(tmp_path) == ["in.mp4"]
@@ -421,7 +427,7 @@ def test_ctrl_c_while_a_backend_is_loaded_is_not_taken_for_a_missing_backend(cli
             raise ImportError("initialization failed") from None
         return backends.open_engine(*args, **settings)
 
-    monkeypatch.setattr(pipeline, "open_engine", interrupted)
+    monkeypatch.setattr(opening, "open_engine", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stylize_video(clip, tmp_path / "out.mp4")
     assert opened == ["auto"]

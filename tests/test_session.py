@@ -22,10 +22,10 @@ import pytest
 from test_camera import SIZE, NetworkCamera, draw_number, jpeg
 from test_live import Person, Slowed, after, nothing_left_over, window_says  # noqa: F401
 
-import rtstyle.backends.warm
+import rtstyle.backends.opening
 from rtstyle import Controls, Engine, Frame, Size, open_engine, stylize_live
 from rtstyle.actions import Action, Command, StrengthSet, StyleChosen
-from rtstyle.backends.warm import warm_engine
+from rtstyle.backends import EngineSettings, open_for
 from rtstyle.camera import open_source
 from rtstyle.frame import Colour, Planes
 from rtstyle.live.hold import Hold
@@ -37,6 +37,7 @@ from rtstyle.live.session import Session, SessionState
 from rtstyle.live.styles import FADE, Styles
 
 COLOUR = Colour("bt709", full_range=True)
+F32 = EngineSettings(backend="openvino", precision="f32")
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def live_session(url: str, *, controls: Controls = Controls(), wait: float = 0) 
         source = stack.enter_context(open_source(url, timeout=2, wait=wait))
 
         def make(style: str, working: Working) -> Engine:
-            return warm_engine(style, working.size, source.colour, "openvino", "f32", None)
+            return open_for(style, working.size, source.colour, F32, live=True, working=working.size)
 
         newest = stack.enter_context(Newest(source))
         styles = stack.enter_context(Styles("sketch", Working("default", source.size), make))
@@ -179,7 +180,7 @@ def flat(level: int, size: Size = SIZE) -> Frame:
 
 def ready_styles(style: str, **options: bool) -> Styles:
     def make(name: str, working: Working) -> Engine:
-        return warm_engine(name, working.size, COLOUR, "openvino", "f32", None)
+        return open_for(name, working.size, COLOUR, F32, live=True, working=working.size)
 
     return Styles(style, Working("default", SIZE), make, **options)
 
@@ -225,7 +226,7 @@ def test_without_crossfade_or_with_slow_engines_a_new_style_is_there_at_once(mon
         wait_for_swap(styles)
         assert not styles.fading
 
-    monkeypatch.setattr(rtstyle.backends.warm, "open_engine", lambda *a, **o: Slowed(open_engine(*a, **o), 0.1))
+    monkeypatch.setattr(rtstyle.backends.opening, "open_engine", lambda *a, **o: Slowed(open_engine(*a, **o), 0.1))
     with ready_styles("sketch") as styles:
         styles.stylize(flat(90), Controls())
         styles.choose(1)
@@ -331,7 +332,7 @@ class SlowedByPixels(Slowed):
 def test_a_slow_machine_works_in_a_smaller_size_and_records_in_the_full_one(dummy_display, monkeypatch, tmp_path):
     full = Size(320, 192)
     monkeypatch.setattr(
-        rtstyle.backends.warm, "open_engine", lambda *a, **o: SlowedByPixels(open_engine(*a, **o), full, 0.12)
+        rtstyle.backends.opening, "open_engine", lambda *a, **o: SlowedByPixels(open_engine(*a, **o), full, 0.12)
     )
     data = jpeg(draw_number(5, full))
     lines: list[str] = []

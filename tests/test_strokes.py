@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from clips import make_clip
 
-from rtstyle import Controls, Frame, Size, open_engine, stylize_video
-from rtstyle.backends.strokes import StrokeEngine, automatic, fitted, resized, working_size
+from rtstyle import Controls, EngineSettings, Frame, Size, open_engine, open_for, stylize_video
+from rtstyle.backends.strokes import StrokeEngine, fitted, resized
 from rtstyle.errors import SettingError
 from rtstyle.frame import Colour, planes_from_rgb
 
@@ -39,9 +39,9 @@ def photo(size: Size, seed: int = 0) -> Frame:
 )
 def test_auto_brings_the_short_side_to_what_styles_are_made_for(size, file, live):
     parsed = Size.parse(size)
-    assert automatic(parsed, live=False) == file
-    assert automatic(parsed, live=True) == live
-    working = working_size(parsed, file)
+    working = EngineSettings().working_size(parsed)
+    assert working == EngineSettings(stroke_size=file).working_size(parsed)
+    assert EngineSettings().working_size(parsed, live=True) == EngineSettings(stroke_size=live).working_size(parsed)
     assert 480 <= min(working.width, working.height) <= 1080
     assert working.width % 2 == working.height % 2 == 0 or working == parsed
 
@@ -49,14 +49,14 @@ def test_auto_brings_the_short_side_to_what_styles_are_made_for(size, file, live
 @pytest.mark.parametrize(("strokes", "said"), [(0.25, "auto or in"), (9, "auto or in"), (8, "take a smaller one")])
 def test_stroke_sizes_out_of_range_are_refused_in_one_line(strokes, said):
     with pytest.raises(SettingError, match=said):
-        working_size(Size(120, 96), strokes)
+        EngineSettings(stroke_size=strokes).working_size(Size(120, 96))
 
 
 @pytest.mark.parametrize("strokes", [0.5, 2, 1.7])
 @pytest.mark.parametrize("size", [Size(161, 97), Size(320, 180)])
 def test_strength_0_leaves_every_sample(strokes, size):
     frame = photo(size)
-    with fitted(open_engine("sketch", working_size(size, strokes), COLOUR), size) as engine:
+    with open_for("sketch", size, COLOUR, EngineSettings(stroke_size=strokes), live=False) as engine:
         engine.submit(frame, Controls(0, 0))
         result = engine.next()
     assert all(np.array_equal(a, b) for a, b in zip(result.planes, frame.planes, strict=True))
@@ -72,8 +72,8 @@ def test_the_same_scene_in_twice_the_size_gets_strokes_of_twice_the_size():
         wanted = engine.next().planes.y.astype(float)
     results = {}
     for strokes in (1, 2):
-        inner = open_engine("great_wave", working_size(large.size, strokes), COLOUR, precision="f32")
-        with fitted(inner, large.size) as engine:
+        settings = EngineSettings(precision="f32", stroke_size=strokes)
+        with open_for("great_wave", large.size, COLOUR, settings, live=False) as engine:
             engine.submit(large)
             results[strokes] = resized(engine.next().planes, small.size).y.astype(float)
 
@@ -89,7 +89,7 @@ def test_fine_detail_of_the_picture_stays():
     frame = photo(size)
     frame.planes.y[:, ::2] = np.minimum(frame.planes.y[:, ::2] // 2 + 80, 255)  # stripes of one pixel
     frame.planes.y[:, 1::2] = frame.planes.y[:, 1::2] // 2 + 60
-    with fitted(open_engine("cartoon", working_size(size, 2), COLOUR), size) as engine:
+    with open_for("cartoon", size, COLOUR, EngineSettings(stroke_size=2), live=False) as engine:
         engine.submit(frame)
         result = engine.next().planes.y.astype(float)
     contrast = (result[:, 2:-1:2] - result[:, 1:-2:2])[20:-20]
@@ -99,7 +99,7 @@ def test_fine_detail_of_the_picture_stays():
 def test_what_was_submitted_may_be_overwritten_and_frames_come_in_order():
     size = Size(192, 128)
     frames = [photo(size, seed) for seed in range(4)]
-    with fitted(open_engine("sketch", working_size(size, 2), COLOUR), size) as engine:
+    with open_for("sketch", size, COLOUR, EngineSettings(stroke_size=2), live=False) as engine:
         one_by_one = [next(iter(engine.stylize([frame]))).planes.y.copy() for frame in frames]
         for frame in frames[: engine.in_flight]:
             engine.submit(frame)
@@ -128,8 +128,8 @@ def test_a_video_says_in_which_size_it_was_stylized(tmp_path):
     make_clip(clip, width=320, height=180, times=range(3))
     report = stylize_video(clip, tmp_path / "auto.mp4")
     assert (report.size, report.working_size) == ("320x180", "640x360")
-    report = stylize_video(clip, tmp_path / "plain.mp4", stroke_size=1)
+    report = stylize_video(clip, tmp_path / "plain.mp4", engine=EngineSettings(stroke_size=1))
     assert (report.size, report.working_size) == ("320x180", "320x180")
     with pytest.raises(SettingError, match="stroke size"):
-        stylize_video(clip, tmp_path / "no.mp4", stroke_size=20)
+        stylize_video(clip, tmp_path / "no.mp4", engine=EngineSettings(stroke_size=20))
     assert not (tmp_path / "no.mp4").exists()

@@ -14,7 +14,8 @@ from test_engines import (  # noqa: F401  (one_thread is a fixture)
     scene,
 )
 
-from rtstyle.backends import Controls, Engine, EngineLater, open_engine
+from rtstyle.backends import Controls, Engine, open_engine
+from rtstyle.backends.engine import EngineLater
 from rtstyle.backends.gate import BOUNDS
 from rtstyle.backends.swap import SwappingEngine
 from rtstyle.errors import BackendUnavailableError

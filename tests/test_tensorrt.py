@@ -236,7 +236,10 @@ def test_three_processes_that_want_one_engine_build_it_once():
 @pytest.mark.parametrize("after", [0.1, 0.3, 0.5, 0.6, 0.7, 0.9])
 def test_a_build_that_is_killed_leaves_no_broken_plan(cache, sketch, after):
     child = subprocess.Popen(
-        [sys.executable, "-m", "rtstyle.backends.builder"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=ROOT
+        [sys.executable, "-m", "rtstyle.backends.build_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        cwd=ROOT,
     )
     assert child.stdin
     child.stdin.write(request().to_json().encode())

@@ -338,13 +338,13 @@ def test_of_pictures_that_wait_only_the_newest_is_done(shared):
 
 def test_another_style_is_made_aside_and_comes_without_a_gap(monkeypatch):
     """Making it is drawn out to two seconds, so that a busy machine's own pauses are told from waiting for it."""
-    make = server.warm_engine
+    make = server.open_for
 
-    def slow(style: Style, *how: object) -> Engine:
+    def slow(style: Style, *how: object, live: bool) -> Engine:
         time.sleep(2 * (style.name == "great_wave"))
-        return make(style, *how)
+        return make(style, *how, live=live)
 
-    monkeypatch.setattr(server, "warm_engine", slow)
+    monkeypatch.setattr(server, "open_for", slow)
     data = as_jpeg(picture())
     with StyleServer(Address(port=0), [load_style("sketch"), load_style("great_wave")]) as running:
 

@@ -64,8 +64,7 @@ from rtstyle import (
     open_engine,
     stylize_video,
 )
-from rtstyle.backends import Precision
-from rtstyle.backends.strokes import StrokeSize
+from rtstyle.backends import EngineSettings, Precision, StrokeSize
 from rtstyle.frame import CELL, Planes, planes_from_rgb, planes_to_rgb
 from rtstyle.style import Style
 from train.data import list_pictures
@@ -286,8 +285,7 @@ def _film(source: Path, target: Path, style: Style, precision: Precision, stroke
         target,
         style=style,
         encoder=encoder,
-        precision=precision,
-        stroke_size=stroke_size,
+        engine=EngineSettings(precision=precision, stroke_size=stroke_size),
         overwrite=True,
     )
 

@@ -1,4 +1,4 @@
-"""Builds a plan in a process of its own: ``python -m rtstyle.backends.builder``, with a request on its input.
+"""Builds a plan in a process of its own: ``python -m rtstyle.backends.build_process``, with a request on its input.
 
 TensorRT takes seconds to minutes, a lot of memory, and both cores of a small machine; it cannot be stopped
 between two steps by Python, and a crash in it would take a recording along. A process can be killed.
@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from rtstyle import graph
-from rtstyle.errors import BackendUnavailableError, RtstyleError
+from rtstyle.backends.gate import AccuracyError
+from rtstyle.errors import BackendUnavailableError
 from rtstyle.frame import Size
-from rtstyle.style import Style
 
-_COMMAND = [sys.executable, "-m", "rtstyle.backends.builder"]
+_COMMAND = [sys.executable, "-m", "rtstyle.backends.build_process"]
 if sys.platform == "linux":  # ADDR_NO_RANDOMIZE of personality(2) outlasts exec; not every container allows it
     _still = "import ctypes, os; ctypes.CDLL(None).personality(0x40000)"
     _COMMAND = [sys.executable, "-c", f"{_still}; os.execv({sys.executable!r}, {_COMMAND})"]
@@ -130,8 +130,6 @@ def _kill_when(stop: threading.Event, child: subprocess.Popen[str], ended: threa
 
 
 def _result(answer: dict[str, Any], code: int, complaints: list[str], *, stopped: bool) -> Path:
-    from rtstyle.backends.gate import AccuracyError
-
     if "plan" in answer:
         return Path(answer["plan"])
     if "inaccurate" in answer:
@@ -144,45 +142,3 @@ def _result(answer: dict[str, Any], code: int, complaints: list[str], *, stopped
         raise KeyboardInterrupt
     last = complaints[-1].strip() if complaints else "it said nothing"
     raise BackendUnavailableError(f"the build of the engine ended with code {code}: {last}")
-
-
-def build(request: Request, progress: Callable[[str, float], None]) -> Path:
-    """Build in this process; see ``build_in_child``."""
-    from rtstyle.backends.compiler import build_plan, recipe_of
-    from rtstyle.backends.gate import AccuracyError
-    from rtstyle.backends.plans import PlanCache
-    from rtstyle.backends.tensorrt import accept_on
-
-    cache = PlanCache()
-    recipe = recipe_of(Style(request.style, request.folders), request.size, request.precision, request.layout)
-    try:
-        return build_plan(recipe, request.targets, cache, accept_on(request), progress).path
-    except AccuracyError as error:
-        cache.refuse(recipe, request.targets[0], str(error))
-        raise
-
-
-def main() -> None:
-    """Read a request, build, and answer in lines of JSON."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from rtstyle.backends.gate import AccuracyError
-
-    # Libraries may print on the standard output; the answers get a channel of their own.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-
-    def answer(told: dict[str, Any]) -> None:
-        answers.write(json.dumps(told) + "\n")
-        answers.flush()
-
-    try:
-        request = Request.from_json(sys.stdin.read())
-        answer({"plan": str(build(request, lambda phase, done: answer({"phase": phase, "done": done})))})
-    except AccuracyError as error:
-        answer({"inaccurate": str(error)})
-    except (RtstyleError, ImportError, OSError) as error:
-        answer({"error": str(error)})
-
-
-if __name__ == "__main__":
-    main()

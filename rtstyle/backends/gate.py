@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rtstyle.backends import BackendName, Controls, Engine, open_engine
-from rtstyle.errors import BackendUnavailableError, RtstyleError
+from rtstyle.backends.engine import Controls, Engine
+from rtstyle.errors import BackendUnavailableError
 from rtstyle.frame import Colour, Frame, Plane, Planes, Size
-from rtstyle.style import Style
 
 log = logging.getLogger("rtstyle")
 
@@ -179,19 +178,3 @@ def first_accurate(precisions: Sequence[str], make: Callable[[str], Made]) -> Ma
                 raise
             log.info("%s; taking %s", error, precisions[number])
     raise ValueError("no precision was given")
-
-
-def open_reference(style: Style, size: Size, colour: Colour) -> Engine:
-    """Open the first float32 engine that there is on the CPU.
-
-    Raises:
-        BackendUnavailableError: There is none.
-    """
-    reasons = []
-    choices: tuple[tuple[BackendName, str], ...] = (("openvino", "CPU"), ("onnxruntime", "CPU"), ("torch", "cpu"))
-    for backend, device in choices:
-        try:
-            return open_engine(style, size, colour, backend=backend, precision="f32", device=device)
-        except RtstyleError as error:
-            reasons.append(f"{error}")
-    raise BackendUnavailableError("there is no float32 engine to compare with: " + "; ".join(reasons))

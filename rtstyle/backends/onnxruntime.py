@@ -12,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from rtstyle import graph
-from rtstyle.backends import (
+from rtstyle.backends.engine import (
     BackendName,
     Controls,
     Engine,

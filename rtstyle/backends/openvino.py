@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle import graph
-from rtstyle.backends import (
+from rtstyle.backends.engine import (
     BackendName,
     Controls,
     Engine,

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle import graph
-from rtstyle.backends import BackendName, Controls, Engine, check_frame
+from rtstyle.backends.engine import BackendName, Controls, Engine, check_frame
 from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import DeviceError
 from rtstyle.frame import Colour, Frame, Plane, Planes, Size

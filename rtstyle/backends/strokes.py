@@ -10,53 +10,13 @@ lower bands.)
 from __future__ import annotations
 
 from collections import deque
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.backends import Controls, Engine, check_frame, check_size
-from rtstyle.errors import SettingError
+from rtstyle.backends.engine import Controls, Engine, check_frame
 from rtstyle.frame import Frame, Planes, Size
-
-StrokeSize = float | Literal["auto"]
-"""How many times as large as the network draws them; ``auto`` by the picture's size, see ``automatic``."""
-
-SMALLEST, LARGEST = 1 / 2, 8
-"""Stroke sizes that may be asked for."""
-
-_SHORT_SIDES = (480, 1080)
-"""Least and largest height, or width where that is less, that styles look as they are meant to: tuned at 720."""
-
-
-def automatic(size: Size, *, live: bool) -> float:
-    """Return the stroke size that ``auto`` is: a power of two that brings the short side between 480 and 1080.
-
-    Args:
-        live: Then a small picture stays as it is: to enlarge it would cost four times as much.
-    """
-    strokes, short = 1.0, min(size.width, size.height)
-    while short / strokes > _SHORT_SIDES[1] and strokes < LARGEST:
-        strokes *= 2
-    return SMALLEST if short < _SHORT_SIDES[0] and not live else strokes
-
-
-def working_size(size: Size, strokes: float) -> Size:
-    """Return the size in which a picture is stylized: even, so that chroma planes fit exactly.
-
-    Raises:
-        SettingError: The stroke size is out of range, or picture or working size have less than 16x16 pixels.
-    """
-    check_size(size)
-    if not SMALLEST <= strokes <= LARGEST:
-        raise SettingError(f"stroke size must be auto or in [{SMALLEST:g}, {LARGEST:g}], got {strokes:g}")
-    if strokes == 1:
-        return size
-    working = Size(2 * round(size.width / strokes / 2), 2 * round(size.height / strokes / 2))
-    if min(working.width, working.height) < 16:
-        raise SettingError(f"a stroke size of {strokes:g} leaves {working} of a picture of {size}: take a smaller one")
-    return working
 
 
 def resized(planes: Planes, size: Size) -> Planes:

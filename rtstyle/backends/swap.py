@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from rtstyle.backends import Controls, Engine, check_frame
+from rtstyle.backends.engine import Controls, Engine, check_frame
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Frame
 

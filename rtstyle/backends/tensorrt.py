@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rtstyle import graph
-from rtstyle.backends import Engine, EngineLater, Mode, Precision, check_precision
 from rtstyle.backends.builder import Request, build_in_child
 from rtstyle.backends.compiler import (
     DYNAMIC,
@@ -30,8 +29,10 @@ from rtstyle.backends.compiler import (
     targets_of,
 )
 from rtstyle.backends.cuda import CudaDevice, device_index, driver_problem
-from rtstyle.backends.gate import AccuracyError, check, first_accurate, open_reference
+from rtstyle.backends.engine import Engine, EngineLater, Mode, Precision, check_precision
+from rtstyle.backends.gate import AccuracyError, check, first_accurate
 from rtstyle.backends.plans import Plan, PlanCache, PlanRejectedError, Recipe
+from rtstyle.backends.reference import open_reference
 from rtstyle.backends.ring import SLOTS, RingEngine
 from rtstyle.errors import BackendUnavailableError, DeviceError
 from rtstyle.files import write_whole

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rtstyle import graph
-from rtstyle.backends import BackendName, Controls, Engine, Mode, Precision, check_frame, check_precision
+from rtstyle.backends.engine import BackendName, Controls, Engine, Mode, Precision, check_frame, check_precision
 from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import BackendUnavailableError, DeviceError, SettingError
 from rtstyle.frame import MARGIN, Colour, Frame, Packing, Size

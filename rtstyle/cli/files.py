@@ -19,6 +19,7 @@ from rtstyle.cli.options import (
     add_engine_options,
     add_message_options,
     encoder_settings,
+    engine_settings,
     moment,
 )
 from rtstyle.cli.talk import Progress, finish, print_table, say
@@ -91,10 +92,7 @@ def _run_video(args: argparse.Namespace) -> int:
     options: dict[str, Any] = {
         "style": load_style(args.style, args.size_class),
         "controls": Controls.of(args.strength, keep_colors=args.keep_colors),
-        "backend": args.backend,
-        "precision": args.precision,
-        "device": args.device,
-        "stroke_size": args.stroke_size,
+        "engine": engine_settings(args),
         "encoder": encoder_settings(args),
         "hwaccel": args.hwaccel,
         "size": Size.parse(args.size) if args.size else None,
@@ -183,7 +181,6 @@ def add_image(commands: Any) -> None:
 def _run_image(args: argparse.Namespace) -> int:
     from rtstyle.backends import Controls
     from rtstyle.picture import STDIO, stylize_pictures
-    from rtstyle.style import load_style
 
     if args.output == STDIO and args.json:
         raise SettingError("--json and the picture cannot both go to stdout: leave --json out, or write a file")
@@ -191,12 +188,9 @@ def _run_image(args: argparse.Namespace) -> int:
         report = stylize_pictures(
             args.input,
             args.output,
-            style=load_style(args.style, args.size_class),
+            style=args.style,
             controls=Controls.of(args.strength, keep_colors=args.keep_colors),
-            backend=args.backend,
-            precision=args.precision,
-            device=args.device,
-            stroke_size=args.stroke_size,
+            engine=engine_settings(args),
             overwrite=args.overwrite,
             progress=progress.update,
         )

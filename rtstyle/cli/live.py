@@ -19,6 +19,7 @@ from rtstyle.cli.options import (
     add_message_options,
     bits,
     encoder_settings,
+    engine_settings,
 )
 from rtstyle.cli.talk import finish, say
 from rtstyle.cli.web import add_address_options, address_of
@@ -186,11 +187,7 @@ def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> Liv
         controls=Controls.of(args.strength, keep_colors=args.keep_colors),
         size=Size.parse(args.size) if args.size else None,
         fps=fps,
-        backend=args.backend,
-        precision=args.precision,
-        size_class=args.size_class,
-        stroke_size=args.stroke_size,
-        device=args.device,
+        engine=engine_settings(args),
         preview=args.preview,
         address=address_of(args),
         record=args.record,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rtstyle.errors import SettingError
 
 if TYPE_CHECKING:
+    from rtstyle.backends import EngineSettings
     from rtstyle.video import EncoderSettings
 
 DONE, FAILED, USAGE, DAMAGED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -112,6 +113,19 @@ def _stroke_size(text: str) -> float | str:
         return text if text == "auto" else float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"a stroke size is auto or a number from 0.5 to 8, got {text!r}") from None
+
+
+def engine_settings(args: argparse.Namespace) -> EngineSettings:
+    """Return the settings that the engine options ask for."""
+    from rtstyle.backends import EngineSettings
+
+    return EngineSettings(
+        backend=args.backend,
+        precision=args.precision,
+        device=args.device,
+        size_class=args.size_class,
+        stroke_size=args.stroke_size,
+    )
 
 
 def add_message_options(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtstyle.cli.options import DONE, add_command, add_engine_options, add_message_options
+from rtstyle.cli.options import DONE, add_command, add_engine_options, add_message_options, engine_settings
 from rtstyle.cli.talk import finish, say
 
 if TYPE_CHECKING:
@@ -79,11 +79,7 @@ def _run_serve(args: argparse.Namespace) -> int:
         style=args.style,
         controls=Controls.of(args.strength, keep_colors=args.keep_colors),
         visitors=args.visitors,
-        backend=args.backend,
-        precision=args.precision,
-        size_class=args.size_class,
-        stroke_size=args.stroke_size,
-        device=args.device,
+        engine=engine_settings(args),
         seconds=args.seconds,
         say=say,  # also with --quiet: nobody could find the page
     )

@@ -10,13 +10,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from rtstyle.backends import BackendChoice, Controls, Engine, Precision
-from rtstyle.backends.strokes import StrokeSize, automatic, fitted, working_size
-from rtstyle.backends.warm import warm_engine
+from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.camera import open_source
 from rtstyle.errors import DisplayError, SettingError
 from rtstyle.frame import Size
@@ -30,7 +29,7 @@ from rtstyle.live.recording import Recording
 from rtstyle.live.session import RECORDING, Session
 from rtstyle.live.sound import Microphone
 from rtstyle.live.styles import Styles
-from rtstyle.style import SizeClass, SizeClassChoice, load_style
+from rtstyle.style import SizeClass, load_style
 from rtstyle.video import EncoderSettings, VideoWriter, check_output
 from rtstyle.video.formats import muxer_of
 from rtstyle.video.sound import sound_codec
@@ -53,9 +52,7 @@ def stylize_live(
     controls: Controls = Controls(),
     size: Size | None = None,
     fps: Fraction | None = None,
-    backend: BackendChoice = "auto",
-    precision: Precision = "auto",
-    device: str | None = None,
+    engine: EngineSettings = EngineSettings(),
     preview: Preview = "auto",
     address: Address = Address(),
     record: Path | None = None,
@@ -65,8 +62,6 @@ def stylize_live(
     mirror: bool = False,
     hold: bool = True,
     target_fps: float | None = None,
-    size_class: SizeClassChoice = "auto",
-    stroke_size: StrokeSize = "auto",
     frames: int | None = None,
     seconds: float | None = None,
     timeout: float = 5.0,
@@ -86,6 +81,8 @@ def stylize_live(
             see ``open_source``.
         style: What ``load_style`` takes.
         size: Asked of a camera or the screen; other pictures are fitted into it.
+        engine: Backend, precision, device, size of the network and size of strokes. The network ``auto`` is the default
+            one, and the fast one where this machine would drop frames.
         fps: Frames per second that a camera is asked for, or at which pictures of a folder follow each other.
         preview: ``auto`` opens a window where a display is; ``browser`` serves a page and ``/stream.mjpg``.
         address: Where the page is served.
@@ -96,9 +93,6 @@ def stylize_live(
             o turns it. See ``hold.Hold``.
         target_fps: Frames per second to be reached: where this machine is too slow, pictures are stylized by a smaller
             network, then in a smaller size, and shown and recorded in their own. See ``pace.Pace``.
-        size_class: Of the network; ``auto`` is the default one, and the fast one where this machine would drop frames.
-        stroke_size: How large strokes are, see ``backends.strokes``; ``auto`` makes them larger in pictures of more
-            than 1080 lines.
         frames: End after this many shown frames.
         seconds: End after this time.
         timeout: Seconds that the source may take to open, and for each frame.
@@ -120,7 +114,7 @@ def stylize_live(
     for name, value in (("frames", frames), ("seconds", seconds), ("target_fps", target_fps)):
         if value is not None and value <= 0:
             raise SettingError(f"{name} must be above 0, got {value}")
-    drawn = load_style(style, size_class)
+    drawn = load_style(style, engine.size_class)
     if record is not None:
         record = Path(record)
         if record.exists() and Path(str(source)).exists() and record.samefile(str(source)):
@@ -148,21 +142,20 @@ def stylize_live(
 
         def make(name: str, working: Working) -> Engine:
             loaded = load_style(name)
-            if size_class != "auto" or working.size_class in loaded.size_classes:
-                loaded = loaded.sized(working.size_class)
+            settings = engine
+            if engine.size_class != "auto" or working.size_class in loaded.size_classes:
+                settings = replace(engine, size_class=working.size_class)
             else:
                 tell(f"{name} has no {working.size_class} network: its default one draws it")
-            return fitted(warm_engine(loaded, working.size, camera.colour, backend, precision, device), camera.size)
+            return open_for(loaded, camera.size, camera.colour, settings, live=True, working=working.size)
 
         classes: list[SizeClass] = [drawn.size_class]
-        if size_class == "auto" and "fast" in drawn.size_classes:
+        if engine.size_class == "auto" and "fast" in drawn.size_classes:
             classes.append("fast")
-        strokes = automatic(camera.size, live=True) if stroke_size == "auto" else stroke_size
-        rungs = ladder(working_size(camera.size, strokes), classes, smaller=target_fps is not None)
+        rungs = ladder(engine.working_size(camera.size, live=True), classes, smaller=target_fps is not None)
         rate_wanted = target_fps or camera.rate
         styles = stack.enter_context(Styles(style, rungs[0], make))
-        engine = styles.engine
-        tell(f"{style}: {engine.backend} {engine.precision} on {engine.device}")
+        tell(f"{style}: {styles.engine.backend} {styles.engine.precision} on {styles.engine.device}")
         window = stack.enter_context(Window(camera.size, title=f"rtstyle: {style}")) if windowed else None
         if window:
             tell("keys: " + "; ".join(KEYS_HELP))

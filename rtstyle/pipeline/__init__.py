@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtstyle import __version__
-from rtstyle.backends import BackendChoice, Controls, Precision, open_engine
+from rtstyle.backends import Controls, EngineSettings, open_for
 from rtstyle.errors import SettingError
 from rtstyle.frame import Frame, Size
 from rtstyle.pipeline.flow import Prefetch, Timings, signals_held
@@ -23,7 +23,6 @@ from rtstyle.pipeline.resume import digest_of, refuse_other, same_encoding, same
 from rtstyle.style import Style, load_style
 
 if TYPE_CHECKING:
-    from rtstyle.backends.strokes import StrokeSize
     from rtstyle.video import EncoderSettings, VideoReader
     from rtstyle.video.copies import StreamPlan
     from rtstyle.video.formats import Encoding
@@ -61,7 +60,7 @@ class VideoReport:
     size_class: str
     size: str
     working_size: str
-    """In which it was stylized: another one where strokes are to be larger or smaller, see ``backends.strokes``."""
+    """In which it was stylized: another one where strokes are to be larger or smaller, see ``EngineSettings``."""
     codec: str
     preset: str | None
     streams_copied: list[str]
@@ -75,10 +74,7 @@ def stylize_video(
     *,
     style: Style | str = "sketch",
     controls: Controls = Controls(),
-    backend: BackendChoice = "auto",
-    precision: Precision = "auto",
-    device: str | None = None,
-    stroke_size: StrokeSize = "auto",
+    engine: EngineSettings = EngineSettings(),
     encoder: EncoderSettings | None = None,
     hwaccel: str | None = None,
     size: Size | None = None,
@@ -96,8 +92,7 @@ def stylize_video(
     Args:
         source: A file, a URL, a folder of pictures, a pattern such as ``%05d.png``, or ``-``, the standard input.
         target: A file, a pattern, or ``-``, the standard output.
-        stroke_size: How large strokes are, times those of the network; ``auto`` makes them larger in pictures of more
-            than 1080 lines, and smaller in those of less than 480. See ``backends.strokes``.
+        engine: Backend, precision, device, size of the network and size of strokes.
         hwaccel: Hardware that is to decode, see ``VideoReader``.
         size: Scale to it before stylizing.
         start, end: Seconds on a player's timeline: frames with start <= t < end, and the sound that belongs to them.
@@ -115,11 +110,10 @@ def stylize_video(
     begun = time.perf_counter()
     timings = Timings()
     path = Path(target)
-    loaded = style if isinstance(style, Style) else load_style(style)
+    loaded = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
     with ExitStack() as stack:
         # Held from here: a library that is interrupted while it is imported only looks as if it were missing.
         let_signals_through = stack.enter_context(signals_held())
-        from rtstyle.backends.strokes import automatic, fitted, working_size
         from rtstyle.video import EncoderSettings, VideoReader, check_output
         from rtstyle.video.formats import muxer_of
         from rtstyle.video.inputs import check_exists
@@ -142,8 +136,7 @@ def stylize_video(
             check_output(path, overwrite=overwrite, muxer=muxer)
         let_signals_through()
         goal = _choose_goal(reader, path, settings, stack, audio=audio, muxer=muxer, overwrite=overwrite, resume=resume)
-        strokes = automatic(reader.size, live=False) if stroke_size == "auto" else stroke_size
-        working = working_size(reader.size, strokes)
+        working = engine.working_size(reader.size)
         asked: dict[str, Any] = {
             "rtstyle": __version__,
             "input": identity_of(reader.files) if goal.folder else None,
@@ -158,11 +151,10 @@ def stylize_video(
         }
         if goal.journal:
             refuse_other(goal.journal, asked, path)
-            backend, precision = same_engine(goal.journal, backend, precision, path)
+            engine = same_engine(goal.journal, engine, path)
             goal.encoding = same_encoding(goal.journal, goal.encoding, path)
         refuse_too_large(reader.size, memory_available())
-        inner = open_engine(loaded, working, reader.colour, backend=backend, precision=precision, device=device)
-        engine = stack.enter_context(fitted(inner, reader.size))
+        opened = stack.enter_context(open_for(loaded, reader.size, reader.colour, engine, live=False))
         let_signals_through()
         total = reader.frames_expected
         mark = goal.journal.mark if goal.journal else None
@@ -176,10 +168,10 @@ def stylize_video(
 
         decoded = timings.timed("canvas", follower.follow(timings.timed("decode", reader)))
         with Prefetch(decoded, name="decode") as frames:
-            styled = timings.timed("engine", engine.stylize(frames, controls))
+            styled = timings.timed("engine", opened.stylize(frames, controls))
             if settings.preset == "auto" and not goal.journal:
                 goal.encoding, styled = _choose_preset(goal.encoding, reader, styled)
-            used = {"backend": engine.backend, "precision": engine.precision, "options": goal.encoding.options}
+            used = {"backend": opened.backend, "precision": opened.precision, "options": goal.encoding.options}
             writer = _open_writer(goal, reader, follower, asked | used, joining, overwrite=overwrite)
             stack.enter_context(writer)  # left behind the thread that reads
             for frame in styled:
@@ -190,7 +182,7 @@ def stylize_video(
                 timings.add("encode", time.perf_counter() - started)
                 done += 1
                 if progress:
-                    progress(done, total, f"{engine.backend} {engine.precision}")
+                    progress(done, total, f"{opened.backend} {opened.precision}")
                 let_signals_through()
         started = time.perf_counter()
         writer.close()
@@ -215,9 +207,9 @@ def stylize_video(
         cpu_ms_per_frame=round(1000 * (time.process_time() - cpu) / max(1, fresh - 1), 2),
         first_frame_s=round(first, 3),
         stages=stages,
-        backend=engine.backend,
-        precision=engine.precision,
-        device=engine.device,
+        backend=opened.backend,
+        precision=opened.precision,
+        device=opened.device,
         style=loaded.name,
         size_class=loaded.size_class,
         size=str(reader.size),

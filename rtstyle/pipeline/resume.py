@@ -8,7 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from rtstyle.backends import BackendChoice, BackendName, Precision
+from rtstyle.backends import BackendName, EngineSettings, Precision
 from rtstyle.errors import SettingError
 from rtstyle.style import TRUNK, Style
 
@@ -37,19 +37,16 @@ def refuse_other(journal: Journal, asked: dict[str, Any], target: Path) -> None:
             )
 
 
-def same_engine(
-    journal: Journal, backend: BackendChoice, precision: Precision, target: Path
-) -> tuple[BackendChoice, Precision]:
-    """Return the engine that an interrupted render was made with: another one gives other pictures."""
+def same_engine(journal: Journal, engine: EngineSettings, target: Path) -> EngineSettings:
+    """Return the settings with the backend and precision of the interrupted render: others give other pixels."""
     backends, precisions = get_args(BackendName), get_args(Precision)
     had: Any = tuple(journal.settings.get(name) for name in ("backend", "precision"))
     if had[0] not in backends or had[1] not in precisions:
         raise SettingError(f"cannot resume {target}: its journal names no engine; begin anew with -y (--overwrite)")
-    for asked, then in zip((backend, precision), had, strict=True):
+    for asked, then in zip((engine.backend, engine.precision), had, strict=True):
         if asked not in ("auto", then):
             raise SettingError(f"cannot resume {target} with {asked}: it was begun with {' '.join(had)}")
-    backend, precision = had
-    return backend, precision
+    return replace(engine, backend=had[0], precision=had[1])
 
 
 def same_encoding(journal: Journal, encoding: Encoding, target: Path) -> Encoding:

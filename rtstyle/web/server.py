@@ -14,12 +14,10 @@ from typing import Literal, Self
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from rtstyle.backends import BackendChoice, Controls, Engine, Precision
-from rtstyle.backends.strokes import StrokeSize, automatic, fitted, working_size
-from rtstyle.backends.warm import warm_engine
+from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.errors import SettingError
 from rtstyle.frame import Size
-from rtstyle.style import SizeClassChoice, Style, list_styles, load_style
+from rtstyle.style import Style, list_styles, load_style
 from rtstyle.web import protocol
 from rtstyle.web.address import Address
 from rtstyle.web.host import MAX_CONNECTIONS, PATIENCE, WebServer, keep_fresh, page_route, preview_routes
@@ -80,11 +78,7 @@ class StyleServer:
         *,
         visitors: int = 4,
         start: Controls = Controls(),
-        backend: BackendChoice = "auto",
-        precision: Precision = "auto",
-        size_class: SizeClassChoice = "auto",
-        stroke_size: StrokeSize = "auto",
-        device: str | None = None,
+        engine: EngineSettings = EngineSettings(),
     ) -> None:
         self.broken = threading.Event()
         """Set when the server can no longer stylize; leaving then raises the reason."""
@@ -95,9 +89,7 @@ class StyleServer:
         self._begin = time.monotonic()
 
         def make(style: int, size: Size) -> Engine:
-            strokes = automatic(size, live=True) if stroke_size == "auto" else stroke_size
-            drawn, working = styles[style].sized(size_class), working_size(size, strokes)
-            return fitted(warm_engine(drawn, working, JPEG_COLOUR, backend, precision, device), size)
+            return open_for(styles[style], size, JPEG_COLOUR, engine, live=True)
 
         # Everything that can be wrong with address and files is so before the first engine is made.
         connections = max(MAX_CONNECTIONS, 8 * visitors)
@@ -282,11 +274,7 @@ def serve(
     style: str = "sketch",
     controls: Controls = Controls(),
     visitors: int = 4,
-    backend: BackendChoice = "auto",
-    precision: Precision = "auto",
-    size_class: SizeClassChoice = "auto",
-    stroke_size: StrokeSize = "auto",
-    device: str | None = None,
+    engine: EngineSettings = EngineSettings(),
     seconds: float | None = None,
     say: Callable[[str], None] | None = None,
 ) -> ServeReport:
@@ -296,8 +284,7 @@ def serve(
         style: What visitors begin with; they may choose among it and the shipped ones.
         controls: Strength and colours that they begin with.
         visitors: How many are served at a time.
-        size_class: Of the networks that draw the styles.
-        stroke_size: How large strokes are, see ``backends.strokes``.
+        engine: Backend, precision, device, size of the networks and size of strokes.
         seconds: End after this time.
         say: Takes lines for people, such as the address.
 
@@ -315,11 +302,7 @@ def serve(
         [load_style(name) for name in names],
         visitors=visitors,
         start=controls,
-        backend=backend,
-        precision=precision,
-        size_class=size_class,
-        stroke_size=stroke_size,
-        device=device,
+        engine=engine,
     )
     tell(f"{style}: {server.engine}; {visitors} visitors at a time")
     try:

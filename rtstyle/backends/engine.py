@@ -1,0 +1,232 @@
+"""The engine protocol: a style, loaded on one device, ready for one size and colour; and the settings of engines."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Protocol, Self, get_args
+
+from rtstyle.errors import BackendUnavailableError, SettingError, StyleFormatError
+from rtstyle.frame import Colour, Frame, Size
+from rtstyle.style import SizeClassChoice, Style
+
+BackendName = Literal["tensorrt", "openvino", "onnxruntime", "torch"]
+BackendChoice = Literal["auto", "tensorrt", "openvino", "onnxruntime", "torch"]
+Precision = Literal["auto", "f32", "bf16", "f16", "int8"]
+Mode = Literal["throughput", "latency"]
+
+StrokeSize = float | Literal["auto"]
+"""Size of strokes relative to those that the network draws; ``auto`` depends on the frame size."""
+
+SMALLEST_STROKES, LARGEST_STROKES = 1 / 2, 8
+"""Range of stroke sizes."""
+
+_SHORT_SIDES = (480, 1080)
+"""Least and largest short side, in pixels, for which styles are made; tuned at 720."""
+
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+"""All backends, in the order in which ``auto`` tries them; before openvino it tries torch on CUDA."""
+
+PRECISIONS: dict[BackendName, tuple[Precision, ...]] = {
+    "tensorrt": ("f16", "f32"),
+    "openvino": ("int8", "bf16", "f32"),
+    "onnxruntime": ("int8", "f32"),
+    "torch": ("f16", "bf16", "f32"),
+}
+"""What each backend can compute in, on a device that is made for it."""
+
+log = logging.getLogger("rtstyle")
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What may change from frame to frame without a new engine."""
+
+    luma: float = 1.0
+    """Strength of the style in the luma plane: 0 leaves it bit for bit, 1 is the style as trained."""
+    chroma: float = 1.0
+    """The same for the chroma planes; 0 keeps the colours of the source."""
+
+    def __post_init__(self) -> None:
+        for name in ("luma", "chroma"):
+            value = getattr(self, name)
+            if not 0 <= value <= 2:
+                raise SettingError(f"strength must be in [0, 2], got {name} = {value:g}")
+
+    @classmethod
+    def of(cls, strength: float = 1.0, *, keep_colors: bool = False) -> Controls:
+        """Make controls from the two words of the command line."""
+        return cls(strength, 0.0 if keep_colors else strength)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """Which engine runs a style, and how; the defaults choose the fastest engine of this machine."""
+
+    backend: BackendChoice = "auto"
+    """Backend to run on; ``auto`` is the fastest one that opens."""
+    precision: Precision = "auto"
+    """Precision of the network, see ``open_engine``."""
+    device: str | None = None
+    """The backend's own name of a device, e.g. ``CPU``, ``cuda:1``."""
+    size_class: SizeClassChoice = "auto"
+    """Size of the network, see ``Style.sized``."""
+    stroke_size: StrokeSize = "auto"
+    """Size of strokes; ``auto`` enlarges them in frames of more than 1080 lines and shrinks them in small files."""
+
+    def __post_init__(self) -> None:
+        strokes = self.stroke_size
+        if strokes != "auto" and not SMALLEST_STROKES <= strokes <= LARGEST_STROKES:
+            raise SettingError(
+                f"stroke size must be auto or in [{SMALLEST_STROKES:g}, {LARGEST_STROKES:g}], got {strokes:g}"
+            )
+
+    def working_size(self, size: Size, *, live: bool = False) -> Size:
+        """Return the size in which frames of ``size`` are stylized; even, so that chroma planes fit exactly.
+
+        Args:
+            live: True never enlarges small frames, which would cost four times as much.
+
+        Raises:
+            SettingError: The frame or the working size is smaller than 16x16.
+        """
+        check_size(size)
+        strokes = _automatic_strokes(size, live=live) if self.stroke_size == "auto" else self.stroke_size
+        if strokes == 1:
+            return size
+        working = Size(2 * round(size.width / strokes / 2), 2 * round(size.height / strokes / 2))
+        if min(working.width, working.height) < 16:
+            raise SettingError(
+                f"a stroke size of {strokes:g} leaves {working} of a picture of {size}: take a smaller one"
+            )
+        return working
+
+
+def _automatic_strokes(size: Size, *, live: bool) -> float:
+    """Return the power of two that brings the short side between 480 and 1080."""
+    strokes, short = 1.0, min(size.width, size.height)
+    while short / strokes > _SHORT_SIDES[1] and strokes < LARGEST_STROKES:
+        strokes *= 2
+    return SMALLEST_STROKES if short < _SHORT_SIDES[0] and not live else strokes
+
+
+class Engine(Protocol):
+    """A style that is loaded on one device and ready to stylize one size in one colour.
+
+    Frames go in by ``submit`` and come out by ``next`` in the same order; up to ``in_flight`` may be
+    inside. One thread may use an engine at a time. A context manager.
+    """
+
+    backend: BackendName
+    precision: str
+    device: str
+    """For people, e.g. ``AMD EPYC, 2 cores``."""
+    size: Size
+    """The only picture size that it accepts."""
+    colour: Colour
+    """The only matrix and range that it accepts; folded into its weights."""
+    in_flight: int
+    """Frames that may have been submitted and not taken."""
+
+    def submit(self, frame: Frame, controls: Controls = ...) -> None:
+        """Start to stylize a frame.
+
+        Args:
+            frame: Its planes are read before the call returns and may then be reused.
+
+        Raises:
+            ValueError: Size or colour are not the engine's, or ``in_flight`` frames are inside already.
+        """
+
+    def next(self) -> Frame:
+        """Wait for the oldest submitted frame and return it stylized.
+
+        Its planes are the caller's: nobody writes into them as long as they or views of them are referred to.
+        Engines of GPUs lend page-locked memory in them, so whoever keeps very many should copy. Pts, time base
+        and colour are the input's.
+
+        Raises:
+            ValueError: No frame is inside.
+        """
+
+    def close(self) -> None:
+        """Free the device's memory; frames inside are dropped. Further calls are an error."""
+
+    def stylize(self, frames: Iterable[Frame], controls: Controls = Controls()) -> Iterator[Frame]:
+        """Yield every frame stylized, in order, with the engine kept full."""
+        inside = 0
+        for frame in frames:
+            if inside == self.in_flight:
+                yield self.next()
+                inside -= 1
+            self.submit(frame, controls)
+            inside += 1
+        for _ in range(inside):
+            yield self.next()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_frame(engine: Engine, frame: Frame, inside: int) -> None:
+    """Raise what ``Engine.submit`` promises."""
+    if frame.size != engine.size:
+        raise ValueError(f"this engine is for {engine.size}, the frame is {frame.size}")
+    chroma = (engine.size.chroma.height, engine.size.chroma.width)
+    if frame.planes.u.shape != chroma or frame.planes.v.shape != chroma:
+        shapes = f"{frame.planes.u.shape} and {frame.planes.v.shape}"
+        raise ValueError(f"a frame of {frame.size} has chroma planes of shape {chroma}, got {shapes}")
+    ours, given = engine.colour, frame.colour
+    if (given.matrix, given.full_range) != (ours.matrix, ours.full_range):
+        raise ValueError(f"this engine is for {_describe(ours)}, the frame is {_describe(given)}")
+    if inside >= engine.in_flight:
+        raise ValueError(f"{inside} frames are in flight already: call next() first")
+
+
+def check_size(size: Size) -> None:
+    """Raise SettingError for a picture that is too small for any engine."""
+    if min(size.width, size.height) < 16:
+        raise SettingError(f"pictures must be at least 16x16, got {size}")
+
+
+def check_precision(backend: BackendName, precision: Precision) -> None:
+    """Raise SettingError where a backend never computes in a precision."""
+    if precision != "auto" and precision not in PRECISIONS[backend]:
+        raise SettingError(f"{backend} has no precision {precision} (it has {', '.join(PRECISIONS[backend])})")
+
+
+def auto_takes_int8(style: Style) -> bool:
+    """Say whether ``auto`` computes a style in int8 on a CPU without AMX: where it is known to be faster and allowed.
+
+    Measured on x86-64 only: 3.6 times as fast as float32 with VNNI, twice without it.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        style.int8  # noqa: B018  (is it there?)
+    except StyleFormatError as error:
+        log.debug("no int8: %s", error)
+        return False
+    return True
+
+
+def _describe(colour: Colour) -> str:
+    return f"{colour.matrix} {'full' if colour.full_range else 'limited'} range"
+
+
+class EngineLater(BackendUnavailableError):
+    """An engine must be built first, which takes a while."""
+
+    def __init__(self, message: str, make: Callable[[threading.Event], Engine]) -> None:
+        super().__init__(message)
+        self.make = make
+        """Builds and opens it; raises RtstyleError soon after the event is set."""

@@ -1,0 +1,190 @@
+"""Opening engines: the fastest backend that works, in the size in which a style is to draw."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+
+from rtstyle.backends.engine import (
+    BACKENDS,
+    BackendChoice,
+    BackendName,
+    Engine,
+    EngineLater,
+    EngineSettings,
+    Mode,
+    Precision,
+    check_size,
+)
+from rtstyle.errors import BackendUnavailableError, SettingError
+from rtstyle.frame import Colour, Frame, Planes, Size
+from rtstyle.style import Style, load_style
+
+log = logging.getLogger("rtstyle")
+
+
+def open_for(
+    style: Style | str,
+    size: Size,
+    colour: Colour,
+    settings: EngineSettings = EngineSettings(),
+    *,
+    live: bool,
+    mode: Mode | None = None,
+    working: Size | None = None,
+) -> Engine:
+    """Open the engine that stylizes frames of one size and colour as the settings say.
+
+    Args:
+        style: A style, or what ``load_style`` accepts.
+        size: Size of the frames that are submitted and returned.
+        live: True: one frame is in flight, small frames are not enlarged, and the engine has run once when it is
+            returned, since the first run is slow.
+        mode: Overrides what ``live`` says about frames in flight.
+        working: Size in which frames are stylized; by default ``settings.working_size``.
+
+    Raises:
+        RtstyleError: As ``open_engine``, ``load_style`` and ``EngineSettings.working_size``.
+    """
+    from rtstyle.backends.strokes import fitted
+
+    loaded = style if isinstance(style, Style) else load_style(style)
+    inner = open_engine(
+        loaded.sized(settings.size_class),
+        working or settings.working_size(size, live=live),
+        colour,
+        backend=settings.backend,
+        precision=settings.precision,
+        mode=mode or ("latency" if live else "throughput"),
+        device=settings.device,
+    )
+    if live:
+        _run_once(inner)
+    return fitted(inner, size)
+
+
+def _run_once(engine: Engine) -> None:
+    size = engine.size
+    try:
+        luma = np.full((size.height, size.width), 128, np.uint8)
+        chroma = np.full((size.chroma.height, size.chroma.width), 128, np.uint8)
+        engine.submit(Frame(Planes(luma, chroma, chroma), 0, Fraction(1, 90000), engine.colour))
+        engine.next()
+    except BaseException:
+        engine.close()
+        raise
+
+
+def open_engine(
+    style: Style | str,
+    size: Size,
+    colour: Colour | None = None,
+    *,
+    backend: BackendChoice = "auto",
+    precision: Precision = "auto",
+    mode: Mode = "throughput",
+    device: str | None = None,
+) -> Engine:
+    """Load a style for pictures of one size.
+
+    Args:
+        style: A style, or what ``load_style`` takes.
+        colour: How the samples of the frames are to be read; by default BT.709, limited range.
+        backend: ``auto`` takes the fastest that opens. Where TensorRT must build an engine first, it takes the
+            next one at once, and TensorRT replaces it between two frames when it is ready.
+        precision: ``auto`` is f16 on a GPU; on a CPU bf16 with AMX, else int8 where the style has it, else bf16
+            where the CPU multiplies it natively, else f32.
+        mode: ``throughput`` keeps several frames in flight (files), ``latency`` one (live).
+        device: The backend's own name of a device, e.g. ``CPU``, ``cuda:1``.
+
+    Raises:
+        BackendUnavailableError: None opens; the message holds every backend's reason.
+        SettingError: The backend does not have that precision or device.
+        StyleFormatError: A file of the style is damaged, or int8 is asked for and the style has none.
+    """
+    loaded = style if isinstance(style, Style) else load_style(style)
+    check_size(size)
+    colour = colour or Colour()
+    if backend != "auto":
+        try:
+            return _open(backend, loaded, size, colour, precision, mode, device)
+        except (ImportError, BackendUnavailableError) as error:
+            raise BackendUnavailableError(
+                f"no backend can run {loaded.name!r} at {size}; {backend}: {error}"
+            ) from error
+    reasons: list[str] = []
+    later: Callable[[threading.Event], Engine] | None = None
+    for name, wanted in _candidates(device):
+        try:
+            engine = _open(name, loaded, size, colour, precision, mode, wanted, wait=False)
+        except EngineLater as missing:
+            later = missing.make  # not the error, which holds every caller's frames
+            reasons.append(f"{name}: {missing}")
+        except (ImportError, BackendUnavailableError, SettingError) as error:
+            reasons.append(f"{name}: {error}")
+            if name == "tensorrt" and isinstance(error, BackendUnavailableError):  # somebody installed it
+                _say_once(f"tensorrt cannot be used: {error}")
+        else:
+            log.debug("%s %s on %s%s", engine.backend, engine.precision, engine.device, _refused(reasons))
+            return engine if later is None else _replaced_later(engine, later)
+    raise BackendUnavailableError(f"no backend can run {loaded.name!r} at {size}; " + "; ".join(reasons))
+
+
+def _replaced_later(engine: Engine, make: Callable[[threading.Event], Engine]) -> Engine:
+    from rtstyle.backends.swap import SwappingEngine
+
+    return SwappingEngine(engine, make)
+
+
+def _candidates(device: str | None) -> Iterator[tuple[BackendName, str | None]]:
+    """Yield what ``auto`` tries, fastest first. Torch takes seconds to import: on a CPU it comes last."""
+    from rtstyle.backends.cuda import driver_problem
+
+    yield "tensorrt", device
+    if driver_problem() is None:
+        yield "torch", device or "cuda"
+    for name in BACKENDS[1:]:
+        yield name, device
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Live use and folders open engine after engine; nobody wants to read the same line for each."""
+    log.info("%s", line)
+
+
+def _refused(reasons: list[str]) -> str:
+    return f" (refused: {'; '.join(reasons)})" if reasons else ""
+
+
+def _open(
+    name: BackendName,
+    style: Style,
+    size: Size,
+    colour: Colour,
+    precision: Precision,
+    mode: Mode,
+    device: str | None,
+    *,
+    wait: bool = True,
+) -> Engine:
+    if name == "tensorrt":
+        from rtstyle.backends.tensorrt import open_tensorrt
+
+        return open_tensorrt(style, size, colour, precision=precision, mode=mode, device=device, wait=wait)
+    if name == "openvino":
+        from rtstyle.backends.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(style, size, colour, precision=precision, mode=mode, device=device)
+    if name == "onnxruntime":
+        from rtstyle.backends.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(style, size, colour, precision=precision, mode=mode, device=device)
+    from rtstyle.backends.torch import open_torch
+
+    return open_torch(style, size, colour, precision=precision, mode=mode, device=device)
