@@ -59,3 +59,22 @@ def private_folder(path: Path) -> None:
             os.fchmod(handle, 0o700)
         finally:
             os.close(handle)
+
+
+def read_whole(path: Path, limit: int) -> bytes:
+    """Read an ordinary file.
+
+    Args:
+        limit: Bytes of the largest file that is read.
+
+    Raises:
+        OSError: It is missing, larger, or a folder, device or named pipe, which might never end.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # opening a pipe waits for a writer
+    with open(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{path} is no ordinary file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(f"{path} has more than {limit >> 20} MB")
+    return data

@@ -17,8 +17,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from rtstyle.errors import StyleFormatError
+from rtstyle.errors import StyleFormatError, reason_of
+from rtstyle.files import read_whole
 from rtstyle.frame import CELL, MARGIN, Colour, Planes, Size
+from rtstyle.whitelist import CANVAS_CHANNELS as CANVAS_CHANNELS
+from rtstyle.whitelist import LARGEST, parse_trunk
+from rtstyle.whitelist import PLANE_CHANNELS as PLANE_CHANNELS
 
 PICTURE, CANVAS, STRENGTH, STYLIZED = "picture", "canvas", "strength", "stylized"
 """Names of the deployed graph's inputs and output."""
@@ -31,7 +35,6 @@ Layout = Literal["i420", "nv12"]
 STEP = 2 * CELL
 """Width and height of the pictures of a planar graph are multiples of this many pixels."""
 
-PLANE_CHANNELS, CANVAS_CHANNELS = 24, 16
 _CANVAS_UNIT = 64
 """Levels of the canvas, around 128, that are 1 to the generator."""
 
@@ -59,18 +62,12 @@ class Trunk:
         """Read a trunk.onnx.
 
         Raises:
-            StyleFormatError: It is missing, damaged, or no trunk.
+            StyleFormatError: It is missing, damaged, or anything but a trunk (see ``whitelist``).
         """
         try:
-            model = onnx.load(str(path), load_external_data=False)
-            onnx.checker.check_model(model)
-            weights = {w.name: np.array(numpy_helper.to_array(w), np.float32) for w in model.graph.initializer}
-        except Exception as error:  # protobuf and onnx raise many kinds; all mean the same here
-            raise StyleFormatError(f"cannot read the weights {path}: {type(error).__name__}: {error}") from error
-        missing = [name for name in (_STEM, _TAIL, _TAIL_BIAS, _SKIP) if name not in weights]
-        names = [value.name for value in (*model.graph.input, *model.graph.output)]
-        if missing or names != ["x", "z", "s"]:
-            raise StyleFormatError(f"{path} is no trunk of rtstyle (inputs and outputs {names}, missing {missing})")
+            model, weights = parse_trunk(read_whole(path, LARGEST))
+        except (OSError, ValueError) as error:
+            raise StyleFormatError(f"cannot read the weights {path}: {reason_of(error)}") from error
         return cls(model, weights)
 
     @classmethod

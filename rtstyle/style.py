@@ -18,7 +18,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from rtstyle.errors import StyleFormatError, StyleNotFoundError
+from rtstyle.errors import StyleFormatError, StyleNotFoundError, reason_of
+from rtstyle.files import read_whole
 
 if TYPE_CHECKING:
     from rtstyle.graph import Gains, Ranges, Trunk
@@ -78,7 +79,7 @@ class Style:
         """Return the preview, which Jupyter displays; None where the style has none."""
         folder = max(self.folders, key=lambda pair: pair[1])[0]
         try:
-            return (_root(folder) / "preview.jpg").read_bytes()
+            return read_whole(_root(folder) / "preview.jpg", LARGEST_PREVIEW)
         except OSError:
             return None
 
@@ -117,6 +118,12 @@ class Style:
 
 TRUNK, INT8_FILE = "trunk.onnx", "int8.json"
 
+_LARGEST_JSON = 1 << 20
+"""Bytes of the largest style.json and int8.json that are read; shipped ones have 5 KB."""
+
+LARGEST_PREVIEW = 1 << 23
+"""Bytes of the largest preview.jpg that is read."""
+
 
 def _of_size(root: Path, size_class: SizeClass) -> Path:
     """Return where a style keeps its network of a size."""
@@ -131,7 +138,18 @@ def _root(folder: Path) -> Path:
 
 def trunk_digest(folder: Path) -> str:
     """Return the SHA-256 of a style's trunk.onnx, by which its int8.json knows it."""
-    return hashlib.sha256((folder / TRUNK).read_bytes()).hexdigest()
+    return hashlib.sha256(read_trunk(folder)).hexdigest()
+
+
+def read_trunk(folder: Path) -> bytes:
+    """Return the bytes of a style's trunk.onnx.
+
+    Raises:
+        OSError: It is missing, larger than any, or no ordinary file.
+    """
+    from rtstyle.whitelist import LARGEST
+
+    return read_whole(folder / TRUNK, LARGEST)
 
 
 def read_int8(folder: Path, trunk: Trunk) -> tuple[Gains, Ranges]:
@@ -150,14 +168,15 @@ def read_int8(folder: Path, trunk: Trunk) -> tuple[Gains, Ranges]:
     path = folder / INT8_FILE
     remedy = f"run python -m engines.quantize {folder} --photos PHOTOS, or take another precision"
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(read_whole(path, _LARGEST_JSON))
         ranges = {name: (float(low), float(high)) for name, (low, high) in found["ranges"].items()}
         gains = {name: np.array(gain, np.float32) for name, gain in found["gains"].items()}
         digest = found["trunk_sha256"]
     except FileNotFoundError as error:
         raise StyleFormatError(f"the style in {folder} has no {INT8_FILE}, which int8 needs: {remedy}") from error
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise StyleFormatError(f"cannot read {path}: {type(error).__name__}: {error}; {remedy}") from error
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        said = f"{type(error).__name__}: {reason_of(error)}"[:200]
+        raise StyleFormatError(f"cannot read {path}: {said}; {remedy}") from error
     if digest != trunk_digest(folder):
         raise StyleFormatError(f"{path} was measured on another trunk.onnx than is there: {remedy}")
     wanted = {
@@ -237,10 +256,10 @@ def _blend(text: str) -> Style:
 
 def _read(folder: Path) -> Style:
     try:
-        metadata = json.loads((folder / "style.json").read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise StyleFormatError(f"cannot read {folder / 'style.json'}: {error}") from error
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("format"), int):
+        metadata = json.loads(read_whole(folder / "style.json", _LARGEST_JSON))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StyleFormatError(f"cannot read {folder / 'style.json'}: {reason_of(error)}") from error
+    if not isinstance(metadata, dict) or type(metadata.get("format")) is not int:
         raise StyleFormatError(f"{folder / 'style.json'} has no format number, so it is no style of rtstyle")
     if metadata["format"] > FORMAT:
         raise StyleFormatError(
@@ -248,5 +267,8 @@ def _read(folder: Path) -> Style:
         )
     if not (folder / TRUNK).is_file():
         raise StyleFormatError(f"the style in {folder} has no trunk.onnx: its weights are missing")
-    name, size_class = str(metadata.get("name", folder.name)), metadata.get("size_class", "default")
+    name, size_class = metadata.get("name", folder.name), metadata.get("size_class", "default")
+    for word in (name, metadata.get("title", "")):
+        if not isinstance(word, str) or len(word) > 200 or not word.isprintable():
+            raise StyleFormatError(f"name or title in {folder / 'style.json'} is no line of text")
     return Style(name, ((folder, 1.0),), metadata, size_class if size_class in get_args(SizeClass) else "default")

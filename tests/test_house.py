@@ -19,6 +19,7 @@ HEAVY = ("torch", "tensorrt", "openvino", "cv2", "av", "onnx", "onnxruntime", "p
 LAYERS = (
     {"errors", "actions", "files"},
     {"frame", "canvas"},
+    {"whitelist"},
     {"generator", "graph"},
     {"style"},
     {"backends"},

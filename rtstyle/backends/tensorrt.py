@@ -35,7 +35,7 @@ from rtstyle.backends.plans import Plan, PlanCache, PlanRejectedError, Recipe
 from rtstyle.backends.reference import open_reference
 from rtstyle.backends.ring import SLOTS, RingEngine
 from rtstyle.errors import BackendUnavailableError, DeviceError
-from rtstyle.files import write_whole
+from rtstyle.files import is_regular, write_whole
 from rtstyle.frame import Colour, Size
 from rtstyle.style import Style
 
@@ -69,7 +69,7 @@ class PlanNetwork:
         if lib.rtx:  # it compiles kernels when they are first used, and can keep them
             self._config = self._engine.create_runtime_config()
             self._kernels = self._config.create_runtime_cache()
-            if kernels is not None and kernels.is_file():
+            if kernels is not None and is_regular(kernels):
                 self._kernels.deserialize(kernels.read_bytes())
             self._config.set_runtime_cache(self._kernels)
             # Of a plan for changing sizes: compile for ours now and not while frames are running.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rtstyle.backends import BackendName, EngineSettings, Precision
 from rtstyle.errors import SettingError
-from rtstyle.style import TRUNK, Style
+from rtstyle.style import Style, read_trunk
 
 if TYPE_CHECKING:
     from rtstyle.video.formats import Encoding
@@ -21,7 +21,7 @@ def digest_of(style: Style) -> str:
     """Return what tells a style's weights from others."""
     digest = blake2b(digest_size=16)
     for folder, share in style.folders:
-        digest.update((folder / TRUNK).read_bytes())
+        digest.update(read_trunk(folder))
         digest.update(str(share).encode())
     return digest.hexdigest()
 

@@ -18,7 +18,8 @@ from typing import Any, Self
 from aiohttp import web
 
 from rtstyle.errors import ServerError
-from rtstyle.style import Style
+from rtstyle.files import read_whole
+from rtstyle.style import LARGEST_PREVIEW, Style
 from rtstyle.web.address import Address
 from rtstyle.web.guard import Guard
 
@@ -269,7 +270,7 @@ def preview_routes(styles: Iterable[Style]) -> list[web.RouteDef]:
     routes = []
     for place, style in enumerate(styles):
         folder = max(style.folders, key=lambda part: part[1])[0]
-        path = folder / "preview.jpg"
-        if path.is_file():
-            routes.append(web.get(f"/styles/{place}.jpg", _fixed(path.read_bytes(), "image/jpeg")))
+        with contextlib.suppress(OSError):
+            body = read_whole(folder / "preview.jpg", LARGEST_PREVIEW)
+            routes.append(web.get(f"/styles/{place}.jpg", _fixed(body, "image/jpeg")))
     return routes
