@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rtstyle import __version__
 from rtstyle.backends import Controls, EngineSettings, open_for
 from rtstyle.errors import SettingError
-from rtstyle.frame import Frame, Size
+from rtstyle.frame import Frame, FrameSink, FrameSource, Size
 from rtstyle.pipeline.flow import Prefetch, Timings, signals_held
 from rtstyle.pipeline.follow import CameraFollower
 from rtstyle.pipeline.memory import memory_available, refuse_too_large
@@ -69,8 +69,8 @@ class VideoReport:
 
 
 def stylize_video(
-    source: Path | str,
-    target: Path | str,
+    source: Path | str | FrameSource,
+    target: Path | str | FrameSink | Sequence[FrameSink],
     *,
     style: Style | str = "sketch",
     controls: Controls = Controls(),
@@ -90,8 +90,12 @@ def stylize_video(
     """Stylize a video; every other stream is copied, every frame keeps its time.
 
     Args:
-        source: A file, a URL, a folder of pictures, a pattern such as ``%05d.png``, or ``-``, the standard input.
-        target: A file, a pattern, or ``-``, the standard output.
+        source: A file, a URL, a folder of images, a pattern such as ``%05d.png``, or ``-``, the standard input; or a
+            ``FrameSource`` of your own, which is iterated in another thread.
+        target: A file, a pattern, or ``-``, the standard output; or one ``FrameSink`` of your own or several, which
+            get frames upright, in order and on the calling thread. With a source or sink of your own there is no
+            other stream, and ``muxer`` and ``resume`` are errors; so are, for a source, ``hwaccel``, ``size``,
+            ``start`` and ``end``.
         engine: Backend, precision, device, size of the network and size of strokes.
         hwaccel: Hardware that is to decode, see ``VideoReader``.
         size: Scale to it before stylizing.
@@ -108,9 +112,15 @@ def stylize_video(
             (see ``RenderWriter``) they stay beside ``target`` for ``resume``.
     """
     begun = time.perf_counter()
-    timings = Timings()
-    path = Path(target)
     loaded = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
+    if not isinstance(source, str | os.PathLike) or not isinstance(target, str | os.PathLike):
+        from rtstyle.pipeline.frames import FramesJob, frame_source
+
+        if muxer or resume:
+            raise SettingError("muxer and resume are for files that are made from files")
+        frames_in = frame_source(source, hwaccel=hwaccel, size=size, start=start, end=end, timeout=timeout)
+        return FramesJob(frames_in, target, loaded, controls, engine, encoder, overwrite, progress).run()
+    path, timings = Path(target), Timings()
     with ExitStack() as stack:
         # Held from here: a library that is interrupted while it is imported only looks as if it were missing.
         let_signals_through = stack.enter_context(signals_held())

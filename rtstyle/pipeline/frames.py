@@ -1,0 +1,252 @@
+"""Frames from any source into any sinks: what ``stylize_video`` does where one of them is the caller's own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rtstyle.backends import Controls, Engine, EngineSettings, open_for
+from rtstyle.canvas import CanvasTracker
+from rtstyle.errors import SettingError, VideoOpenError
+from rtstyle.frame import Frame, FrameSink, FrameSource, Size
+from rtstyle.pipeline.flow import Prefetch, Timings, signals_held
+from rtstyle.pipeline.memory import memory_available, refuse_too_large
+from rtstyle.style import Style
+from rtstyle.video import EncoderSettings, VideoReader, VideoWriter, check_output
+from rtstyle.video.formats import Encoding, choose_encoding
+from rtstyle.video.inputs import check_exists
+
+if TYPE_CHECKING:
+    from rtstyle.pipeline import VideoReport
+
+_SOURCE_NAMES = ("size", "rate", "colour", "live", "__iter__", "__enter__", "__exit__")
+_SINK_NAMES = ("write", "__enter__", "__exit__")
+
+
+def frame_source(
+    source: Path | str | FrameSource,
+    *,
+    hwaccel: str | None,
+    size: Size | None,
+    start: Fraction | None,
+    end: Fraction | None,
+    timeout: float,
+) -> FrameSource:
+    """Open a file whose frames go to sinks, or return the caller's own source.
+
+    Raises:
+        SettingError: The object is no FrameSource, or a setting is for files only.
+        VideoOpenError: The file cannot be opened.
+    """
+    if isinstance(source, str | os.PathLike):
+        check_exists(source)
+        reader = VideoReader(source, hwaccel=hwaccel, size=size, start=start, end=end, timeout=timeout)
+        reader.keep_packets = False
+        reader.packets.clear()
+        reader.turn_upright()
+        return reader
+    if hwaccel or size or start is not None or end is not None:
+        raise SettingError("hwaccel, size, start and end are for files; a source of your own gives what it gives")
+    for name in _SOURCE_NAMES:
+        if not hasattr(source, name):
+            raise SettingError(
+                f"a source is a path, a URL or a FrameSource; this {type(source).__name__} has no {name}: "
+                "derive its class from rtstyle.FrameSource"
+            )
+    return source
+
+
+def check_sinks(target: FrameSink | Sequence[FrameSink]) -> list[FrameSink]:
+    """Return the sinks as a list.
+
+    Raises:
+        SettingError: One of them is no FrameSink, or there is none.
+    """
+    sinks: list[FrameSink] = [*target] if isinstance(target, Sequence) else [target]
+    if not sinks:
+        raise SettingError("there is no sink: give a path or at least one FrameSink")
+    for sink in sinks:
+        for name in _SINK_NAMES:
+            if not hasattr(sink, name):
+                raise SettingError(
+                    f"a sink is a path or a FrameSink; this {type(sink).__name__} has no {name}: "
+                    "derive its class from rtstyle.FrameSink"
+                )
+    return sinks
+
+
+def checked(frames: Iterable[Frame], source: FrameSource) -> Iterator[Frame]:
+    """Yield the frames of a caller's source, each compared with what the source declares.
+
+    Raises:
+        SettingError: A frame has another size, color or time base than declared, or its time does not rise.
+    """
+    name, last = type(source).__name__, None
+    for number, frame in enumerate(frames):
+        if not isinstance(frame, Frame):
+            raise SettingError(
+                f"{name} gave a {type(frame).__name__} as frame {number}; make frames with rtstyle.Frame.from_rgb"
+            )
+        if frame.size != source.size:
+            raise SettingError(f"{name} declares frames of {source.size}, frame {number} is {frame.size}")
+        if (frame.colour.matrix, frame.colour.full_range) != (source.colour.matrix, source.colour.full_range):
+            raise SettingError(
+                f"{name} declares frames in {source.colour.matrix}, full_range={source.colour.full_range}, frame "
+                f"{number} is in {frame.colour.matrix}, full_range={frame.colour.full_range}: pass self.colour to it"
+            )
+        if last is not None and frame.time_base != last.time_base:
+            raise SettingError(f"{name} changes its time base from {last.time_base} to {frame.time_base}: keep one")
+        if last is not None and frame.pts <= last.pts:
+            raise SettingError(f"{name} gave frame {number} the pts {frame.pts} after {last.pts}: let pts rise")
+        last = frame
+        yield frame
+
+
+def followed(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Yield the frames, each with its place on the canvas."""
+    tracker = CanvasTracker()
+    for frame in frames:
+        yield replace(frame, canvas=tracker.offset(frame.planes.y))
+
+
+class _File(FrameSink):
+    """A video file that is opened with the first frame, which tells its time base."""
+
+    def __init__(self, path: Path, source: FrameSource, encoder: EncoderSettings, *, overwrite: bool) -> None:
+        check_output(path, overwrite=overwrite)
+        self.encoding: Encoding = choose_encoding(
+            path, encoder, source.size, full_range=source.colour.full_range, alpha=False, rate=source.rate
+        )
+        self.warnings: list[str] = []
+        self._path, self._source, self._overwrite = path, source, overwrite
+        self._writer: VideoWriter | None = None
+
+    def write(self, frame: Frame) -> None:
+        if self._writer is None:
+            self._writer = VideoWriter(
+                self._path,
+                size=self._source.size,
+                colour=self._source.colour,
+                time_base=frame.time_base,
+                rate=self._source.rate,
+                encoder=self.encoding,
+                overwrite=self._overwrite,
+            )
+        self._writer.write(frame)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.__exit__(kind, error, trace)
+            self.warnings = self._writer.warnings
+
+
+@dataclass(frozen=True)
+class FramesJob:
+    """Frames that are to be stylized, and where they go."""
+
+    source: FrameSource
+    target: Path | str | FrameSink | Sequence[FrameSink]
+    style: Style
+    controls: Controls
+    engine: EngineSettings
+    encoder: EncoderSettings | None
+    overwrite: bool
+    progress: Callable[[int, int | None, str], None] | None
+
+    def run(self) -> VideoReport:
+        """Read ahead in a thread, stylize, and write to all sinks on this thread."""
+        begun, cpu, first, done = time.perf_counter(), 0.0, 0.0, 0
+        timings = Timings()
+        with signals_held() as let_signals_through, ExitStack() as stack:
+            source = stack.enter_context(self.source)
+            file, sinks = self._sinks(source)
+            total = _expected(source)
+            refuse_too_large(source.size, memory_available())
+            engine = stack.enter_context(open_for(self.style, source.size, source.colour, self.engine, live=False))
+            for sink in sinks:
+                stack.enter_context(sink)
+            let_signals_through()
+            read = timings.timed("decode", checked(source, source))
+            with Prefetch(timings.timed("canvas", followed(read)), name="decode") as frames:
+                for frame in timings.timed("engine", engine.stylize(frames, self.controls)):
+                    if not done:
+                        first, cpu = time.perf_counter() - begun, time.process_time()
+                    started = time.perf_counter()
+                    for sink in sinks:
+                        sink.write(frame)
+                    timings.add("encode", time.perf_counter() - started)
+                    done += 1
+                    if self.progress:
+                        self.progress(done, total, f"{engine.backend} {engine.precision}")
+                    let_signals_through()
+            if not done:
+                raise VideoOpenError(f"{_name(source)} gave no frame")
+        return self._report(source, engine, file, timings, (done, time.perf_counter() - begun, cpu, first))
+
+    def _sinks(self, source: FrameSource) -> tuple[_File | None, list[FrameSink]]:
+        if isinstance(self.target, str | os.PathLike):
+            file = _File(Path(self.target), source, self.encoder or EncoderSettings(), overwrite=self.overwrite)
+            return file, [file]
+        return None, check_sinks(self.target)
+
+    def _report(
+        self,
+        source: FrameSource,
+        engine: Engine,
+        file: _File | None,
+        timings: Timings,
+        run: tuple[int, float, float, float],
+    ) -> VideoReport:
+        from rtstyle.pipeline import VideoReport
+
+        done, seconds, cpu, first = run
+        damaged, warnings = 0, file.warnings if file else []
+        if isinstance(source, VideoReader):
+            damaged, warnings = source.damaged, [*source.notes, *warnings]
+        stages = timings.milliseconds()
+        stages["canvas"] = round(stages.get("canvas", 0.0) - stages.get("decode", 0.0), 3)
+        return VideoReport(
+            input=_name(source),
+            output=str(self.target) if file else ", ".join(_name(sink) for sink in check_sinks(self.target)),  # type: ignore[arg-type]
+            frames_in=done,
+            frames_out=done,
+            dropped=damaged,
+            resumed_at=0,
+            seconds=round(seconds, 3),
+            fps=round(done / seconds, 2),
+            cpu_ms_per_frame=round(1000 * (time.process_time() - cpu) / max(1, done - 1), 2),
+            first_frame_s=round(first, 3),
+            stages=stages,
+            backend=engine.backend,
+            precision=engine.precision,
+            device=engine.device,
+            style=self.style.name,
+            size_class=self.style.size_class,
+            size=str(source.size),
+            working_size=str(self.engine.working_size(source.size)),
+            codec=file.encoding.codec if file else "",
+            preset=file.encoding.options.get("preset") if file else None,
+            streams_copied=[],
+            streams_dropped=[],
+            warnings=warnings,
+        )
+
+
+def _expected(source: FrameSource) -> int | None:
+    """Return how many frames a source will give; None where it does not say."""
+    if isinstance(source, VideoReader):
+        return source.frames_expected
+    return len(source) if isinstance(source, Sized) else None
+
+
+def _name(thing: object) -> str:
+    return str(getattr(thing, "name", type(thing).__name__))

@@ -1,0 +1,183 @@
+"""Sources and sinks of the caller's own, through stylize_video and stylize_live."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import Sound, look, make_clip
+
+from rtstyle import (
+    Colour,
+    Controls,
+    EngineSettings,
+    Frame,
+    FrameSink,
+    FrameSource,
+    SettingError,
+    Size,
+    VideoOpenError,
+    VideoReader,
+    open_engine,
+    stylize_video,
+)
+
+F32 = EngineSettings(backend="openvino", precision="f32", stroke_size=1)
+
+
+class Ramp(FrameSource):
+    """Gray frames that grow brighter, at uneven times; the least that a source must say."""
+
+    size = Size(64, 48)
+
+    def __init__(self, count: int = 6) -> None:
+        self.count = count
+        self.threads: set[str] = set()
+
+    def __iter__(self) -> Iterator[Frame]:
+        for number in range(self.count):
+            self.threads.add(threading.current_thread().name)
+            image = np.full((48, 64, 3), 40 + 20 * number, np.uint8)
+            yield Frame.from_rgb(image, pts=number * number, time_base=Fraction(1, 100), colour=self.colour)
+
+
+class Kept(FrameSink):
+    """Keeps what it is given, and how it ended."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.log: list[str] = []
+
+    def __enter__(self) -> Kept:
+        self.log.append("entered")
+        return self
+
+    def write(self, frame: Frame) -> None:
+        self.frames.append(frame)
+        self.log.append(threading.current_thread().name)
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        self.log.append(kind.__name__ if kind else "left")
+
+
+class Failing(Kept):
+    def write(self, frame: Frame) -> None:
+        super().write(frame)
+        if len(self.frames) == 3:
+            raise OSError("the display is gone")
+
+
+def test_frames_of_an_own_source_come_out_stylized_in_an_own_sink():
+    source, sink, other = Ramp(), Kept(), Kept()
+    seen = []
+    report = stylize_video(source, [sink, other], engine=F32, progress=lambda *words: seen.append(words))
+    assert [frame.pts * frame.time_base for frame in sink.frames] == [Fraction(n * n, 100) for n in range(6)]
+    assert sink.log == ["entered", *["MainThread"] * 6, "left"]
+    assert len(other.frames) == 6
+    assert (report.frames_out, report.input, report.output) == (6, "Ramp", "Kept, Kept")
+    assert seen[-1] == (6, None, "openvino f32")
+    assert source.threads == {"rtstyle-decode"}
+    with open_engine("sketch", source.size, source.colour, backend="openvino", precision="f32") as engine:
+        expected = next(engine.stylize(Ramp()))
+    for mine, theirs in zip(sink.frames[0].planes, expected.planes, strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+def test_an_own_source_is_written_into_a_file_at_its_times(tmp_path):
+    report = stylize_video(Ramp(), tmp_path / "out.mp4", engine=F32, controls=Controls(0, 0))
+    found = look(tmp_path / "out.mp4")
+    assert found.times == [Fraction(n * n, 100) for n in range(6)]
+    assert (report.codec, report.frames_out) == ("libx264", 6)
+    gray = [int(np.mean(y)) for y, _, _ in found.pictures]
+    assert gray == sorted(gray)
+    assert gray[-1] - gray[0] > 60
+
+
+def test_a_file_goes_into_an_own_sink_upright_and_within_its_range(tmp_path):
+    clip = make_clip(tmp_path / "in.mp4", times=range(10), rotation=90, sounds=[Sound(seconds=0.4)])
+    sink = Kept()
+    stylize_video(clip, sink, engine=F32, start=Fraction(1, 25), end=Fraction(5, 25))
+    assert [frame.pts * frame.time_base for frame in sink.frames] == [Fraction(n, 25) for n in range(4)]
+    assert {frame.size for frame in sink.frames} == {Size(48, 64)}
+
+
+def test_an_open_reader_is_a_source_too(tmp_path):
+    clip, sink = make_clip(tmp_path / "in.mp4"), Kept()
+    report = stylize_video(VideoReader(clip), sink, engine=F32)
+    assert (len(sink.frames), report.input) == (10, str(clip))
+
+
+def test_a_sink_that_fails_ends_the_run_and_every_sink_is_told(tmp_path):
+    failing, other = Failing(), Kept()
+    with pytest.raises(OSError, match="display is gone"):
+        stylize_video(Ramp(50), [other, failing], engine=F32)
+    assert (failing.log[-1], other.log[-1]) == ("OSError", "OSError")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("rtstyle")]
+
+
+def test_a_source_that_fails_leaves_no_file(tmp_path):
+    class Broken(Ramp):
+        def __iter__(self) -> Iterator[Frame]:
+            yield from super().__iter__()
+            raise RuntimeError("the sensor is gone")
+
+    with pytest.raises(RuntimeError, match="sensor"):
+        stylize_video(Broken(), tmp_path / "out.mp4", engine=F32)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Wrong(FrameSource):
+    """A source whose second frame is not what it declares."""
+
+    size = Size(64, 48)
+
+    def __init__(self, second: object) -> None:
+        self.second = second
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield frame(1)
+        yield self.second  # type: ignore[misc]
+
+
+def frame(pts: int, *, width: int = 64, colour: Colour = Colour(), time_base: Fraction = Fraction(1, 25)) -> Frame:
+    return Frame.from_rgb(np.zeros((48, width, 3), np.uint8), pts=pts, time_base=time_base, colour=colour)
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (np.zeros((48, 64, 3), np.uint8), "Wrong gave a ndarray as frame 1; make frames with rtstyle.Frame.from_rgb"),
+        (frame(2, width=66), "Wrong declares frames of 64x48, frame 1 is 66x48"),
+        (frame(2, colour=Colour("bt601")), "declares frames in bt709.*frame 1 is in bt601"),
+        (frame(1), "frame 1 the pts 1 after 1: let pts rise"),
+        (frame(50, time_base=Fraction(1, 30)), "changes its time base from 1/25 to 1/30"),
+    ],
+    ids=["array", "size", "color", "time", "time base"],
+)
+def test_a_frame_that_is_not_as_declared_is_named(second, words, tmp_path):
+    with pytest.raises(SettingError, match=words):
+        stylize_video(Wrong(second), tmp_path / "out.mp4", engine=F32)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_neither_source_nor_sink_is_refused_with_the_remedy(tmp_path):
+    with pytest.raises(SettingError, match=r"this list has no size: derive its class from rtstyle.FrameSource"):
+        stylize_video([frame(1)], tmp_path / "out.mp4")
+    with pytest.raises(SettingError, match=r"this object has no write: derive its class from rtstyle.FrameSink"):
+        stylize_video(Ramp(), object())
+    with pytest.raises(SettingError, match="no sink"):
+        stylize_video(Ramp(), [])
+    with pytest.raises(SettingError, match="hwaccel, size, start and end are for files"):
+        stylize_video(Ramp(), Kept(), start=Fraction(1))
+    with pytest.raises(SettingError, match="muxer and resume"):
+        stylize_video(Ramp(), tmp_path / "out.mp4", resume=True)
+    with pytest.raises(VideoOpenError, match="Ramp gave no frame"):
+        stylize_video(Ramp(0), tmp_path / "out.mp4", engine=F32)
+    (tmp_path / "old.mp4").write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        stylize_video(Ramp(), Path(tmp_path / "old.mp4"), engine=F32)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.mp4"]
