@@ -18,10 +18,10 @@ from pathlib import Path
 
 from rtstyle.batch import VIDEOS, plan_outputs
 from rtstyle.errors import RtstyleError
-from rtstyle.media import Media
 from rtstyle.pipeline import stylize_video
-from rtstyle.probe import read_media
 from rtstyle.verify import verify_media
+from rtstyle.verify.facts import Media
+from rtstyle.verify.reading import read_media
 from rtstyle.video import EncoderSettings
 
 ROOT = Path(__file__).parents[1]
@@ -108,14 +108,14 @@ def try_file(path: Path, folder: Path, *, ending: str, end: Fraction | None = No
 
 
 def _describe(media: Media) -> str:
-    pictures = media.pictures
+    pictures = media.video
     assert pictures is not None
     frames = len(pictures.times) + pictures.untimed
     width, height = pictures.size
     parts = [f"{frames} x {pictures.track.codec} {width}x{height} {pictures.pixel_format}"]
     if str(pictures.orientation) != "0°":
         parts.append(str(pictures.orientation))
-    parts += [track.codec or track.type for track in media.tracks]
+    parts += [track.codec or track.type for track in media.streams]
     return ", ".join(parts)
 
 

@@ -25,9 +25,7 @@ LAYERS = (
     {"backends"},
     {"video", "window"},
     {"camera"},
-    {"media"},
-    {"clock", "probe"},
-    {"pipeline", "picture", "live", "web", "doctor", "sameness", "verify", "batch", "sheet", "stylizer"},
+    {"pipeline", "picture", "live", "web", "doctor", "verify", "batch", "sheet", "stylizer"},
     {"cli"},
     {"__main__"},
 )

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from rtstyle.errors import VideoOpenError, reason_of
 from rtstyle.frame import ColourTags
-from rtstyle.media import Media, Orientation, Pictures, Samples, Thumbnail, Track
+from rtstyle.verify.facts import Media, Orientation, Samples, StreamFacts, Thumbnail, VideoFacts
 from rtstyle.video import VideoReader
 from rtstyle.video.inputs import find_input
 
@@ -33,7 +33,7 @@ _CUT_OFF = Fraction(1)
 """Seconds that may be missing at a file's end before it counts as cut off."""
 
 _LOOKED_AT = 50
-"""Pictures of which a small copy is averaged, to tell which side is up."""
+"""VideoFacts of which a small copy is averaged, to tell which side is up."""
 
 _SIDE = 16
 """Width and height of those small copies, and of the small copies of alpha planes."""
@@ -56,13 +56,13 @@ def read_media(path: Path, *, seen: Callable[[], None] = lambda: None) -> Media:
 
 def _read_sequence(path: Path, seen: Callable[[], None]) -> Media:
     """Read numbered pictures, or animated WebP, which FFmpeg's demuxers do not know as one film."""
-    pictures: Pictures | None = None
+    pictures: VideoFacts | None = None
     looks: list[Thumbnail] = []
     with VideoReader(path) as reader:
         for frame in reader:
             if pictures is None:
-                pictures = Pictures(
-                    track=Track(0, "video", path.suffix[1:].lower(), "", Disposition(0), {}, frame.time_base),
+                pictures = VideoFacts(
+                    track=StreamFacts(0, "video", path.suffix[1:].lower(), "", Disposition(0), {}, frame.time_base),
                     size=(frame.size.width, frame.size.height),
                     pixel_format=reader.pixel_format,
                     bits=8,
@@ -89,8 +89,8 @@ def _read_sequence(path: Path, seen: Callable[[], None]) -> Media:
         duration=None,
         metadata={},
         chapters=[],
-        tracks=[],
-        pictures=pictures,
+        streams=[],
+        video=pictures,
         damage=[],
     )
 
@@ -112,7 +112,7 @@ class _Reading:
         self._path, self._container, self._seen = path, container, seen
         self._tracks = {stream.index: _track(stream) for stream in container.streams}
         self._video = _choose_video(container)
-        self._pictures: Pictures | None = None
+        self._pictures: VideoFacts | None = None
         self._looks: list[Thumbnail] = []
         self._unreadable = self._undecoded = 0
         self._avi = container.format.name == "avi"
@@ -162,12 +162,12 @@ class _Reading:
                 )
                 for chapter in container.chapters()
             ],
-            tracks=list(self._tracks.values()),
-            pictures=self._pictures,
+            streams=list(self._tracks.values()),
+            video=self._pictures,
             damage=self._damage(video),
         )
 
-    def _shown_to_the_end(self, pictures: Pictures) -> Fraction:
+    def _shown_to_the_end(self, pictures: VideoFacts) -> Fraction:
         """How long mp4 and mov show the last picture: lengths of packets are those of decoding, not of showing."""
         assert self._video is not None
         cut_off = len(self._video.index_entries) > len(pictures.track.digests)
@@ -220,7 +220,7 @@ class _Reading:
             pictures.opaque = pictures.opaque and bool(np.min(alpha) == 255)
             pictures.alpha.append(_shrink(alpha))
 
-    def _read_text(self, track: Track, packet: av.Packet[Any]) -> None:
+    def _read_text(self, track: StreamFacts, packet: av.Packet[Any]) -> None:
         with suppress(av.FFmpegError, NotImplementedError):
             lines = [
                 part.dialogue.decode("utf-8", "replace")
@@ -231,7 +231,7 @@ class _Reading:
                 start = packet.pts * track.time_base
                 track.texts.append((start, start + (packet.duration or 0) * track.time_base, "\n".join(lines)))
 
-    def _damage(self, video: Track | None) -> list[str]:
+    def _damage(self, video: StreamFacts | None) -> list[str]:
         words = []
         if self._unreadable:
             words.append(f"{self._unreadable} places cannot be read")
@@ -246,7 +246,7 @@ class _Reading:
             words.append(missing)
         return words
 
-    def _missing(self, video: Track) -> str:
+    def _missing(self, video: StreamFacts) -> str:
         """Say what a container that counts its pictures, or states its length, lacks at its end."""
         assert self._video is not None
         listed = len(self._video.index_entries) if self._container.format.name.startswith("mov") else 0
@@ -270,10 +270,10 @@ def _choose_video(container: InputContainer) -> VideoStream | None:
     return next((stream for stream in candidates if stream is best), candidates[0] if candidates else None)
 
 
-def _track(stream: Stream) -> Track:
+def _track(stream: Stream) -> StreamFacts:
     context = stream.codec_context
     metadata = _lower(stream.metadata)
-    track = Track(
+    track = StreamFacts(
         index=stream.index,
         type=stream.type,
         codec=context.codec.canonical_name if context else "",
@@ -291,7 +291,7 @@ def _track(stream: Stream) -> Track:
     return track
 
 
-def _note_packet(track: Track, packet: av.Packet[Any]) -> None:
+def _note_packet(track: StreamFacts, packet: av.Packet[Any]) -> None:
     if packet.dts is None or (track.last_dts is not None and packet.dts < track.last_dts):
         track.skipped += packet.dts is not None
         if track.type != "video":
@@ -304,7 +304,7 @@ def _note_packet(track: Track, packet: av.Packet[Any]) -> None:
         track.durations.append(packet.duration or 0)
 
 
-def _payload(track: Track, data: bytes) -> bytes:
+def _payload(track: StreamFacts, data: bytes) -> bytes:
     """Take off what is part of the container, not of the stream: the ADTS header of AAC in a transport stream."""
     if track.codec == "aac" and len(data) > 7 and data[0] == 0xFF and data[1] & 0xF6 == 0xF0:
         length = (data[3] & 3) << 11 | data[4] << 3 | data[5] >> 5
@@ -313,10 +313,10 @@ def _payload(track: Track, data: bytes) -> bytes:
     return data
 
 
-def _pictures(frame: av.VideoFrame, stream: VideoStream, track: Track) -> Pictures:
+def _pictures(frame: av.VideoFrame, stream: VideoStream, track: StreamFacts) -> VideoFacts:
     name = frame.format.name
     range_ = 2 if name.startswith("yuvj") else int(frame.color_range)
-    return Pictures(
+    return VideoFacts(
         track=track,
         size=(frame.width, frame.height),
         pixel_format=name,

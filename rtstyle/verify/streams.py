@@ -4,49 +4,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime
 from fractions import Fraction
 from io import BytesIO
-from typing import TypeVar
 
 import av
 from av.stream import Disposition
 
-from rtstyle.clock import MS, Clock, Verdict
-from rtstyle.media import Media, Track
-from rtstyle.probe import decode_stream
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was compared."""
-
-    subject: str
-    source: str
-    """What the input has, for people."""
-    target: str
-    """What the output has."""
-    verdict: Verdict
-    words: str = ""
-    """What a person should know of it."""
-
-
-def both(show: Callable[[T], str], one: T, other: T) -> tuple[str, str]:
-    """What the input and the output have, for people."""
-    return show(one), show(other)
-
+from rtstyle.verify.facts import Media, StreamFacts
+from rtstyle.verify.finding import Finding, Verdict, both
+from rtstyle.verify.reading import decode_stream
+from rtstyle.verify.times import MS, TimeMap
 
 # -- streams ---------------------------------------------------------------------------------------
 
 
-def compare_tracks(source: Media, target: Media, clock: Clock, *, audio: bool) -> Iterator[Finding]:
+def compare_streams(source: Media, target: Media, time_map: TimeMap, *, audio: bool) -> Iterator[Finding]:
     """Compare every stream beside the pictures, and attachments."""
     numbers: Counter[str] = Counter()
-    pairs = _pair(source.tracks, target.tracks)
+    pairs = _pair(source.streams, target.streams)
     for track, partner in pairs:
         numbers[track.type] += 1
         name = f"{_kind(track)} {numbers[track.type]}"
@@ -62,18 +39,18 @@ def compare_tracks(source: Media, target: Media, clock: Clock, *, audio: bool) -
         else:
             yield _compare_labels(name, track, partner, source, target)
             if track.type != "attachment":
-                yield from _compare_packets(name, track, partner, source, target, clock)
+                yield from _compare_packets(name, track, partner, source, target, time_map)
     taken = {id(partner) for _, partner in pairs}
-    for partner in target.tracks:
+    for partner in target.streams:
         # Muxers make streams of their own for timecode and chapters.
         if id(partner) not in taken and partner.type != "data":
             yield Finding(_kind(partner), "none", _label(partner), "differs", "is not in the input")
 
 
-def _pair(tracks: list[Track], others: list[Track]) -> list[tuple[Track, Track | None]]:
+def _pair(tracks: list[StreamFacts], others: list[StreamFacts]) -> list[tuple[StreamFacts, StreamFacts | None]]:
     """Find the partner of each stream: the one with most of its packets, else the next one of its type."""
     left = list(others)
-    found: dict[int, Track] = {}
+    found: dict[int, StreamFacts] = {}
     for exact in (True, False):
         for track in tracks:
             if track.index in found:
@@ -89,24 +66,24 @@ def _pair(tracks: list[Track], others: list[Track]) -> list[tuple[Track, Track |
     return [(track, found.get(track.index)) for track in tracks]
 
 
-def _shared(track: Track, other: Track) -> int:
+def _shared(track: StreamFacts, other: StreamFacts) -> int:
     if track.type == "attachment":
         return int(track.content == other.content)
     return (Counter(track.digests) & Counter(other.digests)).total()
 
 
-def _kind(track: Track) -> str:
+def _kind(track: StreamFacts) -> str:
     return "cover" if track.disposition & Disposition.attached_pic else track.type
 
 
-def _label(track: Track) -> str:
+def _label(track: StreamFacts) -> str:
     flags = [flag.name or "" for flag in Disposition if track.disposition & flag]
     title = track.metadata.get("title") or track.metadata.get("filename", "")
     shape = track.layout or track.size
     return ", ".join(word for word in (track.codec or "no codec", shape, track.language, title, *flags) if word)
 
 
-def _judge_lost(name: str, track: Track, source: Media, target: Media) -> Finding:
+def _judge_lost(name: str, track: StreamFacts, source: Media, target: Media) -> Finding:
     if track.type == "data" and "timecode" in track.metadata and target.timecode:
         return Finding(name, _label(track), "none", "intended", "its timecode is written anew")
     if track.type == "data" or (not track.codec and track.type != "attachment"):
@@ -137,7 +114,7 @@ _SAME_LANGUAGE = {
 """The twenty languages that ISO 639-2 gives two codes; containers differ in which they keep."""
 
 
-def _compare_labels(name: str, track: Track, partner: Track, source: Media, target: Media) -> Finding:
+def _compare_labels(name: str, track: StreamFacts, partner: StreamFacts, source: Media, target: Media) -> Finding:
     words: list[str] = []
     verdict: Verdict = "same"
     if _transcoded(track, partner):
@@ -172,7 +149,7 @@ def _compare_labels(name: str, track: Track, partner: Track, source: Media, targ
     return Finding(name, _label(track), _label(partner), verdict, "; ".join(words))
 
 
-def _flags(track: Track, media: Media) -> set[str]:
+def _flags(track: StreamFacts, media: Media) -> set[str]:
     """What a stream is marked as. Where no stream of a type is the default, players take the first."""
     flags = {flag.name or "" for flag in Disposition if track.disposition & flag}
     alike = _alike(track, media)
@@ -180,46 +157,46 @@ def _flags(track: Track, media: Media) -> set[str]:
     return flags | {"default"} if first else flags
 
 
-def _transcoded(track: Track, partner: Track) -> bool:
+def _transcoded(track: StreamFacts, partner: StreamFacts) -> bool:
     """Other packets of another codec. (mp4 has one name for MPEG audio of all layers.)"""
     return track.codec != partner.codec and not _shared(track, partner)
 
 
-def _alike(track: Track, media: Media) -> list[Track]:
-    return [other for other in media.tracks if other.type == track.type]
+def _alike(track: StreamFacts, media: Media) -> list[StreamFacts]:
+    return [other for other in media.streams if other.type == track.type]
 
 
 def _compare_packets(
-    name: str, track: Track, partner: Track, source: Media, target: Media, clock: Clock
+    name: str, track: StreamFacts, partner: StreamFacts, source: Media, target: Media, time_map: TimeMap
 ) -> Iterator[Finding]:
-    if _transcoded(track, partner) or (clock.cut and track.texts):
+    if _transcoded(track, partner) or (time_map.cut and track.texts):
         if track.type == "subtitle":
-            yield _compare_texts(name, track, partner, clock)
+            yield _compare_texts(name, track, partner, time_map)
         else:
-            yield _compare_transcoded(name, track, partner, source, target, clock)
+            yield _compare_transcoded(name, track, partner, source, target, time_map)
         return
-    first, last = _part(track, clock)
+    first, last = _part(track, time_map)
     wanted = track.digests[first:last]
     has = both(lambda digests: f"{len(digests)} packets", wanted, partner.digests)
     offset = 0
-    if clock.cut and wanted != partner.digests:
+    if time_map.cut and wanted != partner.digests:
         offset, wanted = _best_cut(track, partner, first, last)
     verdict, words = _judge_packets(track, partner, wanted, source, target)
     yield Finding(f"{name} packets", *has, verdict, words)
     if len(wanted) == len(partner.digests) == len(partner.times) and len(track.times) == len(track.digests):
         begin = first + offset
-        yield _compare_packet_times(name, track, partner, track.times[begin : begin + len(wanted)], clock)
+        yield _compare_packet_times(name, track, partner, track.times[begin : begin + len(wanted)], time_map)
 
 
-def _part(track: Track, clock: Clock) -> tuple[int, int]:
+def _part(track: StreamFacts, time_map: TimeMap) -> tuple[int, int]:
     """The packets of a stream that belong to the part, as a range: those that begin in it."""
-    if not clock.cut or len(track.times) != len(track.digests):
+    if not time_map.cut or len(track.times) != len(track.digests):
         return 0, len(track.digests)
-    inside = [number for number, time in enumerate(track.times) if clock.within(time * track.time_base)]
+    inside = [number for number, time in enumerate(track.times) if time_map.within(time * track.time_base)]
     return (inside[0], inside[-1] + 1) if inside else (0, 0)
 
 
-def _best_cut(track: Track, partner: Track, first: int, last: int) -> tuple[int, list[bytes]]:
+def _best_cut(track: StreamFacts, partner: StreamFacts, first: int, last: int) -> tuple[int, list[bytes]]:
     """A cut may take a packet more or less at either end: try which, and return its offset and packets."""
     for a in (0, -1, 1, -2, 2):
         for b in (0, 1, -1, 2, -2):
@@ -229,7 +206,7 @@ def _best_cut(track: Track, partner: Track, first: int, last: int) -> tuple[int,
 
 
 def _judge_packets(
-    track: Track, partner: Track, wanted: list[bytes], source: Media, target: Media
+    track: StreamFacts, partner: StreamFacts, wanted: list[bytes], source: Media, target: Media
 ) -> tuple[Verdict, str]:
     if wanted == partner.digests:
         return "same", "equal byte for byte"
@@ -244,36 +221,40 @@ def _judge_packets(
     return "differs", ", ".join(words) or "in another order"
 
 
-def _compare_packet_times(name: str, track: Track, partner: Track, times: list[int], clock: Clock) -> Finding:
+def _compare_packet_times(
+    name: str, track: StreamFacts, partner: StreamFacts, times: list[int], time_map: TimeMap
+) -> Finding:
     before = [time * track.time_base for time in times]
     after = [time * partner.time_base for time in partner.times]
-    offsets = [b - clock.shift - (a - clock.zero) for a, b in zip(before, after, strict=True)]
+    offsets = [b - time_map.shift - (a - time_map.zero) for a, b in zip(before, after, strict=True)]
     deviation = max((abs(offset) for offset in offsets), default=Fraction(0))
     # A coarser clock rounds by half of its unit; a finer one may undo what the coarser one had rounded.
     one, other = track.time_base, partner.time_base
     # Where a part begins, or what everything is shifted by, may fall between two units.
-    exact = one == other and clock.first is None and (clock.shift / other).denominator == 1
+    exact = one == other and time_map.first is None and (time_map.shift / other).denominator == 1
     allowed = Fraction(0) if exact else min(MS, other / 2 if other >= one else one)
     starts = both(lambda times: f"starts {float(times[0]) * 1000:.3f} ms" if times else "empty", before, after)
     words = f"largest deviation from the video {float(deviation) * 1000:.3g} ms" if deviation else ""
     return Finding(f"{name} times", *starts, "same" if deviation <= allowed else "differs", words)
 
 
-def _compare_transcoded(name: str, track: Track, partner: Track, source: Media, target: Media, clock: Clock) -> Finding:
+def _compare_transcoded(
+    name: str, track: StreamFacts, partner: StreamFacts, source: Media, target: Media, time_map: TimeMap
+) -> Finding:
     one, other = decode_stream(source.path, track.index), decode_stream(target.path, partner.index)
     has = both(lambda samples: f"{float(samples.seconds):.3f} s", one, other)
     subject = f"{name} sound"
-    if not clock.cut and one.digest == other.digest:
+    if not time_map.cut and one.digest == other.digest:
         return Finding(subject, *has, "same", "every decoded sample is equal")
     # A cut begins with whole packets, so the sound may begin within one before the picture.
     opens, closes = one.start, one.start + one.seconds
-    if clock.first is not None:
-        opens = max(opens, clock.first)
-    if clock.last is not None:
-        closes = min(closes, clock.last)
+    if time_map.first is not None:
+        opens = max(opens, time_map.first)
+    if time_map.last is not None:
+        closes = min(closes, time_map.last)
     wanted = max(Fraction(0), closes - opens)
     slack = min(other.frame, Fraction(15, 100)) + MS  # PCM has no frames: any number of samples is one
-    late = other.start - clock.shift - (opens - clock.zero)
+    late = other.start - time_map.shift - (opens - time_map.zero)
     words = []
     if abs(other.seconds - wanted) > slack:
         words.append(f"{float(abs(other.seconds - wanted)):.3f} s {'more' if other.seconds > wanted else 'less'}")
@@ -286,13 +267,13 @@ def _compare_transcoded(name: str, track: Track, partner: Track, source: Media, 
     return Finding(subject, *has, "intended", f"{target.format} cannot hold {track.codec}; as long as it was")
 
 
-def _compare_texts(name: str, track: Track, partner: Track, clock: Clock) -> Finding:
-    before, after = _clip(_lines(track), clock), _lines(partner)
+def _compare_texts(name: str, track: StreamFacts, partner: StreamFacts, time_map: TimeMap) -> Finding:
+    before, after = _clip(_lines(track), time_map), _lines(partner)
     has = both(lambda texts: f"{len(texts)} lines", before, after)
     subject = f"{name} text"
     if [line[2] for line in before] != [line[2] for line in after]:
         return Finding(subject, *has, "differs", "other words")
-    moved = _moved(before, after, clock.shift)
+    moved = _moved(before, after, time_map.shift)
     if moved > MS:
         return Finding(subject, *has, "differs", f"up to {float(moved) * 1000:.3g} ms off")
     return Finding(subject, *has, "same", f"every line is there ({track.codec} -> {partner.codec})")
@@ -309,19 +290,19 @@ def _moved(before: list[Span], after: list[Span], shift: Fraction) -> Fraction:
     return max((*starts, *ends), default=Fraction(0))
 
 
-def _lines(track: Track) -> list[Span]:
+def _lines(track: StreamFacts) -> list[Span]:
     """Start, end and words of every line."""
     lines = [(start, end, _plain(text)) for start, end, text in track.texts]
     return [line for line in lines if line[2]]
 
 
-def _clip(spans: list[Span], clock: Clock) -> list[Span]:
+def _clip(spans: list[Span], time_map: TimeMap) -> list[Span]:
     """What of some spans lies in the part, on the target's timeline."""
-    if not clock.part:
+    if not time_map.part:
         return spans
-    low, high = clock.part
+    low, high = time_map.part
     return [
-        (max(start, low) - clock.zero, (end if high is None else min(end, high)) - clock.zero, words)
+        (max(start, low) - time_map.zero, (end if high is None else min(end, high)) - time_map.zero, words)
         for start, end, words in spans
         if end > low and (high is None or start < high)
     ]
@@ -335,9 +316,9 @@ def _plain(text: str) -> str:
 # -- what is written about the whole ---------------------------------------------------------------
 
 
-def compare_chapters(source: Media, target: Media, clock: Clock) -> Iterator[Finding]:
+def compare_chapters(source: Media, target: Media, time_map: TimeMap) -> Iterator[Finding]:
     """Compare chapters: titles, starts and ends within a millisecond."""
-    wanted = _clip(source.chapters, clock)
+    wanted = _clip(source.chapters, time_map)
     if not wanted and not target.chapters:
         return
     has = both(lambda chapters: str(len(chapters)), wanted, target.chapters)
@@ -347,7 +328,7 @@ def compare_chapters(source: Media, target: Media, clock: Clock) -> Iterator[Fin
         yield Finding("chapters", *has, "differs", lost)
         return
     # Players count chapters from the file's own zero; some muxers move them along with everything else.
-    off = min(_moved(wanted, target.chapters, shift) for shift in (Fraction(0), clock.shift))
+    off = min(_moved(wanted, target.chapters, shift) for shift in (Fraction(0), time_map.shift))
     words = f"up to {float(off) * 1000:.3g} ms off" if off > MS else ""
     yield Finding("chapters", *has, "differs" if words else "same", words)
 
@@ -361,7 +342,7 @@ _MADE_ANEW = {
 _NO_METADATA = ("gif", "apng", "webp", "yuv4mpegpipe", "image2", "pictures", "mpegts", "mpeg", "h264", "hevc")
 
 
-def compare_metadata(source: Media, target: Media, clock: Clock) -> Iterator[Finding]:
+def compare_metadata(source: Media, target: Media, time_map: TimeMap) -> Iterator[Finding]:
     """Compare what is written about the file and its video, and the timecode."""
     own = [_about(media) for media in (source, target)]
     lost = sorted(key for key in own[0] if key not in own[1])
@@ -377,31 +358,31 @@ def compare_metadata(source: Media, target: Media, clock: Clock) -> Iterator[Fin
         codes = both(lambda media: media.timecode or "none", source, target)
         if not target.timecode and target.format in _NO_METADATA:
             yield Finding("timecode", *codes, "intended", f"{target.format} holds none")
-        elif codes[0] == codes[1] or not clock.first:
+        elif codes[0] == codes[1] or not time_map.first:
             yield Finding("timecode", *codes, "same" if codes[0] == codes[1] else "differs")
         else:
-            moved = _counts_on(*codes, source, clock)
+            moved = _counts_on(*codes, source, time_map)
             say = "counts from where the part begins" if moved else "should count from where the part begins"
             yield Finding("timecode", *codes, "intended" if moved else "differs", say)
 
 
-def _counts_on(code: str, other: str, source: Media, clock: Clock) -> bool:
+def _counts_on(code: str, other: str, source: Media, time_map: TimeMap) -> bool:
     """Whether ``other`` is the timecode of the part's first frame, but for the numbers that drop-frame leaves out."""
-    if source.pictures is None or not all(re.fullmatch(r"\d+(:\d+){2}[:;.]\d+", text) for text in (code, other)):
+    if source.video is None or not all(re.fullmatch(r"\d+(:\d+){2}[:;.]\d+", text) for text in (code, other)):
         return False
-    rate = round(source.pictures.rate or 25)
+    rate = round(source.video.rate or 25)
     (h, m, s, f), (h2, m2, s2, f2) = (map(int, re.split(r"\D", text)) for text in (code, other))
     minutes = (h2 - h) * 60 + m2 - m
     frames = (minutes * 60 + s2 - s) * rate + f2 - f
-    passed = clock.expected(source.pictures)[0]
+    passed = time_map.expected(source.video)[0]
     return abs(frames - passed) <= 1 + (2 * minutes if ";" in other else 0)
 
 
 def _about(media: Media) -> dict[str, str]:
     counted = ("_statistics", "number_of", "bps")  # written by mkvmerge about its own packets
     found = {key: value for key, value in media.metadata.items() if key not in _MADE_ANEW - {"title"} and value}
-    if media.pictures:
-        of_video = {key: value for key, value in media.pictures.track.metadata.items() if key not in _MADE_ANEW}
+    if media.video:
+        of_video = {key: value for key, value in media.video.track.metadata.items() if key not in _MADE_ANEW}
         found |= {f"video {key}": value for key, value in of_video.items()}
     date = media.metadata.get("creation_time")
     if date:

@@ -1,29 +1,16 @@
-"""What differs between two files as media: pictures and their times here, other streams in sameness.py.
-
-It judges what a viewer or an editor would miss, not what the pictures show: two files are the same when
-every frame, packet and tag of the first is in the second, and nothing else is.
-"""
+"""Compares the video of two files: frames and their times, size, rotation, color tags, alpha."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 
-from rtstyle.clock import NO_TIMES, Clock, Verdict
-from rtstyle.errors import SettingError
 from rtstyle.frame import Colour, ColourTags, Size
-from rtstyle.media import Media, Pictures, Thumbnail
-from rtstyle.probe import read_media
-from rtstyle.sameness import Finding, both, compare_chapters, compare_metadata, compare_tracks
-
-__all__ = ["Finding", "VerifyReport", "verify_media"]
+from rtstyle.verify.facts import Media, Thumbnail, VideoFacts
+from rtstyle.verify.finding import Finding, Verdict, both
+from rtstyle.verify.times import NO_TIMES, TimeMap
 
 _HDR = {16: "PQ", 18: "HLG"}
 """Transfers of H.273 that need more than 8 bits."""
@@ -46,132 +33,39 @@ _NAMES = {
 """FFmpeg's names of the numbers of ITU-T H.273 (range: FFmpeg's own)."""
 
 
-@dataclass(frozen=True)
-class VerifyReport:
-    """What ``verify_media`` found; ``rtstyle verify --json`` prints it."""
-
-    input: str
-    output: str
-    findings: tuple[Finding, ...]
-    damage: tuple[str, ...]
-    """What is wrong with the input itself, in words; empty: nothing is."""
-    seconds: float
-
-    @property
-    def differences(self) -> tuple[Finding, ...]:
-        """What a person should know of before the input is deleted."""
-        return tuple(finding for finding in self.findings if finding.verdict == "differs")
-
-
-class _Stopped(Exception):
-    """The other file could not be read, or nobody waits any more."""
-
-
-def verify_media(
-    source: Path | str,
-    target: Path | str,
-    *,
-    start: Fraction | None = None,
-    end: Fraction | None = None,
-    audio: bool = True,
-    size: Size | None = None,
-    progress: Callable[[int, int | None, str], None] | None = None,
-) -> VerifyReport:
-    """Compare two files as media. Both are read whole, each on a thread of its own.
-
-    Args:
-        start, end: What part of ``source`` should be in ``target``, in seconds on the player's timeline; as
-            they were given to ``stylize_video``, so that what was asked for does not count as lost.
-        audio: False: sound is not expected.
-        size: Width and height that were asked for.
-        progress: Called now and then with pictures read, pictures in all (None: unknown) and a word; it may
-            raise to stop.
-
-    Raises:
-        VideoOpenError: One of the files is absent, no media, or cannot be decoded.
-        SettingError: Both are the same file, or ``end`` does not lie behind ``start``.
-    """
-    begun = time.perf_counter()
-    source, target = Path(source), Path(target)
-    if source.exists() and target.exists() and source.samefile(target):
-        raise SettingError(f"both are the same file: {source}")
-    if end is not None and end <= (start or 0):
-        raise SettingError(f"--end must lie behind --start, got {float(start or 0):g} and {float(end):g} s")
-    one, other = _read_both(source, target, progress)
-    clock = Clock(one, other, start, end)
-    findings = [*_compare_pictures(one, other, clock, size), *compare_tracks(one, other, clock, audio=audio)]
-    findings += compare_chapters(one, other, clock)
-    findings += compare_metadata(one, other, clock)
-    if other.damage:
-        findings.append(Finding("the output itself", "", "; ".join(other.damage), "differs", "it is damaged"))
-    return VerifyReport(
-        str(source), str(target), tuple(findings), tuple(one.damage), round(time.perf_counter() - begun, 3)
-    )
-
-
-def _read_both(
-    source: Path, target: Path, progress: Callable[[int, int | None, str], None] | None
-) -> tuple[Media, Media]:
-    stop = threading.Event()
-    counts = {source: 0, target: 0}
-
-    def read(path: Path) -> Media:
-        def seen() -> None:
-            if stop.is_set():
-                raise _Stopped
-            counts[path] += 1
-
-        try:
-            return read_media(path, seen=seen)
-        except BaseException:
-            stop.set()
-            raise
-
-    with ThreadPoolExecutor(2, "rtstyle-verify") as pool:
-        futures: list[Future[Media]] = [pool.submit(read, path) for path in (source, target)]
-        try:
-            while not all(future.done() for future in futures):
-                if progress:
-                    progress(sum(counts.values()), None, "reading")
-                time.sleep(0.02)
-        except BaseException:
-            stop.set()
-            raise
-    failed = [error for future in futures if (error := future.exception())]
-    for error in failed:
-        if not isinstance(error, _Stopped):
-            raise error
-    return futures[0].result(), futures[1].result()
-
-
 # -- pictures --------------------------------------------------------------------------------------
 
 
-def _compare_pictures(one: Media, other: Media, clock: Clock, size: Size | None) -> Iterator[Finding]:
-    source, target = one.pictures, other.pictures
+def compare_pictures(one: Media, other: Media, time_map: TimeMap, size: Size | None) -> Iterator[Finding]:
+    """Compare the streams that are stylized.
+
+    Args:
+        size: The size that was asked for; None: that of the input.
+    """
+    source, target = one.video, other.video
     if source is None or target is None:
         if source is not target:
             has = both(lambda pictures: "no video" if pictures is None else "a video", source, target)
             yield Finding("video", *has, "differs")
         return
-    wanted = clock.expected(source)
-    yield from _compare_times(source, target, wanted, clock, other)
+    wanted = time_map.expected(source)
+    yield from _compare_times(source, target, wanted, time_map, other)
     yield from _compare_geometry(source, target, size)
     yield from _compare_colour(source, target, other)
     yield _compare_alpha(source, target, wanted, other)
 
 
 def _compare_times(
-    source: Pictures, target: Pictures, wanted: list[int], clock: Clock, other: Media
+    source: VideoFacts, target: VideoFacts, wanted: list[int], time_map: TimeMap, other: Media
 ) -> Iterator[Finding]:
     count, found = len(wanted), len(target.times) + target.untimed
-    cut = f" of {len(source.times) + source.untimed}" if clock.cut else ""
+    cut = f" of {len(source.times) + source.untimed}" if time_map.cut else ""
     if source.untimed or target.untimed:
         yield Finding("frames", f"{count}{cut}", str(found), "same" if count == found else "differs")
         yield _compare_untimed(source, target, other)
         return
     expected = [source.times[number] for number in wanted]
-    missing, extra, shift, deviation = clock.match(expected, target.times)
+    missing, extra, shift, deviation = time_map.match(expected, target.times)
     words = []
     if missing:
         words.append(f"{len(missing)} missing, the first at {float(missing[0]):.3f} s")
@@ -179,26 +73,26 @@ def _compare_times(
         words.append(f"{len(extra)} that the input has not, the first at {float(extra[0]):.3f} s")
     verdict: Verdict = "differs" if count != found else "same"
     yield Finding("frames", f"{count}{cut}", str(found), verdict, "; ".join(words) if count != found else "")
-    if clock.no_times:
+    if time_map.no_times:
         yield Finding("times", _span(expected), "none", "intended", f"{other.format} holds no times")
         return
-    verdict, words = clock.judge_shift(shift)
+    verdict, words = time_map.judge_shift(shift)
     if (missing or extra) and count == found:
         moved = f"{len(missing)} frames are shown at another time, the first that of {float(missing[0]):.3f} s"
         verdict, words = "differs", [*words, moved]
     words.append(f"largest deviation {_ms(deviation)}" if deviation else "equal to the last digit")
     yield Finding("times", _span(expected), _span(target.times), verdict, "; ".join(words))
-    if source.last and target.last and expected and not clock.cut:
+    if source.last and target.last and expected and not time_map.cut:
         before, after = expected[-1] + source.last, target.times[-1] + target.last - shift
         # How long the last picture is shown is all that can differ here: half a picture is not seen.
-        allowed = max(clock.tolerance * 2, min(source.last, target.last) / 2)
+        allowed = max(time_map.tolerance * 2, min(source.last, target.last) / 2)
         off = f"the last picture is shown {_ms(abs(after - before))} {'longer' if after > before else 'shorter'}"
         has = both(lambda end: f"{float(end):.3f} s", before, after)
         verdict = "same" if abs(after - before) <= allowed else "differs"
         yield Finding("end of the video", *has, verdict, off if after != before else "")
 
 
-def _compare_untimed(source: Pictures, target: Pictures, other: Media) -> Finding:
+def _compare_untimed(source: VideoFacts, target: VideoFacts, other: Media) -> Finding:
     """One of the two has no times: the other must be as even as the rate says."""
     if target.untimed:
         verdict: Verdict = "same" if source.untimed else "intended" if other.format in NO_TIMES else "differs"
@@ -211,7 +105,7 @@ def _compare_untimed(source: Pictures, target: Pictures, other: Media) -> Findin
     return Finding("times", "none", _span(target.times), "intended" if even else "differs", words)
 
 
-def _compare_geometry(source: Pictures, target: Pictures, size: Size | None) -> Iterator[Finding]:
+def _compare_geometry(source: VideoFacts, target: VideoFacts, size: Size | None) -> Iterator[Finding]:
     shown = both(lambda pictures: "x".join(map(str, pictures.shown_size)), source, target)
     if size is not None:
         verdict: Verdict = "intended" if shown[1] == str(size) else "differs"
@@ -234,7 +128,7 @@ def _compare_geometry(source: Pictures, target: Pictures, size: Size | None) -> 
     yield Finding("scan", *scans, verdict, "deinterlaced" if verdict == "intended" else "")
 
 
-def _compare_rotation(source: Pictures, target: Pictures) -> Finding:
+def _compare_rotation(source: VideoFacts, target: VideoFacts) -> Finding:
     tags = both(lambda pictures: str(pictures.orientation), source, target)
     if source.orientation == target.orientation:
         return Finding("rotation", *tags, "same")
@@ -263,7 +157,7 @@ def _likeness(one: Thumbnail, other: Thumbnail) -> float:
 # -- colour ----------------------------------------------------------------------------------------
 
 
-def _compare_colour(source: Pictures, target: Pictures, other: Media) -> Iterator[Finding]:
+def _compare_colour(source: VideoFacts, target: VideoFacts, other: Media) -> Iterator[Finding]:
     formats = (source.pixel_format, target.pixel_format)
     samples: Verdict = "same" if target.bits >= source.bits else "intended"
     yield Finding("samples", *formats, samples, "" if samples == "same" else "styles are made in 8 bits")
@@ -281,7 +175,7 @@ def _compare_colour(source: Pictures, target: Pictures, other: Media) -> Iterato
         yield Finding(name, _tag(name, has), _tag(name, gets), verdict, words)
 
 
-def _judge_tag(name: str, has: int, gets: int, wants: int, why: str, source: Pictures) -> tuple[Verdict, str]:
+def _judge_tag(name: str, has: int, gets: int, wants: int, why: str, source: VideoFacts) -> tuple[Verdict, str]:
     unspecified = 0 if name == "range" else 2
     if gets == wants:
         return ("same", "") if has == gets else ("intended", why)
@@ -304,7 +198,7 @@ def _tag(name: str, number: int) -> str:
     return _NAMES[name].get(number, "unspecified" if number == (0 if name == "range" else 2) else str(number))
 
 
-def _compare_alpha(source: Pictures, target: Pictures, wanted: list[int], other: Media) -> Finding:
+def _compare_alpha(source: VideoFacts, target: VideoFacts, wanted: list[int], other: Media) -> Finding:
     has = both(lambda pictures: "none" if pictures.opaque else "transparent", source, target)
     if source.opaque or target.opaque:
         verdict: Verdict = "same" if source.opaque == target.opaque else "differs"

@@ -56,7 +56,7 @@ class Orientation:
 
 
 @dataclass
-class Track:
+class StreamFacts:
     """One stream, as its packets tell."""
 
     index: int
@@ -96,10 +96,10 @@ class Track:
 
 
 @dataclass
-class Pictures:
+class VideoFacts:
     """The stream that is stylized, as its decoded frames tell."""
 
-    track: Track
+    track: StreamFacts
     size: tuple[int, int]
     """Width and height as stored."""
     pixel_format: str
@@ -152,17 +152,17 @@ class Media:
     """Keys in lower case."""
     chapters: list[tuple[Fraction, Fraction, str]]
     """Start and end in seconds, and title."""
-    tracks: list[Track]
+    streams: list[StreamFacts]
     """All streams but the pictures."""
-    pictures: Pictures | None
+    video: VideoFacts | None
     damage: list[str]
     """What is wrong with the file itself, in words; empty: nothing is."""
 
     @property
     def timecode(self) -> str | None:
         """Time of day of the first picture as the camera counted, HH:MM:SS:FF."""
-        own = [self.pictures.track.metadata] if self.pictures else []
-        places = [*own, self.metadata, *(track.metadata for track in self.tracks if track.type == "data")]
+        own = [self.video.track.metadata] if self.video else []
+        places = [*own, self.metadata, *(track.metadata for track in self.streams if track.type == "data")]
         return next((place["timecode"] for place in places if "timecode" in place), None)
 
 

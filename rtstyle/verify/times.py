@@ -8,10 +8,8 @@ from fractions import Fraction
 from statistics import median_low
 from typing import Literal
 
-from rtstyle.media import Media, Pictures
-
-Verdict = Literal["same", "intended", "differs"]
-"""``intended``: not the same, but what rtstyle promises to do (see docs/media.md)."""
+from rtstyle.verify.facts import Media, VideoFacts
+from rtstyle.verify.finding import Verdict
 
 MS = Fraction(1, 1000)
 """A millisecond, in seconds."""
@@ -45,7 +43,7 @@ NO_TIMES = ("yuv4mpegpipe", "image2", "pictures")
 """Formats in which pictures only follow each other."""
 
 
-class Clock:
+class TimeMap:
     """How times of one file become those of another.
 
     Args:
@@ -58,7 +56,7 @@ class Clock:
         self.first: Fraction | None = None
         """When the first frame of the part is shown, on the source's timeline; it becomes 0 in the target."""
         if start is not None:
-            times = source.pictures.times if source.pictures else []
+            times = source.video.times if source.video else []
             self.first = next((time for time in times if time >= source.start + start), source.start + start)
         self.last = None if end is None else source.start + end
         low = source.start if self.first is None else self.first
@@ -70,13 +68,13 @@ class Clock:
         self.no_times = target.format in NO_TIMES
         self.shift = Fraction(0)
         """Seconds by which everything is found later than expected; known once the pictures are matched."""
-        starts = [track.start for track in source.tracks if track.start is not None and track.type != "data"]
-        starts += source.pictures.times[:1] if source.pictures else []
+        starts = [track.start for track in source.streams if track.start is not None and track.type != "data"]
+        starts += source.video.times[:1] if source.video else []
         self._earliest = min(starts, default=Fraction(0)) - self.zero
         self._format = target.format
         self._tick = Fraction(1, 90000) if target.format.startswith("mpeg") else MS
 
-    def expected(self, pictures: Pictures) -> list[int]:
+    def expected(self, pictures: VideoFacts) -> list[int]:
         """Numbers of the source's frames that should be in the target: those that begin within the part."""
         times = pictures.times
         if pictures.untimed:  # then they come at the rate that is declared
