@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -18,11 +19,13 @@ from rtstyle import (
     Frame,
     FrameSink,
     FrameSource,
+    Outputs,
     SettingError,
     Size,
     VideoOpenError,
     VideoReader,
     open_engine,
+    stylize_live,
     stylize_video,
 )
 
@@ -181,3 +184,73 @@ def test_what_is_neither_source_nor_sink_is_refused_with_the_remedy(tmp_path):
     with pytest.raises(FileExistsError):
         stylize_video(Ramp(), Path(tmp_path / "old.mp4"), engine=F32)
     assert [path.name for path in tmp_path.iterdir()] == ["old.mp4"]
+
+
+# -- live ------------------------------------------------------------------------------------------
+
+
+class Ticking(Ramp):
+    """25 frames of a second, with times from 0 on."""
+
+    rate = Fraction(25)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for number in range(self.count):
+            image = np.full((48, 64, 3), 40 + number, np.uint8)
+            yield Frame.from_rgb(image, pts=number, time_base=Fraction(1, 25))
+
+
+def test_an_own_source_is_played_live_at_its_times_into_an_own_sink():
+    sink = Kept()
+    begun = time.perf_counter()
+    report = stylize_live(Ticking(20), preview="none", engine=F32, outputs=Outputs(sinks=(sink,)))
+    assert report.captured == 20
+    assert report.shown + report.dropped == 20
+    assert time.perf_counter() - begun > 19 / 25
+    assert sink.log[0] == "entered"
+    assert sink.log[-1] == "left"
+    assert set(sink.log[1:-1]) == {"Kept"}  # a thread of its own
+    assert report.sinks["Kept"]["frames"] == len(sink.frames) > 5
+    moments = [frame.pts * frame.time_base for frame in sink.frames]
+    assert moments == sorted(moments)
+
+
+def test_an_own_live_source_is_read_as_it_comes_and_recorded(tmp_path):
+    class Sensor(Ticking):
+        live = True
+
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                time.sleep(0.02)
+                yield frame
+
+    report = stylize_live(Sensor(60), preview="none", engine=F32, record=tmp_path / "out.mp4")
+    found = look(tmp_path / "out.mp4")
+    assert len(found.times) == report.sinks["recording"]["frames"] > 10
+    assert float(found.times[-1] - found.times[0]) < 2.5  # by the clock, not by pts
+
+
+def test_an_own_sink_that_fails_ends_a_session_that_has_nothing_else():
+    sink = Failing()
+    with pytest.raises(OSError, match="display is gone"):
+        stylize_live(Ticking(200), preview="none", engine=F32, outputs=Outputs(sinks=(sink,)))
+    assert sink.log[-1] == "OSError"
+
+
+def test_a_slow_sink_misses_frames_and_delays_nothing():
+    class Slow(Kept):
+        def write(self, frame: Frame) -> None:
+            super().write(frame)
+            time.sleep(0.3)
+
+    slow, quick = Slow(), Kept()
+    report = stylize_live(Ticking(25), preview="none", engine=F32, outputs=Outputs(sinks=(slow, quick)))
+    assert report.sinks["Slow"]["dropped"] > 5
+    assert len(quick.frames) > len(slow.frames) + 5
+
+
+def test_a_live_source_or_sink_that_is_none_is_refused():
+    with pytest.raises(SettingError, match=r"derive its class from rtstyle.FrameSource"):
+        stylize_live([1, 2], preview="none", frames=1)
+    with pytest.raises(SettingError, match=r"derive its class from rtstyle.FrameSink"):
+        Outputs(sinks=(print,))

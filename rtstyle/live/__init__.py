@@ -6,6 +6,7 @@ it and records it. So a slow machine shows fewer frames, never older ones.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,19 +17,21 @@ from pathlib import Path
 from typing import Literal
 
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
-from rtstyle.camera import open_source
+from rtstyle.camera import LiveSource, open_source
 from rtstyle.errors import DisplayError, SettingError
-from rtstyle.frame import Size
+from rtstyle.frame import FrameSource, Size
 from rtstyle.live.figures import LiveReport
 from rtstyle.live.newest import Newest
 from rtstyle.live.outlets import CLOCK, Outlets
 from rtstyle.live.outputs import OutputPlan, Outputs
+from rtstyle.live.own import OwnSource
 from rtstyle.live.pace import Pace, Working, ladder
 from rtstyle.live.pictures import free_name
 from rtstyle.live.recording import Recording
 from rtstyle.live.session import RECORDING, Session
 from rtstyle.live.sound import Microphone
 from rtstyle.live.styles import Styles
+from rtstyle.pipeline.frames import check_source
 from rtstyle.style import SizeClass, load_style
 from rtstyle.video import EncoderSettings, VideoWriter, check_output
 from rtstyle.video.formats import muxer_of
@@ -46,7 +49,7 @@ _PATIENCE = 10.0
 
 
 def stylize_live(
-    source: str | int,
+    source: str | int | FrameSource,
     *,
     style: str = "sketch",
     controls: Controls = Controls(),
@@ -78,7 +81,8 @@ def stylize_live(
 
     Args:
         source: A camera number, device or name, the screen, a URL, a pipe, or files that are played at their own pace;
-            see ``open_source``.
+            see ``open_source``. Or a ``FrameSource`` of your own: ``size``, ``fps``, ``wait`` and ``loop`` are ignored,
+            and it must yield, or raise, every few seconds.
         style: What ``load_style`` takes.
         size: Asked of a camera or the screen; other pictures are fitted into it.
         engine: Backend, precision, device, size of the network and size of strokes. The network ``auto`` is the default
@@ -87,7 +91,8 @@ def stylize_live(
         preview: ``auto`` opens a window where a display is; ``browser`` serves a page and ``/stream.mjpg``.
         address: Where the page is served.
         record: A .mp4 or .mkv to write; frames are shown in it at the moments at which they came.
-        outputs: Virtual camera, streams, and the microphone whose sound goes with stream and recording.
+        outputs: Virtual camera, streams, sinks of your own, and the microphone whose sound goes with stream and
+            recording.
         mirror: True exchanges left and right; the key m turns it.
         hold: Whether what stands still is held before it is stylized, so that sensor noise does not shimmer; the key
             o turns it. See ``hold.Hold``.
@@ -117,7 +122,7 @@ def stylize_live(
     drawn = load_style(style, engine.size_class)
     if record is not None:
         record = Path(record)
-        if record.exists() and Path(str(source)).exists() and record.samefile(str(source)):
+        if isinstance(source, str) and record.exists() and Path(source).exists() and record.samefile(source):
             raise SettingError(f"source and recording are the same file: {record}")
         check_output(record, overwrite=overwrite)
         if outputs.microphone is not None:
@@ -129,9 +134,12 @@ def stylize_live(
 
     with ExitStack() as stack:
         wait = _PATIENCE if wait is None and frames else wait
-        camera = stack.enter_context(
-            open_source(source, size=size, fps=fps, timeout=timeout, wait=wait, loop=loop, tell=tell)
-        )
+        camera: LiveSource | OwnSource
+        if isinstance(source, str | int | os.PathLike):
+            camera = open_source(source, size=size, fps=fps, timeout=timeout, wait=wait, loop=loop, tell=tell)
+        else:
+            camera = OwnSource(check_source(source))
+        stack.enter_context(camera)
         rate = f"{float(camera.rate):.4g} frames per second" if camera.rate else "unknown frame rate"
         tell(f"{camera.name}: {camera.size}, {rate}, {camera.format}")
         for note in camera.notes:

@@ -9,6 +9,7 @@ from typing import Self
 
 from rtstyle.camera import Captured, LiveSource
 from rtstyle.canvas import CanvasTracker
+from rtstyle.live.own import OwnSource
 
 
 class Newest:
@@ -18,7 +19,7 @@ class Newest:
     the thread: at once for a file, with its next frame or after its timeout for a camera.
     """
 
-    def __init__(self, source: LiveSource) -> None:
+    def __init__(self, source: LiveSource | OwnSource) -> None:
         self.captured = 0
         """Frames that came since ``begin``."""
         self.dropped = 0

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rtstyle.errors import SettingError
-from rtstyle.frame import FrameSource
+from rtstyle.frame import FrameSink, FrameSource
 from rtstyle.live.outlets import Outlets
+from rtstyle.live.own import OwnSink
 from rtstyle.live.push import Destination, Push, destination
 from rtstyle.live.virtual_camera import find_virtual_camera, open_virtual_camera, steady_rate
+from rtstyle.pipeline.frames import check_sinks
 
 _STILL = 0.5
 """Seconds without a frame, such as while the session is paused, after which a stream is sent the last one again."""
@@ -28,15 +30,20 @@ class Outputs:
     """Mean bits per second of each of ``urls``; None takes what suits size and rate."""
     microphone: str | None = None
     """The microphone whose sound goes into recordings and ``urls``, empty for the system's own; None: no sound."""
+    sinks: tuple[FrameSink, ...] = ()
+    """Sinks of your own. Each is written to in a thread of its own and gets the latest frame, so a slow one misses
+    frames, which are counted, and delays nothing; times count from the zero of ``time.perf_counter()``."""
 
     def __post_init__(self) -> None:
         if self.bitrate is not None and self.bitrate < 1000:
             raise SettingError(f"the bitrate of outputs is in bits per second and at least 1000, got {self.bitrate}")
         if len(set(self.urls)) < len(self.urls):
             raise SettingError("an output is given twice")
+        for sink in self.sinks:
+            check_sinks(sink)
 
     def __bool__(self) -> bool:
-        return self.virtual_camera is not None or bool(self.urls)
+        return self.virtual_camera is not None or bool(self.urls) or bool(self.sinks)
 
 
 class OutputPlan:
@@ -77,6 +84,8 @@ class OutputPlan:
             period = float(1 / rate)
             outlets.add("virtual camera", camera, "newest", spacing=0.75 * period, patience=1.25 * period)
             tell(f"virtual camera {self._camera}: {source.size}, {float(rate):.4g} frames per second")
+        for sink in map(OwnSink, self._outputs.sinks):
+            outlets.add(sink.name, sink, "newest")
         for target in self._destinations:
             push = Push(
                 target,

@@ -54,6 +54,15 @@ def frame_source(
         return reader
     if hwaccel or size or start is not None or end is not None:
         raise SettingError("hwaccel, size, start and end are for files; a source of your own gives what it gives")
+    return check_source(source)
+
+
+def check_source(source: FrameSource) -> FrameSource:
+    """Return the caller's own source.
+
+    Raises:
+        SettingError: The object is no FrameSource; the message says what is missing.
+    """
     for name in _SOURCE_NAMES:
         if not hasattr(source, name):
             raise SettingError(

@@ -1,0 +1,96 @@
+"""The caller's own FrameSource and FrameSinks in a live session."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from rtstyle.camera import Captured
+from rtstyle.frame import Frame, FrameSink, FrameSource
+from rtstyle.pipeline.frames import checked
+
+_LATE = 0.25
+"""Seconds by which frames that are not live may be late before their clock is set back."""
+
+
+class OwnSource:
+    """A ``FrameSource`` with the interface of ``camera.LiveSource``.
+
+    A source with ``live`` is read as fast as it yields; each frame counts from the moment at which it came. Any other
+    one is played at its own timestamps. The session ends when the iteration does.
+    """
+
+    waiting: str | None = None
+    damaged = 0
+    losses = ""
+    format = "frames"
+
+    def __init__(self, source: FrameSource) -> None:
+        self._source = source
+        self._stop = threading.Event()
+        self.name = str(getattr(source, "name", type(source).__name__))
+        self.notes: list[str] = []
+
+    def __enter__(self) -> Self:
+        source = self._source = self._source.__enter__()
+        self.size, self.rate, self.colour, self.live = source.size, source.rate, source.colour, True
+        self.paced = not source.live
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._source.__exit__(kind, error, trace)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (captured.frame for captured in self.captures())
+
+    def stop(self) -> None:
+        """End the iteration with the next frame; any thread may call it."""
+        self._stop.set()
+
+    def captures(self) -> Iterator[Captured]:
+        """Yield frames with the moments at which they came, or were due.
+
+        Raises:
+            SettingError: A frame is not what the source declares.
+        """
+        origin: float | None = None
+        for frame in checked(self._source, self._source):
+            now = time.perf_counter()
+            if self._stop.is_set():
+                return
+            if not self.paced:
+                yield Captured(frame, now)
+                continue
+            if origin is None or now > origin + frame.seconds + _LATE:
+                origin = now - frame.seconds
+            if self._stop.wait(max(0.0, origin + frame.seconds - now)):
+                return
+            yield Captured(frame, origin + frame.seconds)
+
+
+class OwnSink:
+    """A ``FrameSink`` behind an outlet: it is entered at once, and left in the outlet's thread."""
+
+    def __init__(self, sink: FrameSink) -> None:
+        self.name = str(getattr(sink, "name", type(sink).__name__))
+        self._sink = sink.__enter__()
+        self._error: Exception | None = None
+
+    def write(self, frame: Frame) -> None:
+        """Pass one frame on."""
+        try:
+            self._sink.write(frame)
+        except Exception as error:
+            self._error = error
+            raise
+
+    def close(self) -> None:
+        """Leave the sink, with the error that ended it, if any."""
+        error = self._error
+        self._sink.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
