@@ -14,10 +14,27 @@ from train.sheet import sheet, stylized
 
 _ROWS = (
     ("source_db", "distance to the source, dB (low is strong)"),
+    ("swd", "distance of VGG16 features to its own picture (0 equal, plain photos about .6)"),
+    ("palette", "distance of colors to its own picture, Lab units"),
+    ("R", "alignment of strokes in flat areas (1 all parallel, 0 no direction prevails)"),
+    ("contrast", "contrast of strokes in flat areas, levels of 255"),
+    ("contrast_ratio", "relative to its own picture"),
+    ("length", "length of strokes in flat areas at 720 lines, pixels"),
+    ("length_ratio", "relative to its own picture"),
+    ("width", "width of strokes in flat areas at 720 lines, pixels"),
+    ("width_ratio", "relative to its own picture"),
+    ("halo", "halo along contours, levels of 255"),
+    ("halo_worst", "worst photo"),
+    ("lattice", "mean 4x4 cell, deviation, levels of 255"),
+    ("embed", "style embedding, cosine to its own picture"),
+    ("embed_lead", "excess over the nearest other picture"),
     ("pan_db", "pans, worst motion, dB"),
     ("pan_mean_db", "pans, all motions, dB"),
-    ("pan_auto_db", "the same, strokes in proportion (half as large): worst motion, dB"),
+    ("pan_still_db", "pans, blocks that show no motion, worst motion, dB"),
+    ("pan_counted", "share of blocks that show motion"),
+    ("pan_auto_db", "pans, strokes in proportion (half as large), worst motion, dB"),
     ("pan_auto_mean_db", "all motions, dB"),
+    ("pan_auto_still_db", "blocks that show no motion, worst motion, dB"),
     ("motion_db", "zoom and parallax, the worse one, motion undone exactly, dB"),
     ("motion_mean_db", "the same, both, dB"),
     ("motion_source_db", "the clips themselves"),
@@ -51,7 +68,7 @@ def write_page(style: Style, metadata: dict[str, Any], folder: Path) -> None:
     """Write NAME.md into ``folder``: the figures of ``metadata``, and what the style was trained on."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = metadata["metrics"]
-    other = figures.get("style_other_name")
+    nearest = {"style_other": figures.get("style_other_name"), "embed_lead": figures.get("embed_other_name")}
     lines = [
         f"# {style.name}",
         "",
@@ -62,12 +79,17 @@ def write_page(style: Style, metadata: dict[str, Any], folder: Path) -> None:
         "| measured | |",
         "|---|---|",
         *(
-            f"| {words}{f' ({other})' if name == 'style_other' and other else ''} | {figures[name]} |"
+            f"| {words}{f' ({nearest[name]})' if nearest.get(name) else ''} | {figures[name]} |"
             for name, words in _ROWS
             if name in figures
         ),
         "",
         f"On {figures.get('pictures', 0)} photos never trained on, at strength 1; see train/evaluate.py.",
+        *(
+            [f"Strokes, halos and likeness: on {figures['look_pictures']} photos."]
+            if "look_pictures" in figures
+            else []
+        ),
         "",
         "Trained on:",
         "",
