@@ -567,5 +567,6 @@ def test_ffprobe_reads_the_same(film, ffprobe, tmp_path):
         ]
         for track, other in zip(tracks, others, strict=True):
             packets = [packet for packet in said["packets"] if packet["stream_index"] == other["index"]]
+            packets = [packet for packet in packets if "D" not in packet["flags"]]  # hidden by an edit list
             assert track.times == [packet["pts"] for packet in packets]
         assert [chapter[2] for chapter in media.chapters] == [c["tags"]["title"] for c in said["chapters"]]

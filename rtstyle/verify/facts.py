@@ -18,6 +18,9 @@ from rtstyle.frame import ColourTags
 
 Thumbnail = NDArray[np.float32]
 
+LEAD_IN = 3
+"""Packets before a stream's start that a decoder may need; more were hidden because somebody cut them off."""
+
 
 @dataclass(frozen=True)
 class Orientation:
@@ -77,11 +80,24 @@ class StreamFacts:
     """Presentation times of the packets in units of ``time_base``, in file order."""
     durations: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
+    begins: Fraction | None = None
+    """Seconds at which the container says that it is first heard or seen."""
+    lead_in: list[bytes] = field(default_factory=list)
+    """Digests of packets before the first that is shown, which an edit list hides; not in ``digests``."""
+    lead_begins: int | None = None
+    """Presentation time of the first of ``lead_in``, in units of ``time_base``."""
+    hidden: list[bytes] = field(default_factory=list)
+    """Digests of all packets that an edit list hides."""
     texts: list[tuple[Fraction, Fraction, str]] = field(default_factory=list)
     """Of subtitles that are text: start and end in seconds, and what is shown."""
     skipped: int = 0
     """Packets without a time, or whose decoding time goes back: damage, which no container could hold."""
     last_dts: int | None = None
+
+    @property
+    def trimmed(self) -> bool:
+        """An edit list hides more at its beginning than the lead-in of a decoder."""
+        return len(self.lead_in) > LEAD_IN
 
     @property
     def start(self) -> Fraction | None:

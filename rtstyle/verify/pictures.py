@@ -83,9 +83,9 @@ def _compare_times(
     words.append(f"largest deviation {_ms(deviation)}" if deviation else "equal to the last digit")
     yield Finding("times", _span(expected), _span(target.times), verdict, "; ".join(words))
     if source.last and target.last and expected and not time_map.cut:
-        before, after = expected[-1] + source.last, target.times[-1] + target.last - shift
+        before, after = expected[-1] + source.last, target.times[-1] + target.last - shift + time_map.zero
         # How long the last picture is shown is all that can differ here: half a picture is not seen.
-        allowed = max(time_map.tolerance * 2, min(source.last, target.last) / 2)
+        allowed = max(time_map.tolerance * 2, max(source.last, target.last) / 2)
         off = f"the last picture is shown {_ms(abs(after - before))} {'longer' if after > before else 'shorter'}"
         has = both(lambda end: f"{float(end):.3f} s", before, after)
         verdict = "same" if abs(after - before) <= allowed else "differs"

@@ -173,8 +173,11 @@ class _Reading:
         cut_off = len(self._video.index_entries) > len(pictures.track.digests)
         if not pictures.times or not self._video.duration or cut_off:
             return Fraction(0)
-        end = ((self._video.start_time or 0) + self._video.duration) * _fraction(self._video.time_base)
-        return max(Fraction(0), end - pictures.times[-1])
+        base, usual = _fraction(self._video.time_base), pictures.last
+        # What is empty before it begins counts in some lengths and not in others.
+        ends = [(start + self._video.duration) * base for start in (0, self._video.start_time or 0)]
+        lasts = [end - pictures.times[-1] for end in ends if end > pictures.times[-1]]
+        return min(lasts, key=lambda last: abs(last - usual), default=Fraction(0))
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
         for _ in range(_MAX_DAMAGED):
@@ -258,7 +261,8 @@ class _Reading:
             declared = int(self._video.duration * video.time_base * av.time_base)
         if not ends or declared is None or self._container.format.name in ("mpegts", "mpeg", "gif"):
             return ""
-        start = Fraction(self._container.start_time or 0, av.time_base)
+        # Containers that begin late count their length from 0.
+        start = min(Fraction(0), Fraction(self._container.start_time or 0, av.time_base))
         short = start + Fraction(declared, av.time_base) - max(ends)
         return f"the last {float(short):.1f} s are not in it: it was cut off" if short > _CUT_OFF else ""
 
@@ -281,6 +285,7 @@ def _track(stream: Stream) -> StreamFacts:
         disposition=stream.disposition,
         metadata=metadata,
         time_base=_fraction(stream.time_base) or Fraction(1, av.time_base),
+        begins=None if stream.start_time is None else stream.start_time * _fraction(stream.time_base),
     )
     if isinstance(stream, av.AudioStream):
         track.layout = f"{stream.codec_context.sample_rate} Hz {stream.codec_context.layout.name}"
@@ -292,6 +297,12 @@ def _track(stream: Stream) -> StreamFacts:
 
 
 def _note_packet(track: StreamFacts, packet: av.Packet[Any]) -> None:
+    if packet.is_discard and track.type != "video":
+        track.hidden.append(_digest(_payload(track, bytes(packet))))
+        if not track.digests:
+            track.lead_in += track.hidden[-1:]
+            track.lead_begins = packet.pts if track.lead_begins is None else track.lead_begins
+        return
     if packet.dts is None or (track.last_dts is not None and packet.dts < track.last_dts):
         track.skipped += packet.dts is not None
         if track.type != "video":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from fractions import Fraction
 from io import BytesIO
@@ -176,6 +177,9 @@ def _compare_packets(
             yield _compare_transcoded(name, track, partner, source, target, time_map)
         return
     first, last = _part(track, time_map)
+    partner = _without_lead_in(track, partner)
+    if not time_map.cut and track.trimmed and partner.digests[:2] == track.digests[1:3]:
+        first = 1  # of the packet in which the cut lies, a part was hidden
     wanted = track.digests[first:last]
     has = both(lambda digests: f"{len(digests)} packets", wanted, partner.digests)
     offset = 0
@@ -186,6 +190,14 @@ def _compare_packets(
     if len(wanted) == len(partner.digests) == len(partner.times) and len(track.times) == len(track.digests):
         begin = first + offset
         yield _compare_packet_times(name, track, partner, track.times[begin : begin + len(wanted)], time_map)
+
+
+def _without_lead_in(track: StreamFacts, partner: StreamFacts) -> StreamFacts:
+    """Take off the packets at the beginning of the target that the source hides as the lead-in of a decoder."""
+    for count in range(0 if track.trimmed else len(track.lead_in), 0, -1):
+        if partner.digests[:count] == track.lead_in[-count:]:
+            return replace(partner, digests=partner.digests[count:], times=partner.times[count:])
+    return partner
 
 
 def _part(track: StreamFacts, time_map: TimeMap) -> tuple[int, int]:
@@ -209,10 +221,13 @@ def _judge_packets(
     track: StreamFacts, partner: StreamFacts, wanted: list[bytes], source: Media, target: Media
 ) -> tuple[Verdict, str]:
     if wanted == partner.digests:
-        return "same", "equal byte for byte"
+        return "same", "equal byte for byte" + (", what was cut off is not in it" if track.trimmed else "")
     whole = track.type in ("audio", "video") and len(wanted) == len(track.digests)
     if whole and decode_stream(source.path, track.index).digest == decode_stream(target.path, partner.index).digest:
         return "same", "packed otherwise; every decoded sample is equal"
+    heard = (Counter(partner.digests) & (Counter(track.hidden) - Counter(track.digests))).total()
+    if heard:
+        return "differs", f"{heard} packets are in it that the input's edit list hides"
     missing = (Counter(wanted) - Counter(partner.digests)).total()
     extra = (Counter(partner.digests) - Counter(wanted)).total()
     changed = min(missing, extra)
@@ -231,7 +246,7 @@ def _compare_packet_times(
     # A coarser clock rounds by half of its unit; a finer one may undo what the coarser one had rounded.
     one, other = track.time_base, partner.time_base
     # Where a part begins, or what everything is shifted by, may fall between two units.
-    exact = one == other and time_map.first is None and (time_map.shift / other).denominator == 1
+    exact = one == other and (time_map.shift / other).denominator == (time_map.zero / other).denominator == 1
     allowed = Fraction(0) if exact else min(MS, other / 2 if other >= one else one)
     starts = both(lambda times: f"starts {float(times[0]) * 1000:.3f} ms" if times else "empty", before, after)
     words = f"largest deviation from the video {float(deviation) * 1000:.3g} ms" if deviation else ""
@@ -316,6 +331,10 @@ def _plain(text: str) -> str:
 # -- what is written about the whole ---------------------------------------------------------------
 
 
+_SOON = Fraction(1, 10)
+"""Seconds by which chapters may be out of step with the pictures before anybody sees it."""
+
+
 def compare_chapters(source: Media, target: Media, time_map: TimeMap) -> Iterator[Finding]:
     """Compare chapters: titles, starts and ends within a millisecond."""
     wanted = _clip(source.chapters, time_map)
@@ -327,10 +346,22 @@ def compare_chapters(source: Media, target: Media, time_map: TimeMap) -> Iterato
         lost = "lost" if not target.chapters else "other titles" if len(titles[0]) == len(titles[1]) else "other number"
         yield Finding("chapters", *has, "differs", lost)
         return
-    # Players count chapters from the file's own zero; some muxers move them along with everything else.
-    off = min(_moved(wanted, target.chapters, shift) for shift in (Fraction(0), time_map.shift))
-    words = f"up to {float(off) * 1000:.3g} ms off" if off > MS else ""
-    yield Finding("chapters", *has, "differs" if words else "same", words)
+    # Chapters that begin before everything else does count from the player's zero already.
+    zero = Fraction(0) if time_map.part or wanted[0][0] + 1 < time_map.zero else time_map.zero
+    later = time_map.shift - zero
+    found = list(target.chapters)
+    reaches_back = target.format in ("mp4", "mov") and found[0][0] == 0 < wanted[0][0] + later
+    if reaches_back:
+        found[0] = (wanted[0][0] + later, *found[0][1:])
+    off = _moved(wanted, found, later)
+    if abs(time_map.shift) < _SOON:  # FFmpeg's muxers move packets by a lead-in, and chapters not
+        off = min(off, _moved(wanted, target.chapters, -zero))
+    if off > MS:
+        yield Finding("chapters", *has, "differs", f"up to {float(off) * 1000:.3g} ms off")
+    elif reaches_back:
+        yield Finding("chapters", *has, "intended", f"the first begins at 0: in {target.format} each moment has one")
+    else:
+        yield Finding("chapters", *has, "same")
 
 
 _MADE_ANEW = {

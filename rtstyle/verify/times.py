@@ -39,6 +39,12 @@ _TIMINGS = {
 }
 """By FFmpeg's names; every other container keeps every time exactly."""
 
+_FREE_CLOCKS = ("mpegts", "mpeg", "flv")
+"""Formats whose clock says nothing about where the timeline begins."""
+
+_EMPTY = Fraction(1)
+"""Seconds of nothing with which a target may begin because its source does."""
+
 NO_TIMES = ("yuv4mpegpipe", "image2", "pictures")
 """Formats in which pictures only follow each other."""
 
@@ -55,13 +61,17 @@ class TimeMap:
         """Only a part is expected."""
         self.first: Fraction | None = None
         """When the first frame of the part is shown, on the source's timeline; it becomes 0 in the target."""
+        times = source.video.times if source.video else []
+        heard = [track.begins for track in source.streams if track.type == "audio" and track.begins is not None]
+        begin = min([*times[:1], *heard], default=Fraction(0))
         if start is not None:
-            times = source.video.times if source.video else []
-            self.first = next((time for time in times if time >= source.start + start), source.start + start)
-        self.last = None if end is None else source.start + end
-        low = source.start if self.first is None else self.first
+            self.first = next((time for time in times if time >= begin + start), begin + start)
+        self.last = None if end is None else begin + end
+        low = begin if self.first is None else self.first
         self.part = (low, self.last) if self.cut else None
-        self.zero = self.first or Fraction(0)
+        tick = source.video.track.time_base if source.video else MS
+        begin = begin // tick * tick if begin > 0 or source.format in _FREE_CLOCKS else Fraction(0)
+        self.zero = begin if self.first is None else self.first
         """The moment of the source's timeline that is 0 in the target, but for ``shift``."""
         self._timing = _TIMINGS.get(target.format, _Timing())
         self.tolerance = self._timing.tolerance
@@ -69,6 +79,9 @@ class TimeMap:
         self.shift = Fraction(0)
         """Seconds by which everything is found later than expected; known once the pictures are matched."""
         starts = [track.start for track in source.streams if track.start is not None and track.type != "data"]
+        for track in source.streams:
+            if track.lead_begins is not None and not track.trimmed:
+                starts.append(track.lead_begins * track.time_base)
         starts += source.video.times[:1] if source.video else []
         self._earliest = min(starts, default=Fraction(0)) - self.zero
         self._format = target.format
@@ -131,6 +144,11 @@ class TimeMap:
 
     def judge_shift(self, shift: Fraction) -> tuple[Verdict, list[str]]:
         """Say whether the target may move everything in step by so much."""
+        if not self.cut and shift == self.zero and 0 < shift < _EMPTY:
+            return "same", []
+        if not shift and self.zero and not self.cut:
+            moved = f"{float(abs(self.zero)):.3f} s {'earlier' if self.zero > 0 else 'later'}"
+            return "intended", [f"everything is {moved}: the first picture or sound is at 0, as players show it"]
         if not shift:
             return "same", []
         words = [f"everything is {float(abs(shift)) * 1000:.3g} ms {'later' if shift > 0 else 'earlier'}"]

@@ -23,12 +23,15 @@ from av.video.stream import VideoStream
 
 from rtstyle.video.samples import fraction_of
 from rtstyle.video.transcode import (
+    NEGATIVE_TIMES,
     AudioTranscoder,
     Cut,
     PacketCopy,
     TextTranscoder,
     Track,
     chapters_of,
+    delay_of,
+    lead_in_of,
     timecode_after,
     unit_of,
 )
@@ -51,6 +54,9 @@ _PICTURES_ONLY = {"gif", "yuv4mpegpipe", "webp", "apng", "image2"}
 
 _NAMED_METADATA = {"mp4", "mov", "matroska", "webm", "nut"}
 """Muxers that write title, date, timecode and the like."""
+
+_SOON = Fraction(1, 10)
+"""Seconds after which a chapter does not begin with the film."""
 
 _CHAPTERS = {"mp4", "mov", "matroska", "webm", "nut"}
 
@@ -107,6 +113,8 @@ class StreamPlan:
     """Chapters are written."""
     timecode: bool = False
     """The video's timecode is written."""
+    leads: dict[int, Fraction] = field(default_factory=dict)
+    """Of copied audio: when its decoder's lead-in begins, in seconds of the source's timeline."""
 
 
 def plan_streams(
@@ -136,6 +144,11 @@ class _Planner:
         for stream in source.streams:
             if stream is not video:
                 self._plan_stream(stream)
+        copied = {part.index for part in self.plan.parts if part.how == "copy"}
+        for packet in self._beginnings:
+            begin = lead_in_of(packet) if packet.stream.index in copied else None
+            if begin is not None:
+                self.plan.leads[packet.stream.index] = begin
 
     def _refusal(self, plan: StreamPlan, muxer: str | None = None) -> str | None:
         """Write a container in memory as planned, from header to end; return why that fails, if it does."""
@@ -160,6 +173,9 @@ class _Planner:
         said = {**self._source.metadata, **self._video.metadata}
         if chapters:
             self._decide("chapters", f"{len(chapters)} chapters", self._muxer in _CHAPTERS)
+            begin = chapters[0]["start"] * (fraction_of(chapters[0]["time_base"]) or 0)
+            if self.plan.chapters and self._muxer in ("mp4", "mov") and begin > _SOON:
+                self.plan.warnings.append(f"the first chapter begins at 0: in {self._name} each moment is in a chapter")
         if any(key.lower() == "timecode" for key in said):
             self._decide("timecode", "timecode", self._muxer in _NAMED_METADATA)
         titles = [key for key in kept_metadata(self._source.metadata) if key.lower() != "timecode"]
@@ -334,7 +350,7 @@ class StreamCopies:
         source: Where the packets come from: the planned input, or the same file opened again.
         video: The stream of ``source`` that is stylized.
         target_video: The stylized stream in ``target``; takes over the video's own metadata.
-        window: Seconds of the source's timeline of which the output is made; (0, None) is all of it.
+        window: Seconds of the source's timeline of which the output is made; (None, None) is all of it.
         shift: The moment of the source's timeline, in seconds, that is 0 in the output.
     """
 
@@ -347,7 +363,7 @@ class StreamCopies:
         target_video: Stream,
         muxer: str,
         *,
-        window: tuple[Fraction, Fraction | None] = (Fraction(0), None),
+        window: tuple[Fraction | None, Fraction | None] = (None, None),
         shift: Fraction = Fraction(0),
     ) -> None:
         self.left_out = 0
@@ -356,8 +372,7 @@ class StreamCopies:
         """Packets that the container refused, because they are damaged."""
         self._target, self._muxer = target, muxer
         start, end = window
-        # All of it: also what comes before time 0.
-        self._cut = Cut(None if start == 0 and shift == 0 else start, end, shift)
+        self._cut = Cut(None if start == shift == 0 else start, end, shift)
         self._last: dict[int, tuple[Fraction, int]] = {}
         """Of each stream the last decoding time in seconds, and in the units of the target."""
         self._tracks: dict[int, Track] = {}
@@ -384,7 +399,18 @@ class StreamCopies:
         target_video.metadata.update(of_video)
         self._target.metadata.update(about)
         if plan.chapters:
-            self._target.set_chapters(chapters_of(source, self._cut))
+            shift = self._cut.shift - self._moved_by_muxer(plan, source)
+            self._target.set_chapters(chapters_of(source, replace(self._cut, shift=shift)))
+
+    def _moved_by_muxer(self, plan: StreamPlan, source: InputContainer) -> Fraction:
+        """Return by how many seconds the muxer will show everything later, because it has no times below 0.
+
+        It moves packets but not chapters.
+        """
+        if self._muxer in NEGATIVE_TIMES or self._cut.start is not None:
+            return Fraction(0)
+        moves = [self._cut.shift - begin - delay_of(source.streams[index]) for index, begin in plan.leads.items()]
+        return Fraction(round(max(Fraction(0), *moves) * 1000), 1000) if moves else Fraction(0)
 
     def _add(self, part: Part, stream: Stream) -> None:
         track: Track

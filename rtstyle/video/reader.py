@@ -22,6 +22,7 @@ from rtstyle.video.filters import Shaper
 from rtstyle.video.hwaccel import check_hwaccel, hwaccel_problem
 from rtstyle.video.inputs import find_input
 from rtstyle.video.samples import alpha_of, digest_of, fraction_of, has_alpha, planes_of, side_data_of, turned
+from rtstyle.video.transcode import begin_of
 
 _CUT_OFF = 1.0
 """Seconds of video that may be missing at the end of a file before it counts as cut off."""
@@ -31,6 +32,9 @@ _STEPS_BACK = (0, 1, 5, 20)
 
 _LONGEST = 60
 """Seconds that a packet of another stream (a subtitle) may last: it may begin before a range and reach into it."""
+
+_FREE_CLOCKS = ("mpegts", "mpeg", "flv", "live_flv", "rtsp", "rtp", "sdp", "hls")
+"""Formats whose clock says nothing about where the timeline begins, so that it may begin below 0, too."""
 
 _MAY_START_ANEW = ("mpegts", "mpeg")
 """Formats whose times may jump back in the middle, so that a seek to a time may lead to another place."""
@@ -49,7 +53,8 @@ class VideoReader:
         hwaccel: Hardware that is to decode, by FFmpeg's name: ``cuda`` is NVDEC. Where it does not work on this machine
             or with this codec, software decodes; the former is a note. None: software.
         start, end: Seconds on the player's timeline, on which the container starts at 0: frames of
-            start <= time < end are yielded, and times count from the first of them if ``start`` is given.
+            start <= time < end are yielded, and times count from the first of them if ``start`` is given, else from
+            the earliest of picture and audio.
         size: What the pictures are scaled to, as they are shown, so for a video that is turned by 90
             degrees with the sides changed. The shape of what is shown stays: ``pixel_aspect`` changes with it.
         rate: Frames per second of a sequence of pictures; None is 25.
@@ -117,8 +122,10 @@ class VideoReader:
                 )
             self._shaper = Shaper(first, self._coded_size(first, size))
             self._describe(first)
-            self.shift = Fraction(0)
-            """Seconds of the source's own timeline that are 0 in the frames' times; 0 unless ``start`` was given."""
+            self._origin = self._find_origin(first)
+            """Where the player's timeline begins, in seconds of the source's own."""
+            self.shift = self._find_shift()
+            """Seconds of the source's own timeline that are 0 in the frames' times; whole units of ``time_base``."""
             self._begin(chain([first], pictures))
         except BaseException:
             self.close()
@@ -200,8 +207,24 @@ class VideoReader:
             self.duration = float(self.stream.duration * self.time_base)
         elif self.container.duration is not None:
             self.duration = self.container.duration / av.time_base
-        began = self.container.start_time if stills is None else 0
-        self._origin = Fraction(began or 0, av.time_base)
+
+    def _find_origin(self, first: av.VideoFrame) -> Fraction:
+        """Return when the first picture is shown or the first audio heard, in seconds of the source's own timeline.
+
+        A recording begins at any hour of its sender's clock; players show that moment as 0.
+        """
+        if self._stills is not None:
+            return Fraction(0)
+        begins = [begin_of(stream) for stream in self.container.streams.audio]
+        stated = first.dts if self._avi else first.pts
+        begins.append(Fraction(0) if stated is None else stated * self.time_base)
+        return min(begin for begin in begins if begin is not None)
+
+    def _find_shift(self) -> Fraction:
+        """Return by how much times move so that the earliest is 0; lead-ins before 0 stay before 0."""
+        shift = self._origin // self.time_base * self.time_base
+        free = self._stills is None and self.container.format.name in _FREE_CLOCKS
+        return shift if free else max(Fraction(0), shift)
 
     def _pixel_aspect(self, first: av.VideoFrame) -> Fraction | None:
         own = fraction_of(self.stream.sample_aspect_ratio)
@@ -223,14 +246,14 @@ class VideoReader:
     # -- the range -----------------------------------------------------------------------------------
 
     @property
-    def window(self) -> tuple[Fraction, Fraction | None]:
+    def window(self) -> tuple[Fraction | None, Fraction | None]:
         """What part of the other streams belongs to the frames: from, to, in seconds of the source's own timeline.
 
-        Where no start was asked for, from is 0, and so is ``shift``: what comes before 0 belongs to them too.
-        To is None where no end was.
+        From is None where no start was asked for: what comes before the first frame belongs to them too. To is None
+        where no end was.
         """
         end = None if self._end is None else self._origin + self._end
-        return (self.shift, end)
+        return (None if self._start is None else self.shift, end)
 
     def _begin(self, pictures: Iterator[av.VideoFrame]) -> None:
         """Find the first frame of the range, so that ``shift`` is known."""
@@ -389,6 +412,7 @@ class VideoReader:
                 frame = Frame(planes, frame.pts - shift, frame.time_base, frame.colour, alpha=alpha)
             yield frame
         if self._end is None:
+            self._end_as_declared()
             self._check_end(float(self._ended))
 
     def turn_upright(self) -> None:
@@ -433,6 +457,17 @@ class VideoReader:
             self._ended = following * base
             self._faulty += picture.is_corrupt
             yield picture
+
+    def _end_as_declared(self) -> None:
+        """Let mp4 and mov say how long the last picture is shown, where that is about as long as one is."""
+        if self._stills is not None or not self.container.format.name.startswith("mov") or not self.stream.duration:
+            return
+        step = 1 / (self.rate or 25)
+        # What is empty before the video begins counts in some lengths and not in others.
+        ends = [(start + self.stream.duration) * self.time_base for start in (0, self.stream.start_time or 0)]
+        end = min(ends, key=lambda end: abs(end - self._ended))
+        if self._ended - step < end <= self._ended + 3 * step / 2:
+            self._ended = end
 
     def _check_end(self, end: float) -> None:
         """Tell if the video ends long before it should: most containers are cut off without an error."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -34,6 +34,9 @@ _BITS_PER_CHANNEL = {"aac": 96_000, "libopus": 80_000, "libmp3lame": 96_000}
 """Bits per second and channel at which a second generation is hard to hear."""
 
 
+_LEAD_IN_PACKETS = 3
+"""Packets before a stream's start that a decoder may need to get in step; what is hidden before them was cut off."""
+
 NEGATIVE_TIMES = {"mp4", "mov"}
 """Muxers that hold what starts before time 0; the others move everything or lose it."""
 
@@ -50,9 +53,16 @@ class Cut:
 
 
 def chapters_of(source: InputContainer, cut: Cut) -> list[Any]:
-    """Return the chapters within the window, cut to it and moved into the output's time."""
+    """Return the chapters within the window, cut to it and moved into the output's time.
+
+    Chapters that begin before everything else does count from the player's zero already.
+    """
     kept = []
-    for chapter in source.chapters():
+    chapters = source.chapters()
+    first = min((chapter["start"] * (fraction_of(chapter["time_base"]) or 0) for chapter in chapters), default=0)
+    if cut.start is None and cut.shift > 0 and first + 1 < cut.shift:
+        cut = replace(cut, shift=Fraction(0))
+    for chapter in chapters:
         base = fraction_of(chapter["time_base"])
         if base is None:
             continue
@@ -66,7 +76,8 @@ def chapters_of(source: InputContainer, cut: Cut) -> list[Any]:
                 continue
             end = min(end, math.floor(cut.end / base))
         shift = round(cut.shift / base)
-        kept.append({**chapter, "start": begin - shift, "end": max(begin, end) - shift})
+        begin, end = max(0, begin - shift), max(begin, end) - shift
+        kept.append({**chapter, "start": begin, "end": max(begin, end)})
     return kept
 
 
@@ -91,6 +102,29 @@ def unit_of(packet: av.Packet[Any]) -> Fraction:
     """Return what the times of a packet count, in seconds."""
     base = packet.time_base
     return Fraction(base.numerator, base.denominator)
+
+
+def begin_of(stream: Stream) -> Fraction | None:
+    """Return when a stream is first heard or seen, in seconds, as its container says; None where it does not."""
+    base = fraction_of(stream.time_base)
+    return None if stream.start_time is None or base is None else stream.start_time * base
+
+
+def delay_of(stream: Stream) -> Fraction:
+    """Return the seconds that a decoder of audio takes to find its feet, where the container states them."""
+    context = stream.codec_context
+    if not isinstance(context, AudioCodecContext):
+        return Fraction(0)
+    return Fraction(int(context.delay), context.sample_rate or 48000)
+
+
+def lead_in_of(packet: av.Packet[Any]) -> Fraction | None:
+    """Return when a stream's first packet begins, if it is kept though it begins before the stream is heard."""
+    start = begin_of(packet.stream)
+    if packet.pts is None or start is None:
+        return None
+    begin, length = packet.pts * unit_of(packet), (packet.duration or 0) * unit_of(packet)
+    return begin if begin < start and start - begin <= _LEAD_IN_PACKETS * length else None
 
 
 class Track(Protocol):
@@ -123,16 +157,20 @@ class PacketCopy:
             self.stream.codec_context.layout = layout_of(self.stream.codec_context)
         self._cover = source.type == "video"
         # Matroska states how long a decoder takes to find its feet, and starts the packets as much later.
-        delay = int(source.codec_context.delay) if source.type == "audio" else 0
-        rate = source.codec_context.sample_rate if source.type == "audio" else 0  # type: ignore[attr-defined]
-        self._exact = -delay
+        self._exact = -int(source.codec_context.delay) if source.type == "audio" else 0
         """Where the next packet of sound begins, in samples, if nothing is missing."""
-        self._earliest = None if muxer in NEGATIVE_TIMES else -Fraction(delay, rate or 48000)
+        self._earliest = None if muxer in NEGATIVE_TIMES else -delay_of(source)
+        self._begin = begin_of(source)
+        """When the stream is first heard or seen, on the source's timeline."""
+        self._trimmed: bool | None = None
+        """The beginning was cut off by an edit list; None: no packet has come yet."""
+        self._shown = False
+        """A packet has come of which something is shown."""
 
     def take(self, packet: av.Packet[Any]) -> list[av.Packet[Any]]:
         if self._cover:  # ``StreamCopies`` has it already
             return []
-        if packet.dts is None:
+        if packet.dts is None or not self._is_shown(packet):
             return []
         if self._source.type == "audio" and not packet.duration:
             # Matroska need not say how long a packet lasts; mp4 would take the last one for empty and lose it.
@@ -145,6 +183,27 @@ class PacketCopy:
             return []
         packet.stream = self.stream
         return [packet]
+
+    def _is_shown(self, packet: av.Packet[Any]) -> bool:
+        """Tell whether a packet is copied where an edit list cuts its stream: mp4 keeps what it hides.
+
+        Packets in which nothing is shown are left out, but for the lead-in of a decoder. Where the beginning was cut
+        off, two packets of it are the lead-in in a container that hides them again; in others the stream begins with
+        its first whole packet.
+        """
+        base, start = unit_of(packet), self._begin
+        if packet.pts is None or start is None:
+            return not packet.is_discard
+        begin, length = packet.pts * base, (packet.duration or 0) * base
+        if self._source.type == "subtitle":
+            return begin + length > start or not packet.is_discard
+        if self._trimmed is None:
+            self._trimmed = begin < start and lead_in_of(packet) is None
+        self._shown = self._shown or not packet.is_discard
+        if begin >= start or (self._shown and packet.is_discard):
+            return not packet.is_discard
+        hides = self._earliest is None and start <= self._cut.shift
+        return not self._trimmed or (hides and begin > start - 2 * length)
 
     def _count_samples(self, packet: av.Packet[Any]) -> None:
         """Give a packet its exact time where the source rounds it: mp4 cuts the lead-in of a decoder by it.

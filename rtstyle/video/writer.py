@@ -5,6 +5,7 @@ A file that is made from a file is written by render.py instead, in segments.
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 import av
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
 from rtstyle.errors import OutputExistsError, SettingError, VideoWriteError, reason_of
@@ -22,6 +24,7 @@ from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, check_o
 from rtstyle.video.journal import Journal, WorkFolder
 from rtstyle.video.reader import VideoReader
 from rtstyle.video.sound import Sound, SoundEncoder, sound_codec
+from rtstyle.video.transcode import begin_of
 
 STDOUT = Path("-")
 """The output that is no file."""
@@ -49,7 +52,7 @@ class Output:
         options = dict(encoding.muxer_options)
         if encoding.muxer in ("mp4", "mov"):
             # Where a stream starts is stored in units of the whole film; by default those are milliseconds.
-            options["movie_timescale"] = str(max(1000, time_base.denominator))
+            options["movie_timescale"] = str(_movie_timescale(time_base, like, plan))
         self.container: OutputContainer = av.open(place, "w", format=encoding.muxer, container_options=options)
         try:
             self.encoder = VideoEncoder(
@@ -91,6 +94,16 @@ class Output:
         """Close it without caring how."""
         with suppress(*FAILURES):
             self.container.close()
+
+
+def _movie_timescale(time_base: Fraction, like: VideoReader | None, plan: StreamPlan) -> int:
+    """Return units per second in which the starts of all streams of mp4 and mov are whole."""
+    units = time_base.denominator
+    for stream in (like.container.streams[part.index] for part in plan.parts) if like else ():
+        begin = begin_of(stream)
+        if isinstance(stream, AudioStream) and like and begin is not None and begin > like.shift:
+            units = math.lcm(units, stream.codec_context.sample_rate or 1)
+    return max(1000, units if units < 1 << 31 else time_base.denominator)
 
 
 class VideoWriter:
