@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from rtstyle import __version__, graph
 from rtstyle.backends import PRECISIONS, BackendName, Controls, Engine, Precision, open_engine
 from rtstyle.backends.gate import Difference, difference
-from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Colour, Frame, Planes, Size
 from rtstyle.style import Style, load_style
@@ -64,14 +63,21 @@ class PlanarOnCpu(Engine):
     """
 
     def __init__(
-        self, backend: BackendName, size: Size, colour: Colour, layout: graph.Layout, run: Callable[[Feeds], Any]
+        self,
+        backend: BackendName,
+        style: Style,
+        size: Size,
+        colour: Colour,
+        layout: graph.Layout,
+        run: Callable[[Feeds], Any],
     ) -> None:
         self.backend, self.precision, self.device = backend, "f16", f"CPU, {layout}"
         self.size, self.colour, self.in_flight = size, colour, 1
         self._layout, self._run = layout, run
-        self._feeds: Feeds = {name: np.zeros(shape, np.uint8) for name, shape in graph.planar_shapes(size).items()}
+        self._layer = style.layer(size, colour)
+        shapes = graph.planar_shapes(size, self._layer.channels)
+        self._feeds: Feeds = {name: np.zeros(shape, np.uint8) for name, shape in shapes.items()}
         self._small = graph.colour_inputs(colour)
-        self._cutter = CanvasCutter(*graph.planar_shapes(size)[graph.CANVAS][1:3])
         self._done: deque[Frame] = deque()
 
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
@@ -80,7 +86,7 @@ class PlanarOnCpu(Engine):
         for source, target in zip(frame.planes, planes, strict=True):
             height, width = (extra - side for extra, side in zip(target.shape, source.shape, strict=True))
             target[:] = np.pad(source, ((0, height), (0, width)), mode="edge")
-        self._cutter.cut(frame.canvas, self._feeds[graph.CANVAS][0])
+        self._layer.lay(frame, self._feeds[graph.CANVAS][0])
         strength = {graph.STRENGTH: graph.strength_of(controls.luma, controls.chroma)}
         stylized = self._run({**self._feeds, **self._small, **strength})
         sides = (self.size, self.size.chroma, self.size.chroma)
@@ -105,7 +111,7 @@ def graph_of_tensorrt(style: Style, size: Size, colour: Colour, layout: graph.La
     model = graph.planar(style.trunk, size, layout=layout).SerializeToString()
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     run = lambda feeds: session.run([graph.STYLIZED], feeds)[0]  # noqa: E731
-    return PlanarOnCpu("onnxruntime", size, colour, layout, run)
+    return PlanarOnCpu("onnxruntime", style, size, colour, layout, run)
 
 
 def module_of_cuda(style: Style, size: Size, colour: Colour) -> Engine:
@@ -120,7 +126,7 @@ def module_of_cuda(style: Style, size: Size, colour: Colour) -> Engine:
     def run(feeds: Feeds) -> NDArray[Any]:
         return np.asarray(module(**{name: torch.from_numpy(array) for name, array in feeds.items()}).numpy())
 
-    return PlanarOnCpu("torch", size, colour, "i420", run)
+    return PlanarOnCpu("torch", style, size, colour, "i420", run)
 
 
 Opener = Callable[[], Engine]

@@ -14,25 +14,39 @@ from pathlib import Path
 import onnx
 import torch
 
-from rtstyle.generator import CANVAS_CHANNELS, PLANE_CHANNELS, SHAPES, Generator, with_weights
+from rtstyle.generator import PLANE_CHANNELS, SHAPES, Generator, with_weights
 from rtstyle.style import FORMAT
 
 OPSET = 17
 
 
+class _Parts(torch.nn.Module):
+    """What a trunk.onnx holds of a generator."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        for name, module in generator.named_children():
+            self.add_module(name, module)
+        self._parts = [generator.parts]
+
+    def forward(self, x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self._parts[0](x, z)
+
+
 def export_trunk(generator: Generator, path: Path) -> None:
     """Write a folded generator as the float32 ONNX that a style ships; height and width stay free."""
-    x, z = torch.zeros(1, PLANE_CHANNELS, 16, 24), torch.zeros(1, CANVAS_CHANNELS, 16, 24)
+    x, z = torch.zeros(1, PLANE_CHANNELS, 16, 24), torch.zeros(1, generator.canvas, 16, 24)
+    outputs = ["s", "g"] if generator.steered else ["s"]  # engines multiply strokes by the gains themselves
     with warnings.catch_warnings():
         # The exporter without onnxscript writes the plain graph that graph.py expects.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            generator.float().eval().to(memory_format=torch.contiguous_format),
+            _Parts(generator.float().eval().to(memory_format=torch.contiguous_format)),
             (x, z),
             str(path),
             input_names=["x", "z"],
-            output_names=["s"],
-            dynamic_axes={name: {2: "rows", 3: "columns"} for name in ("x", "z", "s")},
+            output_names=outputs,
+            dynamic_axes={name: {2: "rows", 3: "columns"} for name in ("x", "z", *outputs)},
             opset_version=OPSET,
             dynamo=False,
         )

@@ -30,7 +30,8 @@ from rtstyle import graph
 from rtstyle.backends import BackendName, open_engine
 from rtstyle.backends.gate import BOUNDS, Difference, difference
 from rtstyle.backends.openvino import the_core
-from rtstyle.canvas import TILE, CanvasCutter
+from rtstyle.canvas import TILE
+from rtstyle.canvas.layer import NoiseLayer
 from rtstyle.errors import RtstyleError, StyleFormatError
 from rtstyle.frame import Colour, Frame, Packing, Planes, Size, planes_from_rgb
 from rtstyle.graph import Gains, Ranges, Trunk
@@ -78,11 +79,16 @@ Extremes = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 """By tensor: the least and the largest value of each channel in each frame, shapes (frames, channels)."""
 
 
-def measure_extremes(trunk: Trunk, frames: Sequence[Frame]) -> Extremes:
-    """Run the float32 network over frames of one size and colour and watch its ``graph.quantized_tensors``."""
+def measure_extremes(trunk: Trunk, frames: Sequence[Frame], style: Style | None = None) -> Extremes:
+    """Run a float32 network over frames of one size and colour and watch its ``graph.quantized_tensors``.
+
+    Args:
+        style: Whose canvas lies below the frames; None: it is of noise.
+    """
     names = graph.quantized_tensors(trunk)
     packing = Packing(frames[0].size)
-    cutter = CanvasCutter(packing.rows, packing.columns)
+    noise = NoiseLayer(packing.rows, packing.columns)
+    layer = style.layer(frames[0].size, frames[0].colour) if style else noise
     model = graph.deployed(trunk, frames[0].colour, packing.rows, packing.columns)
     for name in names:
         for kind in ("ReduceMin", "ReduceMax"):
@@ -91,11 +97,11 @@ def measure_extremes(trunk: Trunk, frames: Sequence[Frame]) -> Extremes:
     core = the_core()
     network = core.compile_model(core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     picture = np.empty((1, packing.rows, packing.columns, graph.PLANE_CHANNELS), np.uint8)
-    canvas = np.empty((1, packing.rows, packing.columns, graph.CANVAS_CHANNELS), np.uint8)
+    canvas = np.empty((1, packing.rows, packing.columns, layer.channels), np.uint8)
     seen = []
     for frame in frames:
         packing.pack(frame.planes, picture[0])
-        cutter.cut(frame.canvas, canvas[0])
+        layer.lay(frame, canvas[0])
         values = network({graph.PICTURE: picture, graph.CANVAS: canvas, graph.STRENGTH: graph.strength_of(1, 1)})
         seen.append({name: [values[f"{name}_{kind}"].copy() for kind in ("ReduceMin", "ReduceMax")] for name in names})
     return {
@@ -164,10 +170,14 @@ def above_what_relus_cut(trunk: Trunk, ranges: Ranges) -> Ranges:
     return narrow
 
 
-def measure(trunk: Trunk, frames: Sequence[Frame]) -> tuple[Gains, Ranges]:
-    """Return what int8 needs to know of a network: gains of channels, and ranges when these are equalized."""
-    gains = gains_of(trunk, measure_extremes(trunk, frames))
-    ranges = ranges_of(measure_extremes(graph.equalized(trunk, gains), frames))
+def measure(trunk: Trunk, frames: Sequence[Frame], style: Style | None = None) -> tuple[Gains, Ranges]:
+    """Return what int8 needs to know of a network: gains of channels, and ranges when these are equalized.
+
+    Args:
+        style: Whose canvas lies below the frames; None: it is of noise.
+    """
+    gains = gains_of(trunk, measure_extremes(trunk, frames, style))
+    ranges = ranges_of(measure_extremes(graph.equalized(trunk, gains), frames, style))
     return gains, above_what_relus_cut(trunk, ranges)
 
 
@@ -221,7 +231,8 @@ def quantize(folder: Path, crops: Sequence[Frame], views: Sequence[Frame]) -> Ac
     Raises:
         StyleFormatError: int8 is too far from float32, so nothing was written; or the folder is no style.
     """
-    gains, ranges = measure(load_style(folder).trunk, crops)
+    style = load_style(folder)
+    gains, ranges = measure(style.trunk, crops, style)
     with tempfile.TemporaryDirectory() as name:
         trial = Path(name)
         for file in ("style.json", "trunk.onnx"):

@@ -7,8 +7,15 @@ import secrets
 import stat
 from pathlib import Path
 
+from platformdirs import user_cache_path
 
-def write_whole(path: Path, data: bytes) -> None:
+
+def cache_root() -> Path:
+    """Return the folder of what can be made again: the user's own, or what the variable RTSTYLE_CACHE says."""
+    return Path(os.environ.get("RTSTYLE_CACHE") or user_cache_path("rtstyle", appauthor=False))
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file that appears under its name only when it is whole and on disk; an existing one is replaced.
 
     The temporary file beside it has a random name and is created exclusively, so nothing that lies in the folder

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from types import TracebackType
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.errors import SettingError
+
+if TYPE_CHECKING:
+    from rtstyle.canvas.field import Field
 
 Plane = NDArray[np.uint8]
 
@@ -161,6 +164,9 @@ class Frame:
     """Where the picture's top left lies on the canvas, (x, y) in pixels; moves with the camera."""
     alpha: Plane | None = None
     """Opacity of each pixel, shape of ``planes.y``, uint8, 255 opaque; None: all are. Engines pass it on untouched."""
+    seen: Field | None = None
+    """What was measured of the frame and those before it, for styles on a steered canvas; None: engines measure the
+    frame by itself."""
 
     @property
     def size(self) -> Size:
@@ -374,20 +380,20 @@ class Packing:
 
     def pack(self, planes: Planes, out: Plane) -> None:
         """Write a picture into ``out``: shape (rows, columns, 24), uint8, C-contiguous."""
-        for plane, padded, margin in zip(planes, self._padded, (MARGIN, MARGIN // 2, MARGIN // 2), strict=True):
-            height, width = plane.shape
-            bottom, right = margin + height, margin + width
-            padded[margin:bottom, margin:right] = plane
-            padded[margin:bottom, :margin] = plane[:, :1]
-            padded[margin:bottom, right:] = plane[:, -1:]
-            padded[:margin] = padded[margin]
-            padded[bottom:] = padded[bottom - 1]
-        luma, chroma = out.view(np.uint32), out.view(np.uint16)
-        for row in range(4):
-            luma[..., row] = self._padded.y[row::4].view(np.uint32)
+        for plane, padded, margin in zip(planes[1:], self._padded[1:], (MARGIN // 2, MARGIN // 2), strict=True):
+            _pad(plane, padded, margin)
+        self.pack_luma(planes.y, out)
+        chroma = out.view(np.uint16)
         for row in range(2):
             chroma[..., 8 + row] = self._padded.u[row::2].view(np.uint16)
             chroma[..., 10 + row] = self._padded.v[row::2].view(np.uint16)
+
+    def pack_luma(self, plane: Plane, out: Plane) -> None:
+        """Write luma into the first 16 channels of ``out``, shape (rows, columns, a multiple of 4)."""
+        _pad(plane, self._padded.y, MARGIN)
+        luma = out.view(np.uint32)
+        for row in range(4):
+            luma[..., row] = self._padded.y[row::4].view(np.uint32)
 
     def unpack(self, packed: Plane) -> Planes:
         """Return new planes of ``size`` from a packed picture.
@@ -406,6 +412,17 @@ class Packing:
         for plane in planes:
             plane.flags.writeable = False
         return planes
+
+
+def _pad(plane: Plane, padded: Plane, margin: int) -> None:
+    """Write a plane into a larger one, ``margin`` from its top and left, and repeat its edges."""
+    height, width = plane.shape
+    bottom, right = margin + height, margin + width
+    padded[margin:bottom, margin:right] = plane
+    padded[margin:bottom, :margin] = plane[:, :1]
+    padded[margin:bottom, right:] = plane[:, -1:]
+    padded[:margin] = padded[margin]
+    padded[bottom:] = padded[bottom - 1]
 
 
 def _unpacked(cells: Plane) -> Planes:

@@ -16,10 +16,22 @@ PLANE_CHANNELS = 24
 """Channels of a packed picture: 16 of Y, then 4 of U, then 4 of V, each in row order in the cell."""
 
 CANVAS_CHANNELS = 16
-"""Channels of the packed canvas: the 4x4 pixels of a cell, in row order."""
+"""Channels of a canvas of plain noise: the 4x4 pixels of a cell, in row order."""
+
+STEERED_CHANNELS = 40
+"""Channels of a steered canvas, see ``rtstyle.canvas.steering``."""
+
+STROKE_CHANNELS, HUE_CHANNELS = 32, 4
+"""Of a steered canvas, those that the gate multiplies: 4x4 values, 4x4 reliefs, then 2x2 hues."""
+
+GATES = 4
+"""What the gate gives each cell: how much of value and relief goes into luma, of the hue into U and V."""
 
 SHAPES = {"fast": (16, 32, 4), "default": (32, 64, 4), "fine": (64, 128, 4)}
-"""Channels at 1/4, channels at 1/8 and residual blocks of each size class."""
+"""Channels at 1/4, channels at 1/8 and residual blocks of each size class on a canvas of noise."""
+
+STEERED_SHAPES = {"fast": (16, 32, 3), "default": (32, 64, 3), "fine": (64, 128, 3)}
+"""The same on a steered canvas, which does a part of their work."""
 
 
 def _conv(inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3, norm: bool, groups: int = 1) -> nn.Sequential:
@@ -54,23 +66,38 @@ class Generator(nn.Module):
     3x3 convolution sees 12 luma pixels, so little work is done where it is dear. S has a linear skip, so
     that it can take the source away exactly.
 
+    On a steered canvas a ``gate``, four more channels at 1/4, multiplies the strokes themselves and adds them to the
+    residual: they come out as crisp as they lie there, which few channels per cell could not draw.
+
     Several ``groups`` of channels are several generators side by side, whose residuals are added up: a blend.
     """
 
     def __init__(
-        self, channels: int = 32, deep: int = 64, blocks: int = 4, *, norm: bool = False, groups: int = 1
+        self,
+        channels: int = 32,
+        deep: int = 64,
+        blocks: int = 4,
+        *,
+        canvas: int = CANVAS_CHANNELS,
+        norm: bool = False,
+        groups: int = 1,
     ) -> None:
         super().__init__()
         self.shape = (channels, deep, blocks)
-        self.stem = _conv(PLANE_CHANNELS + CANVAS_CHANNELS, channels, norm=norm)
+        self.canvas = canvas
+        self.stem = _conv(PLANE_CHANNELS + canvas, channels, norm=norm)
         self.down = _conv(channels, deep, stride=2, norm=norm, groups=groups)
         self.blocks = nn.Sequential(*(_Residual(deep, norm=norm, groups=groups) for _ in range(blocks)))
         self.up = _conv(deep, 4 * channels, kernel=1, norm=norm, groups=groups)
         self.fuse = _conv(channels, channels, norm=norm, groups=groups)
         self.tail = nn.Conv2d(channels, PLANE_CHANNELS, 3, padding=1)
         self.skip = nn.Conv2d(PLANE_CHANNELS, PLANE_CHANNELS, 1, bias=False)
+        started = [self.tail.weight, self.tail.bias, self.skip.weight]
+        if self.steered:
+            self.gate = nn.Conv2d(channels, GATES, 3, padding=1)
+            started += [self.gate.weight, self.gate.bias]
         # Training starts at the identity: S = 0.
-        for weights in (self.tail.weight, self.tail.bias, self.skip.weight):
+        for weights in started:
             assert weights is not None
             nn.init.zeros_(weights)
 
@@ -79,16 +106,43 @@ class Generator(nn.Module):
 
         Args:
             x: Shape (n, 24, h, w), float, canonical colour.
-            z: Shape (n, 16, h, w), float, in [-2, 2].
+            z: Shape (n, 16 or 40, h, w), float, in [-2, 2].
 
         Returns:
             Shape (n, 24, h, w), in the units of ``x``.
         """
+        style, *gains = self.parts(x, z)
+        return style + gated(gains[0], z) if gains else style
+
+    @property
+    def steered(self) -> bool:
+        """Whether it draws on a steered canvas."""
+        return self.canvas == STEERED_CHANNELS
+
+    def parts(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        """Return the residual without gated strokes, shape (n, 24, h, w), and on a steered canvas the gains of those,
+        shape (n, 4, h, w)."""
         stem = torch.relu(self.stem(torch.cat((x, z), 1)))  # (n, 32, h, w)
         deep = self.blocks(torch.relu(self.down(stem)))  # (n, 64, h/2, w/2)
         up = nn.functional.pixel_shuffle(self.up(torch.relu(deep)), 2)  # (n, 32, h, w)
         fused = torch.relu(self.fuse(torch.relu(up + stem)))
-        return cast(Tensor, self.tail(fused) + self.skip(x))
+        style = self.tail(fused) + self.skip(x)
+        return (style, self.gate(fused)) if self.steered else (style,)
+
+
+def gated(gains: Tensor, z: Tensor) -> Tensor:
+    """Multiply the strokes of a steered canvas.
+
+    Args:
+        gains: Shape (n, 4, h, w): of value and relief in luma, of the hue in U and in V.
+        z: Shape (n, 40, h, w).
+
+    Returns:
+        Shape (n, 24, h, w), a residual.
+    """
+    luma = gains[:, :1] * z[:, :16] + gains[:, 1:2] * z[:, 16:STROKE_CHANNELS]
+    hue = z[:, STROKE_CHANNELS : STROKE_CHANNELS + HUE_CHANNELS]
+    return torch.cat((luma, hue * gains[:, 2:3], hue * gains[:, 3:4]), 1)
 
 
 def with_weights(state: Mapping[str, Tensor]) -> Generator:
@@ -96,7 +150,8 @@ def with_weights(state: Mapping[str, Tensor]) -> Generator:
     channels, deep = state["tail.weight"].shape[1], state["down.conv.weight"].shape[0]
     blocks = sum(name.endswith("first.conv.weight") for name in state)
     groups = channels // state["fuse.conv.weight"].shape[1]  # of a blend, one for each style
-    generator = Generator(channels, deep, blocks, groups=groups)
+    canvas = state["stem.conv.weight"].shape[1] - PLANE_CHANNELS
+    generator = Generator(channels, deep, blocks, canvas=canvas, groups=groups)
     generator.load_state_dict(state)
     return generator.eval()
 
@@ -107,7 +162,7 @@ def folded(generator: Generator) -> Generator:
     The copy gives what ``generator`` gives in ``eval()`` mode, within float rounding.
     """
     channels, deep, blocks = generator.shape
-    plain = Generator(channels, deep, blocks)
+    plain = Generator(channels, deep, blocks, canvas=generator.canvas)
     state = generator.state_dict()
     result = {}
     for name, module in generator.named_modules():

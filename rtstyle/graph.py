@@ -8,7 +8,7 @@ folded into the first and last convolution, since they are linear, so no picture
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,11 +35,18 @@ Layout = Literal["i420", "nv12"]
 STEP = 2 * CELL
 """Width and height of the pictures of a planar graph are multiples of this many pixels."""
 
+_TONED = slice(0, 16)
+"""Channels of the ``canvas`` input of a network with a tone curve that are the frame's luma behind that curve."""
+
+_VALUE, _RELIEF, _HUE = slice(0, 16), slice(16, 32), slice(32, 36)
+"""Channels of a steered canvas that the gate multiplies."""
+
 _CANVAS_UNIT = 64
 """Levels of the canvas, around 128, that are 1 to the generator."""
 
 _STEM, _TAIL, _TAIL_BIAS, _SKIP = "stem.conv.weight", "tail.weight", "tail.bias", "skip.weight"
 _STEM_BIAS, _UP, UP_BIAS = "stem.conv.bias", "up.conv.weight", "up.conv.bias"
+_GATE, _GATE_BIAS = "gate.weight", "gate.bias"
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -56,9 +63,21 @@ class Trunk:
 
     model: onnx.ModelProto
     weights: Weights
+    toned: bool = False
+    """Whether the network reads luma behind a tone curve (``rtstyle.canvas.tone``)."""
+
+    @property
+    def steered(self) -> bool:
+        """Whether it draws on a steered canvas, whose strokes a gate multiplies; else on one of noise."""
+        return _GATE in self.weights
+
+    @property
+    def canvas_channels(self) -> int:
+        """Channels of the deployed graph's ``canvas``: toned luma where there is a tone curve, then the canvas."""
+        return int(self.weights[_STEM].shape[1]) - PLANE_CHANNELS + (16 if self.toned else 0)
 
     @classmethod
-    def load(cls, path: Path) -> Trunk:
+    def load(cls, path: Path, *, toned: bool = False) -> Trunk:
         """Read a trunk.onnx.
 
         Raises:
@@ -68,7 +87,7 @@ class Trunk:
             model, weights = parse_trunk(read_whole(path, LARGEST))
         except (OSError, ValueError) as error:
             raise StyleFormatError(f"cannot read the weights {path}: {reason_of(error)}") from error
-        return cls(model, weights)
+        return cls(model, weights, toned)
 
     @classmethod
     def mix(cls, trunks: Sequence[Trunk], shares: Sequence[float]) -> Trunk:
@@ -112,7 +131,7 @@ def channel_groups(weights: Weights) -> list[tuple[list[str], list[str]]]:
         (["stem.conv", "up.conv"], ["down.conv", "fuse.conv"]),
         (["down.conv", *seconds], [*firsts, "up.conv"]),
         *(([first], [second]) for first, second in zip(firsts, seconds, strict=True)),
-        (["fuse.conv"], ["tail"]),
+        (["fuse.conv"], ["tail", "gate"] if _GATE in weights else ["tail"]),
     ]
 
 
@@ -133,7 +152,7 @@ def equalized(trunk: Trunk, gains: Gains) -> Trunk:
             weights[f"{name}.weight"] = weights[f"{name}.weight"] / each[:, None, None, None]
         for name in readers:
             weights[f"{name}.weight"] = weights[f"{name}.weight"] * gain[:, None, None]
-    return Trunk(trunk.model, weights)
+    return replace(trunk, weights=weights)
 
 
 def _per_cell(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -154,6 +173,13 @@ def _per_cell(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return cell
 
 
+def cell_matrices(colour: Colour) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the matrices (24, 24), float32, from centred samples of a packed picture to canonical colour, and back."""
+    matrix = colour.to_canonical()
+    into, back = _per_cell(matrix), _per_cell(np.asarray(np.linalg.inv(matrix), np.float64))
+    return into.astype(np.float32), back.astype(np.float32)
+
+
 def fold_colour(weights: Weights, colour: Colour) -> Weights:
     """Return weights that take centred samples of a stream and a centred canvas, and give a residual in its levels."""
     matrix = colour.to_canonical()
@@ -166,6 +192,14 @@ def fold_colour(weights: Weights, colour: Colour) -> Weights:
     folded[_TAIL_BIAS] = (back @ weights[_TAIL_BIAS]).astype(np.float32)
     skip = weights[_SKIP][:, :, 0, 0].astype(np.float64)
     folded[_SKIP] = (back @ skip @ into).astype(np.float32)[:, :, None, None]
+    if _GATE in weights:
+        # Of value, relief and hue in luma, and of the hue in U and V; the gains of strokes are linear as well.
+        turn = np.zeros((5, 4))
+        inverse = np.asarray(np.linalg.inv(matrix), np.float64) / _CANVAS_UNIT
+        turn[0, 0] = turn[1, 1] = inverse[0, 0]
+        turn[2:, 2:] = inverse[:, 1:]
+        folded[_GATE] = np.einsum("po,oikl->pikl", turn, weights[_GATE].astype(np.float64)).astype(np.float32)
+        folded[_GATE_BIAS] = (turn @ weights[_GATE_BIAS]).astype(np.float32)
     return folded
 
 
@@ -220,7 +254,8 @@ def _scale_of(low: float, high: float) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 _SEEN, _SOURCE = "seen", "x"
-"""What the first convolution reads, samples and canvas, (1, 40, rows, columns), around middle grey; and the skip."""
+"""What the first convolution reads, samples and canvas, (1, channels, rows, columns), around middle grey; and the
+skip."""
 
 _CHANNELS_FIRST, _CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 """From the order of memory, (1, rows, columns, channels), to ONNX's, and back."""
@@ -230,6 +265,8 @@ def _form(
     trunk: Trunk, folded: Weights, rows: int, columns: int, *, joined: bool
 ) -> tuple[list[onnx.NodeProto], dict[str, NDArray[np.generic]]]:
     """Return the trunk up to ``style`` (1, rows, columns, 24), and its constants, as CPUs compute it fastest.
+
+    The gated strokes of a steered canvas are added where channels are last, as they come: from ``cells_centred``.
 
     Libraries keep channels last in memory. A Transpose between that and ONNX's order costs nothing where one
     convolution reads or writes it, and two copies of the tensor where anything else does. So samples and canvas are
@@ -246,7 +283,8 @@ def _form(
     node = helper.make_node
     constants: dict[str, NDArray[np.generic]] = dict(folded)
     if joined:
-        constants[_SKIP] = np.pad(folded[_SKIP], ((0, 0), (0, CANVAS_CHANNELS), (0, 0), (0, 0)))
+        canvas = folded[_STEM].shape[1] - PLANE_CHANNELS
+        constants[_SKIP] = np.pad(folded[_SKIP], ((0, 0), (0, canvas), (0, 0), (0, 0)))
     nodes: list[onnx.NodeProto] = []
     names = {"x": _SEEN if joined else _SOURCE}
     way_up = _way_up(trunk)
@@ -258,7 +296,8 @@ def _form(
         elif output == "s":
             for name in original.input:
                 nodes.append(node("Transpose", [name], [f"{name}_last"], perm=_CHANNELS_LAST))
-            nodes.append(node("Add", [f"{name}_last" for name in original.input], ["style"]))
+            plain = "style_plain" if trunk.steered else "style"
+            nodes.append(node("Add", [f"{name}_last" for name in original.input], [plain]))
         elif way_up and output == way_up[-1].output[0]:
             nodes += _transposed(way_up, constants, rows, columns)
         elif output not in replaced:
@@ -266,7 +305,47 @@ def _form(
             copy.CopyFrom(original)
             copy.input[:] = [names.get(name, name) for name in original.input]
             nodes.append(copy)
+    if trunk.steered:
+        nodes.append(node("Transpose", ["g"], ["gains"], perm=_CHANNELS_LAST))
+        nodes += _gated("cells_centred", PLANE_CHANNELS, constants, hue_in_luma=True)
+        nodes.append(node("Add", ["style_plain", "gated"], ["style"]))
     return nodes, constants
+
+
+def _gated(
+    canvas: str, first: int, constants: dict[str, NDArray[np.generic]], *, hue_in_luma: bool
+) -> list[onnx.NodeProto]:
+    """Return nodes that multiply ``gains`` by the strokes of a canvas: ``gated``, (1, rows, columns, 24).
+
+    Args:
+        canvas: Name of a tensor (1, rows, columns, channels) around 0, in which the steered canvas begins at ``first``.
+        hue_in_luma: Gains are of value, relief and hue in luma, of hue in U, in V; False: there is none of hue in luma.
+    """
+    node = helper.make_node
+    constants["last_axis"] = np.array([3])
+    nodes = []
+
+    def cut(source: str, begin: int, end: int, name: str) -> str:
+        constants[f"{name}_begin"], constants[f"{name}_end"] = np.array([begin]), np.array([end])
+        nodes.append(node("Slice", [source, f"{name}_begin", f"{name}_end", "last_axis"], [name]))
+        return name
+
+    parts = {"value": _VALUE, "relief": _RELIEF, "hue": _HUE}
+    for name, place in parts.items():
+        cut(canvas, first + place.start, first + place.stop, f"stroke_{name}")
+    gains = ["value", "relief", "hue_y", "hue_u", "hue_v"] if hue_in_luma else ["value", "relief", "hue_u", "hue_v"]
+    for number, name in enumerate(gains):
+        cut("gains", number, number + 1, f"gain_{name}")
+        nodes.append(node("Mul", [f"stroke_{name.partition('_')[0]}", f"gain_{name}"], [f"gated_{name}"]))
+    nodes.append(node("Add", ["gated_value", "gated_relief"], ["gated_luma"]))
+    luma = "gated_luma"
+    if hue_in_luma:  # each of the 16 pixels takes the hue that covers it
+        constants["covering"] = np.array([row // 2 * 2 + column // 2 for row in range(4) for column in range(4)])
+        nodes.append(node("Gather", ["gated_hue_y", "covering"], ["gated_hue_wide"], axis=3))
+        nodes.append(node("Add", ["gated_luma", "gated_hue_wide"], ["gated_whole"]))
+        luma = "gated_whole"
+    nodes.append(node("Concat", [luma, "gated_hue_u", "gated_hue_v"], ["gated"], axis=3))
+    return nodes
 
 
 def _way_up(trunk: Trunk) -> list[onnx.NodeProto]:
@@ -378,7 +457,8 @@ def _quantized(
 def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int, ranges: Ranges | None = None) -> onnx.ModelProto:
     """Build the graph that engines run: packed uint8 in, packed uint8 out, static shape.
 
-    Inputs: ``picture`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, 16), uint8, rows and columns even;
+    Inputs: ``picture`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, ``trunk.canvas_channels``), uint8, rows
+    and columns even;
     ``strength`` (24,), float32, of each channel. Output: ``stylized``, like ``picture``. Subtracting the stream's
     middle grey first makes the zeros around each convolution mean the same in every colour. The source is added,
     rounded and clamped in float32, whatever precision the trunk runs in, so strength 0 changes no bit.
@@ -391,31 +471,43 @@ def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int, ranges: Rang
     """
     node = helper.make_node
     folded = fold_colour(trunk.weights, colour)
-    before = [node("Concat", [PICTURE, CANVAS], ["cells"], axis=3)]
     edges: dict[str, NDArray[np.generic]] = {
         "black": np.array(0, np.float32),
         "white": np.array(255, np.float32),
         "half": np.array([0.5], np.float32),
     }
+    source = PICTURE
+    before = [node("Concat", [PICTURE, CANVAS], ["cells"], axis=3)]
+    if trunk.toned:
+        source = "toned"
+        before = [*_toned(PICTURE, CANVAS, edges), node("Concat", ["toned", "canvas_strokes"], ["cells"], axis=3)]
     if ranges is None:
         inner, constants = _form(trunk, folded, rows, columns, joined=True)
         before.append(node("Cast", ["cells"], ["cell_numbers"], to=TensorProto.FLOAT))
         before.append(node("Sub", ["cell_numbers", "cells_centre"], ["cells_centred"]))
-        edges["cells_centre"] = np.concatenate((centre_of(colour), np.full(CANVAS_CHANNELS, 128, np.float32)))
+        canvas = folded[_STEM].shape[1] - PLANE_CHANNELS
+        edges["cells_centre"] = np.concatenate((centre_of(colour), np.full(canvas, 128, np.float32)))
     else:
         off = 128 - centre_of(colour)
         folded[_STEM_BIAS] = (folded[_STEM_BIAS] + folded[_STEM][:, :PLANE_CHANNELS].sum((2, 3)) @ off).astype("f4")
         folded[_TAIL_BIAS] = (folded[_TAIL_BIAS] + folded[_SKIP][:, :, 0, 0] @ off).astype("f4")
         inner, constants = _form(trunk, folded, rows, columns, joined=False)
         inner = _quantized(inner, constants, ranges)
-        before.append(node("DequantizeLinear", [PICTURE, "level", "middle"], ["levels"]))
+        before.append(node("DequantizeLinear", [source, "level", "middle"], ["levels"]))
         before.append(node("Transpose", ["levels"], [_SOURCE], perm=_CHANNELS_FIRST))
         before.append(node("DequantizeLinear", ["cells", "level", "middle"], ["cells_centred"]))
         edges |= {"level": np.array(1, np.float32), "middle": np.array(128, np.uint8)}
     before.append(node("Transpose", ["cells_centred"], [_SEEN], perm=_CHANNELS_FIRST))
     before.append(node("Cast", [PICTURE], ["samples"], to=TensorProto.FLOAT))
-    after = [
-        node("Mul", ["style", STRENGTH], ["residual"]),
+    after = []
+    if trunk.toned:
+        after = [
+            node("Cast", ["toned"], ["toned_samples"], to=TensorProto.FLOAT),
+            node("Sub", ["toned_samples", "samples"], ["tone_change"]),
+            node("Add", ["style", "tone_change"], ["style_toned"]),
+        ]
+    after += [
+        node("Mul", ["style_toned" if trunk.toned else "style", STRENGTH], ["residual"]),
         node("Add", ["samples", "residual"], ["sum"]),
         node("Clip", ["sum", "black", "white"], ["clamped"]),
         node("Add", ["clamped", "half"], ["raised"]),
@@ -429,7 +521,7 @@ def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int, ranges: Rang
         "rtstyle",
         [
             value(PICTURE, TensorProto.UINT8, (*shape, PLANE_CHANNELS)),
-            value(CANVAS, TensorProto.UINT8, (*shape, CANVAS_CHANNELS)),
+            value(CANVAS, TensorProto.UINT8, (*shape, trunk.canvas_channels)),
             value(STRENGTH, TensorProto.FLOAT, (PLANE_CHANNELS,)),
         ],
         [value(STYLIZED, TensorProto.UINT8, (*shape, PLANE_CHANNELS))],
@@ -439,15 +531,29 @@ def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int, ranges: Rang
     return helper.make_model(graph, opset_imports=opsets, ir_version=trunk.model.ir_version)
 
 
-def planar_shapes(size: Size) -> dict[str, tuple[int, int, int, int]]:
+def _toned(picture: str, canvas: str, constants: dict[str, NDArray[np.generic]]) -> list[onnx.NodeProto]:
+    """Return nodes that split a ``canvas`` into ``toned``, the picture with its luma, and ``canvas_strokes``."""
+    node = helper.make_node
+    ends = {"toned_begin": 0, "toned_end": _TONED.stop, "chroma_end": PLANE_CHANNELS, "strokes_end": 1 << 30}
+    constants.update({name: np.array([place]) for name, place in ends.items()})
+    constants["cell_axis"] = np.array([3])
+    return [
+        node("Slice", [canvas, "toned_begin", "toned_end", "cell_axis"], ["toned_luma"]),
+        node("Slice", [canvas, "toned_end", "strokes_end", "cell_axis"], ["canvas_strokes"]),
+        node("Slice", [picture, "toned_end", "chroma_end", "cell_axis"], ["toned_chroma"]),
+        node("Concat", ["toned_luma", "toned_chroma"], ["toned"], axis=3),
+    ]
+
+
+def planar_shapes(size: Size, canvas_channels: int = CANVAS_CHANNELS) -> dict[str, tuple[int, int, int, int]]:
     """Return the shapes of a planar graph's uint8 inputs for pictures of ``size``, rounded up to whole steps.
 
     ``picture`` (1, 1, h + h/2, w) is a contiguous buffer of I420 or NV12: h rows of Y, below them the bytes of
-    U and then V, or of U and V in turn. ``canvas`` is (1, h/4 + 4, w/4 + 4, 16).
+    U and then V, or of U and V in turn. ``canvas`` is (1, h/4 + 4, w/4 + 4, ``canvas_channels``).
     """
     height, width = (-(-side // STEP) * STEP for side in (size.height, size.width))
     rows, columns = ((side + 2 * MARGIN) // CELL for side in (height, width))
-    return {PICTURE: (1, 1, height * 3 // 2, width), CANVAS: (1, rows, columns, CANVAS_CHANNELS)}
+    return {PICTURE: (1, 1, height * 3 // 2, width), CANVAS: (1, rows, columns, canvas_channels)}
 
 
 def planes_in(picture: NDArray[np.uint8], layout: Layout) -> Planes:
@@ -502,12 +608,13 @@ def planar(
     """
     kind = TensorProto.FLOAT16 if precision == "f16" else TensorProto.FLOAT
     inputs = (PICTURE, CANVAS, STRENGTH, CENTRE, INTO, BACK)
+    indices: dict[str, NDArray[np.generic]] = dict(_planar_indices(layout))
     nodes = [
         *(helper.make_node("Cast", [name], [f"{name}_number"], to=kind) for name in inputs),
         *_split_planes(layout),
-        *_to_canonical(),
+        *_to_canonical(trunk, indices),
         *trunk.model.graph.node,
-        *_add_style(),
+        *_add_style(trunk, indices),
         *_join_planes(layout),
         helper.make_node("Cast", ["raised"], [STYLIZED], to=TensorProto.UINT8),
     ]
@@ -516,12 +623,12 @@ def planar(
     number = np.float16 if precision == "f16" else np.float32
     floats = {**_PLANAR_NUMBERS, **trunk.weights}
     with np.errstate(over="ignore"):  # what float16 does not hold becomes infinity, which the gate of engines finds
-        constants = {name: array.astype(number) for name, array in floats.items()} | _planar_indices(layout)
+        constants = {name: array.astype(number) for name, array in floats.items()} | indices
     open_shapes: dict[str, tuple[int | str, ...]] = {
         PICTURE: (1, 1, "lines", "width"),
-        CANVAS: (1, "rows", "columns", CANVAS_CHANNELS),
+        CANVAS: (1, "rows", "columns", trunk.canvas_channels),
     }
-    shapes: Mapping[str, tuple[int | str, ...]] = planar_shapes(size) if size else open_shapes
+    shapes: Mapping[str, tuple[int | str, ...]] = planar_shapes(size, trunk.canvas_channels) if size else open_shapes
     square = (PLANE_CHANNELS, PLANE_CHANNELS)
     small = {STRENGTH: (PLANE_CHANNELS,), CENTRE: (PLANE_CHANNELS,), INTO: square, BACK: square}
     value = helper.make_tensor_value_info
@@ -581,8 +688,8 @@ def _split_planes(layout: Layout) -> list[onnx.NodeProto]:
     ]
 
 
-def _to_canonical() -> list[onnx.NodeProto]:
-    """From samples and canvas to the trunk's x (1, 24, rows, columns) and z (1, 16, rows, columns)."""
+def _to_canonical(trunk: Trunk, constants: dict[str, NDArray[np.generic]]) -> list[onnx.NodeProto]:
+    """From samples and canvas to the trunk's x (1, 24, rows, columns) and z (1, 16 or 40, rows, columns)."""
     node = helper.make_node
     cells = []
     for name, block, _ in _SIDES:
@@ -590,26 +697,38 @@ def _to_canonical() -> list[onnx.NodeProto]:
             node("Pad", [f"{name}_samples", f"{name}_pads"], [f"{name}_padded"], mode="edge"),
             node("SpaceToDepth", [f"{name}_padded"], [f"{name}_cells"], blocksize=block),
         ]
+    source, canvas = "cells_last", f"{CANVAS}_number"
+    toned: list[onnx.NodeProto] = []
+    if trunk.toned:
+        toned, source, canvas = _toned(source, canvas, constants), "toned", "canvas_strokes"
     return [
         *cells,
         node("Concat", ["y_cells", "uv_cells"], ["cells"], axis=1),
         node("Transpose", ["cells"], ["cells_last"], perm=(0, 2, 3, 1)),
-        node("Sub", ["cells_last", f"{CENTRE}_number"], ["centred"]),
+        *toned,
+        node("Sub", [source, f"{CENTRE}_number"], ["centred"]),
         node("MatMul", ["centred", f"{INTO}_number"], ["canonical"]),
         node("Transpose", ["canonical"], ["x"], perm=(0, 3, 1, 2)),
-        node("Sub", [f"{CANVAS}_number", "canvas_centre"], ["canvas_centred"]),
+        node("Sub", [canvas, "canvas_centre"], ["canvas_centred"]),
         node("Div", ["canvas_centred", "canvas_unit"], ["canvas_scaled"]),
         node("Transpose", ["canvas_scaled"], ["z"], perm=(0, 3, 1, 2)),
     ]
 
 
-def _add_style() -> list[onnx.NodeProto]:
+def _add_style(trunk: Trunk, constants: dict[str, NDArray[np.generic]]) -> list[onnx.NodeProto]:
     """From samples and the trunk's s to ``y_raised`` and ``uv_raised``: the sum, clamped, plus a half."""
     node = helper.make_node
-    nodes = [
-        node("Transpose", ["s"], ["style"], perm=(0, 2, 3, 1)),
-        node("MatMul", ["style", f"{BACK}_number"], ["in_levels"]),
-        node("Mul", ["in_levels", f"{STRENGTH}_number"], ["residual"]),
+    nodes = [node("Transpose", ["s"], ["style_plain" if trunk.steered else "style"], perm=(0, 2, 3, 1))]
+    if trunk.steered:
+        nodes.append(node("Transpose", ["g"], ["gains"], perm=(0, 2, 3, 1)))
+        nodes += _gated("canvas_scaled", 0, constants, hue_in_luma=False)
+        nodes.append(node("Add", ["style_plain", "gated"], ["style"]))
+    nodes.append(node("MatMul", ["style", f"{BACK}_number"], ["in_levels"]))
+    if trunk.toned:
+        nodes.append(node("Sub", ["toned", "cells_last"], ["tone_change"]))
+        nodes.append(node("Add", ["in_levels", "tone_change"], ["in_levels_toned"]))
+    nodes += [
+        node("Mul", ["in_levels_toned" if trunk.toned else "in_levels", f"{STRENGTH}_number"], ["residual"]),
         node("Transpose", ["residual"], ["residual_cells"], perm=(0, 3, 1, 2)),
         node("Split", ["residual_cells", "split"], ["y_style", "uv_style"], axis=1),
     ]

@@ -22,10 +22,14 @@ from rtstyle.errors import StyleFormatError, StyleNotFoundError, reason_of
 from rtstyle.files import read_whole
 
 if TYPE_CHECKING:
+    from rtstyle.canvas.layer import CanvasLayer
+    from rtstyle.canvas.steering import Steering
+    from rtstyle.canvas.tone import ToneCurve
+    from rtstyle.frame import Colour, Size
     from rtstyle.graph import Gains, Ranges, Trunk
 
-FORMAT = 1
-"""Version of the folder's layout that this release reads."""
+FORMAT = 2
+"""Version of the folder's layout that this release reads, and the older ones with it: 1 had a canvas of noise only."""
 
 
 SizeClass = Literal["fast", "default", "fine"]
@@ -84,6 +88,81 @@ class Style:
             return None
 
     @cached_property
+    def steering(self) -> Steering | None:
+        """How its strokes are laid, from the ``canvas`` entry of style.json; None: it draws on noise.
+
+        Raises:
+            StyleFormatError: The entry is not one.
+        """
+        from rtstyle.canvas.steering import Steering
+
+        entry = self._network.get("canvas")
+        if entry is None:
+            return None
+        try:
+            return Steering.of(entry)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise StyleFormatError(f"the canvas entry in the style.json of {self.name} is damaged: {error}") from error
+
+    @cached_property
+    def tone(self) -> ToneCurve | None:
+        """Its tone curve, from the ``tone`` entry of style.json; None: it reads luma as it comes.
+
+        Raises:
+            StyleFormatError: The entry is not one.
+        """
+        from rtstyle.canvas.tone import ToneCurve
+
+        entry = self._network.get("tone")
+        if entry is None:
+            return None
+        try:
+            return ToneCurve(tuple(float(q) for q in entry["quantiles"]), float(entry["mix"]))
+        except (TypeError, ValueError, LookupError) as error:
+            raise StyleFormatError(f"the tone entry in the style.json of {self.name} is damaged: {error}") from error
+
+    @cached_property
+    def _network(self) -> dict[str, Any]:
+        """What the style.json beside its trunk.onnx says: a network of another size has one of its own."""
+        return read_metadata(self.folders[0][0])
+
+    def _load_trunk(self, folder: Path) -> Trunk:
+        from rtstyle.graph import Trunk
+
+        trunk = Trunk.load(folder / TRUNK, toned=self.tone is not None)
+        if trunk.steered != (self.steering is not None) or (self.tone and not trunk.steered):
+            canvas = "a steered canvas" if trunk.steered else "noise"
+            raise StyleFormatError(
+                f"the network in {folder} draws on {canvas}, and its style.json says otherwise: its entries canvas and "
+                "tone belong to the network"
+            )
+        return trunk
+
+    @property
+    def parts(self) -> list[tuple[Style, float]]:
+        """The styles of a blend and their shares; of another style, itself."""
+        return [
+            (Style(folder.name, ((folder, 1.0),), self.metadata, self.size_class), share)
+            for folder, share in self.folders
+            if share > 0
+        ]
+
+    @property
+    def steered(self) -> bool:
+        """Whether it, or a style of the blend that it is, draws on a steered canvas."""
+        return any(part.steering is not None for part, _ in self.parts)
+
+    def layer(self, size: Size, colour: Colour) -> CanvasLayer:
+        """Return what lies below frames of one size for its network to draw from."""
+        from rtstyle.canvas.layer import NoiseLayer, SteeredLayer
+        from rtstyle.frame import Packing
+
+        if self.steering is None:
+            packing = Packing(size)
+            return NoiseLayer(packing.rows, packing.columns)
+        return SteeredLayer(self.steering, self.tone, size, colour)
+
+    @cached_property
     def trunk(self) -> Trunk:
         """The network's weights, float32; of a blend, all of them, their residuals mixed by share.
 
@@ -93,7 +172,7 @@ class Style:
         from rtstyle.graph import Trunk
 
         parts = [(folder, share) for folder, share in self.folders if share > 0]
-        trunks = [Trunk.load(folder / TRUNK) for folder, _ in parts]
+        trunks = [self._load_trunk(folder) for folder, _ in parts]
         return Trunk.mix(trunks, [share for _, share in parts])
 
     @cached_property
@@ -108,7 +187,7 @@ class Style:
         trunks, ranges, shares = [], [], []
         for folder, share in self.folders:
             if share > 0:
-                trunk = Trunk.load(folder / TRUNK)
+                trunk = self._load_trunk(folder)
                 gains, measured = read_int8(folder, trunk)
                 trunks.append(equalized(trunk, gains))
                 ranges.append(measured)
@@ -254,7 +333,8 @@ def _blend(text: str) -> Style:
     return Style(label if len(summed) > 1 else main.name, tuple(summed.items()), main.metadata)
 
 
-def _read(folder: Path) -> Style:
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Read the style.json of a folder, of a format that this release knows."""
     try:
         metadata = json.loads(read_whole(folder / "style.json", _LARGEST_JSON))
     except (OSError, ValueError, RecursionError) as error:
@@ -265,6 +345,11 @@ def _read(folder: Path) -> Style:
         raise StyleFormatError(
             f"the style in {folder} has format {metadata['format']}, this rtstyle reads up to {FORMAT}: upgrade rtstyle"
         )
+    return metadata
+
+
+def _read(folder: Path) -> Style:
+    metadata = read_metadata(folder)
     if not (folder / TRUNK).is_file():
         raise StyleFormatError(f"the style in {folder} has no trunk.onnx: its weights are missing")
     name, size_class = metadata.get("name", folder.name), metadata.get("size_class", "default")

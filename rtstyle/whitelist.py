@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 LARGEST = 32 << 20
 """Bytes of the largest trunk.onnx that is read; those of the size class ``fine`` have 6 MB."""
 
-PLANE_CHANNELS, CANVAS_CHANNELS = 24, 16
+PLANE_CHANNELS, CANVAS_CHANNELS, STEERED_CHANNELS, GATES = 24, 16, 40, 4
+"""Channels of a cell of a packed frame, of a canvas of noise, of a steered canvas, and of the gate above one."""
 
 _PAIR, _SIDES = ([1, 1],), ([0, 0, 0, 0], [1, 1, 1, 1])
 
@@ -42,21 +43,23 @@ _WORDS = 1 << 18
 """Bytes of the largest trunk.onnx without its weights. Messages of 2 bytes take a hundred times as many in memory."""
 
 
-def weight_shapes(channels: int, deep: int, blocks: int) -> dict[str, tuple[int, ...]]:
+def weight_shapes(channels: int, deep: int, blocks: int, *, steered: bool = False) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of all weights of a trunk.
 
     Args:
         channels, deep: At 1/4 and at 1/8 of the frame's width.
         blocks: Residual blocks.
+        steered: It draws on a steered canvas and has a gate; else on one of noise.
     """
     convolutions = {
-        "stem.conv": (channels, PLANE_CHANNELS + CANVAS_CHANNELS, 3),
+        "stem.conv": (channels, PLANE_CHANNELS + (STEERED_CHANNELS if steered else CANVAS_CHANNELS), 3),
         "down.conv": (deep, channels, 3),
         **{f"blocks.{i}.{which}.conv": (deep, deep, 3) for i in range(blocks) for which in ("first", "second")},
         "up.conv": (4 * channels, deep, 1),
         "fuse.conv": (channels, channels, 3),
         "tail": (PLANE_CHANNELS, channels, 3),
         "skip": (PLANE_CHANNELS, PLANE_CHANNELS, 1),
+        **({"gate": (GATES, channels, 3)} if steered else {}),
     }
     shapes: dict[str, tuple[int, ...]] = {}
     for name, (outputs, inputs, kernel) in convolutions.items():
@@ -156,7 +159,8 @@ def _check_model(model: onnx.ModelProto) -> None:
     if model.functions or model.training_info or graph.sparse_initializer or len(graph.node) > _NODES:
         raise ValueError("it has functions, sparse weights or more nodes than any trunk")
     names = [value.name for value in (*graph.input, *graph.output)]
-    if names != ["x", "z", "s"]:
+    steered = any(tensor.name == "gate.weight" for tensor in graph.initializer)
+    if names != (["x", "z", "s", "g"] if steered else ["x", "z", "s"]):
         raise ValueError(f"it is no trunk of rtstyle: inputs and outputs are {', '.join(names)[:100] or 'none'}")
     weights = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
@@ -204,7 +208,7 @@ def _check_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[np.floa
     blocks = sum(name.endswith(".first.conv.weight") for name in shapes)
     if not (0 < tail[1] <= _CHANNELS and 0 < down[0] <= _CHANNELS and 0 < blocks <= _BLOCKS):
         raise ValueError(f"it has {tail[1]} and {down[0]} channels and {blocks} blocks, which no trunk has")
-    wanted = weight_shapes(tail[1], down[0], blocks)
+    wanted = weight_shapes(tail[1], down[0], blocks, steered="gate.weight" in shapes)
     if shapes != wanted:
         wrong = sorted(name for name in {*shapes, *wanted} if shapes.get(name) != wanted.get(name))
         raise ValueError(f"its weights are not those of a trunk: {', '.join(wrong)[:200]}")
@@ -218,16 +222,17 @@ def _check_shapes(model: onnx.ModelProto) -> None:
     trial = onnx.ModelProto()
     trial.CopyFrom(model)
     del trial.graph.value_info[:]
-    for value, channels in zip((*trial.graph.input, *trial.graph.output), (24, CANVAS_CHANNELS, 24), strict=True):
-        shape = (1, channels, 16, 24)
-        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
-    del trial.graph.output[0].type.tensor_type.shape.dim[:]
-    trial.graph.output[0].type.tensor_type.ClearField("shape")
+    inputs = (PLANE_CHANNELS, STEERED_CHANNELS if len(model.graph.output) > 1 else CANVAS_CHANNELS)
+    for value, channels in zip(trial.graph.input, inputs, strict=True):
+        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, (1, channels, 16, 24)))
+    for value in trial.graph.output:
+        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, None))
     inferred = onnx.shape_inference.infer_shapes(trial, check_type=True, strict_mode=True)
-    found = [dimension.dim_value for dimension in inferred.graph.output[0].type.tensor_type.shape.dim]
-    if found != [1, PLANE_CHANNELS, 16, 24]:
-        raise ValueError(f"it makes a residual of shape {found} of a frame of 1x24x16x24")
-    for value, channels in zip(model.graph.input, (PLANE_CHANNELS, CANVAS_CHANNELS), strict=True):
+    for value, channels in zip(inferred.graph.output, (PLANE_CHANNELS, GATES), strict=False):
+        found = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        if found != [1, channels, 16, 24]:
+            raise ValueError(f"it makes {value.name} of shape {found} of a frame of 1x24x16x24")
+    for value, channels in zip(model.graph.input, inputs, strict=True):
         tensor = value.type.tensor_type
         if tensor.elem_type != TensorProto.FLOAT or [each.dim_value for each in tensor.shape.dim] != [
             1,

@@ -33,7 +33,7 @@ def sketch() -> Style:
     return load_style("sketch")
 
 
-def make_random_style(folder: Path, *, seed: int, gain: float) -> Path:
+def make_random_style(folder: Path, *, seed: int, gain: float, steered: bool = False) -> Path:
     """Write a style folder with random weights, also for int8; ``gain`` scales what it does to the picture."""
     torch = pytest.importorskip("torch", reason="random styles are made with torch")
     from engines.export import export_trunk
@@ -44,15 +44,25 @@ def make_random_style(folder: Path, *, seed: int, gain: float) -> Path:
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        generator = Generator(16, 24, 2)
+        generator = Generator(16, 24, 2, canvas=40 if steered else 16)
         with torch.no_grad():
             generator.tail.weight.normal_(0, 0.05 * gain)
             generator.tail.bias.normal_(0, 0.02 * gain)
             generator.skip.weight.normal_(0, 0.05 * gain)
+            if steered:
+                generator.gate.weight.normal_(0, 0.05 * gain)
+                generator.gate.bias.normal_(0, 0.05 * gain)
     folder.mkdir(parents=True, exist_ok=True)
     export_trunk(generator, folder / "trunk.onnx")
-    (folder / "style.json").write_text(json.dumps({"format": 1, "name": folder.name}))
-    write_int8(folder, *measure(load_style(folder).trunk, fixed_frames(Size(128, 96), Colour())))
+    metadata: dict[str, object] = {"format": 1, "name": folder.name}
+    if steered:
+        # Few tiles, which are painted soon, and tones that change every frame's.
+        brush, stream = {"directions": 6, "scales": [1.0, 0.5]}, {"kind": "whirls"}
+        tone = {"quantiles": [(i / 64) ** 2 for i in range(65)], "mix": 0.7}
+        metadata |= {"format": 2, "canvas": {"brush": brush, "stream": stream}, "tone": tone}
+    (folder / "style.json").write_text(json.dumps(metadata))
+    style = load_style(folder)
+    write_int8(folder, *measure(style.trunk, fixed_frames(Size(128, 96), Colour()), style))
     return folder
 
 
@@ -60,6 +70,12 @@ def make_random_style(folder: Path, *, seed: int, gain: float) -> Path:
 def random_style(tmp_path_factory: pytest.TempPathFactory) -> Style:
     """Random weights that change every sample by some ten levels."""
     return load_style(make_random_style(tmp_path_factory.mktemp("styles") / "random", seed=1, gain=1))
+
+
+@pytest.fixture(scope="session")
+def steered_style(tmp_path_factory: pytest.TempPathFactory) -> Style:
+    """Random weights on a steered canvas, behind a tone curve."""
+    return load_style(make_random_style(tmp_path_factory.mktemp("styles") / "steered", seed=3, gain=1, steered=True))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from clips import Sound, look, make_clip
 
 from rtstyle import pipeline
-from rtstyle.backends import Controls
+from rtstyle.backends import Controls, EngineSettings
 from rtstyle.canvas import CanvasTracker
 from rtstyle.errors import OutputExistsError, RtstyleError, SettingError, VideoOpenError, VideoWriteError
 from rtstyle.frame import Size
@@ -210,8 +210,8 @@ def test_hours_of_work_are_not_thrown_away_without_being_asked(clip, tmp_path):
         ({"controls": Controls.of(0.5)}, "strength was"),
         ({"start": Fraction(1, 2)}, "range was"),
         ({"audio": False}, "streams was"),
-        ({"backend": "torch"}, "with torch: it was begun with openvino"),
-        ({"precision": "f16"}, "with f16: it was begun with openvino"),
+        ({"engine": EngineSettings(backend="torch")}, "with torch: it was begun with openvino"),
+        ({"engine": EngineSettings(precision="f16")}, "with f16: it was begun with openvino"),
     ],
 )
 def test_a_render_is_not_resumed_with_other_settings(clip, tmp_path, other, said):

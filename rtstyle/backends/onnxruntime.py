@@ -22,7 +22,6 @@ from rtstyle.backends.engine import (
     check_frame,
     check_precision,
 )
-from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import BackendUnavailableError, SettingError
 from rtstyle.frame import Colour, Frame, Packing, Planes, Size
 from rtstyle.style import Style
@@ -34,7 +33,8 @@ class _Slot:
 
     picture: NDArray[np.uint8]
     canvas: NDArray[np.uint8]
-    canvas_offset: tuple[int, int] | None = None
+    laid: object = None
+    """Key of the canvas that is there."""
 
 
 class OnnxRuntimeEngine(Engine):
@@ -66,7 +66,7 @@ class OnnxRuntimeEngine(Engine):
         self.size, self.colour = size, colour
         self._packing = Packing(size)
         rows, columns = self._packing.rows, self._packing.columns
-        self._cutter = CanvasCutter(rows, columns)
+        self._layer = style.layer(size, colour)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         options = ort.SessionOptions()
         options.log_severity_level = 3
@@ -82,7 +82,7 @@ class OnnxRuntimeEngine(Engine):
         self._free = [
             _Slot(
                 np.zeros((1, rows, columns, graph.PLANE_CHANNELS), np.uint8),
-                np.zeros((1, rows, columns, graph.CANVAS_CHANNELS), np.uint8),
+                np.zeros((1, rows, columns, self._layer.channels), np.uint8),
             )
             for _ in range(self.in_flight)
         ]
@@ -93,9 +93,10 @@ class OnnxRuntimeEngine(Engine):
         check_frame(self, frame, len(self._inside))
         slot = self._free.pop()
         self._packing.pack(frame.planes, slot.picture[0])
-        if slot.canvas_offset != frame.canvas:
-            self._cutter.cut(frame.canvas, slot.canvas[0])
-            slot.canvas_offset = frame.canvas
+        key = self._layer.key(frame)
+        if key is None or slot.laid != key:
+            self._layer.lay(frame, slot.canvas[0])
+            slot.laid = key
         strength = graph.strength_of(controls.luma, controls.chroma)
         self._inside.append((slot, frame, self._pool.submit(self._run, slot, strength)))
 

@@ -110,6 +110,14 @@ def open_engine(
     loaded = style if isinstance(style, Style) else load_style(style)
     check_size(size)
     colour = colour or Colour()
+    if len(loaded.parts) > 1 and loaded.steered:  # one network has one canvas
+        from rtstyle.backends.blend import BlendEngine
+
+        engines = [
+            open_engine(part, size, colour, backend=backend, precision=precision, mode=mode, device=device)
+            for part, _ in loaded.parts
+        ]
+        return BlendEngine(engines, [share for _, share in loaded.parts])
     if backend != "auto":
         try:
             return _open(backend, loaded, size, colour, precision, mode, device)

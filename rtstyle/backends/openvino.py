@@ -24,7 +24,6 @@ from rtstyle.backends.engine import (
     check_frame,
     check_precision,
 )
-from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import BackendUnavailableError, SettingError
 from rtstyle.frame import Colour, Frame, Packing, Size
 from rtstyle.style import Style
@@ -93,7 +92,8 @@ class _Slot:
     canvas: NDArray[np.uint8]
     strength: NDArray[np.float32]
     stylized: NDArray[np.uint8]
-    canvas_offset: tuple[int, int] | None = None
+    laid: object = None
+    """Key of the canvas that is there."""
     controls: Controls | None = None
 
 
@@ -130,7 +130,7 @@ class OpenVinoEngine(Engine):
         self.size, self.colour = size, colour
         self._packing = Packing(size)
         rows, columns = self._packing.rows, self._packing.columns
-        self._cutter = CanvasCutter(rows, columns)
+        self._layer = style.layer(size, colour)
         trunk, ranges = style.int8 if precision == "int8" else (style.trunk, None)
         model = graph.deployed(trunk, colour, rows, columns, ranges).SerializeToString()
         # Files: a stream for each core, so that cores never wait for one another.
@@ -148,13 +148,13 @@ class OpenVinoEngine(Engine):
                 f"openvino {ov.__version__.partition('-')[0]} cannot load {style.name!r} at {size}: {reason.strip()}"
             ) from error
         self.in_flight = streams + 1 if mode == "throughput" else 1
-        self._free = [self._make_slot(compiled, rows, columns) for _ in range(self.in_flight)]
+        self._free = [self._make_slot(compiled, rows, columns, self._layer.channels) for _ in range(self.in_flight)]
         self._inside: deque[tuple[_Slot, Frame]] = deque()
 
     @staticmethod
-    def _make_slot(compiled: ov.CompiledModel, rows: int, columns: int) -> _Slot:
+    def _make_slot(compiled: ov.CompiledModel, rows: int, columns: int, channels: int) -> _Slot:
         picture = np.zeros((1, rows, columns, graph.PLANE_CHANNELS), np.uint8)
-        canvas = np.zeros((1, rows, columns, graph.CANVAS_CHANNELS), np.uint8)
+        canvas = np.zeros((1, rows, columns, channels), np.uint8)
         strength = np.zeros(graph.PLANE_CHANNELS, np.float32)
         stylized = np.zeros_like(picture)
         request = compiled.create_infer_request()
@@ -167,9 +167,10 @@ class OpenVinoEngine(Engine):
         check_frame(self, frame, len(self._inside))
         slot = self._free.pop()
         self._packing.pack(frame.planes, slot.picture)
-        if slot.canvas_offset != frame.canvas:
-            self._cutter.cut(frame.canvas, slot.canvas)
-            slot.canvas_offset = frame.canvas
+        key = self._layer.key(frame)
+        if key is None or slot.laid != key:
+            self._layer.lay(frame, slot.canvas)
+            slot.laid = key
         if slot.controls != controls:
             slot.strength[:] = graph.strength_of(controls.luma, controls.chroma)
             slot.controls = controls

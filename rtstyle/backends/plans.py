@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 
-from rtstyle.files import is_regular, write_whole
+from rtstyle.files import cache_root, is_regular, write_whole
 
 log = logging.getLogger("rtstyle")
 
@@ -82,7 +81,7 @@ class PlanCache:
     """
 
     def __init__(self, folder: Path | None = None, *, limit: int = LIMIT) -> None:
-        root = Path(os.environ.get("RTSTYLE_CACHE") or user_cache_path("rtstyle", appauthor=False))
+        root = cache_root()
         self.folder = folder or root / "engines"
         self.limit = limit
 

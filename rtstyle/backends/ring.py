@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from rtstyle import graph
 from rtstyle.backends.engine import BackendName, Controls, Engine, check_frame
-from rtstyle.canvas import CanvasCutter
+from rtstyle.canvas.layer import CanvasLayer, NoiseLayer
 from rtstyle.errors import DeviceError
 from rtstyle.frame import Colour, Frame, Plane, Planes, Size
 
@@ -176,14 +176,13 @@ class _Slot:
     host: dict[str, Bytes]
     device: dict[str, int]
     run: Callable[[], None]
-    canvas: tuple[int, int] | None = None
-    """Offset of the canvas that lies on the device."""
+    laid: object = None
+    """Key of the canvas that lies on the device."""
     controls: Controls | None = None
 
 
-def _tensor_sizes(size: Size) -> dict[str, int]:
+def _tensor_sizes(shapes: Mapping[str, tuple[int, int, int, int]]) -> dict[str, int]:
     """Bytes of each input of a planar graph, and of its output."""
-    shapes = graph.planar_shapes(size)
     sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
     small = {graph.STRENGTH: 24, graph.CENTRE: 24, graph.INTO: 24 * 24, graph.BACK: 24 * 24}
     sizes |= {name: 4 * count for name, count in small.items()}
@@ -204,6 +203,7 @@ class RingEngine(Engine):
 
     Args:
         network: Is closed with the engine.
+        layer: Writes the network's canvas; None: it is of noise.
         slots: Frames that may be in flight; 1 for live use.
     """
 
@@ -216,15 +216,16 @@ class RingEngine(Engine):
         network: Network,
         size: Size,
         colour: Colour,
+        layer: CanvasLayer | None = None,
         layout: graph.Layout = "i420",
         slots: int = SLOTS,
     ) -> None:
         self.backend, self.precision, self.device = backend, precision, device.name
         self.size, self.colour, self.in_flight = size, colour, slots
         self._device, self._network, self._layout = device, network, layout
-        self._sizes = _tensor_sizes(size)
-        self._shapes = graph.planar_shapes(size)
-        self._cutter = CanvasCutter(*self._shapes[graph.CANVAS][1:3])
+        self._layer = layer or NoiseLayer(*graph.planar_shapes(size)[graph.CANVAS][1:3])
+        self._shapes = graph.planar_shapes(size, self._layer.channels)
+        self._sizes = _tensor_sizes(self._shapes)
         self._slots: list[_Slot] = []
         self._free: deque[_Slot] = deque()
         self._inside: deque[tuple[_Slot, Bytes, Frame]] = deque()
@@ -284,15 +285,16 @@ class RingEngine(Engine):
         for source, target in zip(frame.planes, graph.planes_in(picture, self._layout), strict=True):
             _write_plane(source, target)
         changed = [graph.PICTURE]
-        if slot.canvas != frame.canvas:
-            self._cutter.cut(frame.canvas, slot.host[graph.CANVAS].reshape(self._shapes[graph.CANVAS][1:]))
+        key = self._layer.key(frame)
+        if key is None or slot.laid != key:
+            self._layer.lay(frame, slot.host[graph.CANVAS].reshape(self._shapes[graph.CANVAS][1:]))
             changed.append(graph.CANVAS)
         if slot.controls != controls:
             slot.host[graph.STRENGTH].view(np.float32)[:] = graph.strength_of(controls.luma, controls.chroma)
             changed.append(graph.STRENGTH)
         for name in changed:
             self._device.copy_in(slot.device[name], slot.host[name], slot.stream)
-        slot.canvas, slot.controls = frame.canvas, controls
+        slot.laid, slot.controls = key, controls
 
     def next(self) -> Frame:
         if not self._inside:
@@ -314,7 +316,7 @@ class RingEngine(Engine):
 
     def _settle(self, slot: _Slot) -> None:
         """After an error: nothing may still be read or written that is used again."""
-        slot.canvas, slot.controls = None, None
+        slot.laid, slot.controls = None, None
         with suppress(DeviceError):
             self._device.synchronize(slot.stream)
 

@@ -10,6 +10,7 @@ lower bands.)
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -58,7 +59,7 @@ class StrokeEngine(Engine):
         small = resized(frame.planes, working)
         x, y = frame.canvas
         canvas = round(x * working.width / self.size.width), round(y * working.height / self.size.height)
-        inner_frame = Frame(small, frame.pts, frame.time_base, frame.colour, canvas)
+        inner_frame = replace(frame, planes=small, canvas=canvas, alpha=None)
         self._inner.submit(inner_frame, controls)
         self._inside.append((frame.with_planes(Planes(*(plane.copy() for plane in frame.planes))), small))
         self._adopt()

@@ -85,7 +85,8 @@ class PlanNetwork:
         if context is None:
             raise DeviceError(f"TensorRT makes no context: {said('out of memory?')}")
         self._contexts.append(context)
-        for name, shape in graph.planar_shapes(self._size).items():
+        channels = tuple(engine.get_tensor_shape(graph.CANVAS))[-1]
+        for name, shape in graph.planar_shapes(self._size, channels).items():
             if -1 in tuple(engine.get_tensor_shape(name)):
                 context.set_input_shape(name, shape)
         for name, address in addresses.items():
@@ -161,6 +162,7 @@ class _Wanted:
                 precision=precision,
                 device=self.gpu,
                 network=PlanNetwork(data, self.gpu, self.size, kernels),
+                layer=self.style.layer(self.size, self.colour),
                 size=self.size,
                 colour=self.colour,
                 layout=self.layout,

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from rtstyle import graph
 from rtstyle.backends.engine import BackendName, Controls, Engine, Mode, Precision, check_frame, check_precision
-from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import BackendUnavailableError, DeviceError, SettingError
 from rtstyle.frame import MARGIN, Colour, Frame, Packing, Size
 from rtstyle.generator import Generator, with_weights
@@ -75,12 +74,14 @@ class TorchEngine(Engine):
         self.device = "CPU" if device.type == "cpu" else str(device)
         self.size, self.colour, self.in_flight = size, colour, 1
         self._packing = Packing(size)
-        self._cutter = CanvasCutter(self._packing.rows, self._packing.columns)
+        self._layer = style.layer(size, colour)
+        self._toned = style.trunk.toned
         shape = (self._packing.rows, self._packing.columns)
         self._picture = np.zeros((*shape, graph.PLANE_CHANNELS), np.uint8)
-        self._canvas = np.zeros((*shape, graph.CANVAS_CHANNELS), np.uint8)
-        folded = generator_of(graph.fold_colour(style.trunk.weights, colour))
-        self._generator = _channels_last(folded, device, precision)
+        self._canvas = np.zeros((*shape, self._layer.channels), np.uint8)
+        # The gate's strokes want colours as the style was trained in; so samples are converted here and back again.
+        self._generator = _channels_last(generator_of(style.trunk.weights), device, precision)
+        self._into, self._back = (torch.from_numpy(m).to(device) for m in graph.cell_matrices(colour))
         centre = torch.tensor(graph.centre_of(colour), device=self._device)
         self._centre = centre.view(1, -1, 1, 1)
         self._done: deque[Frame] = deque()
@@ -89,13 +90,18 @@ class TorchEngine(Engine):
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
         check_frame(self, frame, len(self._done))
         self._packing.pack(frame.planes, self._picture)
-        self._cutter.cut(frame.canvas, self._canvas)
+        self._layer.lay(frame, self._canvas)
         samples = torch.from_numpy(self._picture).to(self._device).permute(2, 0, 1)[None].float()
-        canvas = torch.from_numpy(self._canvas).to(self._device).permute(2, 0, 1)[None].float() - 128
+        canvas = torch.from_numpy(self._canvas).to(self._device).permute(2, 0, 1)[None].float()
+        source = samples
+        if self._toned:
+            source, canvas = torch.cat((canvas[:, :16], samples[:, 16:]), 1), canvas[:, 16:]
         strength = torch.from_numpy(graph.strength_of(controls.luma, controls.chroma)).to(self._device)[:, None, None]
         kind = _TYPES[self.precision]
-        style = self._generator((samples - self._centre).to(kind), canvas.to(kind)).float()
-        stylized = torch.floor((samples + strength * style).clamp(0, 255) + 0.5).to(torch.uint8)
+        canonical = torch.einsum("oi,nihw->nohw", self._into, source - self._centre)
+        style = self._generator(canonical.to(kind), ((canvas - 128) / 64).to(kind)).float()
+        residual = torch.einsum("oi,nihw->nohw", self._back, style) + (source - samples)
+        stylized = torch.floor((samples + strength * residual).clamp(0, 255) + 0.5).to(torch.uint8)
         packed = np.ascontiguousarray(stylized[0].permute(1, 2, 0).cpu().numpy())
         self._done.append(frame.with_planes(self._packing.unpack(packed)))
 
@@ -124,6 +130,7 @@ def _open_cuda(
             precision=chosen,
             device=CudaDevice(device.index or 0),
             network=TorchNetwork(style, size, chosen, device),
+            layer=style.layer(size, colour),
             size=size,
             colour=colour,
             slots=SLOTS if mode == "throughput" else 1,
@@ -135,9 +142,11 @@ def _open_cuda(
 class PlanarGenerator(nn.Module):
     """What ``graph.planar`` is, in torch; but samples and residual are added in float32."""
 
-    def __init__(self, generator: Generator, kind: torch.dtype, layout: graph.Layout = "i420") -> None:
+    def __init__(
+        self, generator: Generator, kind: torch.dtype, layout: graph.Layout = "i420", *, toned: bool = False
+    ) -> None:
         super().__init__()
-        self.generator, self.kind, self.layout = generator, kind, layout
+        self.generator, self.kind, self.layout, self.toned = generator, kind, layout, toned
 
     def forward(
         self, picture: Tensor, canvas: Tensor, strength: Tensor, centre: Tensor, into: Tensor, back: Tensor
@@ -158,12 +167,15 @@ class PlanarGenerator(nn.Module):
         chroma = picture[0, 0, height:].float()
         interleaved = self.layout == "nv12"
         uv = chroma.reshape(1, *half, 2).permute(0, 3, 1, 2) if interleaved else chroma.reshape(1, 2, *half)
-        cells = torch.cat((_cells(y, 4, MARGIN), _cells(uv, 2, MARGIN // 2)), 1)  # (1, 24, rows, columns)
-        centred = (cells.permute(0, 2, 3, 1) - centre).to(kind)
-        x = (centred @ into.to(kind)).permute(0, 3, 1, 2)
-        z = ((canvas.float() - 128) / 64).to(kind).permute(0, 3, 1, 2)
+        cells = torch.cat((_cells(y, 4, MARGIN), _cells(uv, 2, MARGIN // 2)), 1).permute(0, 2, 3, 1)
+        source, canvas = cells, canvas.float()
+        if self.toned:
+            source, canvas = torch.cat((canvas[..., :16], cells[..., 16:]), 3), canvas[..., 16:]
+        x = ((source - centre).to(kind) @ into.to(kind)).permute(0, 3, 1, 2)
+        z = ((canvas - 128) / 64).to(kind).permute(0, 3, 1, 2)
         style = self.generator(x, z).permute(0, 2, 3, 1)
-        residual = ((style @ back.to(kind)).float() * strength).permute(0, 3, 1, 2)
+        change = (style @ back.to(kind)).float() + (source - cells)
+        residual = (change * strength).permute(0, 3, 1, 2)
         y = y + _spread(residual[:, :16], 4, MARGIN)
         uv = uv + _spread(residual[:, 16:], 2, MARGIN // 2)
         if interleaved:
@@ -193,14 +205,15 @@ class TorchNetwork:
         self, style: Style, size: Size, precision: str, device: torch.device, layout: graph.Layout = "i420"
     ) -> None:
         generator = _channels_last(generator_of(style.trunk.weights), device, precision)
-        self._module = PlanarGenerator(generator, _TYPES[precision], layout)
+        self._module = PlanarGenerator(generator, _TYPES[precision], layout, toned=style.trunk.toned)
+        self._channels = style.trunk.canvas_channels
         self._exact = precision == "f32"
         self._size, self._device = size, device
         self._graphs: list[torch.cuda.CUDAGraph] = []
 
     def prepare(self, addresses: Mapping[str, int], stream: int) -> Callable[[], None]:
         """See ``ring.Network``. On a CPU, the stream is not looked at, and what is returned computes at once."""
-        shapes: dict[str, tuple[int, ...]] = dict(graph.planar_shapes(self._size))
+        shapes: dict[str, tuple[int, ...]] = dict(graph.planar_shapes(self._size, self._channels))
         shapes[graph.STYLIZED] = shapes[graph.PICTURE]
         tensors = {name: _tensor_at(self._device, addresses[name], shape, "|u1") for name, shape in shapes.items()}
         for name, shape in (

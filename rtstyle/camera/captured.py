@@ -20,7 +20,8 @@ class Captured:
 def mirrored(frame: Frame) -> Frame:
     """Return the frame as a mirror shows it, left and right exchanged; its planes are views of the given ones.
 
-    The canvas offset is mirrored as well, so that strokes go on following the camera.
+    Its place on the canvas and what was measured of it are mirrored as well, so that strokes follow the camera.
     """
     planes = Planes(*(plane[:, ::-1] for plane in frame.planes))
-    return replace(frame, planes=planes, canvas=(-frame.canvas[0], frame.canvas[1]))
+    seen = frame.seen.mirrored() if frame.seen else None
+    return replace(frame, planes=planes, canvas=(-frame.canvas[0], frame.canvas[1]), seen=seen)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from rtstyle.camera import Captured, LiveSource
-from rtstyle.canvas import CanvasTracker
+from rtstyle.canvas.follower import SceneFollower
 from rtstyle.live.own import OwnSource
 
 
@@ -72,10 +71,10 @@ class Newest:
 
     def _read(self) -> None:
         error: BaseException | None = None
-        tracker = CanvasTracker()
+        scene = SceneFollower()
         try:
             for captured in self._source.captures():
-                frame = replace(captured.frame, canvas=tracker.offset(captured.frame.planes.y))
+                frame = scene.follow(captured.frame)
                 with self._changed:
                     self.captured += 1
                     self.dropped += self._slot is not None

@@ -168,7 +168,7 @@ def stylize_video(
         let_signals_through()
         total = reader.frames_expected
         mark = goal.journal.mark if goal.journal else None
-        follower = CameraFollower(reader, every=segment_frames(reader.size), mark=mark)
+        follower = CameraFollower(reader, every=segment_frames(reader.size), steered=loaded.steered, mark=mark)
         already = done = mark.frames if mark else 0
         first = cpu = 0.0
 

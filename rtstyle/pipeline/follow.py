@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rtstyle.canvas import CanvasTracker
+from rtstyle.canvas.follower import SceneFollower
 from rtstyle.errors import VideoOpenError
 from rtstyle.frame import Frame
 
@@ -20,11 +19,13 @@ class CameraFollower:
 
     Args:
         every: After so many frames, again and again, it notes where the render stands.
+        steered: Whether the style draws on a steered canvas.
         mark: Where an earlier run stood; this one goes on behind that frame, exactly as that one would have.
     """
 
-    def __init__(self, reader: VideoReader, *, every: int, mark: Mark | None = None) -> None:
+    def __init__(self, reader: VideoReader, *, every: int, steered: bool, mark: Mark | None = None) -> None:
         self._reader, self._every, self._from = reader, every, mark
+        self._scene = SceneFollower(steered=steered)
         self._marks: dict[int, Mark] = {}
         self.damaged_before = 0
         """Damage that an earlier run found and this one does not meet again."""
@@ -42,9 +43,9 @@ class CameraFollower:
         from rtstyle.video.journal import Mark
         from rtstyle.video.samples import digest_of
 
-        tracker, count, skip = CanvasTracker(), 0, 0
+        scene, count, skip = self._scene, 0, 0
         if self._from:
-            tracker.restore(self._from.canvas)
+            scene.restore(self._from.canvas)
             count = self._from.frames
             if self._reader.resume_after(self._from.pts, self._from.digest):
                 self.damaged_before = self._from.damaged
@@ -59,9 +60,9 @@ class CameraFollower:
                         "--resume cannot go on with it, -y (--overwrite) without it begins anew"
                     )
                 continue
-            frame = replace(frame, canvas=tracker.offset(frame.planes.y))
+            frame = scene.follow(frame)
             count += 1
             if count % self._every == 0:  # before the frame goes on: whoever ends a segment with it asks for the mark
                 damaged = self._reader.damaged + self.damaged_before
-                self._marks[count] = Mark(count, frame.pts, digest_of(frame.planes), damaged, tracker.state())
+                self._marks[count] = Mark(count, frame.pts, digest_of(frame.planes), damaged, scene.state())
             yield frame

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from rtstyle.backends import Controls, Engine
-from rtstyle.canvas import CanvasTracker
+from rtstyle.canvas.follower import SceneFollower
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Frame, Size
 from rtstyle.web.jpeg import JPEG_COLOUR, JpegDecoder, JpegError, encode_jpeg, jpeg_size
@@ -45,7 +45,7 @@ class Visitor:
         self._style: int | None = None  # the one that was used last
         self._told: set[int] = set()
         self._decoder = JpegDecoder(MAX_PIXELS)
-        self._tracker = CanvasTracker()
+        self._scene = SceneFollower()
         self._size: Size | None = None
 
 
@@ -220,9 +220,9 @@ class Share:
         if request.controls == Controls(0, 0):
             return request.jpeg  # as it came, which no second encoding would be
         if size != visitor._size:
-            visitor._size, visitor._tracker = size, CanvasTracker()
-        canvas = visitor._tracker.offset(planes.y)
-        engine.submit(Frame(planes, request.number, _MICROSECOND, JPEG_COLOUR, canvas), request.controls)
+            visitor._size, visitor._scene = size, SceneFollower()
+        frame = visitor._scene.follow(Frame(planes, request.number, _MICROSECOND, JPEG_COLOUR))
+        engine.submit(frame, request.controls)
         return encode_jpeg(engine.next(), QUALITY)
 
     def __enter__(self) -> Self:

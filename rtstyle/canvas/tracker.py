@@ -19,6 +19,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from rtstyle.canvas.field import check_state
+
 TILE = 512
 """Width and height of the tile, in pixels."""
 
@@ -82,6 +84,9 @@ class CanvasCutter:
             cells[..., row] = window[row::4].view(np.uint32)
 
 
+FIELD = "field_"
+
+
 @dataclass(frozen=True)
 class TrackerState:
     """All that a ``CanvasTracker`` knows; arrays are never written to again."""
@@ -90,7 +95,8 @@ class TrackerState:
     """(x, y), not rounded."""
     key_position: NDArray[np.float64]
     arrays: dict[str, NDArray[np.generic]]
-    """The key frame and the last frame, whole and small; those that there are."""
+    """The key frame and the last frame, whole and small, those that there are; and what a ``FieldTracker`` knows, its
+    names behind ``FIELD``."""
 
     def save(self, path: Path) -> None:
         """Write it as npz.
@@ -125,9 +131,11 @@ class TrackerState:
         for position in (self.position, self.key_position):
             if position.shape != (2,) or position.dtype != np.float64 or not np.abs(position).max() < 1 << 40:
                 raise ValueError("a position is no pair of numbers")
-        if set(self.arrays) not in (set(), {"last", "last_small"}, {"key", "key_small", "last", "last_small"}):
+        frames = {name: array for name, array in self.arrays.items() if not name.startswith(FIELD)}
+        check_state({name.removeprefix(FIELD): a for name, a in self.arrays.items() if name.startswith(FIELD)})
+        if set(frames) not in (set(), {"last", "last_small"}, {"key", "key_small", "last", "last_small"}):
             raise ValueError(f"it holds {', '.join(self.arrays) or 'nothing'}")
-        for name, whole in self.arrays.items():
+        for name, whole in frames.items():
             if name.endswith("_small"):
                 continue
             small = self.arrays[f"{name}_small"]
@@ -204,6 +212,10 @@ class CanvasTracker:
             now = (np.asarray(wide, np.uint8), np.asarray(small, np.float32))
             self._follow(*now)
             self._last = now
+        return self.place()
+
+    def place(self) -> tuple[int, int]:
+        """Return where the last frame lies, as ``offset`` did."""
         x, y = np.floor(self._position + 0.5).astype(int)
         return int(x), int(y)
 

@@ -1,0 +1,301 @@
+"""Stroke tiles: a bank of brush strokes, painted once for every direction and brush size.
+
+A convolutional network cannot turn isotropic noise into directed strokes: it learns their mean, a mottle. So the
+strokes are painted here, and only chosen, colored and weighted by the network. All tiles of a bank hold the same
+strokes, turned about their own centers and scaled, in the same painting order: neighboring directions and sizes are
+nearly the same image, so the choice may change from cell to cell, and from frame to frame, without a jump.
+
+Idea: Litwinowicz 1997, "Processing Images and Video for an Impressionist Effect" (short strokes along the smoothed
+normals of the gradient); smaller brushes where there is detail: Hertzmann 1998, "Painterly Rendering with Curved
+Brush Strokes of Multiple Sizes".
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
+from hashlib import blake2b
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtstyle.files import cache_root, write_whole
+
+log = logging.getLogger("rtstyle")
+
+TILE = 512
+"""Width and height of a tile, in pixels; tiles are periodic."""
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brush:
+    """The numbers that a bank is painted from. The same numbers give the same bytes on every machine."""
+
+    length: float = 24.0
+    """Mean length of a stroke of the coarse brush, in pixels."""
+    width: float = 5.0
+    """Its width, in pixels."""
+    cover: float = 2.0
+    """How often strokes cover the tile, on average."""
+    spread: float = 0.35
+    """Standard deviation of the logarithm of the length."""
+    jitter: float = 0.10
+    """Standard deviation of the angle, in radians."""
+    bend: float = 0.004
+    """Standard deviation of the curvature, in 1/pixels."""
+    bristles: float = 0.55
+    """Depth of the grooves along a stroke, as a share of its relief."""
+    band: float = 48.0
+    """Size, in pixels, of the areas within which strokes have similar hues."""
+    scales: tuple[float, ...] = (1.0, 0.66, 0.44)
+    """Brush sizes, relative to the coarse brush, from coarse to fine."""
+    directions: int = 24
+    """Directions over half a turn."""
+    seed: int = 4
+
+    def __post_init__(self) -> None:
+        within = {
+            "length": (2, 256),
+            "width": (1, 64),
+            "cover": (0.2, 6),
+            "spread": (0, 1),
+            "jitter": (0, 2),
+            "bend": (0, 0.05),
+            "bristles": (0, 2),
+            "band": (1, 512),
+            "directions": (2, 48),
+            "seed": (0, 1 << 31),
+        }
+        check_numbers(self, within)
+        if not 1 <= len(self.scales) <= 4 or not all(0.2 <= scale <= 1 for scale in self.scales):
+            raise ValueError(f"scales are one to four numbers from 0.2 to 1, not {self.scales}")
+
+
+def check_numbers(settings: object, within: Mapping[str, tuple[float, float]]) -> None:
+    """Raise ValueError where a number of ``settings`` is not within its least and largest value."""
+    for name, (least, most) in within.items():
+        value = getattr(settings, name)
+        if not isinstance(value, int | float) or not least <= value <= most:
+            raise ValueError(f"{name} must be within {least:g} and {most:g}, not {value!r:.40}")
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """The tiles of a brush; read-only."""
+
+    brush: Brush
+    cells: NDArray[np.uint8]
+    """Shape (scales * directions * 128 * 128, 36): cells of 4x4 pixels of one tile after the other, so that a cell is
+    read at once: 16 values of strokes, 16 of the relief of their paint, 2x2 hues; 128 is the mean of each."""
+
+
+SIDE = TILE // 4
+"""Cells per side of a tile."""
+
+CELL_BYTES = 36
+
+
+def _cells(value: NDArray[np.uint8], relief: NDArray[np.uint8], hue: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay the planes of a tile, (512, 512) twice and (256, 256), out by cells: (128 * 128, 36)."""
+    parts = [
+        plane.reshape(SIDE, n, SIDE, n).transpose(0, 2, 1, 3).reshape(SIDE * SIDE, n * n)
+        for plane, n in ((value, 4), (relief, 4), (hue, 2))
+    ]
+    return np.concatenate(parts, 1)
+
+
+@dataclass(frozen=True)
+class _Strokes:
+    """Strokes of one layer; shapes (count,), in painting order."""
+
+    x: Floats
+    y: Floats
+    length: Floats
+    width: Floats
+    angle: Floats
+    bend: Floats
+    value: Floats
+    hue: Floats
+    phase: Floats
+
+    def scaled(self, scale: float) -> _Strokes:
+        """Return the same strokes, shorter and narrower about their centers."""
+        size = np.float32(scale)
+        return replace(self, length=self.length * size, width=self.width * size, bend=self.bend / size)
+
+
+def _joined(first: _Strokes, second: _Strokes) -> _Strokes:
+    names = [each.name for each in fields(_Strokes)]
+    return _Strokes(**{name: np.concatenate((getattr(first, name), getattr(second, name))) for name in names})
+
+
+@cache
+def bank(brush: Brush) -> Bank:
+    """Return the tiles of a brush. To paint them takes seconds, so they are kept in the user's cache folder."""
+    shape = len(brush.scales) * brush.directions * SIDE * SIDE, CELL_BYTES
+    key = blake2b(f"{VERSION} {asdict(brush)}".encode(), digest_size=12).hexdigest()
+    path = cache_root() / "strokes" / f"{key}.npy"
+    with suppress(OSError, ValueError):
+        cells = np.load(path, mmap_mode="r", allow_pickle=False)
+        if cells.shape == shape and cells.dtype == np.uint8:
+            return Bank(brush, cells)
+    log.info("painting the strokes of a style, once on this machine")
+    cells = _paint(brush)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = BytesIO()
+        np.save(file, cells, allow_pickle=False)
+        write_whole(path, file.getbuffer())
+    cells.setflags(write=False)
+    return Bank(brush, cells)
+
+
+VERSION = 1
+"""Of how tiles are painted: raise it with every change that changes a byte."""
+
+
+def _paint(brush: Brush) -> NDArray[np.uint8]:
+    """Paint all tiles, as ``Bank`` holds them."""
+    main = _scatter(brush, 1.0, brush.seed)
+    # Smaller strokes at the same centers leave gaps, which strokes of the finest brush fill.
+    under = _scatter(brush, brush.scales[-1], brush.seed + 1000)
+    tiles = np.empty((len(brush.scales) * brush.directions, SIDE * SIDE, CELL_BYTES), np.uint8)
+
+    def paint(direction: int) -> None:
+        angle = math.pi * direction / brush.directions
+        ground = np.zeros(TILE * TILE, np.int32)
+        _fill(ground, under, angle, 0)
+        for level, scale in enumerate(brush.scales):
+            owner = ground.copy()
+            scaled = main.scaled(scale)
+            _fill(owner, scaled, angle, len(under.x))
+            value, relief, hue = _shaded(owner, _joined(under, scaled), angle, brush.bristles)
+            half = hue.reshape(TILE // 2, 2, TILE // 2, 2).mean((1, 3))
+            planes = (_levels(each) for each in (_softened(value), _softened(relief), half))
+            tiles[level * brush.directions + direction] = _cells(*planes)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(paint, range(brush.directions)))
+    return tiles.reshape(-1, CELL_BYTES)
+
+
+def _levels(plane: Floats) -> NDArray[np.uint8]:
+    """Round values in [-1, 1] to levels around 128."""
+    return np.asarray(np.clip(np.rint(128 + 127 * plane), 0, 255), np.uint8)
+
+
+def _scatter(brush: Brush, scale: float, seed: int) -> _Strokes:
+    """Choose where strokes lie and what each looks like; rounded, so that no last bit depends on the machine."""
+    rng = np.random.default_rng(seed)
+    length, width = brush.length * scale, brush.width * scale
+    count = round(brush.cover * TILE * TILE / (length * width))
+
+    def rounded(values: NDArray[np.float64]) -> Floats:
+        return np.round(values * 4096).astype(np.float32) / np.float32(4096)
+
+    x, y = rounded(rng.uniform(0, TILE, count)), rounded(rng.uniform(0, TILE, count))
+    band = _band(brush.band, seed + 1)
+    near = band[y.astype(np.intp) % TILE, x.astype(np.intp) % TILE]
+    return _Strokes(
+        x=x,
+        y=y,
+        length=rounded(length * np.clip(np.exp(brush.spread * rng.standard_normal(count)), 0.5, 2.2)),
+        width=rounded(width * np.clip(np.exp(0.18 * rng.standard_normal(count)), 0.6, 1.6)),
+        angle=rounded(brush.jitter * rng.standard_normal(count)),
+        bend=rounded(brush.bend / scale * rng.standard_normal(count)),
+        value=rounded(rng.uniform(-1, 1, count)),
+        hue=np.clip(np.float32(0.45) * near + rounded(0.38 * rng.standard_normal(count)), -1, 1).astype(np.float32),
+        phase=rounded(rng.uniform(0, 1, count)),
+    )
+
+
+def _band(size: float, seed: int) -> Floats:
+    """Make smooth periodic noise of shape (512, 512), standard deviation 1: which strokes are of one hue."""
+    noise = np.random.default_rng(seed).standard_normal((TILE, TILE))
+    fy, fx = np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)[None, :]
+    smooth = np.fft.irfft2(np.fft.rfft2(noise) * np.exp(-0.5 * (fx**2 + fy**2) * size**2), s=noise.shape)
+    return np.asarray(np.round(1024 * (smooth - smooth.mean()) / smooth.std()) / 1024, np.float32)
+
+
+_STEP = np.float32(0.7)
+"""Distance of the points that a stroke is filled with, in pixels: no pixel between them is missed."""
+
+
+def _fill(owner: NDArray[np.int32], strokes: _Strokes, angle: float, first: int) -> None:
+    """Write the number of the topmost stroke into every pixel that one covers; the first stroke is ``first``."""
+    half_length, half_width = strokes.length / 2, strokes.width / 2
+    cos, sin = _turns(strokes, angle)
+    order = np.arange(first, first + len(strokes.x), dtype=np.int32)
+    for begin in range(0, len(order), 512):  # in pieces that fit into the cache
+        part = slice(begin, begin + 512)
+        length, width = half_length[part, None], half_width[part, None]
+        along, across = (
+            np.arange(-float(h.max()), float(h.max()) + 0.7, _STEP, dtype=np.float32) for h in (length, width)
+        )
+        a, b = (grid.ravel()[None] for grid in np.meshgrid(along, across, indexing="ij"))
+        over = np.maximum(np.abs(a) - (length - width), 0)
+        which, where = np.nonzero(over * over + b * b <= width * width)
+        a, b = a[0, where], b[0, where]
+        which += begin
+        b = b + strokes.bend[which] * a * a
+        x = (strokes.x[which] + cos[which] * a - sin[which] * b).astype(np.int32) & (TILE - 1)
+        y = (strokes.y[which] + sin[which] * a + cos[which] * b).astype(np.int32) & (TILE - 1)
+        owner[y * TILE + x] = order[which]  # where one pixel stands several times, the last one stays
+
+
+def _turns(strokes: _Strokes, angle: float) -> tuple[Floats, Floats]:
+    """Return cosine and sine of each stroke's own angle, rounded like everything that decides on pixels."""
+    turned = strokes.angle.astype(np.float64) + angle
+    cos, sin = (np.round(f(turned) * 65536).astype(np.float32) / np.float32(65536) for f in (np.cos, np.sin))
+    return cos, sin
+
+
+def _shaded(
+    owner: NDArray[np.int32], strokes: _Strokes, angle: float, bristles: float
+) -> tuple[Floats, Floats, Floats]:
+    """Return value, relief and hue of every pixel, shape (512, 512), by the stroke that owns it."""
+    pixel = np.arange(TILE * TILE, dtype=np.int32)
+    half = np.float32(TILE / 2)
+    dx, dy = (
+        at + np.float32(0.5) - center
+        for at, center in ((pixel % TILE, strokes.x[owner]), (pixel // TILE, strokes.y[owner]))
+    )
+    for distance in (dx, dy):
+        distance[distance > half] -= TILE
+        distance[distance < -half] += TILE
+    cos, sin = (each[owner] for each in _turns(strokes, angle))
+    a, b = cos * dx + sin * dy, cos * dy - sin * dx
+    b -= strokes.bend[owner] * a * a
+    t = np.clip(2 * b / strokes.width[owner], -1, 1)
+    phase = strokes.phase[owner]
+    fade = np.float32(0.6) + np.float32(0.4) * _wave(a * np.float32(0.02) + 2 * phase)
+    rim = np.clip(np.abs(t) - np.float32(0.55), 0, 1)
+    relief = (
+        np.float32(bristles) * _wave(np.float32(1.3) * t + phase) * fade - np.float32(1.5) * rim + np.float32(0.25) * t
+    )
+    planes = strokes.value[owner], np.clip(relief, -1, 1), strokes.hue[owner]
+    return planes[0].reshape(TILE, TILE), planes[1].reshape(TILE, TILE), planes[2].reshape(TILE, TILE)
+
+
+def _wave(turns: NDArray[Any]) -> Floats:
+    """A cosine of period 1 in the shape of parabolas that meet with equal slopes: the same bits on every machine."""
+    size = np.abs(2 * (turns - np.floor(turns)) - np.float32(1))
+    low, high = 4 * size * size - np.float32(1), np.float32(1) - 4 * (np.float32(1) - size) ** 2
+    return np.asarray(np.where(size < 0.5, low, high), np.float32)
+
+
+def _softened(flat: Floats) -> Floats:
+    """Smooth the jagged edges of strokes: the mean of each 3x3 pixels, weighted 1 2 1."""
+    plane = flat
+    for axis in (0, 1):
+        plane = (np.roll(plane, 1, axis) + 2 * plane + np.roll(plane, -1, axis)) * np.float32(0.25)
+    return plane

@@ -1,0 +1,117 @@
+"""The pool: photos, measured and painted once, from which a run on a steered canvas cuts its crops.
+
+A field has to be measured on more of a photo than a crop, and painting takes a second. Sample ``i`` of a pool is a
+pure function of the seed and ``i``, so a run that is resumed sees the same stream, and pools are cached on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rtstyle.canvas.field import Field, measure
+from rtstyle.canvas.steering import CHANNELS, SteeredCutter, Steering, steered
+from rtstyle.canvas.strokes import TILE, bank
+from rtstyle.frame import MARGIN
+from train import data
+from train.painting import Painting
+
+SIDE = (416, 512)
+"""Largest height and width of a sample, in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A photo of the pool, what was measured of it, and how it is painted."""
+
+    photo: NDArray[np.float16]
+    """Shape (h, w, 3): Y - 0.5, U, V."""
+    painted: NDArray[np.float16]
+    """The same, painted."""
+    seen: Field
+    offset: tuple[int, int]
+    """Where its top left lies on the canvas, (x, y) in pixels."""
+    table: NDArray[np.float32]
+    """Shape (256,): the tone curve, in levels."""
+
+
+def make_sample(path: Path, painting: Painting, seed: int, index: int) -> Sample:
+    """Scale, mirror and light a photo by chance, measure it, and paint it."""
+    rng = np.random.default_rng((seed, index))
+    (photo,) = data.load_photos([path], 288)
+    scale = float(np.exp(rng.uniform(0, np.log(2.0))))
+    height, width = (int(side * scale) // 8 * 8 for side in photo.shape[:2])
+    rgb = cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC)[:, :: 1 if rng.random() < 0.5 else -1]
+    top, left = (int(rng.integers(max(0, side - most) + 1)) for side, most in zip((height, width), SIDE, strict=True))
+    rgb = np.ascontiguousarray(rgb[top : top + SIDE[0], left : left + SIDE[1]]).astype(np.float32) / 255
+    gain, gamma = rng.uniform(0.75, 1.15), np.exp(rng.normal(0, 0.25))
+    if rng.random() < 1 / 12:  # nearly flat, down to black: what a network never saw, it fills with a grid
+        rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(6, 24))
+        gain *= rng.random() ** 2
+    rgb = np.clip(gain * rgb**gamma, 0, 1).astype(np.float32)
+    offset = tuple(int(v) for v in rng.integers(0, TILE, 2))
+    yuv = data.to_yuv(rgb)
+    seen = measure(np.rint(255 * (yuv[..., 0] + 0.5)).astype(np.uint8))
+    painted = painting.paint(rgb, offset, seen)
+    return Sample(yuv.astype(np.float16), painted.astype(np.float16), seen, offset, painting.curve.table(seen))
+
+
+def _make(job: tuple[Path, Painting, int, int]) -> Sample:
+    cv2.setNumThreads(1)
+    return make_sample(*job)
+
+
+def make_pool(paths: Sequence[Path], painting: Painting, count: int, seed: int, workers: int = 2) -> list[Sample]:
+    """Make ``count`` samples, each from another photo as long as there are enough."""
+    rng = np.random.default_rng(seed)
+    chosen = [int(rng.permutation(len(paths))[i % len(paths)]) for i in range(min(count, len(paths)))]
+    jobs = [(paths[chosen[i % len(chosen)]], painting, seed, i) for i in range(count)]
+    bank(painting.manner.steering.brush)
+    if workers < 2:
+        return [_make(job) for job in jobs]
+    with ProcessPoolExecutor(workers) as pool:  # forked: the bank is there already
+        return list(pool.map(_make, jobs, chunksize=4))
+
+
+class Crops:
+    """Cuts crops from a pool, each with the canvas and the tone that engines would give it."""
+
+    def __init__(self, steering: Steering, size: int) -> None:
+        self.size = size
+        self._steering = steering
+        self._cells = (size + 2 * MARGIN) // 4
+        self._cutter = SteeredCutter(steering, self._cells, self._cells)
+
+    def window(
+        self, sample: Sample, y: int, x: int, noise: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
+        """Cut one window at pixel (y, x) of a sample.
+
+        Returns:
+            The toned photo and the painted one, (size, size, 3); and the canvas, (cells, cells, 40), uint8.
+        """
+        cut = slice(y, y + self.size), slice(x, x + self.size)
+        photo, painted = sample.photo[cut].astype(np.float32), sample.painted[cut].astype(np.float32)
+        if noise is not None:
+            photo = photo + noise
+        levels = 255 * (photo[..., 0] + np.float32(0.5))
+        photo[..., 0] = np.interp(levels, np.arange(256), sample.table) / 255 - 0.5
+        packed = np.empty((self._cells, self._cells, CHANNELS), np.uint8)
+        place = sample.offset[0] + x - MARGIN, sample.offset[1] + y - MARGIN
+        shape = self._cells, self._cells
+        cells = steered(self._steering, sample.seen, place, shape, (x - MARGIN, y - MARGIN))
+        self._cutter.cut(cells, place, packed)
+        return photo, painted, packed
+
+
+def to_canvas(packed: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Turn packed canvases into the network's z, shape (n, 40, rows, columns)."""
+    return (torch.from_numpy(np.stack(packed)).permute(0, 3, 1, 2).float() - 128) / 64
