@@ -1,10 +1,11 @@
 # make demo: stylize the clip that ships here.   make test: lint, types and the whole suite.
-# Both set up their own .venv. TORCH_INDEX names an index of CPU wheels of torch for `make test`.
+# make docs: build the site into build/site, with every link checked.   make dist: wheel and sdist, checked.
+# All set up their own .venv. TORCH_INDEX names an index of CPU wheels of torch for `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
 TORCH_INDEX ?=
 
-.PHONY: demo test clean
+.PHONY: demo test docs dist clean
 
 demo: .venv/core
 	@mkdir -p demo/out
@@ -15,6 +16,17 @@ test: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+docs: .venv/docs
+	$(BIN)/python docs/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m pytest -q tests/test_docs.py
+	@echo build/site/index.html
+
+dist: .venv/dist
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "rtstyle needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -27,8 +39,16 @@ test: .venv/test
 
 .venv/test: .venv/core
 	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) 'torch==2.13.0'
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,docs]'
+	@touch $@
+
+.venv/docs: .venv/core
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]' pytest
+	@touch $@
+
+.venv/dist: .venv/python
+	$(BIN)/pip install --quiet --disable-pip-version-check build twine
 	@touch $@
 
 clean:
-	rm -rf .venv demo/out build *.egg-info
+	rm -rf .venv demo/out build dist *.egg-info
