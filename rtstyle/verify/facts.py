@@ -72,6 +72,8 @@ class StreamFacts:
     time_base: Fraction
     layout: str = ""
     """Of sound: rate and channels, for people."""
+    shapes: set[tuple[int, int]] = field(default_factory=set)
+    """Rates and channels, as indices of ADTS, that AAC states packet by packet."""
     size: str = ""
     """Of a picture, for people."""
     content: bytes = b""

@@ -318,6 +318,7 @@ def _note_packet(track: StreamFacts, packet: av.Packet[Any]) -> None:
 def _payload(track: StreamFacts, data: bytes) -> bytes:
     """Take off what is part of the container, not of the stream: the ADTS header of AAC in a transport stream."""
     if track.codec == "aac" and len(data) > 7 and data[0] == 0xFF and data[1] & 0xF6 == 0xF0:
+        track.shapes.add((data[2] >> 2 & 15, (data[2] & 1) << 2 | data[3] >> 6))
         length = (data[3] & 3) << 11 | data[4] << 3 | data[5] >> 5
         if length == len(data):
             return data[7 if data[1] & 1 else 9 :]
@@ -377,7 +378,7 @@ def decode_stream(path: Path, index: int) -> Samples:
         VideoOpenError: The file cannot be opened.
     """
     state = hashlib.blake2b(digest_size=8)
-    count, rate, longest = 0, 1, 0
+    seconds = longest = Fraction(0)
     start: Fraction | None = None
     with _open(path) as container:
         for packet in container.demux(container.streams[index]):
@@ -389,8 +390,9 @@ def decode_stream(path: Path, index: int) -> Samples:
                     start = frame.pts * _fraction(frame.time_base)
                 state.update(_sound(frame) if isinstance(frame, av.AudioFrame) else frame.to_ndarray().tobytes())
                 if isinstance(frame, av.AudioFrame):
-                    count, rate, longest = count + frame.samples, frame.sample_rate, max(longest, frame.samples)
-    return Samples(state.digest(), Fraction(count, rate), start or Fraction(0), Fraction(longest, rate))
+                    lasts = Fraction(frame.samples, frame.sample_rate)
+                    seconds, longest = seconds + lasts, max(longest, lasts)
+    return Samples(state.digest(), seconds, start or Fraction(0), longest)
 
 
 def _sound(frame: av.AudioFrame) -> bytes:

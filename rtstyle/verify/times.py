@@ -42,6 +42,9 @@ _TIMINGS = {
 _FREE_CLOCKS = ("mpegts", "mpeg", "flv")
 """Formats whose clock says nothing about where the timeline begins."""
 
+_LEAD_IN = Fraction(1, 10)
+"""Seconds that a decoder of audio may need at most to get in step."""
+
 _EMPTY = Fraction(1)
 """Seconds of nothing with which a target may begin because its source does."""
 
@@ -85,6 +88,10 @@ class TimeMap:
         starts += source.video.times[:1] if source.video else []
         self._earliest = min(starts, default=Fraction(0)) - self.zero
         self._format = target.format
+        begins = [track.start for track in target.streams if track.type == "audio" and track.start is not None]
+        self._begins_with_audio = any(begin <= MS for begin in begins)
+        self.video_tick = target.video.track.time_base if target.video else Fraction(0)
+        """Unit of the times of the target's pictures, in seconds."""
         self._tick = Fraction(1, 90000) if target.format.startswith("mpeg") else MS
 
     def expected(self, pictures: VideoFacts) -> list[int]:
@@ -157,6 +164,8 @@ class TimeMap:
             return "intended", [*words, f"as {self._format} begins where it wants"]
         if rule == "if negative" and self._earliest < 0 and abs(shift + self._earliest) <= self._tick:
             return "intended", [*words, f"{self._format} has no times below 0"]
+        if rule == "if negative" and 0 < shift < _LEAD_IN and self._begins_with_audio:
+            return "intended", [*words, f"{self._format} begins with the lead-in of its audio"]
         return "differs", words
 
 

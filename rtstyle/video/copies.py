@@ -27,11 +27,13 @@ from rtstyle.video.transcode import (
     AudioTranscoder,
     Cut,
     PacketCopy,
+    SoundShape,
     TextTranscoder,
     Track,
     chapters_of,
     delay_of,
     lead_in_of,
+    shape_of_adts,
     timecode_after,
     unit_of,
 )
@@ -93,6 +95,8 @@ class Part:
     """Its packets are copied, its sound or text is encoded anew, or it is written with the header."""
     codec: str = ""
     """Encoder, where it is encoded anew."""
+    sound: SoundShape | None = None
+    """Most channels and highest rate of audio that changes them on its way; None: it does not."""
     picture: bytes | None = field(default=None, repr=False)
     """A cover; it is known before the first packet, because mkv writes it with the header."""
 
@@ -134,6 +138,7 @@ class _Planner:
         self._source, self._video, self._muxer, self._audio = source, video, muxer, audio
         self._name = _NAMES.get(muxer, muxer)
         self._beginnings: list[av.Packet[Any]] = self._read_beginnings()
+        self._changing = self._find_changing()
         self.plan = StreamPlan()
         # Where the header states what only the encoder knows, another codec stands in for the picture.
         bare = [av.Codec(codec, "w").canonical_name] if codec else []
@@ -233,6 +238,8 @@ class _Planner:
                     to = av.Codec(part.codec, "w").canonical_name
                     self.plan.copied.append(f"{label}, encoded anew as {to}")
                     reason = f"{self._name} cannot hold it as it is{self._better(stream, 'copy')}"
+                    if part.sound:
+                        reason = f"it changes its channels or rate on the way, which {self._name} cannot say"
                     self.plan.warnings.append(f"{label} is encoded anew as {to}: {reason}")
                 else:
                     self.plan.copied.append(label)
@@ -260,6 +267,11 @@ class _Planner:
             return
         if muxer == "nut" and stream.type == "subtitle":
             return  # it would forget how long each is shown
+        shape = self._changing.get(index)
+        if shape and muxer != "mpegts":  # one header for the whole stream cannot tell both
+            for encoder in ("libopus",) if muxer == "webm" else ("aac", *_sound_for(muxer, "aac", False, False)):
+                yield Part(index, "audio", encoder, shape)
+            return
         if muxer != "mpegts" or codec.canonical_name in _TRANSPORT:
             yield Part(index, "copy")
         if stream.type == "audio":
@@ -288,6 +300,26 @@ class _Planner:
                 if all(index in found for index in wanted):
                     break
         return list(found.values())
+
+    def _find_changing(self) -> dict[int, SoundShape]:
+        """Read all of a transport stream for AAC that changes: its packets say so, one by one, and only there."""
+        name = self._source.name
+        path = Path(name.removeprefix("file:"))
+        if self._source.format.name not in ("mpegts", "hls") or self._source.file is not None or not path.is_file():
+            return {}
+        wanted = [s.index for s in self._source.streams.audio if _codec_of(s) == "aac"] if self._audio else []
+        found: dict[int, set[SoundShape]] = {index: set() for index in wanted}
+        if not wanted:
+            return {}
+        with suppress(*_FAILURES, IndexError), av.open(name, metadata_errors="replace") as again:
+            for packet in again.demux([again.streams[index] for index in wanted]):
+                if shape := shape_of_adts(packet):
+                    found[packet.stream.index].add(shape)
+        return {
+            index: SoundShape(max(s.channels for s in shapes), max(s.rate for s in shapes))
+            for index, shapes in found.items()
+            if len(shapes) > 1
+        }
 
     def _cover(self, stream: Stream) -> bytes | None:
         return next((bytes(packet) for packet in self._beginnings if packet.stream is stream), None)
@@ -421,7 +453,7 @@ class StreamCopies:
             self._target.add_attachment(name, stream.metadata.get("mimetype", f"image/{kind}"), part.picture)
             return
         if part.how == "audio":
-            track = AudioTranscoder(stream, self._target, part.codec, self._cut)  # type: ignore[arg-type]
+            track = AudioTranscoder(stream, self._target, part.codec, self._cut, part.sound)  # type: ignore[arg-type]
         elif part.how == "text":
             track = TextTranscoder(stream, self._target, part.codec, self._cut)  # type: ignore[arg-type]
         else:
@@ -484,6 +516,7 @@ class StreamCopies:
         for index, track in self._tracks.items():
             for packet in track.flush():
                 self._write(track, packet)
+            warnings += track.notes
             if track.damaged:
                 warnings.append(f"{track.damaged} packets of {track.stream.type} {index} could not be decoded")
         if self.refused:

@@ -14,12 +14,16 @@ from av.video.stream import VideoStream
 
 from rtstyle.errors import VideoOpenError, reason_of
 from rtstyle.video.inputs import MAX_PIXELS, Input
+from rtstyle.video.samples import fraction_of
 
 MAX_DAMAGED = 1000
 """Places at which a file may fail to be read or decoded before it is given up."""
 
 _SEES_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders for streams with opacity: FFmpeg's own leave it out."""
+_ONE_BEHIND = ("mpeg1video", "mpeg2video")
+"""Decoders that give a picture when they are given the next: the shape that they tell by then is that of the next."""
+
 _WHOLE = (PictureType.NONE, PictureType.I)
 """How a picture is coded that needs no other."""
 
@@ -216,9 +220,12 @@ class Decoder:
             if packet.dts is not None or packet.pts is not None:
                 return []  # empty, but not the end
             packet = None
+        before = fraction_of(context.sample_aspect_ratio)
         pictures = context.decode(packet)
+        aspect = before if context.codec.name in _ONE_BEHIND else fraction_of(context.sample_aspect_ratio)
         for picture in pictures:
             picture.time_base = self.stream.time_base
+            picture.opaque = aspect  # PyAV's frames do not tell the shape of their pixels
         return pictures
 
     def _decode_end(self, last: int) -> Iterator[av.VideoFrame]:

@@ -27,9 +27,12 @@ _INTERLACED = "it is interlaced: deinterlaced (bwdif), one picture for each two 
 _MOST_CONVERTERS = 4
 """Kinds of pictures for which filters are kept ready."""
 
+_SAME_SHAPE = 0.02
+"""By how much the aspect ratio of pictures may differ before they get borders."""
+
 _SCALER = "lanczos+accurate_rnd+full_chroma_inp"
 
-Key = tuple[str, int, int, int, int, int, int]
+Key = tuple[str, int, int, int, int, int, int, Fraction]
 
 
 class Shaper:
@@ -133,9 +136,31 @@ class Shaper:
         seconds = float((picture.pts or 0) * (picture.time_base or 0))
         if key[1:3] != self._first_key[1:3]:
             own = Size(picture.width, picture.height)
-            self._note(f"its pictures change to {own} at {seconds:.1f} s: scaled to {self.size} like the first")
+            borders = "" if self._inner(picture) == self.size else ", with borders, so that they keep their shape"
+            self._note(
+                f"its pictures change to {own} at {seconds:.1f} s: scaled to {self.size} like the first{borders}"
+            )
+        elif key[7] != self._first_key[7]:
+            shape = f"{key[7].numerator}:{key[7].denominator}"
+            self._note(
+                f"the shape of its pixels changes to {shape} at {seconds:.1f} s: borders keep the shape of its pictures"
+            )
         if key[3:5] != self._first_key[3:5]:
             self._note(f"its colour tags change at {seconds:.1f} s: converted to those of the first picture")
+
+    def _inner(self, picture: av.VideoFrame) -> Size:
+        """Return how large a picture is inside of ``size`` if it is to keep its shape."""
+        key = _key_of(picture)
+        if key[1:3] == self._first_key[1:3] and key[7] == self._first_key[7]:
+            return self.size
+        shown = picture.width * key[7] / picture.height
+        _, width, height, *_, aspect = self._first_key
+        wide = width * aspect / height
+        if abs(shown / wide - 1) < _SAME_SHAPE:
+            return self.size
+        if shown < wide:
+            return Size(max(2, round(self.size.width * shown / wide / 2) * 2), self.size.height)
+        return Size(self.size.width, max(2, round(self.size.height * wide / shown / 2) * 2))
 
     def _converter(self, picture: av.VideoFrame) -> _Chain:
         own = Size(picture.width, picture.height)
@@ -144,10 +169,15 @@ class Shaper:
         rgb = picture.format.is_rgb
         incoming = {} if rgb else {"in_color_matrix": _NAMES[read.matrix], "in_range": _range(read)}
         outgoing = {"out_color_matrix": _NAMES[self.colour.matrix], "out_range": _range(self.colour)}
-        size = {"w": str(self.size.width), "h": str(self.size.height), "flags": _SCALER}
-        end = ("format", {"pix_fmts": "yuva420p" if self._alpha else "yuv420p"})
+        inner = self._inner(picture)
+        size = {"w": str(inner.width), "h": str(inner.height), "flags": _SCALER}
+        end = [("format", {"pix_fmts": "yuva420p" if self._alpha else "yuv420p"})]
+        if inner != self.size:
+            left, top = ((outer - side) // 4 * 2 for outer, side in _sides(self.size, inner))
+            place = {"w": str(self.size.width), "h": str(self.size.height), "x": str(left), "y": str(top)}
+            end.append(("pad", place))
         if source is None:
-            return _Chain(picture, [("scale", size | incoming | outgoing), end])
+            return _Chain(picture, [("scale", size | incoming | outgoing), *end])
         with tempfile.TemporaryDirectory() as folder:
             table = Path(folder) / "tone.cube"
             write_table(table, transfer=picture.color_trc, peak=self._peak)
@@ -158,9 +188,13 @@ class Shaper:
                     ("format", {"pix_fmts": "gbrap12" if self._alpha else "gbrp12"}),
                     ("lut3d", {"file": os.fspath(table), "interp": "tetrahedral"}),
                     ("scale", {"flags": _SCALER} | outgoing),
-                    end,
+                    *end,
                 ],
             )
+
+
+def _sides(outer: Size, inner: Size) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (outer.width, inner.width), (outer.height, inner.height)
 
 
 def sdr_colour_of(picture: av.VideoFrame, size: Size) -> Colour:
@@ -179,7 +213,13 @@ def _key_of(picture: av.VideoFrame) -> Key:
         picture.color_range,
         picture.color_primaries,
         picture.color_trc,
+        aspect_of(picture),
     )
+
+
+def aspect_of(picture: av.VideoFrame) -> Fraction:
+    """Return the width of a pixel over its height as the stream says, 1 where it does not."""
+    return picture.opaque if isinstance(picture.opaque, Fraction) else Fraction(1)
 
 
 def _range(colour: Colour) -> str:
@@ -191,6 +231,7 @@ class _Chain:
 
     def __init__(self, like: av.VideoFrame, filters: list[tuple[str, dict[str, str]]]) -> None:
         self._base = fraction_of(like.time_base) or Fraction(1)
+        self._opaque = like.opaque
         graph = self._graph = Graph()
         space = "" if like.format.is_rgb else f":colorspace={int(like.colorspace)}"
         nodes = [
@@ -216,6 +257,7 @@ class _Chain:
                     # Some filters count time in finer units than the stream.
                     made.pts = int(made.pts * (fraction_of(made.time_base) or self._base) / self._base)
                 made.time_base = self._base
+                made.opaque = self._opaque
                 ready.append(made)
         return ready
 

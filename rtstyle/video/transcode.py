@@ -127,11 +127,35 @@ def lead_in_of(packet: av.Packet[Any]) -> Fraction | None:
     return begin if begin < start and start - begin <= _LEAD_IN_PACKETS * length else None
 
 
+@dataclass(frozen=True)
+class SoundShape:
+    """Channels and samples per second of audio."""
+
+    channels: int
+    rate: int
+
+
+_ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+
+
+def shape_of_adts(packet: av.Packet[Any]) -> SoundShape | None:
+    """Read the header before each packet of AAC in a transport stream (ISO/IEC 14496-3, 1.A.2); None: it has none."""
+    if packet.size < 7:
+        return None
+    head = bytes(packet)[:4]
+    rate, channels = head[2] >> 2 & 15, (head[2] & 1) << 2 | head[3] >> 6
+    if head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or rate >= len(_ADTS_RATES) or not channels:
+        return None
+    return SoundShape(8 if channels == 7 else channels, _ADTS_RATES[rate])
+
+
 class Track(Protocol):
     """One stream of the input on its way into the output."""
 
     damaged: int
     """Packets that could not be read."""
+    notes: list[str]
+    """What a person should know of it, in words."""
 
     @property
     def stream(self) -> Stream:
@@ -149,6 +173,9 @@ class PacketCopy:
 
     def __init__(self, source: Stream, target: OutputContainer, cut: Cut, muxer: str) -> None:
         self.damaged = 0
+        self.notes: list[str] = []
+        self._shape: SoundShape | None = None
+        self._one_header = muxer != "mpegts"
         self.stream: Stream = target.add_stream_from_template(source, opaque=True)
         self._source, self._cut = source, cut
         self._last: int | None = None
@@ -172,6 +199,8 @@ class PacketCopy:
             return []
         if packet.dts is None or not self._is_shown(packet):
             return []
+        if self._one_header and not self.notes and self._source.type == "audio":
+            self._watch_shape(packet)
         if self._source.type == "audio" and not packet.duration:
             # Matroska need not say how long a packet lasts; mp4 would take the last one for empty and lose it.
             self._step = packet.dts - self._last if self._last is not None else self._step
@@ -183,6 +212,16 @@ class PacketCopy:
             return []
         packet.stream = self.stream
         return [packet]
+
+    def _watch_shape(self, packet: av.Packet[Any]) -> None:
+        shape = shape_of_adts(packet) if self._source.codec_context.codec.canonical_name == "aac" else None
+        if shape and self._shape and shape != self._shape:
+            self.notes.append(
+                f"audio {self._source.index} changes to {shape.channels} channels of {shape.rate} Hz at "
+                f"{float((packet.pts or 0) * unit_of(packet)):.1f} s, and cannot be decoded from there: write .ts, "
+                "or render from a file"
+            )
+        self._shape = shape or self._shape
 
     def _is_shown(self, packet: av.Packet[Any]) -> bool:
         """Tell whether a packet is copied where an edit list cuts its stream: mp4 keeps what it hides.
@@ -259,23 +298,27 @@ class AudioTranscoder:
     window is cut to the sample.
     """
 
-    def __init__(self, source: AudioStream, target: OutputContainer, codec: str, cut: Cut) -> None:
+    def __init__(
+        self, source: AudioStream, target: OutputContainer, codec: str, cut: Cut, shape: SoundShape | None = None
+    ) -> None:
         self.damaged = 0
         """Packets that could not be decoded, and stretches whose times make no sense."""
+        self.notes: list[str] = []
         decoder = source.codec_context
-        wanted = decoder.sample_rate or 48000
+        wanted = shape.rate if shape else decoder.sample_rate or 48000
         rates = av.Codec(codec, "w").audio_rates or [wanted]
         self._rate = wanted if wanted in rates else 48000 if 48000 in rates else max(rates)
         stream = target.add_stream(codec, rate=self._rate)
         assert isinstance(stream, AudioStream)
         encoder = stream.codec_context
-        channels = decoder.layout.nb_channels
+        layout = _USUAL_LAYOUTS.get(shape.channels, "stereo") if shape else layout_of(decoder)
+        channels = av.AudioLayout(layout).nb_channels
         if codec in ("alac", "flac"):
             deep = decoder.format.bytes > 2
             encoder.format = ("s32" if deep else "s16") + ("p" if codec == "alac" else "")
         if codec in _BITS_PER_CHANNEL:
             encoder.bit_rate = _BITS_PER_CHANNEL[codec] * channels
-        self._layout = _accepted(codec, encoder.format.name, self._rate, layout_of(decoder))
+        self._layout = _accepted(codec, encoder.format.name, self._rate, layout)
         encoder.layout = self._layout
         encoder.open()
         stream.time_base = encoder.time_base = Fraction(1, self._rate)
@@ -381,11 +424,13 @@ class AudioTranscoder:
         return list(self.stream.encode(frame))
 
 
+_USUAL_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
+
 def layout_of(context: AudioCodecContext) -> str:
     """Name the channels; where a file only counts them, they are in the usual order."""
-    usual = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
     name, count = context.layout.name, context.layout.nb_channels
-    return usual.get(count, "stereo") if name.endswith("channels") else name
+    return _USUAL_LAYOUTS.get(count, "stereo") if name.endswith("channels") else name
 
 
 def _accepted(codec: str, samples: str, rate: int, layout: str) -> str:
@@ -412,6 +457,7 @@ class TextTranscoder:
     def __init__(self, source: SubtitleStream, target: OutputContainer, codec: str, cut: Cut) -> None:
         self.damaged = 0
         """Packets that could not be read."""
+        self.notes: list[str] = []
         self._decoder: SubtitleCodecContext = source.codec_context
         self._decoder.open(strict=False)
         stream = target.add_stream(codec)

@@ -18,6 +18,7 @@ from av.container import OutputContainer
 
 from rtstyle.errors import OutputExistsError, SettingError, VideoWriteError, reason_of
 from rtstyle.frame import Colour, Frame, Size
+from rtstyle.video.aspect import STATED, write_pixel_aspect
 from rtstyle.video.copies import StreamCopies, StreamPlan, plan_streams
 from rtstyle.video.encoder import VideoEncoder
 from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, check_output, choose_encoding, free_name
@@ -50,6 +51,8 @@ class Output:
         sound: str | None = None,
     ) -> None:
         options = dict(encoding.muxer_options)
+        self._place, self._muxer = place, encoding.muxer
+        self._pixel_aspect = like.pixel_aspect if like else None
         if encoding.muxer in ("mp4", "mov"):
             # Where a stream starts is stored in units of the whole film; by default those are milliseconds.
             options["movie_timescale"] = str(_movie_timescale(time_base, like, plan))
@@ -88,7 +91,17 @@ class Output:
         """Close the container and return what a person should know of the copies."""
         said = self.copies.finish() if self.copies else []
         self.container.close()
+        aspect = self._pixel_aspect
+        if aspect and aspect != 1 and self._muxer not in STATED and not self._state_aspect(aspect):
+            shape = f"{aspect.numerator}:{aspect.denominator}"
+            said.append(
+                f"the pixel aspect {shape} is lost: this {self._muxer} output cannot state it; write .mp4 or .mkv"
+            )
         return said
+
+    def _state_aspect(self, aspect: Fraction) -> bool:
+        path = Path(self._place.removeprefix("file:"))
+        return path.is_file() and write_pixel_aspect(path, self._muxer, self.encoder.size, aspect)
 
     def discard(self) -> None:
         """Close it without caring how."""

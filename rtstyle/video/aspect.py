@@ -1,0 +1,247 @@
+"""The shape of pixels, written into finished headers: PyAV states it in the codec, which not every container reads."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import zlib
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+from rtstyle.frame import Size
+
+STATED = ("mp4", "mov", "mpegts")
+"""Muxers that take the shape of pixels from the codec."""
+
+_HEADER = 1 << 20
+"""Bytes of a file in which its header ends."""
+
+_SEGMENT, _SEEK_HEAD, _SEEK, _SEEK_POSITION = 0x18538067, 0x114D9B74, 0x4DBB, 0x53AC
+_VOID, _CRC, _TRACKS, _TRACK, _VIDEO, _CLUSTER = 0xEC, 0xBF, 0x1654AE6B, 0xAE, 0xE0, 0x1F43B675
+_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+_AS_RATIO = 3
+"""DisplayUnit: width and height are the two sides of the display's aspect ratio."""
+
+Element = tuple[int, bytes]
+"""Id and content of an element of EBML (RFC 8794)."""
+
+
+def write_pixel_aspect(path: Path, muxer: str, size: Size, aspect: Fraction) -> bool:
+    """State the shape of pixels in the header of a finished file, in place.
+
+    Args:
+        muxer: FFmpeg's name of its container.
+        aspect: Width of a pixel over its height.
+
+    Returns:
+        False: the container has no such place, or no room for it was found; the file is as it was.
+
+    Raises:
+        OSError: The file cannot be read or written.
+    """
+    if muxer == "nut":
+        return _in_nut(path, aspect)
+    change = {"matroska": _in_matroska, "webm": _in_matroska, "yuv4mpegpipe": _in_y4m}.get(muxer)
+    if change is None:
+        return False
+    with path.open("r+b") as file:
+        header = file.read(_HEADER)
+        changed = change(header, size, aspect)
+        if changed is None or len(changed) != len(header):
+            return False
+        file.seek(0)
+        file.write(changed)
+    return True
+
+
+def _in_y4m(header: bytes, size: Size, aspect: Fraction) -> bytes | None:
+    line, _, rest = header.partition(b"\n")
+    words = [word for word in line.split(b" ") if not word.startswith((b"A", b"XYSCSS="))]
+    stated = b" ".join([*words, f"A{aspect.numerator}:{aspect.denominator}".encode()])
+    spare = len(line) - len(stated)
+    if spare < 0 or spare == 1:
+        return None
+    comment = b" X" + b"_" * (spare - 2) if spare else b""  # readers pass over words that begin with X
+    return stated + comment + b"\n" + rest
+
+
+# -- NUT ---------------------------------------------------------------------------------------------
+
+_STREAM_STARTCODE = b"NS" + (0x11405BF2F9DB).to_bytes(6, "big")
+_BEFORE_CODEC_DATA = 5
+"""Numbers between a stream's fourcc and its codec's own data: time base, shift, distance, delay, flags."""
+
+
+def _in_nut(path: Path, aspect: Fraction) -> bool:
+    """Change the shape in each copy of the stream's header; its numbers take one byte each."""
+    if max(aspect.numerator, aspect.denominator) > 127:
+        return False
+    changed = False
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
+        at = data.find(_STREAM_STARTCODE)
+        while at >= 0:
+            length, begin = _nut_number(data, at + 8)
+            end = begin + length
+            place = _nut_aspect(data, begin)
+            if place and length <= 4096 and data[end - 4 : end] == _nut_checksum(data[begin : end - 4]):
+                data[place : place + 2] = bytes([aspect.numerator, aspect.denominator])
+                data[end - 4 : end] = _nut_checksum(data[begin : end - 4])
+                changed = True
+            at = data.find(_STREAM_STARTCODE, at + 8)
+    return changed
+
+
+def _nut_aspect(data: mmap.mmap, at: int) -> int | None:
+    """Return where a stream's header says how wide a sample is; None where it is no video, or says so at length."""
+    _stream, at = _nut_number(data, at)
+    kind, at = _nut_number(data, at)
+    length, at = _nut_number(data, at)
+    at += length
+    for _ in range(_BEFORE_CODEC_DATA):
+        _, at = _nut_number(data, at)
+    length, at = _nut_number(data, at)
+    at += length
+    for _ in ("width", "height"):
+        _, at = _nut_number(data, at)
+    return at if kind == 0 and max(data[at : at + 2]) < 128 else None
+
+
+def _nut_number(data: mmap.mmap, at: int) -> tuple[int, int]:
+    """Read a number of seven bits a byte, most significant first; return it and where it ends."""
+    value = 0
+    while True:
+        value = value << 7 | data[at] & 127
+        at += 1
+        if data[at - 1] < 128:
+            return value, at
+
+
+def _nut_checksum(data: bytes) -> bytes:
+    """CRC-32 of polynomial 0x04C11DB7, most significant bit first, from 0, not inverted."""
+    crc = 0
+    for byte in data:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc >> 31 else 0)) & 0xFFFFFFFF
+    return crc.to_bytes(4, "big")
+
+
+# -- Matroska, RFC 9559 ------------------------------------------------------------------------------
+
+
+def _in_matroska(header: bytes, size: Size, aspect: Fraction) -> bytes | None:
+    """Let the list of tracks grow at the cost of the gap that the muxer leaves before it; nothing behind it moves."""
+    places: dict[int, tuple[int, int, int]] = {}
+    segment = next((content for kind, _, content, _ in _elements(header, 0, len(header)) if kind == _SEGMENT), 0)
+    for kind, begin, content, end in _elements(header, segment, len(header)):
+        if kind == _CLUSTER or end > len(header):
+            break
+        places.setdefault(kind, (begin, content, end))
+    if not {_SEEK_HEAD, _VOID, _TRACKS} <= places.keys() or places[_VOID][0] > places[_TRACKS][0]:
+        return None
+    (gap, _, behind_gap), (begin, content, end) = places[_VOID], places[_TRACKS]
+    tracks = _element(_TRACKS, _with_display(header[content:end], size, aspect))
+    spare = end - begin - len(tracks)  # muxers write lengths wider than they need to be
+    if spare == 1:
+        tracks = _element(_TRACKS, _with_display(header[content:end], size, aspect), wider=1)
+    elif spare > 1:
+        tracks += _gap(spare)
+    grown = len(tracks) - (end - begin)
+    room = behind_gap - gap - grown
+    if room < 2:
+        return None
+    _, content, seek_end = places[_SEEK_HEAD]
+    seeks = _moved(header[content:seek_end], behind_gap - segment, begin - segment, grown)
+    return (
+        header[:content] + seeks + header[seek_end:gap] + _gap(room) + header[behind_gap:begin] + tracks + header[end:]
+    )
+
+
+def _with_display(tracks: bytes, size: Size, aspect: Fraction) -> bytes:
+    """Return the content of Tracks with the shape of the first track of video."""
+    done, kept = False, b""
+    for kind, data in _children(tracks):
+        if kind == _TRACK and not done and any(child == _VIDEO for child, _ in _children(data)):
+            done = True
+            data = b"".join(
+                _element(child, _with_sides(inner, size, aspect) if child == _VIDEO else inner)
+                for child, inner in _children(data)
+            )
+        if kind != _CRC:
+            kept += _element(kind, data)
+    return _with_crc(kept, tracks)
+
+
+def _with_sides(video: bytes, size: Size, aspect: Fraction) -> bytes:
+    sides = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
+    kept = b"".join(_element(kind, data) for kind, data in _children(video) if kind not in sides)
+    wide, high = size.width * aspect, size.height / aspect
+    if wide.denominator == 1:
+        shown, unit = (int(wide), size.height), b""
+    elif high.denominator == 1:
+        shown, unit = (size.width, int(high)), b""
+    else:
+        ratio = wide / size.height
+        shown, unit = (ratio.numerator, ratio.denominator), _element(_DISPLAY_UNIT, bytes([_AS_RATIO]))
+    return kept + _element(_DISPLAY_WIDTH, _number(shown[0])) + _element(_DISPLAY_HEIGHT, _number(shown[1])) + unit
+
+
+def _moved(seek_head: bytes, low: int, high: int, by: int) -> bytes:
+    """Return the content of a SeekHead whose places from ``low`` to ``high`` lie ``by`` bytes earlier."""
+    kept = b""
+    for kind, data in _children(seek_head):
+        if kind == _SEEK:
+            parts = list(_children(data))
+            for number, (part, value) in enumerate(parts):
+                place = int.from_bytes(value, "big")
+                if part == _SEEK_POSITION and low <= place <= high:
+                    parts[number] = (part, (place - by).to_bytes(len(value), "big"))
+            data = b"".join(_element(part, value) for part, value in parts)
+        if kind != _CRC:
+            kept += _element(kind, data)
+    made = _with_crc(kept, seek_head)
+    return made if len(made) == len(seek_head) else seek_head
+
+
+def _with_crc(content: bytes, like: bytes) -> bytes:
+    has = next(_children(like), (0, b""))[0] == _CRC
+    return _element(_CRC, zlib.crc32(content).to_bytes(4, "little")) + content if has else content
+
+
+def _gap(size: int) -> bytes:
+    if size < 9:
+        return bytes([_VOID, 0x80 | (size - 2)]) + bytes(size - 2)
+    return bytes([_VOID, 1]) + (size - 9).to_bytes(7, "big") + bytes(size - 9)
+
+
+def _elements(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield id, begin, begin of the content and end of the elements in a range; an unknown length ends it."""
+    while at + 2 <= end:
+        begin, width = at, 9 - data[at].bit_length()
+        kind = int.from_bytes(data[at : at + width], "big")
+        at += width
+        if at >= end or not data[at]:
+            return
+        width = 9 - data[at].bit_length()
+        length = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
+        yield kind, begin, at + width, at + width + length
+        at += width + length
+
+
+def _children(data: bytes) -> Iterator[Element]:
+    for kind, _, content, end in _elements(data, 0, len(data)):
+        yield kind, data[content:end]
+
+
+def _element(kind: int, content: bytes, *, wider: int = 0) -> bytes:
+    width = 1
+    while len(content) >= (1 << 7 * width) - 1:
+        width += 1
+    width += wider
+    length = (len(content) | 1 << 7 * width).to_bytes(width, "big")
+    return kind.to_bytes(math.ceil(kind.bit_length() / 8), "big") + length + content
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(max(1, math.ceil(value.bit_length() / 8)), "big")

@@ -1,0 +1,150 @@
+"""The shape of pictures: pixel aspect in every container, and shapes that change on the way."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import Sound, make_clip, moving_bar
+
+from rtstyle.backends import Controls
+from rtstyle.pipeline import stylize_video
+from rtstyle.verify import verify_media
+from rtstyle.video import EncoderSettings, VideoReader
+from rtstyle.video.copies import _Planner
+
+PLAIN = Controls(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("target", "codec"),
+    [("mp4", None), ("mov", "prores"), ("ts", None), ("webm", None), ("mkv", None), ("mkv", "av1"), ("mkv", "ffv1"),
+     ("mkv", "prores"), ("nut", None), ("y4m", None)],
+)  # fmt: skip
+@pytest.mark.parametrize("aspect", [Fraction(4, 3), Fraction(12, 11)])
+def test_every_container_states_the_pixel_aspect(target, codec, aspect, tmp_path):
+    source = make_clip(tmp_path / "in.mp4", sar=aspect, sounds=[Sound(seconds=0.3)] if target != "y4m" else [])
+    made = tmp_path / f"out.{target}"
+    report = stylize_video(source, made, controls=PLAIN, encoder=EncoderSettings(codec=codec))
+    assert not [words for words in report.warnings if "aspect" in words]
+    with av.open(str(made)) as container:
+        stream = container.streams.video[0]
+        assert stream.sample_aspect_ratio == aspect
+        assert len(list(container.decode(stream))) == 10
+        if target not in ("y4m", "ts"):
+            container.seek(200_000)  # the index still leads to the pictures
+            assert next(container.decode(stream)).width == 64
+    assert [f"{f.subject}: {f.words}" for f in verify_media(source, made).differences] == []
+
+
+def test_an_output_that_cannot_state_the_pixel_aspect_says_so(tmp_path):
+    source = make_clip(tmp_path / "in.mp4", sar=Fraction(4, 3))
+    report = stylize_video(source, tmp_path / "out.gif", controls=PLAIN)
+    assert [words for words in report.warnings if "pixel aspect 4:3 is lost" in words]
+
+
+def change(path: Path, *halves: dict) -> Path:
+    """Put transport streams of 25 grey frames each one behind the other."""
+    with path.open("wb") as whole:
+        for number, half in enumerate(halves):
+            width, height = half.get("width", 160), half.get("height", 128)
+            pictures = [moving_bar(width, height, i) for i in range(25)]
+            for y, u, v in pictures:
+                y[:], u[:], v[:] = 160, 128, 128
+            options = {"bf": "0"} if half.get("codec") == "mpeg2video" else {"crf": "5", "bf": "0"}
+            part = make_clip(
+                path.with_suffix(f".{number}.ts"), pictures, times=range(25 * number, 25 * (number + 1)),
+                **{"width": width, "height": height, "options": options, **half},
+            )  # fmt: skip
+            whole.write(part.read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("codec", ["mpeg2video", "libx264"])
+@pytest.mark.parametrize(
+    ("before", "after", "inside"),
+    [
+        ({"sar": Fraction(64, 45)}, {"sar": Fraction(16, 15)}, (120, 128)),  # 16:9 becomes 4:3: a pillar
+        ({"sar": Fraction(16, 15)}, {"sar": Fraction(64, 45)}, (160, 96)),  # 4:3 becomes 16:9: a letterbox
+        ({"width": 160, "height": 96}, {"width": 128, "height": 96}, (128, 96)),
+    ],
+)
+def test_pictures_that_change_their_shape_keep_it(codec, before, after, inside, tmp_path):
+    source = change(tmp_path / "in.ts", {"codec": codec, **before}, {"codec": codec, **after})
+    with VideoReader(source) as reader:
+        pictures = [frame.planes.y.copy() for frame in reader]
+        assert [note for note in reader.notes if "border" in note]
+    assert len(pictures) >= 48
+    for picture in pictures[:24]:
+        assert picture.min() > 140, "a picture of the first shape has borders"
+    for picture in pictures[26:]:
+        lit = picture > 90
+        assert abs(int(np.any(lit, axis=0).sum()) - inside[0]) <= 2
+        assert abs(int(np.any(lit, axis=1).sum()) - inside[1]) <= 2
+
+
+# -- audio that changes ---------------------------------------------------------------------------------
+
+
+def spliced(path: Path, before: tuple[str, int], after: tuple[str, int]) -> Path:
+    """Two transport streams of a second, whose AAC has other channels or another rate in the second."""
+    with path.open("wb") as whole:
+        for number, (layout, rate) in enumerate((before, after)):
+            part = path.with_suffix(f".{number}.ts")
+            with av.open(str(part), "w") as container:
+                video = container.add_stream("libx264", rate=25, options={"bf": "0", "preset": "ultrafast"})
+                video.codec_context.width, video.codec_context.height = 64, 48
+                video.codec_context.time_base = Fraction(1, 25)
+                audio = container.add_stream("aac", rate=rate)
+                audio.codec_context.layout = layout
+                packets = []
+                for i in range(25):
+                    frame = av.VideoFrame.from_ndarray(np.full((72, 64), 128, np.uint8), "yuv420p")
+                    frame.pts, frame.time_base = 25 * number + i, Fraction(1, 25)
+                    packets += video.encode(frame)
+                wave = 0.4 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+                channels = av.AudioLayout(layout).nb_channels
+                sound = av.AudioFrame.from_ndarray(np.tile(wave.astype(np.float32), (channels, 1)), "fltp", layout)
+                sound.sample_rate, sound.pts, sound.time_base = rate, rate * number, Fraction(1, rate)
+                packets += [*video.encode(None), *audio.encode(sound), *audio.encode(None)]
+                for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+                    container.mux(packet)
+            whole.write(part.read_bytes())
+    return path
+
+
+def heard(path: Path) -> float:
+    """Seconds of audio that can be decoded; a packet that cannot is an error."""
+    with av.open(str(path)) as container:
+        return sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "target"),
+    [
+        *((("stereo", 48000), ("5.1", 48000), target) for target in ("mp4", "mkv", "ts", "webm", "nut")),
+        (("5.1", 48000), ("mono", 48000), "mov"),
+        (("stereo", 48000), ("stereo", 44100), "mp4"),
+    ],
+)
+def test_audio_that_changes_on_the_way_can_be_heard_to_the_end(before, after, target, tmp_path):
+    source, made = spliced(tmp_path / "in.ts", before, after), tmp_path / f"out.{target}"
+    report = stylize_video(source, made, controls=PLAIN)
+    assert abs(heard(made) - heard(source)) < 0.08
+    assert bool([words for words in report.warnings if "changes its channels or rate" in words]) == (target != "ts")
+    with av.open(str(made)) as container:
+        layouts = {frame.layout.nb_channels for frame in container.decode(audio=0)}
+    assert max(layouts) == max(av.AudioLayout(layout).nb_channels for layout, _ in (before, after))
+    assert [f"{f.subject}: {f.words}" for f in verify_media(source, made).differences] == []
+
+
+def test_verify_finds_audio_that_was_copied_and_cannot_be_decoded(tmp_path, monkeypatch):
+    source = spliced(tmp_path / "in.ts", ("stereo", 48000), ("5.1", 48000))
+    monkeypatch.setattr(_Planner, "_find_changing", lambda planner: {})
+    report = stylize_video(source, tmp_path / "out.mkv", controls=PLAIN)
+    assert [words for words in report.warnings if "cannot be decoded from there" in words]
+    words = {finding.subject: finding.words for finding in verify_media(source, tmp_path / "out.mkv").differences}
+    assert "cannot be decoded" in words["audio 1 packets"]
