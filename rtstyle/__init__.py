@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from rtstyle.video.sound import Sound as Sound
     from rtstyle.web.address import Address as Address
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "backends": (

@@ -697,9 +697,17 @@ def test_every_help_has_a_short_usage_and_examples_that_are_understood(capsys):
         assert usage.startswith("usage: rtstyle")
         assert len(usage.splitlines()) == 1
         for line in text.partition("examples:\n")[2].splitlines():
-            words = shlex.split(line.strip().split("   ")[0].split("|")[0].split("<")[0])
+            words = shlex.split(line.strip().split("   ")[0].split(" | ")[0].split(" < ")[0].split(" > ")[0])
             assert words[0] == "rtstyle"
-            assert cli._parse(words[1:]).command in (*COMMANDS, "devices", "serve", "verify", "engines", "help")
+            assert cli._parse(words[1:]).command in (
+                *COMMANDS,
+                "devices",
+                "serve",
+                "verify",
+                "engines",
+                "completion",
+                "help",
+            )
             found += 1
         assert "examples:\n" in text, parser.prog
     assert found > 30

@@ -68,7 +68,7 @@ def commands_of(text: str) -> list[list[str]]:
     """The commands of a page: in blocks of shell, and in indented ones."""
     blocks = re.findall(r"```sh\n(.*?)```", text, re.S) + re.findall(r"^    .*$", text, re.M)
     lines = [line.strip() for block in blocks for line in block.splitlines()]
-    words = [shlex.split(re.split(r" [|<] ", line)[0], comments=True) for line in lines if line.startswith("rtstyle ")]
+    words = [shlex.split(re.split(r" [|<>] ", line)[0], comments=True) for line in lines if line.startswith("rtstyle ")]
     return [each[1:] for each in words if "..." not in each]
 
 

@@ -14,7 +14,20 @@ import rtstyle
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rtstyle"
 
-HEAVY = ("torch", "tensorrt", "openvino", "cv2", "av", "onnx", "onnxruntime", "pygame", "tqdm", "aiohttp", "simplejpeg")
+HEAVY = (
+    "torch",
+    "tensorrt",
+    "openvino",
+    "cv2",
+    "av",
+    "onnx",
+    "onnxruntime",
+    "pygame",
+    "tqdm",
+    "aiohttp",
+    "simplejpeg",
+    "shtab",
+)
 
 LAYERS = (
     {"errors", "actions", "files"},

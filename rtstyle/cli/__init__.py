@@ -59,8 +59,33 @@ def _build_parser() -> Parser:
     add_verify(commands)
     add_engines(commands)
     add_doctor(commands)
+    _add_completion(commands, parser)
     _add_help(commands, parser)
     return parser
+
+
+def _add_completion(commands: Any, parser: Parser) -> None:
+    """Add the command ``completion``."""
+    about = add_command(
+        commands,
+        "completion",
+        "print a script that completes commands in your shell",
+        "Print a script that completes commands, options, styles and files in your shell.",
+        "SHELL",
+        {
+            "bash > ~/.local/share/bash-completion/completions/rtstyle": "bash",
+            "zsh > ~/.zfunc/_rtstyle": "zsh, with ~/.zfunc in fpath",
+        },
+    )
+    about.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "tcsh"), help="bash, zsh or tcsh")
+
+    def run(args: argparse.Namespace) -> int:
+        from rtstyle.cli.completion import completion_script
+
+        print(completion_script(parser, args.shell))
+        return DONE
+
+    about.set_defaults(run=run, verbose=False, quiet=False, json=False)
 
 
 def _add_help(commands: Any, parser: Parser) -> None:
