@@ -36,6 +36,7 @@ from rtstyle import (
     EncoderSettings,
     Engine,
     Frame,
+    RenderOptions,
     Size,
     VideoReader,
     __version__,
@@ -190,7 +191,7 @@ def measure_files(clips: dict[str, Path], folder: Path, args: argparse.Namespace
                     style=load_style(style, size_class),
                     engine=EngineSettings(precision=precision, stroke_size=args.stroke_size),
                     encoder=EncoderSettings(preset=preset),
-                    overwrite=True,
+                    options=RenderOptions(overwrite=True),
                 )
             except RtstyleError as error:
                 if not number:

@@ -110,7 +110,7 @@ def check_backend(backend: BackendName, name: str, device: CudaDevice, seconds: 
 
 def check_file() -> Iterator[str]:
     """Stylize the clip in demo/ from file to file, decoded and encoded in software and by the GPU."""
-    from rtstyle import EncoderSettings, stylize_video
+    from rtstyle import EncoderSettings, RenderOptions, stylize_video
 
     ways: tuple[tuple[str, str | None, str], ...] = (
         ("software codecs", None, "libx264"),
@@ -126,7 +126,7 @@ def check_file() -> Iterator[str]:
             report = stylize_video(
                 ROOT / "demo" / "big_buck_bunny.mp4",
                 Path(folder) / "out.mp4",
-                hwaccel=hwaccel,
+                options=RenderOptions(hwaccel=hwaccel),
                 encoder=EncoderSettings(codec=codec),
             )
         yield (

@@ -6,7 +6,7 @@ python examples/batch.py holidays stylized red_chalk
 import sys
 from pathlib import Path
 
-from rtstyle import OutputExistsError, RtstyleError, load_style, stylize_video
+from rtstyle import OutputExistsError, RenderOptions, RtstyleError, load_style, stylize_video
 
 VIDEOS = {".mp4", ".mkv", ".mov", ".webm"}
 
@@ -16,7 +16,8 @@ for path in sorted(path for path in source.rglob("*") if path.suffix.lower() in 
     output = target / path.relative_to(source)
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        report = stylize_video(path, output, style=style, resume=True)  # continues what was interrupted
+        options = RenderOptions(resume=True)  # continues what was interrupted
+        report = stylize_video(path, output, style=style, options=options)
     except OutputExistsError:
         print(f"{output}: done before")
     except RtstyleError as error:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from rtstyle.frame import Plane as Plane
     from rtstyle.frame import Planes as Planes
     from rtstyle.frame import Size as Size
+    from rtstyle.frame import VideoFormat as VideoFormat
     from rtstyle.graph import Ranges as Ranges
     from rtstyle.graph import Trunk as Trunk
     from rtstyle.graph import Weights as Weights
@@ -60,8 +61,9 @@ if TYPE_CHECKING:
     from rtstyle.live import stylize_live as stylize_live
     from rtstyle.picture import PictureReport as PictureReport
     from rtstyle.picture import stylize_pictures as stylize_pictures
-    from rtstyle.pipeline import VideoReport as VideoReport
-    from rtstyle.pipeline import stylize_video as stylize_video
+    from rtstyle.render import RenderOptions as RenderOptions
+    from rtstyle.render import VideoReport as VideoReport
+    from rtstyle.render import stylize_video as stylize_video
     from rtstyle.style import SizeClass as SizeClass
     from rtstyle.style import SizeClassChoice as SizeClassChoice
     from rtstyle.style import Style as Style
@@ -110,11 +112,22 @@ _HOME = {
         "VideoStalledError",
         "VideoWriteError",
     ),
-    "frame": ("Colour", "ColourTags", "Frame", "FrameSink", "FrameSource", "Matrix", "Plane", "Planes", "Size"),
+    "frame": (
+        "Colour",
+        "ColourTags",
+        "Frame",
+        "FrameSink",
+        "FrameSource",
+        "Matrix",
+        "Plane",
+        "Planes",
+        "Size",
+        "VideoFormat",
+    ),
     "graph": ("Ranges", "Trunk", "Weights"),
     "live": ("LiveInterrupted", "LiveReport", "Outputs", "Preview", "stylize_live"),
     "picture": ("PictureReport", "stylize_pictures"),
-    "pipeline": ("VideoReport", "stylize_video"),
+    "render": ("RenderOptions", "VideoReport", "stylize_video"),
     "style": ("SizeClass", "SizeClassChoice", "Style", "list_styles", "load_style"),
     "stylizer": ("Stylizer", "stylize"),
     "video": ("EncoderSettings", "VideoReader", "VideoWriter"),

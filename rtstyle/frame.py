@@ -230,6 +230,20 @@ class Frame:
         return bytes(data)
 
 
+@dataclass(frozen=True, slots=True)
+class VideoFormat:
+    """What all frames of a video have in common."""
+
+    size: Size
+    colour: Colour
+    time_base: Fraction
+    """Duration of one unit of the frames' ``pts``, in seconds."""
+    rate: Fraction | None = None
+    """Frames per second; None where it is unknown."""
+    pixel_aspect: Fraction | None = None
+    """Width of a pixel over its height; None where it is unspecified."""
+
+
 class FrameSource(Protocol):
     """Where frames come from: a file, a camera, your own code. A context manager that is iterated once.
 

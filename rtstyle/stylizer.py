@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.canvas import CanvasTracker
 from rtstyle.frame import Colour, Frame, Size, check_rgb
-from rtstyle.pipeline.flow import signals_held
+from rtstyle.render.flow import signals_held
 from rtstyle.style import Style, load_style
 
 _COLOUR = Colour("bt601", full_range=True)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from rtstyle.batch import VIDEOS, plan_outputs
 from rtstyle.errors import RtstyleError
-from rtstyle.pipeline import stylize_video
+from rtstyle.render import RenderOptions, stylize_video
+from rtstyle.render.batch import VIDEOS, plan_outputs
 from rtstyle.verify import verify_media
 from rtstyle.verify.facts import Media
 from rtstyle.verify.reading import read_media
@@ -92,7 +92,7 @@ def try_file(path: Path, folder: Path, *, ending: str, end: Fraction | None = No
     """
     name, target = str(path.relative_to(DATA)), folder / f"{path.stem}{ending}"
     try:
-        report = stylize_video(path, target, end=end, encoder=EncoderSettings(), overwrite=True)
+        report = stylize_video(path, target, options=RenderOptions(end=end, overwrite=True), encoder=EncoderSettings())
     except RtstyleError as error:
         return Outcome(name, "", ending, 1, str(error).replace(f"{DATA}{os.sep}", ""), ())
     found = verify_media(path, target, end=end)

@@ -12,9 +12,9 @@ import pytest
 from clips import Sound, look, make_clip
 
 from rtstyle.backends import EngineSettings
-from rtstyle.batch import BatchReport, Outcome, find_videos, is_queue, plan_outputs, stylize_many
 from rtstyle.errors import SettingError, StyleNotFoundError, VideoOpenError, VideoWriteError
-from rtstyle.pipeline import VideoReport, stylize_video
+from rtstyle.render import RenderOptions, VideoReport, stylize_video
+from rtstyle.render.batch import BatchReport, Outcome, find_videos, is_queue, plan_outputs, stylize_many
 from rtstyle.video import EncoderSettings
 
 RENDER = partial(
@@ -139,7 +139,8 @@ def test_what_is_finished_is_skipped_and_left_alone(folder, tmp_path):
     again = stylize_many([folder], out, RENDER)
     assert named(again) == {"clip 2.mp4": "skipped", "clip 3.mp4": "failed", "clip 10.mkv": "skipped"}
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
-    anew = stylize_many([folder], out, partial(RENDER, overwrite=True), overwrite=True)
+    replacing = partial(RENDER, options=RenderOptions(overwrite=True))
+    anew = stylize_many([folder], out, replacing, overwrite=True)
     assert named(anew)["clip 2.mp4"] == "done"
     assert (out / "clip 2.mp4").stat().st_mtime_ns > before[out / "clip 2.mp4"]
 

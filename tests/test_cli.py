@@ -25,7 +25,7 @@ from test_camera import write_clip
 
 from rtstyle import __version__, backends, cli
 from rtstyle.cli.talk import Progress
-from rtstyle.pipeline import VideoReport
+from rtstyle.render import VideoReport
 from rtstyle.style import SizeClassChoice
 from rtstyle.video import EncoderSettings
 

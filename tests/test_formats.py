@@ -15,7 +15,7 @@ import pytest
 from clips import moving_bar, noise
 
 from rtstyle.errors import SettingError
-from rtstyle.frame import Colour, ColourTags, Frame, Planes, Size, planes_from_rgb, planes_to_rgb
+from rtstyle.frame import Colour, ColourTags, Frame, Planes, Size, VideoFormat, planes_from_rgb, planes_to_rgb
 from rtstyle.video.codecs import ALIASES, ENCODERS, HARDWARE, examine_encoders, why_not
 from rtstyle.video.encoder import VideoEncoder, choose_preset
 from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, choose_encoding, muxer_of
@@ -71,7 +71,7 @@ def textured(count: int, size: Size = SMALL, **more) -> list[Frame]:
 
 def encode(frames: list[Frame], encoding: Encoding, container, *, rate=RATE) -> tuple[VideoEncoder, list[av.Packet]]:
     encoder = VideoEncoder(
-        container, encoding, size=frames[0].size, colour=frames[0].colour, time_base=frames[0].time_base, rate=rate
+        container, encoding, VideoFormat(frames[0].size, frames[0].colour, frames[0].time_base, rate)
     )
     packets = [packet for frame in frames for packet in encoder.encode(frame)]
     return encoder, [*packets, *encoder.flush()]
@@ -360,7 +360,7 @@ def test_auto_takes_the_slowest_preset_that_keeps_up():
     presets = list(ENCODERS["libx264"].presets)
     assert encoding.options["preset"] == "veryfast"  # until something was measured
     for budget, preset in ((0.0, presets[0]), (1e6, presets[-1])):
-        chosen = choose_preset(encoding, SMALL, BT709, frames, budget)
+        chosen = choose_preset(encoding, frames, budget)
         assert chosen.options["preset"] == preset
         assert chosen.notes[-1].startswith(f"preset {preset}: ")
         assert replace(chosen, options=encoding.options, notes=()) == replace(encoding, notes=())

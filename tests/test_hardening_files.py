@@ -16,16 +16,15 @@ from clips import look, make_clip
 from rtstyle import files
 from rtstyle.backends import Controls
 from rtstyle.backends.plans import PlanCache, Recipe
-from rtstyle.batch import stylize_many
 from rtstyle.errors import OutputExistsError, RtstyleError, VideoWriteError
 from rtstyle.frame import Colour, Frame, planes_from_rgb
 from rtstyle.live.pictures import save_snapshot
 from rtstyle.live.push import destination
 from rtstyle.picture import stylize_pictures, write_picture
-from rtstyle.pipeline import stylize_video
-from rtstyle.video import render
+from rtstyle.render import RenderOptions, segments, stylize_video
+from rtstyle.render.batch import stylize_many
+from rtstyle.render.journal import claim
 from rtstyle.video.formats import check_file_output, free_name
-from rtstyle.video.writer import claim
 
 FRAMES, SEGMENT = 30, 12
 SAME = Controls(0, 0)
@@ -38,7 +37,7 @@ class Broken(Exception):
 
 @pytest.fixture(autouse=True)
 def _short_segments(monkeypatch):
-    monkeypatch.setattr(render, "segment_frames", lambda size: SEGMENT)
+    monkeypatch.setattr(segments, "segment_frames", lambda size: SEGMENT)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def test_a_link_in_place_of_the_work_folder_is_not_followed(clip, tmp_path, prec
     (tmp_path / f".{name}.rtstyle").symlink_to(precious)
     before = listing(precious)
     with pytest.raises(VideoWriteError, match="is a link: move it away"):
-        stylize_video(clip, tmp_path / name, overwrite=overwrite)
+        stylize_video(clip, tmp_path / name, options=RenderOptions(overwrite=overwrite))
     assert listing(precious) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f".{name}.rtstyle", "precious"])
 
@@ -97,7 +96,7 @@ def test_a_folder_of_that_name_with_strangers_files_is_left_alone(clip, tmp_path
     shutil.copytree(precious, folder)
     before = listing(tmp_path)
     with pytest.raises(VideoWriteError, match=r"not a file of rtstyle: move it away"):
-        stylize_video(clip, tmp_path / name, overwrite=True)
+        stylize_video(clip, tmp_path / name, options=RenderOptions(overwrite=True))
     assert listing(tmp_path) == before
 
 
@@ -110,7 +109,7 @@ def test_a_link_in_the_work_folder_is_not_written_through(clip, tmp_path):
         letter.write_text("dear")
         (folder / inside).symlink_to(letter)
         with pytest.raises(VideoWriteError, match=f"{inside} is not a file of rtstyle"):
-            stylize_video(clip, target, overwrite=True)
+            stylize_video(clip, target, options=RenderOptions(overwrite=True))
         assert letter.read_text() == "dear"
 
 
@@ -128,7 +127,10 @@ def test_only_this_user_may_enter_the_work_folder(clip, tmp_path):
     folder.chmod(0o777)
     seen = set()
     stylize_video(
-        clip, tmp_path / "out.mp4", progress=lambda *_: seen.add(stat.S_IMODE(folder.stat().st_mode)), overwrite=True
+        clip,
+        tmp_path / "out.mp4",
+        progress=lambda *_: seen.add(stat.S_IMODE(folder.stat().st_mode)),
+        options=RenderOptions(overwrite=True),
     )
     assert seen == {0o700}
 
@@ -147,7 +149,7 @@ def test_a_leftover_of_a_killed_render_is_no_obstacle(clip, tmp_path):
     os.link(folder / "segment-00000.packets", tmp_path / "backup")  # as backups by hard links do
     (folder / "segment-00002.packets").write_bytes(b"half")
     os.link(folder / "segment-00002.packets", tmp_path / "backup2")
-    report = stylize_video(clip, tmp_path / "out.mp4", resume=True)
+    report = stylize_video(clip, tmp_path / "out.mp4", options=RenderOptions(resume=True))
     assert report.resumed_at == 2 * SEGMENT
     assert (tmp_path / "backup2").read_bytes() == b"half"
     assert len(look(tmp_path / "out.mp4").times) == FRAMES
@@ -171,9 +173,9 @@ def test_a_named_pipe_is_not_replaced_by_a_file(clip, tmp_path, fifo):
         with pytest.raises(OutputExistsError):
             check_file_output(target, overwrite=False)
     with pytest.raises(VideoWriteError, match=r"fifo\.mp4: it is a named pipe, and only a file is replaced"):
-        stylize_video(clip, tmp_path / "fifo.mp4", overwrite=True)
+        stylize_video(clip, tmp_path / "fifo.mp4", options=RenderOptions(overwrite=True))
     with pytest.raises(VideoWriteError, match="it is a named pipe"):
-        stylize_video(clip, fifo, muxer="mkv", overwrite=True)
+        stylize_video(clip, fifo, options=RenderOptions(muxer="mkv", overwrite=True))
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(VideoWriteError, match="it is a named pipe"):
@@ -192,7 +194,7 @@ def test_a_device_is_not_replaced_by_a_file(clip, tmp_path, link):
     with pytest.raises(VideoWriteError, match="it is a device, and only a file is replaced"):
         check_file_output(device if link else Path("/dev/null"), overwrite=True)
     with pytest.raises(VideoWriteError, match="it is a device"):
-        stylize_video(clip, device, overwrite=True)
+        stylize_video(clip, device, options=RenderOptions(overwrite=True))
     assert device.is_symlink()
 
 
@@ -214,7 +216,7 @@ def test_a_link_that_leads_nowhere_is_a_name_that_is_taken(clip, tmp_path):
     with pytest.raises(OutputExistsError):
         stylize_video(clip, link)
     assert free_name(link).name == "out-2.mp4"
-    stylize_video(clip, link, overwrite=True)
+    stylize_video(clip, link, options=RenderOptions(overwrite=True))
     assert not link.is_symlink()
     assert not (tmp_path / "gone.mp4").exists()
 
@@ -234,7 +236,7 @@ def test_pictures_of_a_sequence_are_not_replaced_without_being_asked(clip, tmp_p
         stylize_video(clip, tmp_path / "%04d.png")
     assert (tmp_path / "0007.png").read_bytes() == b"a photo"
     stylize_video(clip, tmp_path / "x%04d.png")
-    stylize_video(clip, tmp_path / "%04d.png", overwrite=True)
+    stylize_video(clip, tmp_path / "%04d.png", options=RenderOptions(overwrite=True))
     assert len(list(tmp_path.glob("*.png"))) == 2 * FRAMES
 
 
@@ -368,7 +370,7 @@ def broken_off(clip, tmp_path_factory):
     """A render that was interrupted behind its second segment, to be copied."""
     folder = tmp_path_factory.mktemp("broken_off")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "segment_frames", lambda size: SEGMENT)
+        patch.setattr(segments, "segment_frames", lambda size: SEGMENT)
         return interrupted(clip, folder / "out.mp4")
 
 
@@ -432,7 +434,7 @@ def test_a_segment_that_lost_its_end_is_noticed_before_the_work(clip, broken_off
     shutil.copytree(broken_off, tmp_path / broken_off.name)
     segment = tmp_path / broken_off.name / "segment-00001.packets"
     segment.write_bytes(segment.read_bytes()[:-1])
-    report = stylize_video(clip, tmp_path / "out.mp4", resume=True)
+    report = stylize_video(clip, tmp_path / "out.mp4", options=RenderOptions(resume=True))
     assert report.resumed_at == 0
     assert report.warnings[-1].endswith("cannot be resumed: segment-00001.packets is missing or cut off")
     assert os.listdir(tmp_path) == ["out.mp4"]
@@ -450,6 +452,6 @@ def test_settings_of_a_journal_are_compared_and_not_trusted(clip, broken_off, tm
     line["settings"] |= settings
     journal.write_bytes(b"\n".join([json.dumps(line).encode(), *rest]) + b"\n")
     with pytest.raises(RtstyleError, match="cannot resume") as error:
-        stylize_video(clip, tmp_path / "out.mp4", resume=True)
+        stylize_video(clip, tmp_path / "out.mp4", options=RenderOptions(resume=True))
     assert str(error.value).isprintable()
     assert journal.exists()

@@ -31,14 +31,14 @@ HEAVY = (
 
 LAYERS = (
     {"errors", "actions", "files"},
-    {"frame", "canvas"},
+    {"frame", "canvas", "contract"},
     {"whitelist"},
     {"generator", "graph"},
     {"style"},
     {"backends"},
     {"video", "window"},
     {"camera"},
-    {"pipeline", "picture", "live", "web", "doctor", "verify", "batch", "sheet", "stylizer"},
+    {"render", "picture", "live", "web", "doctor", "verify", "sheet", "stylizer"},
     {"cli"},
     {"__main__"},
 )

@@ -13,7 +13,7 @@ from clips import make_clip, noise
 from real_files import BEGIN, CROSSWISE, DAMAGED, DATA, END, ERRORS, PAGE, own_container, real_files, try_file
 
 from rtstyle.backends import Controls, EngineSettings
-from rtstyle.pipeline import stylize_video
+from rtstyle.render import stylize_video
 from rtstyle.verify import verify_media
 
 FILES = real_files()

@@ -21,7 +21,7 @@ EVERY = 1000
 CHILD = """
 import json, sys
 from rtstyle.backends import EngineSettings
-from rtstyle.pipeline import stylize_video
+from rtstyle.render import stylize_video
 from rtstyle.video import EncoderSettings
 
 def resident():

@@ -26,7 +26,7 @@ from test_camera import NetworkCamera, draw_number, read_number
 from rtstyle import Controls, Frame
 from rtstyle.camera import v4l2
 from rtstyle.errors import CameraError, OutputExistsError, SettingError, VideoWriteError
-from rtstyle.frame import Colour, Planes, Size
+from rtstyle.frame import Colour, Planes, Size, VideoFormat
 from rtstyle.live import Outputs, stylize_live
 from rtstyle.live.outlets import CLOCK, FrameLeftOut, Outlets
 from rtstyle.live.push import Push, destination, even
@@ -84,7 +84,7 @@ def feed_until(outlets: Outlets, happened: Callable[[], bool]) -> None:
 
 
 def recording(path: Path, *, sound: bool = False, tell: Callable[[str], None] = print) -> Recording:
-    writer = VideoWriter(path, size=SIZE, colour=COLOUR, time_base=CLOCK, rate=Fraction(30), sound=sound)
+    writer = VideoWriter(path, VideoFormat(SIZE, COLOUR, CLOCK, Fraction(30)), sound=sound)
     return Recording(writer, tell)
 
 

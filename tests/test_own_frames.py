@@ -20,6 +20,7 @@ from rtstyle import (
     FrameSink,
     FrameSource,
     Outputs,
+    RenderOptions,
     SettingError,
     Size,
     VideoOpenError,
@@ -103,7 +104,7 @@ def test_an_own_source_is_written_into_a_file_at_its_times(tmp_path):
 def test_a_file_goes_into_an_own_sink_upright_and_within_its_range(tmp_path):
     clip = make_clip(tmp_path / "in.mp4", times=range(10), rotation=90, sounds=[Sound(seconds=0.4)])
     sink = Kept()
-    stylize_video(clip, sink, engine=F32, start=Fraction(1, 25), end=Fraction(5, 25))
+    stylize_video(clip, sink, engine=F32, options=RenderOptions(start=Fraction(1, 25), end=Fraction(5, 25)))
     assert [frame.pts * frame.time_base for frame in sink.frames] == [Fraction(n, 25) for n in range(4)]
     assert {frame.size for frame in sink.frames} == {Size(48, 64)}
 
@@ -175,9 +176,9 @@ def test_what_is_neither_source_nor_sink_is_refused_with_the_remedy(tmp_path):
     with pytest.raises(SettingError, match="no sink"):
         stylize_video(Ramp(), [])
     with pytest.raises(SettingError, match="hwaccel, size, start and end are for files"):
-        stylize_video(Ramp(), Kept(), start=Fraction(1))
+        stylize_video(Ramp(), Kept(), options=RenderOptions(start=Fraction(1)))
     with pytest.raises(SettingError, match="muxer and resume"):
-        stylize_video(Ramp(), tmp_path / "out.mp4", resume=True)
+        stylize_video(Ramp(), tmp_path / "out.mp4", options=RenderOptions(resume=True))
     with pytest.raises(VideoOpenError, match="Ramp gave no frame"):
         stylize_video(Ramp(0), tmp_path / "out.mp4", engine=F32)
     (tmp_path / "old.mp4").write_bytes(b"old")

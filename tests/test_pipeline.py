@@ -17,10 +17,10 @@ from rtstyle import backends, video
 from rtstyle.backends import Controls, EngineSettings, opening
 from rtstyle.errors import OutputExistsError, SettingError, StyleNotFoundError, VideoOpenError, VideoWriteError
 from rtstyle.frame import Colour, Frame, Planes
-from rtstyle.pipeline import stylize_video
-from rtstyle.pipeline.flow import Prefetch, Timings, signals_held
-from rtstyle.pipeline.follow import CameraFollower
-from rtstyle.video import EncoderSettings, render
+from rtstyle.render import RenderOptions, segments, stylize_video
+from rtstyle.render.flow import Prefetch, Timings, signals_held
+from rtstyle.render.follow import CameraFollower
+from rtstyle.video import EncoderSettings
 
 QUICK = EncoderSettings(crf=0, preset="ultrafast")
 
@@ -303,7 +303,11 @@ def test_each_frame_is_what_the_engine_makes_of_it(clip, tmp_path, random_style)
 
 def test_controls_and_audio_reach_their_places(clip, tmp_path):
     report = stylize_video(
-        clip, tmp_path / "out.mkv", controls=Controls(1, 0), audio=False, encoder=EncoderSettings(codec="ffv1")
+        clip,
+        tmp_path / "out.mkv",
+        controls=Controls(1, 0),
+        options=RenderOptions(audio=False),
+        encoder=EncoderSettings(codec="ffv1"),
     )
     assert report.streams_dropped == [{"stream": "audio 1 (aac)", "reason": "--no-audio"}]
     before, after = look(clip), look(tmp_path / "out.mkv")
@@ -397,14 +401,14 @@ def test_progress_may_raise_to_stop(clip, tmp_path):
 
 def test_ctrl_c_in_the_middle_of_a_frame_keeps_it_and_all_before_with_their_sound(clip, tmp_path, monkeypatch):
     # At any other moment the encoder's packets of one frame would be lost, and with them what refers to it.
-    whole = render.RenderWriter.write
+    whole = segments.RenderWriter.write
 
     def write(self, frame: Frame) -> None:
         if self.written == 11:
             os.kill(os.getpid(), signal.SIGINT)
         whole(self, frame)
 
-    monkeypatch.setattr(render.RenderWriter, "write", write)
+    monkeypatch.setattr(segments.RenderWriter, "write", write)
     with pytest.raises(KeyboardInterrupt) as caught:
         stylize_video(clip, tmp_path / "out.mp4")
     assert files_in(tmp_path) == ["in.mp4", "out.partial.mp4"]
@@ -442,12 +446,12 @@ def test_what_can_be_refused_is_refused_before_any_work(clip, tmp_path):
     with pytest.raises(StyleNotFoundError):
         stylize_video(clip, tmp_path / "out.mp4", style="skecth")
     with pytest.raises(SettingError, match="same file"):
-        stylize_video(clip, clip, overwrite=True)
+        stylize_video(clip, clip, options=RenderOptions(overwrite=True))
     os.link(clip, tmp_path / "link.mp4")
     with pytest.raises(SettingError, match="same file"):
-        stylize_video(clip, tmp_path / "link.mp4", overwrite=True)
+        stylize_video(clip, tmp_path / "link.mp4", options=RenderOptions(overwrite=True))
     with pytest.raises(VideoOpenError, match="no such file"):
-        stylize_video(tmp_path / "missing.mp4", tmp_path / "there.mp4", overwrite=True)
+        stylize_video(tmp_path / "missing.mp4", tmp_path / "there.mp4", options=RenderOptions(overwrite=True))
     assert time.monotonic() - begun < 2, "an engine was made"
     assert (tmp_path / "there.mp4").read_bytes() == b"precious"
     assert files_in(tmp_path) == ["in.mp4", "link.mp4", "there.mp4"]
@@ -463,6 +467,6 @@ def test_a_video_under_16_pixels_is_refused_in_words(tmp_path):
 def test_an_output_is_replaced_when_that_is_asked_for(clip, tmp_path):
     target = tmp_path / "out.mp4"
     target.write_bytes(b"old")
-    stylize_video(clip, target, encoder=QUICK, overwrite=True)
+    stylize_video(clip, target, encoder=QUICK, options=RenderOptions(overwrite=True))
     assert len(look(target).times) == 30
     assert files_in(tmp_path) == ["in.mp4", "out.mp4"]

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -11,15 +12,15 @@ import numpy as np
 import pytest
 from clips import Sound, look, make_clip
 
-from rtstyle import pipeline
 from rtstyle.backends import Controls, EngineSettings
 from rtstyle.canvas import CanvasTracker
 from rtstyle.errors import OutputExistsError, RtstyleError, SettingError, VideoOpenError, VideoWriteError
 from rtstyle.frame import Size
-from rtstyle.pipeline import memory, stylize_video
-from rtstyle.video import EncoderSettings, render
-from rtstyle.video.journal import Journal, WorkFolder
-from rtstyle.video.render import segment_frames
+from rtstyle.render import RenderOptions, memory, plan, segments, stylize_video
+from rtstyle.render.journal import Journal
+from rtstyle.render.segments import segment_frames
+from rtstyle.video import EncoderSettings
+from rtstyle.video.work_folder import WorkFolder
 
 FRAMES, SEGMENT = 50, 12
 WITH_B_FRAMES = EncoderSettings(codec="libx264", preset="veryfast", crf=23)
@@ -31,7 +32,7 @@ class Broken(Exception):
 
 @pytest.fixture(autouse=True)
 def _short_segments(monkeypatch):
-    monkeypatch.setattr(render, "segment_frames", lambda size: SEGMENT)
+    monkeypatch.setattr(segments, "segment_frames", lambda size: SEGMENT)
 
 
 def pan(count: int = FRAMES, width: int = 160, height: int = 128):
@@ -139,7 +140,7 @@ def test_a_resumed_render_is_the_unbroken_one_byte_for_byte(clip, tmp_path, afte
     stylize_video(clip, unbroken, encoder=WITH_B_FRAMES)
     interrupted(clip, target, after, encoder=WITH_B_FRAMES)
     assert names(tmp_path) == [".out.mp4.rtstyle", "unbroken.mp4"]
-    report = stylize_video(clip, target, encoder=WITH_B_FRAMES, resume=True)
+    report = stylize_video(clip, target, encoder=WITH_B_FRAMES, options=RenderOptions(resume=True))
     # The segment that was just ended when it broke off may or may not have been noted.
     assert after - report.resumed_at <= SEGMENT
     assert report.frames_out == FRAMES
@@ -149,11 +150,12 @@ def test_a_resumed_render_is_the_unbroken_one_byte_for_byte(clip, tmp_path, afte
 
 def test_a_render_may_be_interrupted_again_and_again(clip, tmp_path):
     unbroken, target = tmp_path / "unbroken.mkv", tmp_path / "out.mkv"
-    options = {"encoder": WITH_B_FRAMES, "start": Fraction(1, 4), "size": Size(176, 144)}
-    stylize_video(clip, unbroken, **options)
-    interrupted(clip, target, SEGMENT + 2, **options)
-    interrupted(clip, target, 2 * SEGMENT + 3, **options, resume=True)
-    assert stylize_video(clip, target, **options, resume=True).resumed_at == 2 * SEGMENT
+    part = RenderOptions(start=Fraction(1, 4), size=Size(176, 144))
+    again = replace(part, resume=True)
+    stylize_video(clip, unbroken, encoder=WITH_B_FRAMES, options=part)
+    interrupted(clip, target, SEGMENT + 2, encoder=WITH_B_FRAMES, options=part)
+    interrupted(clip, target, 2 * SEGMENT + 3, encoder=WITH_B_FRAMES, options=again)
+    assert stylize_video(clip, target, encoder=WITH_B_FRAMES, options=again).resumed_at == 2 * SEGMENT
     one, other = look(target), look(unbroken)  # Matroska numbers every file by chance
     assert one.times == other.times
     assert np.array_equal(one.pictures[-1][0], other.pictures[-1][0])
@@ -175,8 +177,8 @@ def test_a_torn_journal_and_a_half_written_segment_cost_that_segment_only(clip, 
     interrupted(clip, tmp_path / "again.mp4", 2 * SEGMENT + 1)
     (tmp_path / ".again.mp4.rtstyle" / "canvas-1.npz").replace(folder / "canvas-1.npz")
     # What comes behind the torn line must be read again, too.
-    interrupted(clip, target, 3 * SEGMENT + 2, resume=True)
-    report = stylize_video(clip, target, resume=True)
+    interrupted(clip, target, 3 * SEGMENT + 2, options=RenderOptions(resume=True))
+    report = stylize_video(clip, target, options=RenderOptions(resume=True))
     assert report.resumed_at == 3 * SEGMENT
     assert target.read_bytes() == unbroken.read_bytes()
 
@@ -184,12 +186,12 @@ def test_a_torn_journal_and_a_half_written_segment_cost_that_segment_only(clip, 
 def test_a_journal_whose_files_are_gone_begins_anew(clip, tmp_path):
     interrupted(clip, tmp_path / "out.mp4", SEGMENT + 1)
     (tmp_path / ".out.mp4.rtstyle" / "segment-00000.packets").unlink()
-    report = stylize_video(clip, tmp_path / "out.mp4", resume=True)
+    report = stylize_video(clip, tmp_path / "out.mp4", options=RenderOptions(resume=True))
     assert (report.resumed_at, report.frames_out) == (0, FRAMES)
 
 
 def test_resume_with_nothing_to_resume_is_a_plain_render(clip, tmp_path):
-    report = stylize_video(clip, tmp_path / "out.mp4", resume=True)
+    report = stylize_video(clip, tmp_path / "out.mp4", options=RenderOptions(resume=True))
     assert (report.resumed_at, report.frames_out) == (0, FRAMES)
 
 
@@ -198,7 +200,7 @@ def test_hours_of_work_are_not_thrown_away_without_being_asked(clip, tmp_path):
     interrupted(clip, target, SEGMENT + 1)
     with pytest.raises(OutputExistsError, match=rf"stands at frame {SEGMENT}: --resume goes on .*-y .* begins anew"):
         stylize_video(clip, target)
-    report = stylize_video(clip, target, overwrite=True)
+    report = stylize_video(clip, target, options=RenderOptions(overwrite=True))
     assert (report.resumed_at, report.frames_out) == (0, FRAMES)
     assert names(tmp_path) == ["out.mp4"]
 
@@ -208,8 +210,8 @@ def test_hours_of_work_are_not_thrown_away_without_being_asked(clip, tmp_path):
     [
         ({"encoder": EncoderSettings(crf=30)}, "crf was null and is 30 now"),
         ({"controls": Controls.of(0.5)}, "strength was"),
-        ({"start": Fraction(1, 2)}, "range was"),
-        ({"audio": False}, "streams was"),
+        ({"options": RenderOptions(start=Fraction(1, 2), resume=True)}, "range was"),
+        ({"options": RenderOptions(audio=False, resume=True)}, "streams was"),
         ({"engine": EngineSettings(backend="torch")}, "with torch: it was begun with openvino"),
         ({"engine": EngineSettings(precision="f16")}, "with f16: it was begun with openvino"),
     ],
@@ -218,15 +220,16 @@ def test_a_render_is_not_resumed_with_other_settings(clip, tmp_path, other, said
     target = tmp_path / "out.mp4"
     interrupted(clip, target, SEGMENT + 1)
     with pytest.raises(SettingError, match=f"cannot resume .*{said}"):
-        stylize_video(clip, target, **other, resume=True)
-    assert stylize_video(clip, target, resume=True).resumed_at == SEGMENT, "the refusal cost the work"
+        stylize_video(clip, target, **{"options": RenderOptions(resume=True)} | other)
+    kept = stylize_video(clip, target, options=RenderOptions(resume=True)).resumed_at
+    assert kept == SEGMENT, "the refusal cost the work"
 
 
 def test_a_render_is_not_resumed_with_another_input(clip, tmp_path):
     interrupted(clip, tmp_path / "out.mp4", SEGMENT + 1)
     other = make_clip(tmp_path / "other.mp4", pan(), width=160, height=128, times=range(FRAMES), sounds=[Sound()])
     with pytest.raises(SettingError, match="input was"):
-        stylize_video(other, tmp_path / "out.mp4", resume=True)
+        stylize_video(other, tmp_path / "out.mp4", options=RenderOptions(resume=True))
 
 
 @pytest.mark.parametrize("given", ["folder", "pattern"])
@@ -238,12 +241,12 @@ def test_a_render_of_pictures_is_resumed(tmp_path, given):
     source = folder if given == "folder" else folder / "%03d.png"
     stylize_video(source, tmp_path / "unbroken.mp4")
     interrupted(source, tmp_path / "out.mp4", 2 * SEGMENT + 1)
-    assert stylize_video(source, tmp_path / "out.mp4", resume=True).resumed_at == 2 * SEGMENT
+    assert stylize_video(source, tmp_path / "out.mp4", options=RenderOptions(resume=True)).resumed_at == 2 * SEGMENT
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "unbroken.mp4").read_bytes()
     interrupted(source, tmp_path / "other.mp4", SEGMENT + 1)
     (folder / "005.png").unlink()
     with pytest.raises(RtstyleError, match=r"input was|no picture|missing"):
-        stylize_video(source, tmp_path / "other.mp4", resume=True)
+        stylize_video(source, tmp_path / "other.mp4", options=RenderOptions(resume=True))
 
 
 def test_a_frame_that_decodes_otherwise_than_then_is_noticed(clip, tmp_path):
@@ -253,13 +256,13 @@ def test_a_frame_that_decodes_otherwise_than_then_is_noticed(clip, tmp_path):
     line["digest"] = "0" * len(line["digest"])
     journal.write_text(json.dumps(header) + "\n" + json.dumps(line) + "\n")
     with pytest.raises(VideoOpenError, match="decodes to other pictures than when its render was begun"):
-        stylize_video(clip, tmp_path / "out.mp4", resume=True)
+        stylize_video(clip, tmp_path / "out.mp4", options=RenderOptions(resume=True))
 
 
 @pytest.mark.parametrize("name", ["out.gif", "frames-%03d.png"])
 def test_what_is_written_straight_through_cannot_be_resumed(clip, tmp_path, name):
     with pytest.raises(SettingError, match="cannot be resumed"):
-        stylize_video(clip, tmp_path / name, resume=True)
+        stylize_video(clip, tmp_path / name, options=RenderOptions(resume=True))
     assert names(tmp_path) == []
 
 
@@ -268,7 +271,7 @@ def test_two_runs_on_one_output_at_once(clip, tmp_path):
         with pytest.raises(VideoWriteError, match=r"another rtstyle is writing .*out\.mp4"):
             stylize_video(clip, tmp_path / "out.mp4")
         with pytest.raises(VideoWriteError, match="another rtstyle is writing"):
-            stylize_video(clip, tmp_path / "out.mp4", resume=True, overwrite=True)
+            stylize_video(clip, tmp_path / "out.mp4", options=RenderOptions(resume=True, overwrite=True))
     assert names(tmp_path) == []
     stylize_video(clip, tmp_path / "out.mp4")
 
@@ -291,7 +294,7 @@ def test_ctrl_c_keeps_a_playable_part_and_the_way_on(clip, tmp_path):
         f"the {2 * SEGMENT + 3} finished frames are kept in {tmp_path / 'out.partial.mp4'}",
         f"--resume goes on behind frame {2 * SEGMENT}",
     ]
-    assert stylize_video(clip, target, resume=True).frames_out == FRAMES
+    assert stylize_video(clip, target, options=RenderOptions(resume=True)).frames_out == FRAMES
 
 
 def test_an_error_behind_a_finished_segment_says_how_to_go_on(clip, tmp_path):
@@ -315,7 +318,7 @@ def test_a_failure_at_the_very_end_says_how_to_go_on_too(clip, tmp_path):
         stylize_video(clip, target, progress=get_in_the_way)
     assert caught.value.__notes__ == [f"--resume goes on behind frame {FRAMES // SEGMENT * SEGMENT}"]
     target.rmdir()
-    assert stylize_video(clip, target, resume=True).frames_out == FRAMES
+    assert stylize_video(clip, target, options=RenderOptions(resume=True)).frames_out == FRAMES
 
 
 def test_a_damaged_place_is_counted_once(tmp_path):
@@ -329,7 +332,7 @@ def test_a_damaged_place_is_counted_once(tmp_path):
     source.write_bytes(data)
     unbroken = stylize_video(source, tmp_path / "unbroken.mkv")
     interrupted(source, tmp_path / "out.mkv", SEGMENT + 2)
-    resumed = stylize_video(source, tmp_path / "out.mkv", resume=True)
+    resumed = stylize_video(source, tmp_path / "out.mkv", options=RenderOptions(resume=True))
     assert unbroken.dropped == resumed.dropped == 2
     assert look(tmp_path / "out.mkv").times == look(tmp_path / "unbroken.mkv").times
 
@@ -340,13 +343,13 @@ def test_the_preset_that_was_measured_is_kept(clip, tmp_path):
     folder = WorkFolder(tmp_path / "out.mp4")
     journal = Journal.read(folder)
     folder.close()
-    report = stylize_video(clip, tmp_path / "out.mp4", encoder=measured, resume=True)
+    report = stylize_video(clip, tmp_path / "out.mp4", encoder=measured, options=RenderOptions(resume=True))
     assert journal is not None
     assert report.preset == journal.settings["options"]["preset"]
 
 
 def test_a_picture_too_large_for_the_machine_is_refused_early(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "memory_available", lambda: 200_000_000)
+    monkeypatch.setattr(plan, "memory_available", lambda: 200_000_000)
     with pytest.raises(SettingError, match=r"160x128 needs about 0\.4 GB of memory, and 0\.2 GB are free: .*--size"):
         stylize_video(clip, tmp_path / "out.mp4")
     assert names(tmp_path) == []

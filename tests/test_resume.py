@@ -16,7 +16,7 @@ import pytest
 from clips import Contents, Sound, look, make_clip, moving_bar
 
 from rtstyle.frame import Size
-from rtstyle.video.render import segment_frames
+from rtstyle.render.segments import segment_frames
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}

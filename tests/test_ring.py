@@ -30,7 +30,7 @@ from rtstyle.backends import Controls, open_engine
 from rtstyle.backends.gate import BOUNDS, difference, fixed_frames
 from rtstyle.backends.ring import Outputs, RingEngine
 from rtstyle.errors import DeviceError
-from rtstyle.frame import Colour, Planes, Size, as_i420
+from rtstyle.frame import Colour, Planes, Size, VideoFormat, as_i420
 from rtstyle.style import list_styles, load_style
 from rtstyle.video.encoder import VideoEncoder
 from rtstyle.video.formats import EncoderSettings, choose_encoding
@@ -248,9 +248,7 @@ def test_the_writer_keeps_what_the_ring_lends_and_copies_the_rest(tmp_path):
     frames = [frame_of(scene(size, number), number) for number in range(6)]
     encoding = choose_encoding("a.mkv", EncoderSettings(codec="ffv1"), size)
     with av.open(str(tmp_path / "a.mkv"), "w") as container, inverting_ring(FakeDevice(slowest=0.001), size) as engine:
-        encoder = VideoEncoder(
-            container, encoding, size=size, colour=Colour(), time_base=frames[0].time_base, rate=Fraction(25)
-        )
+        encoder = VideoEncoder(container, encoding, VideoFormat(size, Colour(), frames[0].time_base, Fraction(25)))
         for frame in engine.stylize(frames):
             assert not frame.planes.y.flags.writeable
             (lent, *_), (copied, *_) = (

@@ -11,7 +11,7 @@ import pytest
 from clips import Sound, make_clip, moving_bar
 
 from rtstyle.backends import Controls
-from rtstyle.pipeline import stylize_video
+from rtstyle.render import stylize_video
 from rtstyle.verify import verify_media
 from rtstyle.video import EncoderSettings, VideoReader
 from rtstyle.video.copies import _Planner

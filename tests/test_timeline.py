@@ -13,7 +13,7 @@ import pytest
 from clips import LOSSLESS, Sound, make_clip, moving_bar
 
 from rtstyle.backends import Controls
-from rtstyle.pipeline import stylize_video
+from rtstyle.render import RenderOptions, stylize_video
 from rtstyle.verify import verify_media
 
 PLAIN = Controls(0, 0)
@@ -22,7 +22,7 @@ HOURS = 30000
 
 
 def render(source: Path, target: Path) -> Path:
-    stylize_video(source, target, controls=PLAIN, overwrite=True)
+    stylize_video(source, target, controls=PLAIN, options=RenderOptions(overwrite=True))
     report = verify_media(source, target)
     assert report.damage == ()
     assert [(f.subject, f.words) for f in report.differences] == []

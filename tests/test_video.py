@@ -20,8 +20,8 @@ from clips import LOSSLESS, Contents, Sound, add_track, fill, look, make_clip, m
 
 from rtstyle.backends import Controls
 from rtstyle.errors import OutputExistsError, RtstyleError, SettingError, VideoOpenError, VideoWriteError
-from rtstyle.frame import Colour, Frame, Planes, Size
-from rtstyle.pipeline import stylize_video
+from rtstyle.frame import Colour, Frame, Planes, Size, VideoFormat
+from rtstyle.render import stylize_video
 from rtstyle.video import EncoderSettings, VideoReader, VideoWriter, free_name
 
 QUICK = EncoderSettings(crf=0, preset="ultrafast")
@@ -35,10 +35,7 @@ def copy(
         VideoReader(source, threads=threads) as reader,
         VideoWriter(
             target,
-            size=reader.size,
-            colour=reader.colour,
-            time_base=reader.time_base,
-            rate=reader.rate,
+            reader.format,
             encoder=encoder,
             like=reader,
             audio=audio,
@@ -243,7 +240,7 @@ def test_packets_whose_times_go_back_are_left_out_and_the_rest_is_kept(target, t
     packets = list(reader.packets)
     reader.packets.clear()
     reader.packets.extend([*packets[:3], packets[6], packets[4], *packets[7:]])
-    writer = writer_of(tmp_path / f"out.{target}", like=reader, time_base=reader.time_base)
+    writer = VideoWriter(tmp_path / f"out.{target}", reader.format, like=reader)
     with reader, writer:
         for frame in frames:
             writer.write(replace(frame, colour=Colour()))
@@ -644,8 +641,8 @@ def write_frames(writer: VideoWriter, count: int = 3, size: Size = Size(64, 48))
 
 
 def writer_of(path: Path, **settings) -> VideoWriter:
-    plain = {"size": Size(64, 48), "colour": Colour(), "time_base": Fraction(1, 25), "rate": Fraction(25)}
-    return VideoWriter(path, **plain | settings)
+    plain = VideoFormat(Size(64, 48), Colour(), Fraction(1, 25), Fraction(25))
+    return VideoWriter(path, plain, **settings)
 
 
 def test_nothing_is_visible_under_its_name_before_it_is_whole(tmp_path):

@@ -69,6 +69,7 @@ from rtstyle import (
     Colour,
     EncoderSettings,
     Frame,
+    RenderOptions,
     Size,
     VideoReader,
     VideoWriter,
@@ -77,7 +78,7 @@ from rtstyle import (
     stylize_video,
 )
 from rtstyle.backends import EngineSettings, Precision, StrokeSize
-from rtstyle.frame import CELL, Planes, planes_from_rgb, planes_to_rgb
+from rtstyle.frame import CELL, Planes, VideoFormat, planes_from_rgb, planes_to_rgb
 from rtstyle.style import Style
 from train import data, yardsticks
 from train.data import list_pictures
@@ -377,7 +378,7 @@ def _write(path: Path, size: Size, colour: Colour, pictures: Iterable[Planes]) -
     path.unlink(missing_ok=True)
     base = Fraction(1, 25)
     with VideoWriter(
-        path, size=size, colour=colour, time_base=base, rate=Fraction(25), encoder=EncoderSettings(codec="ffv1")
+        path, VideoFormat(size, colour, base, Fraction(25)), encoder=EncoderSettings(codec="ffv1")
     ) as writer:
         for index, planes in enumerate(pictures):
             writer.write(Frame(planes, index, base, colour))
@@ -419,7 +420,7 @@ def _film(source: Path, target: Path, style: Style, precision: Precision, stroke
         style=style,
         encoder=encoder,
         engine=EngineSettings(precision=precision, stroke_size=stroke_size),
-        overwrite=True,
+        options=RenderOptions(overwrite=True),
     )
 
 

@@ -26,7 +26,7 @@ from rtstyle.cli.talk import Progress, finish, print_table, say
 from rtstyle.errors import SettingError
 
 if TYPE_CHECKING:
-    from rtstyle.batch import Render
+    from rtstyle.render.batch import Render
 
 
 def add_video(commands: Any) -> None:
@@ -82,9 +82,9 @@ def add_video(commands: Any) -> None:
 
 def _run_video(args: argparse.Namespace) -> int:
     from rtstyle.backends import Controls
-    from rtstyle.batch import is_queue
     from rtstyle.frame import Size
-    from rtstyle.pipeline import stylize_video
+    from rtstyle.render import RenderOptions, stylize_video
+    from rtstyle.render.batch import is_queue
     from rtstyle.style import load_style
 
     if args.output == "-" and args.json:
@@ -94,15 +94,17 @@ def _run_video(args: argparse.Namespace) -> int:
         "controls": Controls.of(args.strength, keep_colors=args.keep_colors),
         "engine": engine_settings(args),
         "encoder": encoder_settings(args),
-        "hwaccel": args.hwaccel,
-        "size": Size.parse(args.size) if args.size else None,
-        "start": args.start,
-        "end": args.end,
-        "audio": not args.no_audio,
-        "muxer": args.format,
-        "overwrite": args.overwrite,
-        "resume": args.resume,
-        "timeout": args.timeout,
+        "options": RenderOptions(
+            hwaccel=args.hwaccel,
+            size=Size.parse(args.size) if args.size else None,
+            start=args.start,
+            end=args.end,
+            audio=not args.no_audio,
+            muxer=args.format,
+            overwrite=args.overwrite,
+            resume=args.resume,
+            timeout=args.timeout,
+        ),
     }
     if is_queue(args.places, args.output):
         return _run_queue(args, partial(stylize_video, **options))
@@ -126,7 +128,7 @@ def _run_video(args: argparse.Namespace) -> int:
 
 def _run_queue(args: argparse.Namespace, render: Render) -> int:
     """Stylize many files; the exit code is the worst of theirs."""
-    from rtstyle.batch import Outcome, stylize_many
+    from rtstyle.render.batch import Outcome, stylize_many
 
     def report(outcome: Outcome) -> None:
         for warning in outcome.warnings:

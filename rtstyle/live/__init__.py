@@ -18,8 +18,9 @@ from typing import Literal
 
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.camera import LiveSource, open_source
+from rtstyle.contract import check_source
 from rtstyle.errors import DisplayError, SettingError
-from rtstyle.frame import FrameSource, Size
+from rtstyle.frame import FrameSource, Size, VideoFormat
 from rtstyle.live.figures import LiveReport
 from rtstyle.live.newest import Newest
 from rtstyle.live.outlets import CLOCK, Outlets
@@ -31,7 +32,6 @@ from rtstyle.live.recording import Recording
 from rtstyle.live.session import RECORDING, Session
 from rtstyle.live.sound import Microphone
 from rtstyle.live.styles import Styles
-from rtstyle.pipeline.frames import check_source
 from rtstyle.style import SizeClass, load_style
 from rtstyle.video import EncoderSettings, VideoWriter, check_output
 from rtstyle.video.formats import muxer_of
@@ -171,12 +171,10 @@ def stylize_live(
         outlets = stack.enter_context(Outlets(tell, alone=window is None))
 
         def recording(path: Path) -> Recording:
+            rate = camera.rate if camera.rate and 1 <= camera.rate <= 240 else None
             writer = VideoWriter(
                 path,
-                size=camera.size,
-                colour=camera.colour,
-                time_base=CLOCK,
-                rate=camera.rate if camera.rate and 1 <= camera.rate <= 240 else None,
+                VideoFormat(camera.size, camera.colour, CLOCK, rate),
                 encoder=encoder,
                 sound=outputs.microphone is not None,
                 overwrite=overwrite and path == record,

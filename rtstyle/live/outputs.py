@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from rtstyle.contract import check_sinks
 from rtstyle.errors import SettingError
 from rtstyle.frame import FrameSink, FrameSource
 from rtstyle.live.outlets import Outlets
 from rtstyle.live.own import OwnSink
 from rtstyle.live.push import Destination, Push, destination
 from rtstyle.live.virtual_camera import find_virtual_camera, open_virtual_camera, steady_rate
-from rtstyle.pipeline.frames import check_sinks
 
 _STILL = 0.5
 """Seconds without a frame, such as while the session is paused, after which a stream is sent the last one again."""

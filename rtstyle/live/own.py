@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from rtstyle.camera import Captured
+from rtstyle.contract import checked
 from rtstyle.frame import Frame, FrameSink, FrameSource
-from rtstyle.pipeline.frames import checked
 
 _LATE = 0.25
 """Seconds by which frames that are not live may be late before their clock is set back."""

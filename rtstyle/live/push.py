@@ -20,7 +20,7 @@ from av.container import OutputContainer
 
 from rtstyle.errors import SettingError, VideoWriteError
 from rtstyle.files import is_regular
-from rtstyle.frame import Colour, Frame, Planes, Size
+from rtstyle.frame import Colour, Frame, Planes, Size, VideoFormat
 from rtstyle.live.outlets import CLOCK, FrameLeftOut
 from rtstyle.video import check_file_output
 from rtstyle.video.encoder import VideoEncoder
@@ -317,9 +317,7 @@ class _Relay:
                 _Flushed(self.write_bytes), "w", format="nut",
                 container_options={"flush_packets": "1", "max_interleave_delta": "500000"},
             )  # fmt: skip
-            self._pictures = VideoEncoder(
-                self._container, encoding, size=size, colour=colour, time_base=CLOCK, rate=rate
-            )
+            self._pictures = VideoEncoder(self._container, encoding, VideoFormat(size, colour, CLOCK, rate))
             self._sounds = SoundEncoder(self._container, sound_codec("nut", "")) if sound else None
         except BaseException:
             self.kill()

@@ -13,7 +13,7 @@ from av.container import OutputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from rtstyle.frame import Colour, ColourTags, Frame, Size, as_i420
+from rtstyle.frame import Colour, ColourTags, Frame, VideoFormat, as_i420
 from rtstyle.video.codecs import AUTO_PRESETS, ENCODERS, RGB_ORDERS, accelerator, quiet, usual_priority
 from rtstyle.video.formats import Encoding
 from rtstyle.video.palette import Palette
@@ -28,23 +28,17 @@ class VideoEncoder:
     """Adds a video stream to a container that is not yet started, and turns frames into its packets.
 
     Args:
-        colour: Of the frames that will come.
-        time_base: Of the frames that will come; the encoder keeps their times exactly (GIF: to 1/100 s).
-        rate: Frames per second for people and rate control; None where nobody knows.
-        pixel_aspect: Width of a pixel over its height; None says nothing.
+        format: Of the frames that will come. Their times are kept exactly (GIF: to 1/100 s); the rate is for rate
+            control and players.
     """
 
     def __init__(
         self,
         container: OutputContainer,
         encoding: Encoding,
-        *,
-        size: Size,
-        colour: Colour,
-        time_base: Fraction,
-        rate: Fraction | None,
-        pixel_aspect: Fraction | None = None,
+        format: VideoFormat,
     ) -> None:
+        size, colour, rate = format.size, format.colour, format.rate
         self.size, self.encoding = size, encoding
         quiet(encoding.codec)
         if encoding.muxer == "gif" and rate:
@@ -65,7 +59,7 @@ class VideoEncoder:
         self._given = False
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = size.width, size.height, encoding.pix_fmt
-        context.time_base = stream.time_base = _HUNDREDTH if self._palette else time_base
+        context.time_base = stream.time_base = _HUNDREDTH if self._palette else format.time_base
         tags = self._target.tags
         context.colorspace, context.color_primaries, context.color_trc = tags.matrix, tags.primaries, tags.transfer
         context.color_range = tags.range
@@ -74,8 +68,8 @@ class VideoEncoder:
             context.bit_rate = encoding.bit_rate
         if encoding.codec_tag:
             context.codec_tag = encoding.codec_tag
-        if pixel_aspect:
-            context.sample_aspect_ratio = pixel_aspect
+        if format.pixel_aspect:
+            context.sample_aspect_ratio = format.pixel_aspect
         if encoding.codec == "libsvtav1":  # opened here, so that it is under our eyes
             with usual_priority(encoding.codec):
                 context.open()
@@ -154,9 +148,7 @@ def target_colour(encoding: Encoding, colour: Colour) -> Colour:
     return replace(colour, full_range=full, tags=replace(colour.tags, range=2 if full else 1))
 
 
-def choose_preset(
-    encoding: Encoding, size: Size, colour: Colour, frames: Sequence[Frame], budget_ms: float
-) -> Encoding:
+def choose_preset(encoding: Encoding, frames: Sequence[Frame], budget_ms: float) -> Encoding:
     """Take the slowest preset that keeps up: CPU time of encoding ``frames`` is measured, fastest first.
 
     The CPU time is that of the whole process, so nothing else should run in it meanwhile.
@@ -174,7 +166,7 @@ def choose_preset(
     chosen, note = encoding, ""
     for name, options in ENCODERS[encoding.codec].presets.items():
         tried = replace(encoding, options=encoding.options | dict(options))
-        cost = _cost_ms(tried, size, colour, frames)
+        cost = _cost_ms(tried, frames)
         if note and cost > budget_ms:
             break
         chosen, note = tried, f"preset {name}: {cost:.1f} CPU-ms a frame of {budget_ms:.1f} allowed"
@@ -183,9 +175,10 @@ def choose_preset(
     return replace(chosen, notes=(*encoding.notes, note))
 
 
-def _cost_ms(encoding: Encoding, size: Size, colour: Colour, frames: Sequence[Frame]) -> float:
+def _cost_ms(encoding: Encoding, frames: Sequence[Frame]) -> float:
+    first = frames[0]
     with av.open("-", "w", format="null") as container:
-        encoder = VideoEncoder(container, encoding, size=size, colour=colour, time_base=frames[0].time_base, rate=None)
+        encoder = VideoEncoder(container, encoding, VideoFormat(first.size, first.colour, first.time_base))
         started = time.process_time()
         for frame in frames:
             encoder.encode(frame)

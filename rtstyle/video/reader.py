@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from rtstyle.errors import SettingError, VideoOpenError, reason_of
-from rtstyle.frame import Frame, Planes, Size
+from rtstyle.frame import Frame, Planes, Size, VideoFormat
 from rtstyle.video.animation import AnimatedWebp, Pictures
 from rtstyle.video.decoder import Decoder
 from rtstyle.video.filters import Shaper
@@ -137,6 +137,11 @@ class VideoReader:
         if not self.seekable:
             return ()
         return self._input.pictures or (self.path,)
+
+    @property
+    def format(self) -> VideoFormat:
+        """What all frames have in common."""
+        return VideoFormat(self.size, self.colour, self.time_base, self.rate, self.pixel_aspect)
 
     # -- opening -----------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """VideoWriter: a video as a sink, written as frames come: recordings, pipes, pictures in a row.
 
-A file that is made from a file is written by render.py instead, in segments.
+A file that is made from a file is written by ``rtstyle.render`` instead, in segments.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import av
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
-from rtstyle.errors import OutputExistsError, SettingError, VideoWriteError, reason_of
-from rtstyle.frame import Colour, Frame, Size
+from rtstyle.errors import SettingError, VideoWriteError, reason_of
+from rtstyle.frame import Frame, VideoFormat
 from rtstyle.video.aspect import STATED, write_pixel_aspect
 from rtstyle.video.copies import StreamCopies, StreamPlan, plan_streams
 from rtstyle.video.encoder import VideoEncoder
 from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, check_output, choose_encoding, free_name
-from rtstyle.video.journal import Journal, WorkFolder
 from rtstyle.video.reader import VideoReader
 from rtstyle.video.sound import Sound, SoundEncoder, sound_codec
 from rtstyle.video.transcode import begin_of
+from rtstyle.video.work_folder import WorkFolder, claim_folder
 
 STDOUT = Path("-")
 """The output that is no file."""
@@ -41,32 +41,21 @@ class Output:
         self,
         place: str,
         encoding: Encoding,
+        format: VideoFormat,
         *,
-        size: Size,
-        colour: Colour,
-        time_base: Fraction,
-        rate: Fraction | None,
         like: VideoReader | None,
         plan: StreamPlan,
         sound: str | None = None,
     ) -> None:
         options = dict(encoding.muxer_options)
         self._place, self._muxer = place, encoding.muxer
-        self._pixel_aspect = like.pixel_aspect if like else None
+        self._pixel_aspect = format.pixel_aspect
         if encoding.muxer in ("mp4", "mov"):
             # Where a stream starts is stored in units of the whole film; by default those are milliseconds.
-            options["movie_timescale"] = str(_movie_timescale(time_base, like, plan))
+            options["movie_timescale"] = str(_movie_timescale(format.time_base, like, plan))
         self.container: OutputContainer = av.open(place, "w", format=encoding.muxer, container_options=options)
         try:
-            self.encoder = VideoEncoder(
-                self.container,
-                encoding,
-                size=size,
-                colour=colour,
-                time_base=time_base,
-                rate=rate,
-                pixel_aspect=like.pixel_aspect if like else None,
-            )
+            self.encoder = VideoEncoder(self.container, encoding, format)
             self.copies: StreamCopies | None = None
             if like:
                 if like.display_matrix:
@@ -130,6 +119,7 @@ class VideoWriter:
 
     Args:
         path: A file; a pattern such as ``frames/%05d.png``; or ``-``, the standard output.
+        format: What all frames have in common; ``VideoReader.format`` of a reader.
         encoder: Settings, or what ``choose_encoding`` made of them.
         like: A reader whose other streams, metadata and rotation go into the output, by its ``packets``.
         plan: What becomes of those streams; None copies all that the container can hold.
@@ -147,11 +137,8 @@ class VideoWriter:
     def __init__(
         self,
         path: Path | str,
+        format: VideoFormat,
         *,
-        size: Size,
-        colour: Colour,
-        time_base: Fraction,
-        rate: Fraction | None,
         encoder: EncoderSettings | Encoding = EncoderSettings(),
         like: VideoReader | None = None,
         plan: StreamPlan | None = None,
@@ -167,7 +154,12 @@ class VideoWriter:
         if isinstance(encoding, EncoderSettings):
             transparent = bool(like and like.alpha)
             encoding = choose_encoding(
-                self.path, encoding, size, full_range=colour.full_range, alpha=transparent, rate=rate
+                self.path,
+                encoding,
+                format.size,
+                full_range=format.colour.full_range,
+                alpha=transparent,
+                rate=format.rate,
             )
         if plan is None:
             plan = StreamPlan()
@@ -186,26 +178,14 @@ class VideoWriter:
         self._folder = None
         place = "pipe:1"
         if self.path != STDOUT:
-            self._folder, _ = claim(self.path, overwrite=overwrite)
-            self._folder.clear()
-            self.warnings += self._folder.notes
+            self._folder = claim_folder(self.path, overwrite=overwrite)
             self._part = self._folder.path / self.path.name
             if encoding.muxer == "image2":  # which writes a number for each %d, in the names of folders, too
                 place = f"{str(self._folder.path.absolute()).replace('%', '%%')}/{self.path.name}"
             else:
                 place = f"file:{self._part}"  # so that a colon in a name is no protocol
         try:
-            self._output = Output(
-                place,
-                encoding,
-                size=size,
-                colour=colour,
-                time_base=time_base,
-                rate=rate,
-                like=like,
-                plan=plan,
-                sound=codec,
-            )
+            self._output = Output(place, encoding, format, like=like, plan=plan, sound=codec)
         except FAILURES as error:
             self._discard()
             raise cannot_write(self.path, error) from error
@@ -309,31 +289,6 @@ class VideoWriter:
                 error.add_note(f"the {self.written} finished frames are kept in {self.kept}")
         else:
             self._discard()
-
-
-def claim(path: Path, *, overwrite: bool, resume: bool = False) -> tuple[WorkFolder, Journal | None]:
-    """Take the work folder of an output, and with ``resume`` the journal of an interrupted render, if there is one.
-
-    Raises:
-        OutputExistsError: There is one, and neither ``overwrite`` nor ``resume`` says what to do with it.
-        VideoWriteError: Another process is writing this output, or the folder cannot be written.
-    """
-    folder = WorkFolder(path)
-    journal = Journal.read(folder)
-    if journal and journal.mark and not resume and not overwrite:
-        folder.close()
-        raise OutputExistsError(
-            f"an interrupted render of {path} stands at frame {journal.mark.frames}: "
-            f"--resume goes on with it, -y (--overwrite) begins anew"
-        )
-    if journal and resume:
-        try:
-            journal.rewrite()
-        except OSError as error:
-            folder.close()
-            raise cannot_write(path, error) from error
-        return folder, journal
-    return folder, None
 
 
 def partial_name(path: Path) -> Path:

@@ -141,7 +141,7 @@ def microphone() -> None:
 
     Without a network beside it: where every instruction is emulated, the reader of the device comes too late.
     """
-    from rtstyle.frame import Colour, Frame, Planes, Size
+    from rtstyle.frame import Colour, Frame, Planes, Size, VideoFormat
     from rtstyle.live.outlets import CLOCK, Outlets
     from rtstyle.live.recording import Recording
     from rtstyle.live.sound import Microphone
@@ -154,7 +154,7 @@ def microphone() -> None:
     try:
         time.sleep(5)
         with Outlets(print) as outlets:
-            writer = VideoWriter(path, size=size, colour=colour, time_base=CLOCK, rate=Fraction(5), sound=True)
+            writer = VideoWriter(path, VideoFormat(size, colour, CLOCK, Fraction(5)), sound=True)
             outlets.add("recording", Recording(writer, print), "all")
             with Microphone("plughw:0,1", outlets.write_sound, print, timeout=20):
                 for _ in range(100):

@@ -7,38 +7,25 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.canvas import CanvasTracker
+from rtstyle.contract import check_sinks, check_source, checked
 from rtstyle.errors import SettingError, VideoOpenError
-from rtstyle.frame import Frame, FrameSink, FrameSource, Size
-from rtstyle.pipeline.flow import Prefetch, Timings, signals_held
-from rtstyle.pipeline.memory import memory_available, refuse_too_large
-from rtstyle.style import Style
+from rtstyle.frame import Frame, FrameSink, FrameSource, VideoFormat
+from rtstyle.render.flow import Prefetch, Timings, signals_held
+from rtstyle.render.memory import memory_available, refuse_too_large
+from rtstyle.render.plan import RenderOptions, open_reader
+from rtstyle.render.report import VideoReport
+from rtstyle.style import Style, load_style
 from rtstyle.video import EncoderSettings, VideoReader, VideoWriter, check_output
 from rtstyle.video.formats import Encoding, choose_encoding
 from rtstyle.video.inputs import check_exists
 
-if TYPE_CHECKING:
-    from rtstyle.pipeline import VideoReport
 
-_SOURCE_NAMES = ("size", "rate", "colour", "live", "__iter__", "__enter__", "__exit__")
-_SINK_NAMES = ("write", "__enter__", "__exit__")
-
-
-def frame_source(
-    source: Path | str | FrameSource,
-    *,
-    hwaccel: str | None,
-    size: Size | None,
-    start: Fraction | None,
-    end: Fraction | None,
-    timeout: float,
-) -> FrameSource:
+def frame_source(source: Path | str | FrameSource, options: RenderOptions) -> FrameSource:
     """Open a file whose frames go to sinks, or return the caller's own source.
 
     Raises:
@@ -47,75 +34,14 @@ def frame_source(
     """
     if isinstance(source, str | os.PathLike):
         check_exists(source)
-        reader = VideoReader(source, hwaccel=hwaccel, size=size, start=start, end=end, timeout=timeout)
+        reader = open_reader(source, options)
         reader.keep_packets = False
         reader.packets.clear()
         reader.turn_upright()
         return reader
-    if hwaccel or size or start is not None or end is not None:
+    if options.hwaccel or options.size or options.start is not None or options.end is not None:
         raise SettingError("hwaccel, size, start and end are for files; a source of your own gives what it gives")
     return check_source(source)
-
-
-def check_source(source: FrameSource) -> FrameSource:
-    """Return the caller's own source.
-
-    Raises:
-        SettingError: The object is no FrameSource; the message says what is missing.
-    """
-    for name in _SOURCE_NAMES:
-        if not hasattr(source, name):
-            raise SettingError(
-                f"a source is a path, a URL or a FrameSource; this {type(source).__name__} has no {name}: "
-                "derive its class from rtstyle.FrameSource"
-            )
-    return source
-
-
-def check_sinks(target: FrameSink | Sequence[FrameSink]) -> list[FrameSink]:
-    """Return the sinks as a list.
-
-    Raises:
-        SettingError: One of them is no FrameSink, or there is none.
-    """
-    sinks: list[FrameSink] = [*target] if isinstance(target, Sequence) else [target]
-    if not sinks:
-        raise SettingError("there is no sink: give a path or at least one FrameSink")
-    for sink in sinks:
-        for name in _SINK_NAMES:
-            if not hasattr(sink, name):
-                raise SettingError(
-                    f"a sink is a path or a FrameSink; this {type(sink).__name__} has no {name}: "
-                    "derive its class from rtstyle.FrameSink"
-                )
-    return sinks
-
-
-def checked(frames: Iterable[Frame], source: FrameSource) -> Iterator[Frame]:
-    """Yield the frames of a caller's source, each compared with what the source declares.
-
-    Raises:
-        SettingError: A frame has another size, color or time base than declared, or its time does not rise.
-    """
-    name, last = type(source).__name__, None
-    for number, frame in enumerate(frames):
-        if not isinstance(frame, Frame):
-            raise SettingError(
-                f"{name} gave a {type(frame).__name__} as frame {number}; make frames with rtstyle.Frame.from_rgb"
-            )
-        if frame.size != source.size:
-            raise SettingError(f"{name} declares frames of {source.size}, frame {number} is {frame.size}")
-        if (frame.colour.matrix, frame.colour.full_range) != (source.colour.matrix, source.colour.full_range):
-            raise SettingError(
-                f"{name} declares frames in {source.colour.matrix}, full_range={source.colour.full_range}, frame "
-                f"{number} is in {frame.colour.matrix}, full_range={frame.colour.full_range}: pass self.colour to it"
-            )
-        if last is not None and frame.time_base != last.time_base:
-            raise SettingError(f"{name} changes its time base from {last.time_base} to {frame.time_base}: keep one")
-        if last is not None and frame.pts <= last.pts:
-            raise SettingError(f"{name} gave frame {number} the pts {frame.pts} after {last.pts}: let pts rise")
-        last = frame
-        yield frame
 
 
 def followed(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -141,10 +67,7 @@ class _File(FrameSink):
         if self._writer is None:
             self._writer = VideoWriter(
                 self._path,
-                size=self._source.size,
-                colour=self._source.colour,
-                time_base=frame.time_base,
-                rate=self._source.rate,
+                VideoFormat(self._source.size, self._source.colour, frame.time_base, self._source.rate),
                 encoder=self.encoding,
                 overwrite=self._overwrite,
             )
@@ -156,6 +79,25 @@ class _File(FrameSink):
         if self._writer is not None:
             self._writer.__exit__(kind, error, trace)
             self.warnings = self._writer.warnings
+
+
+def stylize_frames(
+    source: Path | str | FrameSource,
+    target: Path | str | FrameSink | Sequence[FrameSink],
+    *,
+    style: Style | str,
+    controls: Controls,
+    engine: EngineSettings,
+    encoder: EncoderSettings | None,
+    options: RenderOptions,
+    progress: Callable[[int, int | None, str], None] | None,
+) -> VideoReport:
+    """Stylize where source or target is the caller's own, see ``stylize_video``."""
+    if options.muxer or options.resume:
+        raise SettingError("muxer and resume are for files that are made from files")
+    loaded = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
+    opened = frame_source(source, options)
+    return FramesJob(opened, target, loaded, controls, engine, encoder, options.overwrite, progress).run()
 
 
 @dataclass(frozen=True)
@@ -215,14 +157,10 @@ class FramesJob:
         timings: Timings,
         run: tuple[int, float, float, float],
     ) -> VideoReport:
-        from rtstyle.pipeline import VideoReport
-
         done, seconds, cpu, first = run
         damaged, warnings = 0, file.warnings if file else []
         if isinstance(source, VideoReader):
             damaged, warnings = source.damaged, [*source.notes, *warnings]
-        stages = timings.milliseconds()
-        stages["canvas"] = round(stages.get("canvas", 0.0) - stages.get("decode", 0.0), 3)
         return VideoReport(
             input=_name(source),
             output=str(self.target) if file else ", ".join(_name(sink) for sink in check_sinks(self.target)),  # type: ignore[arg-type]
@@ -234,7 +172,7 @@ class FramesJob:
             fps=round(done / seconds, 2),
             cpu_ms_per_frame=round(1000 * (time.process_time() - cpu) / max(1, done - 1), 2),
             first_frame_s=round(first, 3),
-            stages=stages,
+            stages=timings.stages(),
             backend=engine.backend,
             precision=engine.precision,
             device=engine.device,

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from rtstyle import __version__
 from rtstyle.backends import BackendName, EngineSettings, Precision
 from rtstyle.errors import SettingError
 from rtstyle.style import Style, read_metadata, read_trunk
 
 if TYPE_CHECKING:
+    from rtstyle.render.journal import Journal
+    from rtstyle.render.plan import RenderPlan
     from rtstyle.video.formats import Encoding
-    from rtstyle.video.journal import Journal
 
 
 def digest_of(style: Style) -> str:
@@ -26,6 +29,23 @@ def digest_of(style: Style) -> str:
         digest.update(json.dumps([network.get(entry) for entry in ("canvas", "tone")], sort_keys=True).encode())
         digest.update(str(share).encode())
     return digest.hexdigest()
+
+
+def settings_of(plan: RenderPlan) -> dict[str, Any]:
+    """Return everything that decides the output, as JSON values: what a later run must agree with to resume."""
+    reader = plan.reader
+    return {
+        "rtstyle": __version__,
+        "input": identity_of(reader.files) if plan.folder else None,
+        "style": {"name": plan.style.name, "weights": digest_of(plan.style)},
+        "strength": [plan.controls.luma, plan.controls.chroma],
+        **asdict(plan.encoder),
+        "streams": plan.streams.copied,
+        "range": [str(plan.options.start), str(plan.options.end)],
+        "size": str(reader.size),
+        "working size": str(plan.engine.working_size(reader.size)),
+        "frames of a segment": plan.segment_frames,
+    }
 
 
 def refuse_other(journal: Journal, asked: dict[str, Any], target: Path) -> None:
@@ -65,3 +85,23 @@ def same_encoding(journal: Journal, encoding: Encoding, target: Path) -> Encodin
         if options == then:
             return replace(encoding, options=options)
     raise SettingError(f"cannot resume {target}: its encoder had other options; begin anew with -y (--overwrite)")
+
+
+def identity_of(files: Sequence[Path]) -> dict[str, Any]:
+    """Return what tells one input from another.
+
+    Of one file its length, and a digest of its first and last mebibyte; of a sequence of pictures their number, and a
+    digest of their names and lengths.
+    """
+    digest = blake2b(digest_size=16)
+    lengths = [path.stat().st_size for path in files]
+    if len(files) == 1:
+        edge = 1 << 20
+        with files[0].open("rb") as file:
+            digest.update(file.read(edge))
+            file.seek(max(0, lengths[0] - edge))
+            digest.update(file.read(edge))
+    else:
+        for path, length in zip(files, lengths, strict=True):
+            digest.update(f"{path.name} {length}\n".encode())
+    return {"files": len(files), "bytes": sum(lengths), "digest": digest.hexdigest()}

@@ -1,137 +1,30 @@
-"""What a render leaves beside its output while it runs: a locked folder, and a journal of finished segments.
+"""The journal of a render: which segments are finished, and what is needed to continue behind them.
 
-Nothing of an output is visible under its own name before it is whole. Until then everything lies in
-``.NAME.rtstyle/`` beside it: one file for each finished segment, and ``journal.jsonl``, whose first line
-says what is rendered and whose further lines each tell of one finished segment. A line is written after
-its segment is safe on disk, so after a crash the journal is true; a torn last line counts as not written.
+Nothing of an output is visible under its own name before it is whole. Until then its work folder holds one file for
+each finished segment and ``journal.jsonl``. The first line of the journal holds the settings of the render, each
+further line one finished segment. A line is written after its segment is safe on disk, so the journal is true after a
+crash; a torn last line counts as not written.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import stat
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-import filelock
-
 from rtstyle.canvas import TrackerState
-from rtstyle.errors import VideoWriteError, reason_of
-from rtstyle.files import is_regular, private_folder, write_whole
-from rtstyle.video.formats import check_file_output, sequence_name
-
-
-class WorkFolder:
-    """The hidden folder of one output, held by one process at a time.
-
-    It is a real folder of this user that no other user may enter, and holds nothing but files with names of rtstyle.
-
-    Args:
-        output: The file, or the pattern of a sequence, that will be made.
-
-    Raises:
-        VideoWriteError: Another process is making this output, or the folder cannot be written, is a link or
-            another user's, or holds anything that rtstyle did not make.
-    """
-
-    def __init__(self, output: Path) -> None:
-        self.output = output
-        self.keep = False
-        """True: what is in it serves a later run, so it stays when it is let go."""
-        self.notes: list[str] = []
-        """What a person should know of what an earlier run left, in words."""
-        self.path = output.with_name(f".{output.name}.rtstyle")
-        ending = re.escape(output.suffix)
-        self._names = re.compile(
-            r"lock|journal\.(jsonl|partial)|canvas-\d+\.npz|segment-\d+\.(packets|nut)|\..+\.part"
-            rf"|(trial|whole){ending}|{sequence_name(output.name)}",
-            re.DOTALL,
-        )
-        self._lock = filelock.FileLock(self.path / "lock", blocking=False)
-        try:
-            self._take()
-        except filelock.Timeout as error:
-            raise VideoWriteError(f"another rtstyle is writing {output} at this moment: wait, or stop it") from error
-        except OSError as error:
-            raise VideoWriteError(f"cannot write {output}: {reason_of(error)}") from error
-
-    def _take(self) -> None:
-        while True:
-            private_folder(self.path)
-            self._refuse_foreign()
-            try:
-                self._lock.acquire()
-            except FileNotFoundError:  # whoever had it took the folder away between the two calls
-                continue
-            if (self.path / "lock").exists():
-                return
-            self._lock.release()
-
-    def _refuse_foreign(self) -> None:
-        for entry in self.path.iterdir():
-            with suppress(FileNotFoundError):  # another process is at the end of its work
-                if not (self._names.fullmatch(entry.name) and stat.S_ISREG(entry.lstat().st_mode)):
-                    raise FileExistsError(f"{entry} is not a file of rtstyle: move it away")
-
-    def place(self, name: str) -> Path:
-        """Return the path of a file that is to be made; an earlier one of that name is removed."""
-        path = self.path / name
-        path.unlink(missing_ok=True)
-        return path
-
-    def clear(self) -> None:
-        """Throw away what an earlier run left: files with names of rtstyle, nothing else."""
-        if self.path.is_symlink():
-            return
-        for entry in self.path.iterdir():
-            if entry.name != "lock" and self._names.fullmatch(entry.name) and is_regular(entry):
-                entry.unlink()
-
-    def publish(self, part: Path, name: Path) -> None:
-        """Give a whole file its final name, safe on disk.
-
-        Raises:
-            OSError: It cannot be done.
-            VideoWriteError: There is a folder or device of that name by now.
-        """
-        check_file_output(name, overwrite=True)
-        _sync(part)
-        os.replace(part, name)
-        _sync(name.parent)
-
-    def close(self) -> None:
-        """Let go of the folder; it goes away unless it is to be kept."""
-        if self.keep:
-            self._lock.release()
-            return
-        with suppress(OSError):
-            self.clear()
-        with suppress(OSError):
-            (self.path / "lock").unlink()
-        self._lock.release()
-        with suppress(OSError):
-            self.path.rmdir()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+from rtstyle.errors import OutputExistsError, reason_of
+from rtstyle.files import is_regular, write_whole
+from rtstyle.video.work_folder import JOURNAL, WorkFolder, sync
+from rtstyle.video.writer import cannot_write
 
 
 @dataclass(frozen=True)
-class Mark:
-    """Where a render stands behind a finished segment: all that the next frame depends on."""
+class Checkpoint:
+    """Where a render stands after a finished segment: all that the next frame depends on."""
 
     frames: int
     """Frames rendered so far."""
@@ -171,9 +64,9 @@ class Journal:
     def __init__(self, folder: WorkFolder, settings: dict[str, Any]) -> None:
         self.folder, self.settings = folder, settings
         self.segments: list[Segment] = []
-        self.mark: Mark | None = None
+        self.checkpoint: Checkpoint | None = None
         """Behind the last finished segment; None before the first."""
-        self._path = folder.path / "journal.jsonl"
+        self._path = folder.path / JOURNAL
 
     def begin(self) -> None:
         """Start anew; what an earlier run left is thrown away."""
@@ -181,21 +74,25 @@ class Journal:
         self.folder.keep = False
         _append(self._path, {"rtstyle": FORMAT, "settings": self.settings})
 
-    def add(self, segment: Segment, mark: Mark) -> None:
+    def add(self, segment: Segment, checkpoint: Checkpoint) -> None:
         """Note a segment whose file is whole under its name; it survives a crash from here on.
 
         Raises:
             OSError: The disk is full.
         """
-        _sync(self.folder.path / segment.file)
+        sync(self.folder.path / segment.file)
         state = self.folder.place(f"canvas-{len(self.segments)}.npz")
-        mark.canvas.save(state)
-        _sync(state)
-        line = asdict(segment) | {"frames": mark.frames, "digest": mark.digest, "damaged": mark.damaged}
+        checkpoint.canvas.save(state)
+        sync(state)
+        line = asdict(segment) | {
+            "frames": checkpoint.frames,
+            "digest": checkpoint.digest,
+            "damaged": checkpoint.damaged,
+        }
         _append(self._path, line)
         (self.folder.path / f"canvas-{len(self.segments) - 1}.npz").unlink(missing_ok=True)
         self.segments.append(segment)
-        self.mark = mark
+        self.checkpoint = checkpoint
         self.folder.keep = True
 
     @classmethod
@@ -204,7 +101,7 @@ class Journal:
 
         Whatever is damaged counts as not there, and a note of the folder says so.
         """
-        path = folder.path / "journal.jsonl"
+        path = folder.path / JOURNAL
         if not is_regular(path):
             return None
         try:
@@ -216,11 +113,11 @@ class Journal:
         except (OSError, ValueError, RecursionError) as error:
             folder.notes.append(_damaged(folder.output, reason_of(error)))
             return None
-        folder.keep = journal.mark is not None
+        folder.keep = journal.checkpoint is not None
         return journal if folder.keep else None
 
     def _take_up(self, texts: list[bytes]) -> None:
-        """Read the lines of finished segments; the last one with a canvas is the mark."""
+        """Read the lines of finished segments; the last one with a canvas is the checkpoint."""
         lines: list[_Line] = []
         for number, text in enumerate(texts):
             try:
@@ -240,7 +137,7 @@ class Journal:
                 self.folder.notes.append(_damaged(self.folder.output, f"{canvas.name}: {reason_of(error)}"))
                 continue
             self.segments = [each.segment for each in lines[:number]]
-            self.mark = Mark(line.frames, line.segment.pts[-1], line.digest, line.damaged, state)
+            self.checkpoint = Checkpoint(line.frames, line.segment.pts[-1], line.digest, line.damaged, state)
             break
         for segment in self.segments:
             file = self.folder.path / segment.file
@@ -248,7 +145,7 @@ class Journal:
                 raise ValueError(f"{segment.file} is missing or cut off")
 
     def rewrite(self) -> None:
-        """Cut the journal behind ``mark``: whatever lies behind is rendered again."""
+        """Cut the journal behind the checkpoint: whatever lies behind is rendered again."""
         keep = self._path.read_bytes().splitlines(keepends=True)[: 1 + len(self.segments)]
         write_whole(self._path, b"".join(keep))
 
@@ -347,31 +244,26 @@ def _append(path: Path, line: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's names, are on disk."""
-    with suppress(PermissionError):  # Windows opens no folders
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def claim(path: Path, *, overwrite: bool, resume: bool = False) -> tuple[WorkFolder, Journal | None]:
+    """Lock the work folder of an output, and with ``resume`` the journal of an interrupted render, if there is one.
 
-
-def identity_of(files: Sequence[Path]) -> dict[str, Any]:
-    """Return what tells one input from another.
-
-    Of one file its length, and a digest of its first and last mebibyte; of a sequence of pictures their number, and a
-    digest of their names and lengths.
+    Raises:
+        OutputExistsError: There is one, and neither ``overwrite`` nor ``resume`` says what to do with it.
+        VideoWriteError: Another process is writing this output, or the folder cannot be written.
     """
-    digest = blake2b(digest_size=16)
-    lengths = [path.stat().st_size for path in files]
-    if len(files) == 1:
-        edge = 1 << 20
-        with files[0].open("rb") as file:
-            digest.update(file.read(edge))
-            file.seek(max(0, lengths[0] - edge))
-            digest.update(file.read(edge))
-    else:
-        for path, length in zip(files, lengths, strict=True):
-            digest.update(f"{path.name} {length}\n".encode())
-    return {"files": len(files), "bytes": sum(lengths), "digest": digest.hexdigest()}
+    folder = WorkFolder(path)
+    journal = Journal.read(folder)
+    if journal and journal.checkpoint and not resume and not overwrite:
+        folder.close()
+        raise OutputExistsError(
+            f"an interrupted render of {path} stands at frame {journal.checkpoint.frames}: "
+            f"--resume goes on with it, -y (--overwrite) begins anew"
+        )
+    if journal and resume:
+        try:
+            journal.rewrite()
+        except OSError as error:
+            folder.close()
+            raise cannot_write(path, error) from error
+        return folder, journal
+    return folder, None

@@ -19,7 +19,7 @@ from rtstyle.errors import (
     VideoWriteError,
     reason_of,
 )
-from rtstyle.pipeline import VideoReport
+from rtstyle.render.report import VideoReport
 
 VIDEOS = (
     ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv",

@@ -10,29 +10,29 @@ from rtstyle.errors import VideoOpenError
 from rtstyle.frame import Frame
 
 if TYPE_CHECKING:
+    from rtstyle.render.journal import Checkpoint
     from rtstyle.video import VideoReader
-    from rtstyle.video.journal import Mark
 
 
 class CameraFollower:
-    """Moves the canvas along with the camera, from the first frame or from a mark.
+    """Moves the canvas along with the camera, from the first frame or from a checkpoint.
 
     Args:
         every: After so many frames, again and again, it notes where the render stands.
         steered: Whether the style draws on a steered canvas.
-        mark: Where an earlier run stood; this one goes on behind that frame, exactly as that one would have.
+        checkpoint: Where an earlier run stood; this one goes on behind that frame, exactly as that one would have.
     """
 
-    def __init__(self, reader: VideoReader, *, every: int, steered: bool, mark: Mark | None = None) -> None:
-        self._reader, self._every, self._from = reader, every, mark
+    def __init__(self, reader: VideoReader, *, every: int, steered: bool, checkpoint: Checkpoint | None = None) -> None:
+        self._reader, self._every, self._from = reader, every, checkpoint
         self._scene = SceneFollower(steered=steered)
-        self._marks: dict[int, Mark] = {}
+        self._checkpoints: dict[int, Checkpoint] = {}
         self.damaged_before = 0
         """Damage that an earlier run found and this one does not meet again."""
 
-    def mark_at(self, frames: int) -> Mark:
+    def checkpoint_at(self, frames: int) -> Checkpoint:
         """Return where the render stands after so many frames, a multiple of ``every``; once for each."""
-        return self._marks.pop(frames)
+        return self._checkpoints.pop(frames)
 
     def follow(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Yield the reader's frames, each with its place on the canvas.
@@ -40,7 +40,7 @@ class CameraFollower:
         Raises:
             VideoOpenError: The reader decodes to other pictures than the earlier run's.
         """
-        from rtstyle.video.journal import Mark
+        from rtstyle.render.journal import Checkpoint
         from rtstyle.video.samples import digest_of
 
         scene, count, skip = self._scene, 0, 0
@@ -62,7 +62,7 @@ class CameraFollower:
                 continue
             frame = scene.follow(frame)
             count += 1
-            if count % self._every == 0:  # before the frame goes on: whoever ends a segment with it asks for the mark
+            if count % self._every == 0:  # before the frame goes on: the writer asks for it
                 damaged = self._reader.damaged + self.damaged_before
-                self._marks[count] = Mark(count, frame.pts, digest_of(frame.planes), damaged, scene.state())
+                self._checkpoints[count] = Checkpoint(count, frame.pts, digest_of(frame.planes), damaged, scene.state())
             yield frame

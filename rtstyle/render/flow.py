@@ -129,3 +129,9 @@ class Timings:
     def milliseconds(self) -> dict[str, float]:
         """Mean milliseconds per item, by stage."""
         return {stage: round(1000 * s / self._counts[stage], 3) for stage, s in self._seconds.items()}
+
+    def stages(self) -> dict[str, float]:
+        """Mean milliseconds per item, by stage; the time of ``canvas`` without that of ``decode``, which is in it."""
+        stages = self.milliseconds()
+        stages["canvas"] = round(stages.get("canvas", 0.0) - stages.get("decode", 0.0), 3)
+        return stages

@@ -13,12 +13,13 @@ from typing import Any, Self
 
 import av
 
-from rtstyle.frame import Colour, Frame, Size
+from rtstyle.frame import Frame, Size, VideoFormat
+from rtstyle.render.journal import Checkpoint, Journal, Segment
 from rtstyle.video.copies import StreamPlan
 from rtstyle.video.encoder import VideoEncoder
 from rtstyle.video.formats import Encoding
-from rtstyle.video.journal import Journal, Mark, Segment, WorkFolder
 from rtstyle.video.reader import VideoReader
+from rtstyle.video.work_folder import WorkFolder
 from rtstyle.video.writer import FAILURES, Output, cannot_write, partial_name
 
 _SEGMENT_FRAMES = 90
@@ -46,7 +47,7 @@ class RenderWriter:
         folder, journal: From ``claim``; the journal has begun, or is taken up. They are the writer's from here on.
         like: The reader, opened with ``keep_packets=False``.
         plan: What becomes of its other streams.
-        mark: Called at the end of each segment with the number of frames so far: where the render stands.
+        checkpoint: Called at the end of each segment with the number of frames so far.
 
     Raises:
         VideoWriteError: The disk is full, or the container refuses a stream.
@@ -58,27 +59,23 @@ class RenderWriter:
         journal: Journal,
         encoding: Encoding,
         *,
-        size: Size,
-        colour: Colour,
-        time_base: Fraction,
-        rate: Fraction | None,
         like: VideoReader,
         plan: StreamPlan,
-        mark: Callable[[int], Mark],
+        checkpoint: Callable[[int], Checkpoint],
     ) -> None:
         self.path = folder.output
         self.copied, self.dropped = plan.copied, plan.dropped
         self.warnings = [*encoding.notes, *plan.warnings, *folder.notes]
         self.kept: Path | None = None
-        self.resumed_at = journal.mark.frames if journal.mark else 0
+        self.resumed_at = journal.checkpoint.frames if journal.checkpoint else 0
         """Frames that an earlier run had finished."""
         self.written = self.resumed_at
         self.joining: Callable[[float], object] | None = None
         """Told, while segments are joined, which share is done."""
         self._folder, self._journal, self._encoding = folder, journal, encoding
-        self._size, self._colour, self._time_base, self._rate = size, colour, time_base, rate
-        self._reader, self._plan, self._mark = like, plan, mark
-        self._length = segment_frames(size)
+        self._format = like.format
+        self._reader, self._plan, self._checkpoint = like, plan, checkpoint
+        self._length = segment_frames(like.size)
         self._segment: _SegmentFile | None = None
         self._closed = False
         # The container is opened once before any work, so that whatever it refuses is known now.
@@ -91,38 +88,21 @@ class RenderWriter:
             raise cannot_write(self.path, error) from error
 
     def _container(self, part: Path) -> Output:
-        return Output(
-            f"file:{part}",
-            self._encoding,
-            size=self._size,
-            colour=self._colour,
-            time_base=self._time_base,
-            rate=self._rate,
-            like=self._reader,
-            plan=self._plan,
-        )
+        return Output(f"file:{part}", self._encoding, self._format, like=self._reader, plan=self._plan)
 
     def write(self, frame: Frame) -> None:
         """As ``VideoWriter.write``."""
-        if frame.size != self._size:
-            raise ValueError(f"this writer is for {self._size}, the frame is {frame.size}")
+        if frame.size != self._format.size:
+            raise ValueError(f"this writer is for {self._format.size}, the frame is {frame.size}")
         try:
             if self._segment is None:
                 place = self._folder.place(f"segment-{len(self._journal.segments):05d}.packets")
-                self._segment = _SegmentFile(
-                    place,
-                    self._encoding,
-                    self._size,
-                    self._colour,
-                    self._time_base,
-                    self._rate,
-                    self._reader.pixel_aspect,
-                )
+                self._segment = _SegmentFile(place, self._encoding, self._format)
             self._segment.write(frame)
             self.written += 1
             if len(self._segment.pts) == self._length:
                 segment, self._segment = self._segment.finish(), None
-                self._journal.add(segment, self._mark(self.written))
+                self._journal.add(segment, self._checkpoint(self.written))
         except FAILURES as error:
             raise cannot_write(self.path, error) from error
 
@@ -162,8 +142,8 @@ class RenderWriter:
             raise
 
     def _tell_the_way_on(self, error: BaseException) -> None:
-        if self._journal.mark:
-            error.add_note(f"--resume goes on behind frame {self._journal.mark.frames}")
+        if self._journal.checkpoint:
+            error.add_note(f"--resume goes on behind frame {self._journal.checkpoint.frames}")
 
     def _mux(
         self, output: Output, segments: list[Segment], others: Iterator[av.Packet[Any]], *, to_the_end: bool
@@ -180,9 +160,11 @@ class RenderWriter:
                 output.copies.mux(ahead)
                 ahead = next(others, None)
 
-        moment, unit = 0.0, float(self._time_base)
+        moment, unit = 0.0, float(self._format.time_base)
         ended = self._reader.ended if to_the_end else None
-        for done, packet in enumerate(_packets_of(segments, self._folder.path, output, self._time_base, ended), 1):
+        for done, packet in enumerate(
+            _packets_of(segments, self._folder.path, output, self._format.time_base, ended), 1
+        ):
             moment = max(moment, (packet.pts or 0) * unit)
             copy_until((packet.dts or 0) * unit)
             output.container.mux(packet)
@@ -227,11 +209,7 @@ class _SegmentFile:
         self,
         place: Path,
         encoding: Encoding,
-        size: Size,
-        colour: Colour,
-        time_base: Fraction,
-        rate: Fraction | None,
-        pixel_aspect: Fraction | None,
+        format: VideoFormat,
     ) -> None:
         encoding = replace(encoding, codec_tag=None)  # that is the real container's
         self._place = place
@@ -239,15 +217,7 @@ class _SegmentFile:
         # An encoder belongs to a container, which is never written to; Matroska has its headers apart from its packets.
         self._container = av.open(os.devnull, "w", format="matroska")
         # The shape of pixels stands in the stream, too: a transport stream has no other place for it.
-        self._encoder = VideoEncoder(
-            self._container,
-            encoding,
-            size=size,
-            colour=colour,
-            time_base=time_base,
-            rate=rate,
-            pixel_aspect=pixel_aspect,
-        )
+        self._encoder = VideoEncoder(self._container, encoding, format)
         self.pts: list[int] = []
         self._number: dict[int, int] = {}
         self._packets: list[tuple[int, int, bool]] = []

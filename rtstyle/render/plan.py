@@ -1,0 +1,228 @@
+"""What is decided before a render begins: input, container, encoding, other streams, what is resumed."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rtstyle.backends import Controls, EngineSettings
+from rtstyle.errors import SettingError
+from rtstyle.frame import Size
+from rtstyle.render.flow import signals_held
+from rtstyle.render.memory import memory_available, refuse_too_large
+from rtstyle.render.resume import refuse_other, same_encoding, same_engine, settings_of
+from rtstyle.style import Style, load_style
+
+if TYPE_CHECKING:
+    from rtstyle.render.journal import Journal
+    from rtstyle.video import EncoderSettings, VideoReader
+    from rtstyle.video.copies import StreamPlan
+    from rtstyle.video.formats import Encoding
+    from rtstyle.video.work_folder import WorkFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderOptions:
+    """What of an input is rendered, and how its output is made."""
+
+    size: Size | None = None
+    """Size to which frames are scaled before they are stylized; None: their own."""
+    start: Fraction | None = None
+    """Seconds on a player's timeline; frames and audio before it are left out."""
+    end: Fraction | None = None
+    """Seconds on a player's timeline; frames and audio from it on are left out."""
+    hwaccel: str | None = None
+    """Hardware decoder, see ``VideoReader``."""
+    timeout: float = 10.0
+    """Seconds for which a network source may send nothing."""
+    audio: bool = True
+    """False leaves all audio out."""
+    muxer: str | None = None
+    """FFmpeg's name of the container; None: by the extension of the output."""
+    overwrite: bool = False
+    """Replace an output that exists."""
+    resume: bool = False
+    """Continue an interrupted render of the same settings, if there is one."""
+
+
+@dataclass(frozen=True)
+class RenderPlan:
+    """A render that can begin; it holds the open input and the locked work folder. A context manager."""
+
+    source: str
+    """The input as it was given."""
+    reader: VideoReader
+    target: Path
+    style: Style
+    controls: Controls
+    engine: EngineSettings
+    encoder: EncoderSettings
+    options: RenderOptions
+    encoding: Encoding
+    streams: StreamPlan
+    """What becomes of the streams beside the video."""
+    segment_frames: int
+    """Frames of a segment."""
+    folder: WorkFolder | None
+    """Work folder of an output that is written in segments; None: it is written straight through."""
+    journal: Journal | None
+    """Journal of the interrupted render that is resumed."""
+    begun: float
+    """When planning began, by ``time.perf_counter``."""
+    resources: ExitStack
+
+    def close(self) -> None:
+        """Close the input and release the work folder."""
+        self.resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def plan_render(
+    source: Path | str,
+    target: Path | str,
+    *,
+    style: Style | str = "sketch",
+    controls: Controls = Controls(),
+    engine: EngineSettings = EngineSettings(),
+    encoder: EncoderSettings | None = None,
+    options: RenderOptions = RenderOptions(),
+) -> RenderPlan:
+    """Open a file and decide everything that can be decided before an engine is opened.
+
+    Args:
+        source: A file, a URL, a folder of images, a pattern such as ``%05d.png``, or ``-``, the standard input.
+        target: A file, a pattern, or ``-``, the standard output.
+
+    Raises:
+        RtstyleError: The input cannot be read, the output cannot be written, a setting is out of range, there is not
+            enough memory, or what is to be resumed was made with other settings.
+    """
+    begun = time.perf_counter()
+    loaded = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
+    path = Path(target)
+    with signals_held() as let_signals_through, ExitStack() as stack:
+        # Imported here: a library that is interrupted while it is imported only looks as if it were missing.
+        from rtstyle.video import EncoderSettings, check_output
+        from rtstyle.video.writer import STDOUT
+
+        _check_names(source, path, options)
+        reader = stack.enter_context(open_reader(source, options))
+        if path != STDOUT:
+            check_output(path, overwrite=options.overwrite, muxer=options.muxer)
+        let_signals_through()
+        settings = encoder or EncoderSettings()
+        encoding, streams = _choose_encoding(reader, path, settings, options)
+        folder, journal = _claim_folder(reader, path, encoding, options)
+        if folder:
+            stack.enter_context(folder)
+        plan = RenderPlan(
+            str(source), reader, path, loaded, controls, engine, settings, options, encoding, streams,
+            _segment_frames(reader.size), folder, journal, begun, stack,
+        )  # fmt: skip
+        if journal:
+            refuse_other(journal, settings_of(plan), path)
+            plan = replace(
+                plan, engine=same_engine(journal, engine, path), encoding=same_encoding(journal, encoding, path)
+            )
+        refuse_too_large(reader.size, memory_available())
+        let_signals_through()
+        return replace(plan, resources=stack.pop_all())
+
+
+def open_reader(source: Path | str, options: RenderOptions) -> VideoReader:
+    """Open the part of an input that the options name."""
+    from rtstyle.video import VideoReader
+
+    return VideoReader(
+        source,
+        hwaccel=options.hwaccel,
+        start=options.start,
+        end=options.end,
+        size=options.size,
+        timeout=options.timeout,
+    )
+
+
+def _segment_frames(size: Size) -> int:
+    from rtstyle.render import segments
+
+    return segments.segment_frames(size)
+
+
+def _check_names(source: Path | str, target: Path, options: RenderOptions) -> None:
+    """Refuse what can be refused by the names of input and output."""
+    from rtstyle.video.formats import muxer_of
+    from rtstyle.video.inputs import check_exists
+    from rtstyle.video.writer import STDOUT
+
+    check_exists(source)
+    with suppress(OSError):
+        if Path(source).exists() and target.exists() and Path(source).samefile(target):
+            raise SettingError(f"input and output are the same file: {source}")
+    if options.muxer is None and target != STDOUT and not target.suffix and "%" not in target.name:
+        raise SettingError(
+            f"{str(target)!r} has no extension that says which format to write: "
+            f"name a file such as {target}.mp4, or {target}/ for a folder"
+        )
+    if options.muxer or target != STDOUT:
+        muxer_of(target, options.muxer)
+    elif options.resume:
+        raise SettingError("an output to - cannot be resumed: write a file")
+
+
+def _choose_encoding(
+    reader: VideoReader, path: Path, settings: EncoderSettings, options: RenderOptions
+) -> tuple[Encoding, StreamPlan]:
+    """Choose container and encoding, and what becomes of the other streams."""
+    from rtstyle.video.copies import plan_streams
+    from rtstyle.video.formats import TURNING, choose_encoding, muxer_of
+    from rtstyle.video.writer import STDOUT
+
+    container = options.muxer or (_format_like(reader) if path == STDOUT else None)
+    if muxer_of(path, container) not in TURNING:
+        reader.turn_upright()
+    encoding = choose_encoding(
+        path,
+        settings,
+        reader.size,
+        full_range=reader.colour.full_range,
+        alpha=reader.alpha,
+        muxer=container,
+        rate=reader.rate,
+    )
+    streams = plan_streams(reader.container, reader.stream, encoding.muxer, audio=options.audio, codec=encoding.codec)
+    return encoding, streams
+
+
+def _claim_folder(
+    reader: VideoReader, path: Path, encoding: Encoding, options: RenderOptions
+) -> tuple[WorkFolder | None, Journal | None]:
+    """Lock the work folder of an output that is written in segments, with the journal that is resumed."""
+    from rtstyle.render.journal import claim
+
+    if encoding.segments and reader.seekable:
+        reader.keep_packets = False
+        reader.packets.clear()
+        return claim(path, overwrite=options.overwrite, resume=options.resume)
+    if options.resume:
+        what = "this input" if encoding.segments else f"a {encoding.muxer} output"
+        raise SettingError(f"{what} cannot be resumed: it is written straight through; leave --resume out")
+    return None, None
+
+
+def _format_like(reader: VideoReader) -> str:
+    """Choose the container of the standard output: the input's own, if it can go through a pipe, else Matroska."""
+    name = reader.container.format.name
+    return name if name in ("yuv4mpegpipe", "mpegts", "nut") else "matroska"

@@ -1,0 +1,40 @@
+"""The report of a render."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """What a render did; ``rtstyle video --json`` prints it."""
+
+    input: str
+    output: str
+    frames_in: int
+    frames_out: int
+    dropped: int
+    """Pictures that are missing or faulty because the input is damaged, as far as can be told."""
+    resumed_at: int
+    """Frames that an earlier, interrupted run had finished; ``seconds`` and what follows are of this run."""
+    seconds: float
+    fps: float
+    cpu_ms_per_frame: float
+    """CPU time of the whole process over all cores, per frame, from the first frame on."""
+    first_frame_s: float
+    """From the call to the first stylized frame handed to the encoder."""
+    stages: dict[str, float]
+    """Milliseconds per frame that each stage took on its thread; they overlap. ``join`` is in all."""
+    backend: str
+    precision: str
+    device: str
+    style: str
+    size_class: str
+    size: str
+    working_size: str
+    """In which it was stylized: another one where strokes are to be larger or smaller, see ``EngineSettings``."""
+    codec: str
+    preset: str | None
+    streams_copied: list[str]
+    streams_dropped: list[dict[str, str]]
+    warnings: list[str] = field(default_factory=list)

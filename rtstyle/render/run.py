@@ -1,0 +1,176 @@
+"""Renders a plan: decode and follow the camera in one thread, stylize, encode on the calling thread."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import chain, islice
+
+from rtstyle.backends import Engine, open_for
+from rtstyle.frame import Frame
+from rtstyle.render.flow import Prefetch, Timings, signals_held
+from rtstyle.render.follow import CameraFollower
+from rtstyle.render.journal import Journal
+from rtstyle.render.plan import RenderPlan
+from rtstyle.render.report import VideoReport
+from rtstyle.render.resume import settings_of
+from rtstyle.render.segments import RenderWriter
+from rtstyle.video.encoder import choose_preset
+from rtstyle.video.formats import Encoding
+from rtstyle.video.writer import VideoWriter
+
+Progress = Callable[[int, int | None, str], None]
+"""Called with frames done, frames in all (None: unknown) and the engine's name."""
+
+
+def render(plan: RenderPlan, progress: Progress | None = None) -> VideoReport:
+    """Stylize every frame of a plan and write the output.
+
+    Args:
+        progress: Called on this thread after each frame; it may raise to stop.
+
+    Raises:
+        RtstyleError: As ``stylize_video``.
+    """
+    timings, figures = Timings(), _Figures(plan)
+    with signals_held() as let_signals_through, ExitStack() as stack:
+        engine = stack.enter_context(
+            open_for(plan.style, plan.reader.size, plan.reader.colour, plan.engine, live=False)
+        )
+        let_signals_through()
+        tell = _teller(plan, engine, figures, progress)
+        checkpoint = plan.journal.checkpoint if plan.journal else None
+        follower = CameraFollower(
+            plan.reader, every=plan.segment_frames, steered=plan.style.steered, checkpoint=checkpoint
+        )
+        decoded = timings.timed("canvas", follower.follow(timings.timed("decode", plan.reader)))
+        with Prefetch(decoded, name="decode") as frames:
+            styled = timings.timed("engine", engine.stylize(frames, plan.controls))
+            if plan.encoder.preset == "auto" and not plan.journal:
+                encoding, styled = _measured(plan.encoding, styled)
+                plan = replace(plan, encoding=encoding)
+            writer = _open_writer(plan, engine, follower, tell)
+            stack.enter_context(writer)  # left behind the thread that reads
+            for frame in styled:
+                figures.begin()
+                started = time.perf_counter()
+                writer.write(frame)
+                timings.add("encode", time.perf_counter() - started)
+                figures.done += 1
+                tell(None)
+                let_signals_through()
+        started = time.perf_counter()
+        writer.close()
+        timings.add("join", time.perf_counter() - started)
+    return _report(plan, engine, follower, writer, timings, figures)
+
+
+class _Figures:
+    """Counts frames and takes the time of a render."""
+
+    def __init__(self, plan: RenderPlan) -> None:
+        checkpoint = plan.journal.checkpoint if plan.journal else None
+        self.resumed_at = self.done = checkpoint.frames if checkpoint else 0
+        self.first = self.cpu = 0.0
+        self._begun = plan.begun
+
+    def begin(self) -> None:
+        """Note the moment of the first frame."""
+        if self.done == self.resumed_at:
+            self.first, self.cpu = time.perf_counter() - self._begun, time.process_time()
+
+
+def _teller(
+    plan: RenderPlan, engine: Engine, figures: _Figures, progress: Progress | None
+) -> Callable[[float | None], None]:
+    """Return what reports progress: of frames (None), or of joining segments (0 to 1)."""
+    total = plan.reader.frames_expected
+
+    def tell(joined: float | None) -> None:
+        if progress:
+            words = f"{engine.backend} {engine.precision}" if joined is None else f"joining, {joined:.0%}"
+            progress(figures.done, total, words)
+
+    return tell
+
+
+def _open_writer(
+    plan: RenderPlan, engine: Engine, follower: CameraFollower, joining: Callable[[float], None]
+) -> VideoWriter | RenderWriter:
+    """Open what accepts the frames: in segments where the plan has a work folder, else straight into the output."""
+    if plan.folder is None:
+        return VideoWriter(
+            plan.target,
+            plan.reader.format,
+            encoder=plan.encoding,
+            like=plan.reader,
+            plan=plan.streams,
+            overwrite=plan.options.overwrite,
+        )
+    journal = plan.journal
+    if journal is None:
+        used = {"backend": engine.backend, "precision": engine.precision, "options": plan.encoding.options}
+        journal = Journal(plan.folder, settings_of(plan) | used)
+        journal.begin()
+    writer = RenderWriter(
+        plan.folder, journal, plan.encoding, like=plan.reader, plan=plan.streams, checkpoint=follower.checkpoint_at
+    )
+    writer.joining = joining
+    return writer
+
+
+def _measured(encoding: Encoding, styled: Iterator[Frame]) -> tuple[Encoding, Iterator[Frame]]:
+    """Choose the encoder's preset by what the first second leaves of the CPU; return the frames whole again."""
+    sample = list(islice(styled, 1))
+    wall, cpu = time.perf_counter(), time.process_time()
+    sample += islice(styled, 23)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    idle = (os.cpu_count() or 1) * wall - cpu
+    # Where nothing is idle, encoding may take a tenth of the time.
+    budget = 1000 * max(idle, 0.1 * cpu) / max(1, len(sample) - 1)
+    time.sleep(0.1)  # lets the frames that are in flight finish, so that they are not measured
+    return choose_preset(encoding, sample, budget), chain(sample, styled)
+
+
+def _report(
+    plan: RenderPlan,
+    engine: Engine,
+    follower: CameraFollower,
+    writer: VideoWriter | RenderWriter,
+    timings: Timings,
+    figures: _Figures,
+) -> VideoReport:
+    seconds = time.perf_counter() - plan.begun
+    reader, fresh = plan.reader, figures.done - figures.resumed_at
+    damaged = reader.damaged + follower.damaged_before
+    warnings = [*reader.notes, *writer.warnings]
+    if damaged:
+        warnings.append(f"{reader.name} is damaged: about {damaged} of its pictures are missing or faulty")
+    return VideoReport(
+        input=plan.source,
+        output=str(plan.target),
+        frames_in=figures.done,
+        frames_out=writer.written,
+        dropped=damaged,
+        resumed_at=figures.resumed_at,
+        seconds=round(seconds, 3),
+        fps=round(fresh / seconds, 2),
+        cpu_ms_per_frame=round(1000 * (time.process_time() - figures.cpu) / max(1, fresh - 1), 2),
+        first_frame_s=round(figures.first, 3),
+        stages=timings.stages(),
+        backend=engine.backend,
+        precision=engine.precision,
+        device=engine.device,
+        style=plan.style.name,
+        size_class=plan.style.size_class,
+        size=str(reader.size),
+        working_size=str(plan.engine.working_size(reader.size)),
+        codec=plan.encoding.codec,
+        preset=plan.encoding.options.get("preset"),
+        streams_copied=writer.copied,
+        streams_dropped=writer.dropped,
+        warnings=warnings,
+    )

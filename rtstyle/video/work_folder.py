@@ -1,0 +1,148 @@
+"""The hidden folder beside an output in which the output is made before it appears under its own name."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import filelock
+
+from rtstyle.errors import OutputExistsError, VideoWriteError, reason_of
+from rtstyle.files import is_regular, private_folder
+from rtstyle.video.formats import check_file_output, sequence_name
+
+JOURNAL = "journal.jsonl"
+"""File in a work folder that lists the finished segments of a render."""
+
+
+class WorkFolder:
+    """The hidden folder of one output, held by one process at a time.
+
+    It is a real folder of this user that no other user may enter, and holds nothing but files with names of rtstyle.
+
+    Args:
+        output: The file, or the pattern of a sequence, that will be made.
+
+    Raises:
+        VideoWriteError: Another process is making this output, or the folder cannot be written, is a link or
+            another user's, or holds anything that rtstyle did not make.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.keep = False
+        """True: what is in it serves a later run, so it stays when it is let go."""
+        self.notes: list[str] = []
+        """What a person should know of what an earlier run left, in words."""
+        self.path = output.with_name(f".{output.name}.rtstyle")
+        ending = re.escape(output.suffix)
+        self._names = re.compile(
+            r"lock|journal\.(jsonl|partial)|canvas-\d+\.npz|segment-\d+\.(packets|nut)|\..+\.part"
+            rf"|(trial|whole){ending}|{sequence_name(output.name)}",
+            re.DOTALL,
+        )
+        self._lock = filelock.FileLock(self.path / "lock", blocking=False)
+        try:
+            self._take()
+        except filelock.Timeout as error:
+            raise VideoWriteError(f"another rtstyle is writing {output} at this moment: wait, or stop it") from error
+        except OSError as error:
+            raise VideoWriteError(f"cannot write {output}: {reason_of(error)}") from error
+
+    def _take(self) -> None:
+        while True:
+            private_folder(self.path)
+            self._refuse_foreign()
+            try:
+                self._lock.acquire()
+            except FileNotFoundError:  # whoever had it took the folder away between the two calls
+                continue
+            if (self.path / "lock").exists():
+                return
+            self._lock.release()
+
+    def _refuse_foreign(self) -> None:
+        for entry in self.path.iterdir():
+            with suppress(FileNotFoundError):  # another process is at the end of its work
+                if not (self._names.fullmatch(entry.name) and stat.S_ISREG(entry.lstat().st_mode)):
+                    raise FileExistsError(f"{entry} is not a file of rtstyle: move it away")
+
+    def place(self, name: str) -> Path:
+        """Return the path of a file that is to be made; an earlier one of that name is removed."""
+        path = self.path / name
+        path.unlink(missing_ok=True)
+        return path
+
+    def clear(self) -> None:
+        """Throw away what an earlier run left: files with names of rtstyle, nothing else."""
+        if self.path.is_symlink():
+            return
+        for entry in self.path.iterdir():
+            if entry.name != "lock" and self._names.fullmatch(entry.name) and is_regular(entry):
+                entry.unlink()
+
+    def publish(self, part: Path, name: Path) -> None:
+        """Give a whole file its final name, safe on disk.
+
+        Raises:
+            OSError: It cannot be done.
+            VideoWriteError: There is a folder or device of that name by now.
+        """
+        check_file_output(name, overwrite=True)
+        sync(part)
+        os.replace(part, name)
+        sync(name.parent)
+
+    def close(self) -> None:
+        """Let go of the folder; it goes away unless it is to be kept."""
+        if self.keep:
+            self._lock.release()
+            return
+        with suppress(OSError):
+            self.clear()
+        with suppress(OSError):
+            (self.path / "lock").unlink()
+        self._lock.release()
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def claim_folder(output: Path, *, overwrite: bool) -> WorkFolder:
+    """Lock the work folder of an output that is written straight through, and empty it.
+
+    Raises:
+        OutputExistsError: It holds segments of an interrupted render, and ``overwrite`` is False.
+        VideoWriteError: Another process is writing this output, or the folder cannot be written.
+    """
+    folder = WorkFolder(output)
+    if not overwrite and is_regular(folder.path / JOURNAL) and any(folder.path.glob("segment-*")):
+        folder.keep = True
+        folder.close()
+        raise OutputExistsError(
+            f"an interrupted render of {output} is in {folder.path}: --resume continues it, -y (--overwrite) removes it"
+        )
+    folder.clear()
+    return folder
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on disk."""
+    with suppress(PermissionError):  # Windows opens no folders
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
