@@ -10,6 +10,7 @@ import json
 import warnings
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -58,7 +59,7 @@ def load_generator(path: Path) -> Generator:
     return with_weights(torch.load(path, weights_only=True))
 
 
-def words_of_run(run: Path) -> dict[str, str]:
+def words_of_run(run: Path) -> dict[str, Any]:
     """Say how a run trained its style, from the config.json that the trainer wrote; empty where there is none."""
     if not (run / "config.json").is_file():
         return {}
@@ -72,11 +73,12 @@ def words_of_run(run: Path) -> dict[str, str]:
         told += f", begun from what {json.loads(relative.read_text('utf-8'))['name']} had learnt"
     if late > 0:
         told += f", then {late} against the pictures themselves (VGG16 and a patch discriminator)"
+    entries = {"format": FORMAT, **config["style_json"]} if "style_json" in config else {}
     kind = "cartoon" if config["painter"] == "cartoon" else "painting" if config["colour"] else "drawing"
-    return {"kind": kind, "trained_by": told}
+    return {**entries, "kind": kind, "trained_by": told}
 
 
-def export_style(generator: Generator, folder: Path, words: dict[str, str] | None = None) -> None:
+def export_style(generator: Generator, folder: Path, words: dict[str, Any] | None = None) -> None:
     """Write trunk.onnx, and a style.json to be completed by hand where there is none yet.
 
     Args:
@@ -88,7 +90,7 @@ def export_style(generator: Generator, folder: Path, words: dict[str, str] | Non
     if not path.exists():
         name = folder.resolve().name
         metadata = {
-            "format": FORMAT,
+            "format": 1,
             "name": name,
             "title": name,
             "kind": "painting",

@@ -167,7 +167,7 @@ def test_sketch_is_grey_without_colour():
 def test_style_json_tells_rights_date_and_figures_and_the_preview_is_a_picture(name):
     folder = Path(str(files("rtstyle") / "styles" / name))
     words = json.loads((folder / "style.json").read_text("utf-8"))
-    assert words["format"] == 1
+    assert words["format"] in (1, 2)
     assert words["name"] == name
     assert words["date"]
     assert words["trained_by"]

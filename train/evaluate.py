@@ -78,6 +78,7 @@ from rtstyle import (
     stylize_video,
 )
 from rtstyle.backends import EngineSettings, Precision, StrokeSize
+from rtstyle.canvas.follower import SceneFollower
 from rtstyle.frame import CELL, Planes, VideoFormat, planes_from_rgb, planes_to_rgb
 from rtstyle.style import Style
 from train import data, yardsticks
@@ -219,11 +220,27 @@ def _decibels(square: float) -> float:
     return round(float(10 * np.log10(255**2 / max(square, 1e-9))), 2)
 
 
-def stylized(style: Style, pictures: list[Planes], precision: Precision = PRECISION) -> list[Planes]:
-    """Run pictures of one size through an engine."""
-    height, width = pictures[0].y.shape
-    with open_engine(style, Size(width, height), _COLOUR, precision=precision) as engine:
-        return [frame.planes for frame in engine.stylize(Frame(p, 0, Fraction(1, 25), _COLOUR) for p in pictures)]
+def stylized(style: Style, frames: Sequence[Frame | Planes], precision: Precision = PRECISION) -> list[Planes]:
+    """Run frames of one size through an engine."""
+    ready = [each if isinstance(each, Frame) else _frame(each) for each in frames]
+    with open_engine(style, ready[0].size, _COLOUR, precision=precision) as engine:
+        return [frame.planes for frame in engine.stylize(ready)]
+
+
+def _frame(planes: Planes) -> Frame:
+    return Frame(planes, 0, Fraction(1, 25), _COLOUR)
+
+
+def _with_noise(planes: Planes, rng: np.random.Generator) -> Planes:
+    return Planes(*(np.clip(np.rint(p + rng.normal(0, 3, p.shape)), 0, 255).astype(np.uint8) for p in planes))
+
+
+def _settled(planes: Planes, rng: np.random.Generator) -> Frame:
+    """Return the twelfth frame of a still scene with sensor noise: its field is smoothed in time, as in a video."""
+    follower = SceneFollower()
+    for _ in range(12):
+        frame = follower.follow(_frame(_with_noise(planes, rng)))
+    return frame
 
 
 def _edges(luma: Image) -> NDArray[np.bool_]:
@@ -245,9 +262,9 @@ def measure_stills(
     noise, light, source, outputs, lumas = [], [], [], [], []
     for rgb in pictures:
         planes = planes_from_rgb(rgb, _COLOUR)
-        noisy = Planes(*(np.clip(np.rint(p + rng.normal(0, 3, p.shape)), 0, 255).astype(np.uint8) for p in planes))
+        noisy = _settled(planes, rng) if style.steered else _frame(_with_noise(planes, rng))
         brighter = planes_from_rgb(np.clip(np.rint(rgb * 1.04), 0, 255).astype(np.uint8), _COLOUR)
-        results = stylized(style, [planes, noisy, brighter], precision)
+        results = stylized(style, [_frame(planes), noisy, _frame(brighter)], precision)
         clean, shaken, lit = (result.y.astype(np.float64) for result in results)
         noise.append(((clean - shaken) ** 2).mean())
         light.append(((clean - lit) ** 2).mean())

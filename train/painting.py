@@ -260,8 +260,18 @@ def _smeared(picture: Picture, angle: Picture, taps: int, step: float) -> Pictur
 
 
 MANNERS = {
+    "picture": Manner(
+        steering=Steering(Brush(length=24, width=5, seed=5), Stream(kind="waves", sway=0.4)),
+        gain=0.16,
+        relief=0.09,
+        noise=2.2,
+        sharp=5,
+        purity=1.2,
+        glow=0,
+    ),
     "starry_night": Manner(
         steering=Steering(Brush(length=24, width=5, seed=4), Stream(kind="whirls", angle=172)),
+        mix=0.85,
     ),
     "the_scream": Manner(
         steering=Steering(
@@ -309,4 +319,4 @@ MANNERS = {
         levels=10,
     ),
 }
-"""The manners of shipped paintings."""
+"""The manners of shipped paintings; ``picture`` is a plain one for any picture."""

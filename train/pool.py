@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rtstyle.canvas.field import Field, measure
-from rtstyle.canvas.steering import CHANNELS, SteeredCutter, Steering, steered
-from rtstyle.canvas.strokes import TILE, bank
+from rtstyle.canvas.steering import CHANNELS, PERIOD, SteeredCutter, Steering, steered
+from rtstyle.canvas.strokes import bank
 from rtstyle.frame import MARGIN
 from train import data
 from train.painting import Painting
@@ -57,7 +57,7 @@ def make_sample(path: Path, painting: Painting, seed: int, index: int) -> Sample
         rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(6, 24))
         gain *= rng.random() ** 2
     rgb = np.clip(gain * rgb**gamma, 0, 1).astype(np.float32)
-    offset = tuple(int(v) for v in rng.integers(0, TILE, 2))
+    offset = int(rng.integers(0, PERIOD)), int(rng.integers(0, PERIOD))
     yuv = data.to_yuv(rgb)
     seen = measure(np.rint(255 * (yuv[..., 0] + 0.5)).astype(np.uint8))
     painted = painting.paint(rgb, offset, seen)
@@ -71,9 +71,8 @@ def _make(job: tuple[Path, Painting, int, int]) -> Sample:
 
 def make_pool(paths: Sequence[Path], painting: Painting, count: int, seed: int, workers: int = 2) -> list[Sample]:
     """Make ``count`` samples, each from another photo as long as there are enough."""
-    rng = np.random.default_rng(seed)
-    chosen = [int(rng.permutation(len(paths))[i % len(paths)]) for i in range(min(count, len(paths)))]
-    jobs = [(paths[chosen[i % len(chosen)]], painting, seed, i) for i in range(count)]
+    order = np.random.default_rng(seed).permutation(len(paths))
+    jobs = [(paths[int(order[i % len(paths)])], painting, seed, i) for i in range(count)]
     bank(painting.manner.steering.brush)
     if workers < 2:
         return [_make(job) for job in jobs]
@@ -82,13 +81,17 @@ def make_pool(paths: Sequence[Path], painting: Painting, count: int, seed: int, 
 
 
 class Crops:
-    """Cuts crops from a pool, each with the canvas and the tone that engines would give it."""
+    """Cuts crops from a pool, each with the canvas and the tone that engines would give it.
 
-    def __init__(self, steering: Steering, size: int) -> None:
-        self.size = size
+    Args:
+        size: Height and width of crops, in pixels, multiples of 8; one number for both.
+    """
+
+    def __init__(self, steering: Steering, size: int | tuple[int, int]) -> None:
+        self._height, self._width = (size, size) if isinstance(size, int) else size
         self._steering = steering
-        self._cells = (size + 2 * MARGIN) // 4
-        self._cutter = SteeredCutter(steering, self._cells, self._cells)
+        self._cells = (self._height + 2 * MARGIN) // 4, (self._width + 2 * MARGIN) // 4
+        self._cutter = SteeredCutter(steering, *self._cells)
 
     def window(
         self, sample: Sample, y: int, x: int, noise: NDArray[np.float32] | None = None
@@ -96,18 +99,17 @@ class Crops:
         """Cut one window at pixel (y, x) of a sample.
 
         Returns:
-            The toned photo and the painted one, (size, size, 3); and the canvas, (cells, cells, 40), uint8.
+            The toned photo and the painted one, (height, width, 3); and the canvas, (rows, columns, 40), uint8.
         """
-        cut = slice(y, y + self.size), slice(x, x + self.size)
+        cut = slice(y, y + self._height), slice(x, x + self._width)
         photo, painted = sample.photo[cut].astype(np.float32), sample.painted[cut].astype(np.float32)
         if noise is not None:
             photo = photo + noise
         levels = 255 * (photo[..., 0] + np.float32(0.5))
         photo[..., 0] = np.interp(levels, np.arange(256), sample.table) / 255 - 0.5
-        packed = np.empty((self._cells, self._cells, CHANNELS), np.uint8)
+        packed = np.empty((*self._cells, CHANNELS), np.uint8)
         place = sample.offset[0] + x - MARGIN, sample.offset[1] + y - MARGIN
-        shape = self._cells, self._cells
-        cells = steered(self._steering, sample.seen, place, shape, (x - MARGIN, y - MARGIN))
+        cells = steered(self._steering, sample.seen, place, self._cells, (x - MARGIN, y - MARGIN))
         self._cutter.cut(cells, place, packed)
         return photo, painted, packed
 

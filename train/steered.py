@@ -1,16 +1,20 @@
-"""Train a style on a steered canvas: generator against a patch discriminator. Read it from top to bottom.
+"""Train a style on a steered canvas: ``python -m train.steered --style PAINTING --content FOLDER --out RUN``.
 
-Two stages in one run. Until ``warm_steps`` the generator learns from a painter made in code (painting.py) where strokes
-go and which color each takes. From there on it learns from the painting itself how they look: sliced Wasserstein
-distances of VGG16 features, a discriminator that is trained in alternation, and a term against the lattice of the
-network's own cells. All the while it must give the same picture for a shifted view with other noise.
+A generator against a patch discriminator, in two stages of one run. Until ``warm_steps`` the generator learns from a
+painter made in code (painting.py) where strokes go and which color each takes. From there on it learns from the
+painting itself how they look: sliced Wasserstein distances of VGG16 features, a discriminator that is trained in
+alternation, and a term against the lattice of the network's own cells. All the while it must give the same frame for a
+shifted view with other noise. Read it from top to bottom.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +26,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from rtstyle.canvas.field import measure
 from rtstyle.canvas.steering import CHANNELS
 from rtstyle.frame import MARGIN
 from rtstyle.generator import PLANE_CHANNELS, STEERED_SHAPES, Generator, pack, unpack
 from train import data, losses
 from train.painting import MANNERS, Painting
 from train.pool import Crops, Sample, make_pool, to_canvas
+
+BASE = Path(__file__).parent / "weights" / "base.safetensors"
+"""What a run starts from: a generator on a canvas of noise that has learnt to see."""
+
+VGG = Path(__file__).parent / "weights" / "vgg16_imagenet_conv1-4.fp16.safetensors"
 
 RIM = 12
 """Pixels at the edge of a crop that VGG16 and the discriminator do not see."""
@@ -40,50 +50,62 @@ class Config:
     """Everything that decides the weights; saved with them."""
 
     content: tuple[str, ...]
-    painting: str
-    manner: str
+    """Folders of photos. Every 17th photo is kept back."""
+    style: str
+    """The painting."""
+    manner: str = "picture"
+    """How it is painted in code: a name of ``painting.MANNERS``."""
     size_class: str = "default"
-    base: str = ""
-    pool: int = 240
+    """A name of ``generator.STEERED_SHAPES``."""
+    base: str = str(BASE)
+    """What to start from: a .safetensors, or the generator.pt of a run on a steered canvas; empty: random weights."""
     seed: int = 1
-    warm_steps: int = 4000
-    steps: int = 5000
+    pool: int = 200
+    """Photos that are measured and painted before the first step."""
+    warm_steps: int = 3500
+    steps: int = 3850
     crop: int = 128
+    """Pixels per side of crops."""
     batch: int = 2
-    late_crop: int = 128
-    late_batch: int = 2
+    """Crops of a step; each is seen in two windows."""
     shift: int = 7
+    """Largest shift between the two windows, in pixels."""
     noise: float = 6.0
+    """Largest standard deviation of the noise on a window, in levels of 255."""
     warm_rate: float = 2e-3
     rate: float = 6e-4
     discriminator_rate: float = 4e-4
-    ema: float = 0.998
     chroma_weight: float = 2.0
-    shift_weight: float = 40.0
+    """Of the painter's chroma, relative to its luma."""
     strokes_late: float = 0.6
-    style_weights: tuple[float, ...] = (0.12, 0.3, 0.3, 0.3)
+    """Of the painter's picture in the second stage."""
+    shift_weight: float = 40.0
+    style_weights: tuple[float, ...] = (0.15, 0.4, 0.4, 0.4)
+    """Of the sliced Wasserstein distances at relu1_2, relu2_2, relu3_3, relu4_3."""
     adversarial_weight: float = 0.05
     lattice_weight: float = 300.0
 
 
+_EMA, _LATE_EMA = 0.998, 0.985
+"""Decay per step of the averaged weights in the two stages; the second one is short."""
+
+
 def start(config: Config) -> Generator:
-    """Make the generator that a run starts from."""
-    shape = STEERED_SHAPES[config.size_class]
-    generator = Generator(*shape, canvas=CHANNELS)
-    if config.base:
-        state = (
-            torch.load(config.base, weights_only=True)["generator"]
-            if config.base.endswith(".pt")
-            else load_file(config.base)
-        )
-        own = generator.state_dict()
-        for name, value in own.items():
-            if name in state and state[name].shape == value.shape:
-                own[name] = state[name]
-            elif name == "stem.conv.weight" and name in state:
-                value[:, :PLANE_CHANNELS] = state[name][:, :PLANE_CHANNELS]
-                value[:, PLANE_CHANNELS:] = 0.04 * torch.randn_like(value[:, PLANE_CHANNELS:])
-        generator.load_state_dict(own)
+    """Make the generator that a run starts from: weights of the base that fit, the rest at random."""
+    generator = Generator(*STEERED_SHAPES[config.size_class], canvas=CHANNELS)
+    if not config.base:
+        return generator
+    pickled = config.base.endswith(".pt")
+    base: dict[str, Tensor] = torch.load(config.base, weights_only=True) if pickled else load_file(config.base)
+    own = generator.state_dict()
+    for name, value in own.items():
+        if name in base and base[name].shape == value.shape:
+            own[name] = base[name]
+    stem, seen = own["stem.conv.weight"], base["stem.conv.weight"]
+    if seen.shape[0] == stem.shape[0] and seen.shape != stem.shape:  # a canvas of noise: it sees photos only
+        stem[:, :PLANE_CHANNELS] = seen[:, :PLANE_CHANNELS]
+        stem[:, PLANE_CHANNELS:] = 0.04 * torch.randn_like(stem[:, PLANE_CHANNELS:])
+    generator.load_state_dict(own)
     return generator
 
 
@@ -132,10 +154,10 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config, self.out = config, out
         out.mkdir(parents=True, exist_ok=True)
-        (self.painting_rgb,) = data.load_pictures([Path(config.painting)], 400, colour=True)
-        self.painting = Painting(self.painting_rgb, MANNERS[config.manner])
+        (self.picture,) = data.load_pictures([Path(config.style)], 400, colour=True)
+        self.painting = Painting(self.picture, MANNERS[config.manner])
         paths = sorted(p for folder in config.content for p in data.list_pictures(Path(folder)))
-        self.paths = [p for i, p in enumerate(paths) if i % 17]
+        self.paths, self.held_out = [p for i, p in enumerate(paths) if i % 17], paths[::17]
         self.generator = start(config).to(memory_format=torch.channels_last)
         self.average = start(config)
         self.average.load_state_dict(self.generator.state_dict())
@@ -144,33 +166,31 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self.generator.parameters(), config.warm_rate, (0.9, 0.99))
         self.critic = torch.optim.Adam(self.discriminator.parameters(), config.discriminator_rate, (0.5, 0.99))
         self.vgg: losses.Vgg16 | None = None
+        self.targets: list[list[Tensor]] = []
         self.step = 0
         self.pool: list[Sample] = []
-        self.crops: dict[int, Crops] = {}
+        self.crops = Crops(MANNERS[config.manner].steering, config.crop)
 
     # -- batches ---------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        manner = MANNERS[self.config.manner]
-        sizes = (self.config.crop, self.config.late_crop)
-        self.crops = {size: Crops(manner.steering, size) for size in sizes}
+        """Measure and paint the photos of the pool."""
         self.pool = make_pool(self.paths, self.painting, self.config.pool, self.config.seed)
 
     def batch(self) -> Batch:
-        config = self.config
-        late = self.step >= config.warm_steps
-        size, count = (config.late_crop, config.late_batch) if late else (config.crop, config.batch)
+        """Make the batch of this step: a function of the seed and the step."""
+        config, size = self.config, self.config.crop
         rng = np.random.default_rng((config.seed, self.step))
         windows = rng.integers(0, config.shift + 1, (2, 2))
         parts: list[list[Any]] = [[], []]
-        for _ in range(count):
+        for _ in range(config.batch):
             sample = self.pool[rng.integers(len(self.pool))]
             height, width = sample.photo.shape[:2]
             y, x = (int(rng.integers(side - size - config.shift + 1)) for side in (height, width))
             for which, (dy, dx) in enumerate(windows.tolist()):
                 level = rng.random() * (rng.random() < 0.75) * config.noise / 255
                 noise = np.float32(level) * rng.standard_normal((size, size, 3), np.float32)
-                parts[which].append(self.crops[size].window(sample, y + dy, x + dx, noise))
+                parts[which].append(self.crops.window(sample, y + dy, x + dx, noise))
         every = [*parts[0], *parts[1]]
         toned, painted = (torch.from_numpy(np.stack([each[i] for each in every])) for i in (0, 1))
         return Batch(toned, painted, to_canvas([each[2] for each in every]), windows)
@@ -178,6 +198,7 @@ class Trainer:
     # -- one step --------------------------------------------------------------------------------
 
     def rate(self) -> float:
+        """Learning rate: a short ramp, then a cosine, in each stage."""
         config = self.config
         late = self.step >= config.warm_steps
         top, begin = (config.rate, config.warm_steps) if late else (config.warm_rate, 0)
@@ -186,6 +207,11 @@ class Trainer:
         return float(top * min(1, (self.step - begin + 1) / 50) * (0.08 + 0.46 * (1 + np.cos(np.pi * done))))
 
     def train_step(self, batch: Batch) -> dict[str, float]:
+        """Do one step and return the terms of the loss, unweighted.
+
+        Raises:
+            FloatingPointError: A gradient is NaN or infinite; nothing was changed in this step.
+        """
         config, late = self.config, self.step >= self.config.warm_steps
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
@@ -220,20 +246,23 @@ class Trainer:
         report = {name: float(value.detach()) for name, value in terms.items()}
         if late:
             report |= self._train_discriminator(shown.detach())
-        decay = min(config.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            state = self.generator.state_dict()
-            for name, value in self.average.state_dict().items():
-                value.lerp_(state[name], 1 - decay)
+        self._update_average(min(_LATE_EMA if late else _EMA, (1 + self.step) / (10 + self.step)))
         self.step += 1
         return report
+
+    @torch.no_grad()
+    def _update_average(self, decay: float) -> None:
+        state = self.generator.state_dict()
+        for name, value in self.average.state_dict().items():
+            value.lerp_(state[name], 1 - decay)
 
     def _late_terms(self, shown: Tensor, terms: dict[str, Tensor], weights: dict[str, float]) -> None:
         config = self.config
         vgg, style = self._style()
+        drawn = torch.Generator().manual_seed(1_000_003 * config.seed + self.step)
         for layer, (made, real, weight) in enumerate(zip(vgg(shown), style, config.style_weights, strict=True)):
             name = f"swd{layer + 1}"
-            terms[name], weights[name] = swd_term(made, real), weight
+            terms[name], weights[name] = swd_term(made, real, generator=drawn), weight
         if config.adversarial_weight:
             self.discriminator.requires_grad_(False)
             terms["adversarial"] = losses.hinge_generator(self.discriminator(_rescaled(shown, self.step)))
@@ -244,8 +273,8 @@ class Trainer:
     def _style(self) -> tuple[losses.Vgg16, list[list[Tensor]]]:
         """Return VGG16 and the painting's features, at full size and at 0.7 of it in turn."""
         if self.vgg is None:
-            self.vgg = losses.Vgg16(Path(__file__).parent / "weights/vgg16_imagenet_conv1-4.fp16.safetensors", 4)
-            whole = torch.from_numpy(self.painting_rgb).permute(2, 0, 1)[None].float() / 255
+            self.vgg = losses.Vgg16(VGG, 4)
+            whole = torch.from_numpy(self.picture).permute(2, 0, 1)[None].float() / 255
             sizes = [
                 whole,
                 functional.interpolate(whole, scale_factor=0.7, mode="bilinear", antialias=True),
@@ -257,7 +286,7 @@ class Trainer:
     def _train_discriminator(self, made: Tensor) -> dict[str, float]:
         rng = np.random.default_rng((self.config.seed, self.step, 2))
         size = made.shape[-1]
-        real = np.stack([data.picture_crop([self.painting_rgb], np.ones(1), size, rng) for _ in range(len(made))])
+        real = np.stack([data.picture_crop([self.picture], np.ones(1), size, rng) for _ in range(len(made))])
         both = _rescaled(torch.cat((torch.from_numpy(real), made.clamp(0, 1))), self.step)
         verdict_real, verdict_made = self.discriminator(both).chunk(2)
         loss = losses.hinge_discriminator(verdict_real, verdict_made)
@@ -269,44 +298,42 @@ class Trainer:
 
     # -- what is kept and looked at --------------------------------------------------------------
 
+    _PARTS = ("generator", "average", "discriminator", "optimizer", "critic")
+
     def save(self) -> None:
-        state = {
-            name: getattr(self, name).state_dict()
-            for name in ("generator", "average", "discriminator", "optimizer", "critic")
-        }
+        """Write checkpoint.pt, generator.pt (averaged weights), and config.json with what style.json needs."""
         part = self.out / "checkpoint.part"
-        torch.save({**state, "step": self.step, "config": asdict(self.config)}, part)
+        torch.save({name: getattr(self, name).state_dict() for name in self._PARTS} | {"step": self.step}, part)
         part.replace(self.out / "checkpoint.pt")
-        torch.save({"generator": self.average.state_dict()}, self.out / "generator.pt")
-        entry = {"canvas": self.painting.manner.steering.entry(), "tone": asdict(self.painting.curve)}
-        (self.out / "canvas.json").write_text(json.dumps(entry, indent=1))
+        torch.save(self.average.state_dict(), self.out / "generator.pt")
+        entries = {"canvas": self.painting.manner.steering.entry(), "tone": asdict(self.painting.curve)}
+        words = asdict(self.config) | {"painter": self.config.manner, "colour": True, "style_json": entries}
+        (self.out / "config.json").write_text(json.dumps(words, indent=1) + "\n", "utf-8")
 
     def load(self) -> None:
+        """Continue from checkpoint.pt."""
         state = torch.load(self.out / "checkpoint.pt", weights_only=True)
-        for name in ("generator", "average", "discriminator", "optimizer", "critic"):
+        for name in self._PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.step = state["step"]
 
     @torch.no_grad()
     def draw(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Stylize a photo, (h, w, 3), whose sides are multiples of 8; returns RGB."""
-        from rtstyle.canvas.field import measure
-
-        steering = self.painting.manner.steering
-        yuv = data.to_yuv(rgb.astype(np.float32) / 255)
+        """Stylize a photo, (h, w, 3) RGB, with the averaged weights; its sides are cut to multiples of 8."""
+        height, width = (side // 8 * 8 for side in rgb.shape[:2])
+        yuv = data.to_yuv(np.ascontiguousarray(rgb[:height, :width]).astype(np.float32) / 255)
         seen = measure(np.rint(255 * (yuv[..., 0] + 0.5)).astype(np.uint8))
-        sample = Sample(yuv.astype(np.float16), yuv.astype(np.float16), seen, (37, 11), self.painting.curve.table(seen))
-        height, width = rgb.shape[:2]
-        from rtstyle.canvas.steering import SteeredCutter, steered
-
-        rows, columns = height // 4 + 4, width // 4 + 4
-        place = (sample.offset[0] - MARGIN, sample.offset[1] - MARGIN)
-        packed = np.empty((rows, columns, CHANNELS), np.uint8)
-        cells = steered(steering, seen, place, (rows, columns), (-MARGIN, -MARGIN))
-        SteeredCutter(steering, rows, columns).cut(cells, place, packed)
-        yuv[..., 0] = np.interp(255 * (yuv[..., 0] + 0.5), np.arange(256), sample.table) / 255 - 0.5
-        luma, chroma = stylize(self.average, torch.from_numpy(yuv)[None], to_canvas([packed]))
+        half = yuv.astype(np.float16)
+        sample = Sample(half, half, seen, (37, 11), self.painting.curve.table(seen))
+        toned, _, packed = Crops(self.painting.manner.steering, (height, width)).window(sample, 0, 0)
+        luma, chroma = stylize(self.average, torch.from_numpy(toned)[None], to_canvas([packed]))
         return (255 * to_rgb(luma, chroma)[0].clamp(0, 1).permute(1, 2, 0).numpy()).round().astype(np.uint8)
+
+    def preview(self) -> None:
+        """Write preview-STEP.jpg: four held-out photos."""
+        photos = data.load_photos(self.held_out[:: max(1, len(self.held_out) // 4)][:4], 360)
+        shown = [self.draw(photo[:360, :360]) for photo in photos]
+        cv2.imwrite(str(self.out / f"preview-{self.step:05d}.jpg"), np.hstack(shown)[:, :, ::-1])
 
 
 def _overlap(first: Tensor, second: Tensor, windows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -325,7 +352,7 @@ def lattice_term(luma: Tensor) -> Tensor:
     return functional.avg_pool2d(cells, 8, 4).var(1).mean()
 
 
-def swd_term(made: Tensor, style: Tensor, directions: int = 32) -> Tensor:
+def swd_term(made: Tensor, style: Tensor, directions: int = 32, generator: torch.Generator | None = None) -> Tensor:
     """Sliced Wasserstein distance of features to those of the style, in units of their deviation.
 
     Source: Heitz, Vanhoey, Chambon and Belcour 2021, "A Sliced Wasserstein Loss for Neural Texture Synthesis".
@@ -333,10 +360,11 @@ def swd_term(made: Tensor, style: Tensor, directions: int = 32) -> Tensor:
     Args:
         made: Shape (n, c, h, w): all positions of the batch are one distribution.
         style: Shape (c, positions).
+        generator: Draws directions and positions.
     """
     flat = made.transpose(0, 1).flatten(1)
-    chosen = torch.randint(style.shape[1], (flat.shape[1],))
-    axes = functional.normalize(torch.randn(directions, len(flat)), dim=1)
+    chosen = torch.randint(style.shape[1], (flat.shape[1],), generator=generator)
+    axes = functional.normalize(torch.randn(directions, len(flat), generator=generator), dim=1)
     ours, theirs = torch.sort(axes @ flat, 1).values, torch.sort(axes @ style[:, chosen], 1).values
     return ((ours - theirs) ** 2).mean() / style.std(1).mean() ** 2
 
@@ -347,27 +375,70 @@ def _rescaled(pictures: Tensor, step: int) -> Tensor:
     return functional.interpolate(pictures, scale_factor=factor, mode="bilinear", antialias=True)
 
 
-def train(config: Config, out: Path, photos: list[Path], minutes: float = 1e9) -> None:
+def train(config: Config, out: Path, *, resume: bool = False) -> None:
+    """Train a style; see the module. Writes into ``out`` every two minutes, and at the end.
+
+    Raises:
+        ValueError: A picture cannot be read.
+        FloatingPointError: A gradient is NaN or infinite.
+    """
     cv2.setNumThreads(1)
     trainer = Trainer(config, out)
-    if (out / "checkpoint.pt").is_file():
+    if resume:
         trainer.load()
-    begun = time.time()
+    begun = saved = time.time()
     trainer.prepare()
-    print(f"pool of {len(trainer.pool)} in {time.time() - begun:.0f} s", flush=True)
+    print(f"{len(trainer.pool)} photos painted in {time.time() - begun:.0f} s", flush=True)
     sums: dict[str, list[float]] = {}
-    begun = last = time.time()
-    while trainer.step < config.steps and time.time() - begun < 60 * minutes:
+    while trainer.step < config.steps:
         for name, value in trainer.train_step(trainer.batch()).items():
             sums.setdefault(name, []).append(value)
         if trainer.step % 100 == 0:
             shown = " ".join(f"{name} {np.mean(values):.4f}" for name, values in sums.items())
-            print(f"{trainer.step} {time.time() - begun:.0f}s {shown}", flush=True)
+            print(f"step {trainer.step}, {time.time() - begun:.0f} s: {shown}", flush=True)
             sums.clear()
-        if time.time() - last > 120 or trainer.step == config.steps:
-            last = time.time()
+        if time.time() - saved > 120:
+            saved = time.time()
             trainer.save()
-            for number, path in enumerate(photos):
-                rgb = cv2.imread(str(path))[:, :, ::-1]
-                cv2.imwrite(str(out / f"look{number}.png"), trainer.draw(np.ascontiguousarray(rgb))[:, :, ::-1])
+            trainer.preview()
     trainer.save()
+    trainer.preview()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m train.steered", description="Train a style on a steered canvas.")
+    parser.add_argument("--style", required=True, metavar="PAINTING", help="the picture that it learns from")
+    parser.add_argument("--content", nargs="+", required=True, metavar="FOLDER", help="folders of photos")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run")
+    parser.add_argument("--manner", choices=sorted(MANNERS), default="picture", help="(default: %(default)s)")
+    parser.add_argument(
+        "--size-class", choices=sorted(STEERED_SHAPES), default="default", help="(default: %(default)s)"
+    )
+    parser.add_argument("--base", default=str(BASE), metavar="WEIGHTS", help="what to start from; '' is nothing")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    for field in fields(Config):
+        if isinstance(field.default, int | float):
+            name = "--" + field.name.replace("_", "-")
+            parser.add_argument(name, type=type(field.default), default=field.default, help="(default: %(default)s)")
+    args = parser.parse_args(arguments)
+    needed = [args.style, *args.content, *([args.base] if args.base else [])]
+    if args.resume:
+        needed.append(str(args.out / "checkpoint.pt"))
+    for place in needed:
+        if not Path(place).exists():
+            print(f"train: error: there is no {place}", file=sys.stderr)
+            return 1
+    values = {field.name: getattr(args, field.name) for field in fields(Config) if hasattr(args, field.name)}
+    try:
+        train(Config(**values | {"content": tuple(args.content)}), args.out, resume=args.resume)
+    except (ValueError, FloatingPointError) as error:
+        print(f"train: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"train: stopped; --resume continues from {args.out / 'checkpoint.pt'}", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

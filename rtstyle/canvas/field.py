@@ -21,7 +21,7 @@ CELL = 8
 TONES = 65
 """Quantiles of the luma that are kept: the least, 63 in between, the largest."""
 
-_SCALES = ((0.7, 0.5), (1.8, 1.0), (4.0, 1.0), (9.0, 0.7))
+_SCALES = ((0.7, 0.25), (1.8, 0.8), (4.0, 1.0), (9.0, 0.8))
 """Standard deviation, in cells, and weight of the neighborhoods that a direction is the mean of."""
 
 _FLOOR = np.float32(2e-5)
@@ -67,7 +67,7 @@ def measure(luma: NDArray[np.uint8], cell: float | None = None) -> Field:
     small = _reduced(luma, (2 * columns, 2 * rows))
     levels = small.astype(np.float32)
     q = levels * np.float32(1 / 255)
-    smooth = cv2.GaussianBlur(q, (3, 3), 0)
+    smooth = cv2.GaussianBlur(q, (0, 0), 1.1)
     gx, gy = (cv2.Sobel(smooth, cv2.CV_32F, dx, 1 - dx, scale=1 / 32) for dx in (1, 0))  # per pixel of the frame
     # The double angle of the edge, 90 degrees from the gradient. Its square root counts: strong edges must not own
     # their whole neighborhood.

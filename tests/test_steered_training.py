@@ -1,0 +1,172 @@
+"""Training on a steered canvas: the painter, the pool, the terms, and a run from a picture to a style."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from rtstyle.canvas.field import measure  # noqa: E402
+from rtstyle.canvas.strokes import Brush  # noqa: E402
+from rtstyle.frame import Size  # noqa: E402
+from rtstyle.style import load_style  # noqa: E402
+from train import painting, steered  # noqa: E402
+from train.data import to_yuv  # noqa: E402
+from train.painting import MANNERS, Colors, Painting  # noqa: E402
+
+SMALL = Brush(directions=6, scales=(1.0, 0.5))
+
+
+def two_tones(size: int = 240) -> np.ndarray:
+    """A painting: dark blue strokes on light yellow ground."""
+    rng = np.random.default_rng(0)
+    picture = np.full((size, size, 3), (230, 210, 90), np.uint8)
+    for _ in range(400):
+        x, y = (int(v) for v in rng.integers(0, size, 2))
+        cv2.line(picture, (x, y), (x + 20, y + int(rng.integers(-6, 7))), (20, 40, 120), 5)
+    return picture
+
+
+@pytest.fixture(autouse=True)
+def few_tiles(monkeypatch):
+    """Paint with few tiles, which are made soon."""
+    plain = MANNERS["picture"]
+    manner = replace(plain, steering=replace(plain.steering, brush=SMALL))
+    monkeypatch.setitem(painting.MANNERS, "picture", manner)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Photos, and a painting."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for seed in range(3):
+        noise = np.random.default_rng(seed).integers(0, 255, (24, 30, 3)).astype(np.uint8)
+        cv2.imwrite(str(photos / f"{seed}.png"), cv2.resize(noise, (400, 320), interpolation=cv2.INTER_CUBIC))
+    cv2.imwrite(str(tmp_path / "painting.png"), two_tones()[:, :, ::-1])
+    return photos, tmp_path / "painting.png"
+
+
+def config_of(folders, **changes) -> steered.Config:
+    photos, picture = folders
+    settings = {"pool": 2, "warm_steps": 2, "steps": 4, "crop": 64, "batch": 1} | changes
+    return steered.Config(content=(str(photos),), style=str(picture), **settings)
+
+
+def test_colors_of_a_painting_are_those_of_each_lightness():
+    """A painting half orange and half blue at every lightness has both, the warm one first."""
+    ramp = np.linspace(0.3, 0.8, 256, dtype=np.float32)[:, None]
+    warm, cold = ramp * np.float32([1.0, 0.7, 0.3]), ramp * np.float32([0.4, 0.7, 1.0])
+    picture = np.concatenate([np.repeat(c[:, None], 64, 1) for c in (warm, cold)], 1)
+    colors = Colors(np.rint(255 * picture).astype(np.uint8), 6, 2)
+    assert (colors.centers[:, 0, 1] > 0.04).all(), "V of orange"
+    assert (colors.centers[:, 1, 0] > 0.04).all(), "U of blue"
+    assert np.abs(colors.shares[1:-1] - 0.5).max() < 0.2
+
+
+def test_a_painted_photo_takes_the_colors_of_the_painting_and_keeps_its_forms():
+    ramp = np.tile(np.linspace(0, 1, 256, dtype=np.float32), (192, 1))
+    photo = np.dstack([ramp] * 3)
+    painted = Painting(two_tones(), MANNERS["picture"]).paint(photo, (5, 9))
+    dark, light = painted[:, :64].mean((0, 1)), painted[:, -64:].mean((0, 1))
+    assert light[0] > dark[0] + 0.15
+    assert dark[1] > 0.05 > -0.05 > light[1]
+
+
+def test_a_painting_moves_with_its_canvas():
+    rng = np.random.default_rng(2)
+    photo = cv2.resize(rng.random((12, 16, 3), np.float32), (256, 192), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    painter, seen = Painting(two_tones(), MANNERS["picture"]), measure(np.rint(255 * photo.mean(2)).astype(np.uint8))
+    first, second = (painter.paint(photo, at, seen) for at in ((0, 0), (200, 100)))
+    assert np.abs(first - second)[..., 0].mean() > 0.02
+    assert np.array_equal(first, painter.paint(photo, (0, 0), seen))
+
+
+def test_no_halo_stands_round_a_dark_form():
+    """Far enough from a contour that strokes cannot reach it, the ground has one tone."""
+    photo = np.full((240, 320, 3), 0.6, np.float32)
+    cv2.circle(photo, (160, 120), 50, (0.1, 0.1, 0.1), -1)
+    plain = replace(MANNERS["picture"], gain=0, relief=0, noise=0, outline=0, glow=0)
+    luma = Painting(two_tones(), plain).paint(photo, (0, 0))[..., 0]
+    near, far = luma[20:60, 150:170].mean(), luma[:, :20].mean()
+    assert abs(near - far) < 4 / 255
+
+
+def test_the_lattice_term_sees_a_grid_of_cells_and_not_strokes():
+    flat = torch.full((1, 1, 96, 96), 0.5)
+    grid = flat.clone()
+    grid[..., ::4, ::4] += 0.1
+    strokes = flat + 0.1 * torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(0))
+    assert steered.lattice_term(flat) < 1e-9
+    assert steered.lattice_term(grid) > 4 * steered.lattice_term(strokes)
+
+
+def test_the_sliced_wasserstein_term_is_small_for_samples_of_one_distribution():
+    torch.manual_seed(1)
+    style = torch.randn(8, 4000)
+    same, other = torch.randn(1, 8, 40, 50), 0.3 * torch.randn(1, 8, 40, 50) + 1
+    assert steered.swd_term(same, style) < 0.02
+    assert steered.swd_term(other, style) > 0.3
+
+
+def test_a_run_that_is_resumed_equals_an_unbroken_one(folders, tmp_path):
+    whole = config_of(folders)
+    steered.train(whole, tmp_path / "whole")
+    steered.train(replace(whole, steps=3), tmp_path / "broken")
+    # The second stage draws directions at random: an unbroken run and a resumed one draw the same.
+    steered.train(whole, tmp_path / "broken", resume=True)
+    one, other = (
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["generator"] for name in ("whole", "broken")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_becomes_a_style_by_the_commands_of_the_readme(folders, tmp_path, monkeypatch):
+    import engines.export
+    from rtstyle.backends import open_engine
+
+    photos, picture = folders
+    words = ["--style", str(picture), "--content", str(photos), "--out", str(tmp_path / "run"), "--crop", "64"]
+    steps = ["--pool", "2", "--batch", "1", "--warm-steps", "2", "--steps", "3"]
+    assert steered.main([*words, *steps]) == 0
+    assert list((tmp_path / "run").glob("preview-*.jpg"))
+    monkeypatch.setattr("sys.argv", ["export", str(tmp_path / "run" / "generator.pt"), str(tmp_path / "mine")])
+    engines.export.main()
+    words = json.loads((tmp_path / "mine" / "style.json").read_text())
+    assert words["format"] == 2
+    assert words["kind"] == "painting"
+    style = load_style(tmp_path / "mine")
+    assert style.steering is not None
+    assert style.steering.brush == SMALL
+    assert style.tone is not None
+    with open_engine(style, Size(64, 48), precision="f32") as engine:
+        assert engine.precision == "f32"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--style", "nothing.jpg", "--content", "."], "there is no nothing.jpg"),
+        (["--style", "README.md", "--content", "."], "cannot read the picture README.md"),
+        (["--style", "docs/pair.jpg", "--content", "nowhere"], "there is no nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, capsys, words, said):
+    assert steered.main([*words, "--out", str(tmp_path / "run")]) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+
+
+def test_toned_samples_are_what_the_curve_makes_of_them():
+    rgb = np.full((16, 16, 3), 0.5, np.float32)
+    painter = Painting(two_tones(), MANNERS["picture"])
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
+    seen = measure(ramp)
+    toned = painter.toned(to_yuv(rgb)[..., 0] + np.float32(0.5), seen)
+    assert toned[0, 0] == pytest.approx(painter.curve.table(seen)[127] / 255, abs=0.01)
