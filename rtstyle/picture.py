@@ -6,10 +6,10 @@ import errno
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -19,12 +19,19 @@ from rtstyle.backends import Controls, Engine, EngineSettings
 from rtstyle.errors import PictureError, RtstyleError, SettingError
 from rtstyle.files import write_whole
 from rtstyle.frame import Size
+from rtstyle.metadata import JPEG, Metadata, add_metadata, read_metadata
 from rtstyle.style import Style
 from rtstyle.stylizer import Stylizer
 from rtstyle.video import check_file_output
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 """Endings of pictures that can be read and written."""
+
+READ_ONLY = {".avif": ".png"}
+"""Endings of further pictures of a folder that are read, and what each is written as."""
+
+MAX_PIXELS = 1 << 27
+"""Pixels of the largest picture that is read, 16384x8192: a small file may ask for more than there is memory."""
 
 STDIO = Path("-")
 """The input or output that is no file."""
@@ -42,6 +49,8 @@ class PictureStylizer:
     ) -> None:
         self._stylizer = Stylizer(style, controls=controls, engine=engine)
         self.style = self._stylizer.style
+        self.warnings: list[str] = []
+        """What of the last picture is not in its output, in words."""
 
     @property
     def engine(self) -> Engine | None:
@@ -63,14 +72,18 @@ class PictureStylizer:
             raise SettingError(f"cannot write {target.name!r}: the output must end in one of {', '.join(PICTURES)}")
         if source.exists() and target.exists() and source.samefile(target):
             raise SettingError(f"input and output are the same file: {source}")
-        picture = read_picture(source)
+        loaded = load_picture(source)
+        picture = loaded.samples
         if target != STDIO:
             check_file_output(target, overwrite=overwrite)
         colours, alpha = (picture[..., :3], picture[..., 3:]) if picture.shape[2] == 4 else (picture, None)
         result = self._stylizer.stylize(colours[..., ::-1])[..., ::-1]
+        self.warnings = list(loaded.notes)
         if alpha is not None and _ending(target) in (".png", ".webp"):
             result = np.concatenate((result, alpha), 2)
-        write_picture(target, np.ascontiguousarray(result))
+        elif alpha is not None and np.min(alpha) < 255:
+            self.warnings.append(f"its transparency is left out: {_ending(target)} holds none; write .png or .webp")
+        self.warnings += write_picture(target, np.ascontiguousarray(result), loaded.about.upright())
         return Size(picture.shape[1], picture.shape[0])
 
     def close(self) -> None:
@@ -90,44 +103,106 @@ def _ending(path: Path) -> str:
     return ".png" if path == STDIO else path.suffix.lower()
 
 
+@dataclass(frozen=True)
+class LoadedPicture:
+    """A picture that was read, upright."""
+
+    samples: NDArray[np.uint8]
+    """Shape (h, w, 3) BGR or (h, w, 4) BGRA."""
+    about: Metadata
+    notes: tuple[str, ...] = ()
+    """What was lost in reading it, in words."""
+
+
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a picture, ``-`` from the standard input, upright: shape (h, w, 3) BGR or (h, w, 4) BGRA, uint8.
+    """Read only the pixels of a picture, see ``load_picture``."""
+    return load_picture(path).samples
+
+
+def load_picture(path: Path) -> LoadedPicture:
+    """Read a picture, ``-`` from the standard input, turned upright, with what stands beside its pixels.
 
     Raises:
-        PictureError: It is missing, no picture, or smaller than 16x16.
+        PictureError: It is missing, no picture, smaller than 16x16, or larger than ``MAX_PIXELS``.
     """
     if path.is_dir():
         raise PictureError(f"{path} is a folder; give an output folder too, or one picture")
     try:
-        data = np.frombuffer(sys.stdin.buffer.read(), np.uint8) if path == STDIO else np.fromfile(path, np.uint8)
+        data = sys.stdin.buffer.read() if path == STDIO else path.read_bytes()
     except OSError as error:
         raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
-    # UNCHANGED keeps transparency but ignores how the camera was held; COLOR turns the picture upright.
+    about = read_metadata(data)
+    if about.size and about.size[0] * about.size[1] > MAX_PIXELS:
+        size, most = "x".join(map(str, about.size)), MAX_PIXELS / 1e6
+        raise PictureError(
+            f"{path} cannot be read as a picture: it is {size} by its header; at most {most:.0f} megapixels are read"
+        )
+    notes: list[str] = []
+    stored = _decode(path, data, about, notes)
+    if min(stored.shape[:2]) < 16:
+        raise PictureError(f"{path} is {stored.shape[1]}x{stored.shape[0]}; pictures must be at least 16x16")
+    if about.animated:
+        notes.append("it is animated, and only its first frame is stylized: rtstyle video does all of them")
+    return LoadedPicture(_upright(stored, about.orientation), about, tuple(notes))
+
+
+def _decode(path: Path, data: bytes, about: Metadata, notes: list[str]) -> NDArray[np.uint8]:
+    """Decode the pixels as they are stored: BGR, or BGRA where any may be transparent."""
+    raw = np.frombuffer(data, np.uint8)
+    # UNCHANGED keeps 16 bits and transparency; JPEG has neither, and may be CMYK. Both leave the picture as it lies,
+    # but for formats of which no header is known here: those are turned by OpenCV.
+    how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if about.kind == JPEG else cv2.IMREAD_UNCHANGED
     try:
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-        full = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if picture is not None else None
+        decoded = cv2.imdecode(raw, how) if len(raw) else None
+        if decoded is not None and not about.kind and decoded.ndim == 3 and decoded.shape[2] == 3:
+            turned = cv2.imdecode(raw, cv2.IMREAD_COLOR)
+            decoded = turned if decoded.dtype == np.uint8 and turned is not None else decoded
     except cv2.error as error:  # more pixels than OpenCV takes
         raise PictureError(f"{path} cannot be read as a picture: {error.err or error.msg}") from error
-    if picture is None:
-        raise PictureError(f"{path} cannot be read as a picture (jpg, png or webp)")
-    if min(picture.shape[:2]) < 16:
-        raise PictureError(f"{path} is {picture.shape[1]}x{picture.shape[0]}; pictures must be at least 16x16")
-    upright = np.asarray(picture, np.uint8)
-    if full is not None and full.ndim == 3 and full.shape[2] == 4:
-        stored = np.asarray(full if full.dtype == np.uint8 else full // 256, np.uint8)
-        upright = np.concatenate((upright, _turned_like(upright, stored)[..., 3:]), 2)
-    return upright
+    if decoded is None:
+        heic = data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
+        kinds = "HEIC: convert it to jpg or png first" if heic else "jpg, png or webp"
+        raise PictureError(f"{path} cannot be read as a picture ({kinds})")
+    samples: NDArray[Any] = np.asarray(decoded)
+    if samples.ndim == 2:
+        samples = samples[..., None]
+    if about.transparent and samples.shape[2] in (1, 3):
+        samples = np.concatenate((samples, _opacity(samples, about)), 2)
+    if samples.dtype == np.uint16:
+        notes.append("its 16 bits are reduced to 8: styles are made in 8 bits")
+        samples = np.asarray((samples.astype(np.uint32) + 128) // 257, np.uint8)
+    elif samples.dtype != np.uint8:
+        raise PictureError(f"{path} holds linear light ({samples.dtype}), which is not read: save it with 8 or 16 bits")
+    if samples.shape[2] <= 2:  # grey, maybe with opacity
+        samples = np.concatenate((np.repeat(samples[..., :1], 3, 2), samples[..., 1:]), 2)
+    return np.ascontiguousarray(samples)
 
 
-def _turned_like(upright: NDArray[np.uint8], stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Turn and mirror BGRA as stored in the file so that its colours lie as in ``upright``."""
-    ways = [np.rot90(side, quarters) for side in (stored, stored[:, ::-1]) for quarters in range(4)]
-    fitting = [way for way in ways if way.shape[:2] == upright.shape[:2]]
-    return min(fitting, key=lambda way: cv2.norm(np.ascontiguousarray(way[..., :3]), upright, cv2.NORM_L1))
+def _opacity(samples: NDArray[Any], about: Metadata) -> NDArray[Any]:
+    """Return the opacity of a PNG of which one grey level or colour is transparent: shape (h, w, 1)."""
+    top = np.iinfo(samples.dtype).max
+    stated = np.frombuffer(about.transparent, ">u2")[::-1].astype(np.int64)  # RGB, and OpenCV's order is BGR
+    value = stated * (top // ((1 << about.bits) - 1))
+    hidden = np.all(samples == value.astype(samples.dtype), axis=2, keepdims=True)
+    return np.where(hidden, 0, top).astype(samples.dtype)
 
 
-def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+def _upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn and mirror a picture as EXIF says that it is shown."""
+    if orientation in (2, 4, 5, 7):
+        stored = stored[:, ::-1]
+    quarters = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)
+    return np.ascontiguousarray(np.rot90(stored, quarters))
+
+
+def write_picture(path: Path, picture: NDArray[np.uint8], about: Metadata = Metadata()) -> list[str]:
     """Write BGR or BGRA under its final name only when whole: jpg and webp at quality 95; to ``-`` PNG.
+
+    Args:
+        about: What is to stand beside the pixels: colour profile, EXIF, XMP, resolution.
+
+    Returns:
+        What of ``about`` the format cannot hold, in words.
 
     Raises:
         PictureError: The disk is full, or the folder may not be written.
@@ -139,11 +214,13 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
         done, data = cv2.imencode(ending, picture, [options[ending], 95] if ending in options else [])
         if not done:
             raise PictureError(f"cannot write {path}: {picture.shape[1]}x{picture.shape[0]} is too large for {ending}")
+        content, lost = add_metadata(data.tobytes(), about)
         if path == STDIO:
-            sys.stdout.buffer.write(data.tobytes())
+            sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
-            return
-        write_whole(path, data.tobytes())
+        else:
+            write_whole(path, content)
+        return lost
     except (PictureError, BrokenPipeError):
         raise
     except (OSError, cv2.error) as error:
@@ -163,6 +240,8 @@ class PictureReport:
     precision: str
     device: str
     style: str
+    warnings: list[str] = field(default_factory=list)
+    """What is not in an output though its input has it, in words."""
 
 
 def stylize_pictures(
@@ -186,15 +265,21 @@ def stylize_pictures(
     begun = time.perf_counter()
     source, target = Path(source), Path(target)
     pairs = [(source, target)]
+    warnings: list[str] = []
     if source.is_dir():
-        found = sorted(p for p in source.iterdir() if p.suffix.lower() in PICTURES)
+        readable = (*PICTURES, *READ_ONLY)
+        entries = [p for p in source.iterdir() if not p.name.startswith(".")]  # hidden ones are no pictures
+        found = sorted(p for p in entries if p.suffix.lower() in readable)
         if not found:
             raise PictureError(f"the folder {source} holds no pictures ({', '.join(PICTURES)})")
         if target.exists() and not target.is_dir():
             raise SettingError(f"the input is a folder, so the output must be one: {target} is a file")
-        pairs = [(picture, target / picture.name) for picture in found]
+        pairs = [(picture, target / _written_as(picture)) for picture in found]
+        others = sorted(p.name for p in entries if p not in found)
+        if others:
+            warnings.append(f"passed over, because they are no {', '.join(readable)}: {shortened(others)}")
     elif target.is_dir():
-        pairs = [(source, target / source.name)]
+        pairs = [(source, target / _written_as(source))]
     failed: dict[str, str] = {}
     with PictureStylizer(style, controls=controls, engine=engine) as stylizer:
         if source.is_dir():
@@ -202,6 +287,7 @@ def stylize_pictures(
         for count, (picture, result) in enumerate(pairs, 1):
             try:
                 stylizer.stylize(picture, result, overwrite=overwrite)
+                warnings += [f"{picture}: {words}" for words in stylizer.warnings]
             except RtstyleError as error:
                 if not source.is_dir():
                     raise
@@ -220,4 +306,14 @@ def stylize_pictures(
         precision=used.precision if used else "",
         device=used.device if used else "",
         style=stylizer.style.name,
+        warnings=warnings,
     )
+
+
+def _written_as(picture: Path) -> str:
+    return picture.stem + READ_ONLY.get(picture.suffix.lower(), picture.suffix)
+
+
+def shortened(names: list[str], most: int = 8) -> str:
+    """Join names for one line; of many, the first and how many more."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

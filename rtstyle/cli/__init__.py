@@ -156,6 +156,7 @@ def main(argv: list[str] | None = None) -> int:
     # OpenCV would print lines of its own beside ours, and its idle threads would take cores from the network and the
     # encoder while they wait for work; it reads these when it is first imported.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "INFO" if args.verbose else "SILENT")
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))  # a small file may ask for all memory
     for who in ("WORKER", "MAIN"):
         os.environ.setdefault(f"OPENCV_THREAD_POOL_ACTIVE_WAIT_{who}", "0")
     run: Callable[[argparse.Namespace], int] = args.run

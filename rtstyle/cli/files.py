@@ -199,7 +199,7 @@ def _run_image(args: argparse.Namespace) -> int:
     finish(
         args,
         asdict(report),
-        [f"{name}: {reason}" for name, reason in report.failed.items()],
+        [*report.warnings, *(f"{name}: {reason}" for name, reason in report.failed.items())],
         f"{args.output}: {report.pictures} picture{'s' * (report.pictures != 1)} in {report.seconds:.1f} s "
         f"({report.backend} {report.precision}, style {report.style})",
     )
