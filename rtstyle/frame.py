@@ -164,6 +164,8 @@ class Frame:
     """Where the picture's top left lies on the canvas, (x, y) in pixels; moves with the camera."""
     alpha: Plane | None = None
     """Opacity of each pixel, shape of ``planes.y``, uint8, 255 opaque; None: all are. Engines pass it on untouched."""
+    captions: bytes = b""
+    """Closed captions of this frame (CEA-608 and 708), as the triplets of ATSC A/53; engines pass them on untouched."""
     seen: Field | None = None
     """What was measured of the frame and those before it, for styles on a steered canvas; None: engines measure the
     frame by itself."""

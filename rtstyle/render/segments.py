@@ -16,7 +16,7 @@ import av
 from rtstyle.frame import Frame, Size, VideoFormat
 from rtstyle.render.journal import Checkpoint, Journal, Segment
 from rtstyle.video.copies import StreamPlan
-from rtstyle.video.encoder import VideoEncoder
+from rtstyle.video.encoder import VideoEncoder, captions_lost_words
 from rtstyle.video.formats import Encoding
 from rtstyle.video.reader import VideoReader
 from rtstyle.video.work_folder import WorkFolder
@@ -78,6 +78,7 @@ class RenderWriter:
         self._length = segment_frames(like.size)
         self._segment: _SegmentFile | None = None
         self._closed = False
+        self._captions_lost = 0
         # The container is opened once before any work, so that whatever it refuses is known now.
         try:
             trial = folder.place(f"trial{self.path.suffix}")
@@ -101,10 +102,15 @@ class RenderWriter:
             self._segment.write(frame)
             self.written += 1
             if len(self._segment.pts) == self._length:
-                segment, self._segment = self._segment.finish(), None
+                segment, self._segment = self._finished(self._segment), None
                 self._journal.add(segment, self._checkpoint(self.written))
         except FAILURES as error:
             raise cannot_write(self.path, error) from error
+
+    def _finished(self, segment: _SegmentFile) -> Segment:
+        finished = segment.finish()
+        self._captions_lost += segment.captions_lost
+        return finished
 
     def close(self) -> None:
         """Join the segments and give the file its final name.
@@ -123,13 +129,14 @@ class RenderWriter:
         try:
             segments = list(self._journal.segments)
             if self._segment:
-                segments.append(self._segment.finish())
+                segments.append(self._finished(self._segment))
                 self._segment = None
             with ExitStack() as stack:
                 output = self._container(part)
                 stack.callback(output.discard)
                 others = stack.enter_context(self._reader.others()) if self._plan.copied else iter(())
                 self._mux(output, segments, others, to_the_end=to_the_end)
+                self.warnings += captions_lost_words(self._encoding, self._captions_lost)
                 self.warnings += output.finish()
             self._folder.publish(part, name)
         except FAILURES as error:
@@ -242,6 +249,11 @@ class _SegmentFile:
         self._file.close()
         self._container.close()
         return Segment(self._place.name, self.pts, self._reorder, self._packets, headers.hex())
+
+    @property
+    def captions_lost(self) -> int:
+        """Frames whose captions the codec cannot carry."""
+        return self._encoder.captions_lost
 
     def discard(self) -> None:
         with suppress(*FAILURES):

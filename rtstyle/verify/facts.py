@@ -138,6 +138,8 @@ class VideoFacts:
     """Frames that are flagged so."""
     corrupt: int = 0
     """Frames that the decoder flags as damaged."""
+    captions: list[bytes] = field(default_factory=list)
+    """Of each frame that has any: digests of its closed captions."""
     look: Thumbnail | None = None
     """Mean of the first pictures' luma, 16x16, as stored."""
     alpha: list[NDArray[np.uint8]] = field(default_factory=list)

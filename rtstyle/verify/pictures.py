@@ -53,6 +53,20 @@ def compare_pictures(one: Media, other: Media, time_map: TimeMap, size: Size | N
     yield from _compare_geometry(source, target, size)
     yield from _compare_colour(source, target, other)
     yield _compare_alpha(source, target, wanted, other)
+    if source.captions or target.captions:
+        yield _compare_captions(source, target, time_map)
+
+
+def _compare_captions(source: VideoFacts, target: VideoFacts, time_map: TimeMap) -> Finding:
+    has = both(lambda pictures: f"in {len(pictures.captions)} frames", source, target)
+    if not target.captions:
+        return Finding("captions", *has, "differs", "lost: H.264 and HEVC can carry them")
+    kept = target.captions == source.captions
+    if time_map.cut:
+        first = target.captions[0]
+        starts = [number for number, digest in enumerate(source.captions) if digest == first]
+        kept = any(source.captions[at : at + len(target.captions)] == target.captions for at in starts)
+    return Finding("captions", *has, "same" if kept else "differs", "" if kept else "others than in the input")
 
 
 def _compare_times(

@@ -215,6 +215,9 @@ class _Reading:
             pictures.last = frame.duration * base
         pictures.interlaced += frame.interlaced_frame
         pictures.corrupt += frame.is_corrupt
+        captions: Any = frame.side_data.get("A53_CC")
+        if captions is not None:
+            pictures.captions.append(_digest(bytes(captions)))
         if len(self._looks) < _LOOKED_AT:
             small = frame.reformat(width=_SIDE, height=_SIDE, format="gray", interpolation="AREA")
             self._looks.append(small.to_ndarray().astype(np.float32))

@@ -14,6 +14,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from rtstyle.frame import Colour, ColourTags, Frame, VideoFormat, as_i420
+from rtstyle.video.captions import CARRIERS, with_captions
 from rtstyle.video.codecs import AUTO_PRESETS, ENCODERS, RGB_ORDERS, accelerator, quiet, usual_priority
 from rtstyle.video.formats import Encoding
 from rtstyle.video.palette import Palette
@@ -57,6 +58,9 @@ class VideoEncoder:
         self._lends = aligned and self._pix_fmt == "yuv420p" and colour.full_range == self._target.full_range
         self._last: int | None = None
         self._given = False
+        self._captions: dict[int, bytes] = {}
+        self.captions_lost = 0
+        """Frames whose captions the codec cannot carry."""
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = size.width, size.height, encoding.pix_fmt
         context.time_base = stream.time_base = _HUNDREDTH if self._palette else format.time_base
@@ -98,11 +102,30 @@ class VideoEncoder:
         tags = self._target.tags
         picture.colorspace, picture.color_range = tags.matrix, tags.range
         picture.color_primaries, picture.color_trc = tags.primaries, tags.transfer
+        if frame.captions and encoding_carries_captions(self.encoding):
+            self._captions[pts] = frame.captions
+        elif frame.captions:
+            self.captions_lost += 1
         if not self._palette:
-            packets = list(self.stream.encode(picture))
+            packets = self._captioned(list(self.stream.encode(picture)))
             self._given = self._given or bool(packets)
             return packets
         return [packet for indexed in self._palette.push(picture) for packet in self.stream.encode(indexed)]
+
+    def _captioned(self, packets: list[av.Packet[Any]]) -> list[av.Packet[Any]]:
+        """Put each frame's captions into its packet."""
+        for number, packet in enumerate(packets):
+            triplets = self._captions.pop(packet.pts or 0, b"") if packet.size else b""
+            if not triplets:
+                continue
+            data = with_captions(bytes(packet), triplets, hevc=self.encoding.codec.startswith(("libx265", "hevc_")))
+            if data is None:
+                self.captions_lost += 1
+                continue
+            made = packets[number] = av.Packet(data)
+            made.stream, made.time_base, made.is_keyframe = packet.stream, packet.time_base, packet.is_keyframe
+            made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
+        return packets
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         """Return the samples as the encoder takes them; those that may be kept, and lie as it wants, are not copied."""
@@ -118,10 +141,24 @@ class VideoEncoder:
         """Return the packets that are still inside. No frame may come any more."""
         rest = self._palette.push(None) if self._palette else []
         packets = [packet for picture in rest for packet in self.stream.encode(picture)]
-        packets += self.stream.encode(None)
+        packets += self._captioned(list(self.stream.encode(None)))
         if not self._given and self.stream.codec_context.name == "libx265":
             _decode_in_turn(packets)
         return packets
+
+
+def encoding_carries_captions(encoding: Encoding) -> bool:
+    """Say whether the codec holds closed captions beside its pictures."""
+    return encoding.codec.startswith(CARRIERS)
+
+
+def captions_lost_words(encoding: Encoding, frames: int) -> list[str]:
+    """Say that the captions of some frames are not in the output; nothing where there were none."""
+    if not frames:
+        return []
+    return [
+        f"closed captions (CEA-608/708) of {frames} frames are left out: {encoding.codec} has none; write h264 or hevc"
+    ]
 
 
 def _decode_in_turn(packets: list[av.Packet[Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from rtstyle.errors import SettingError, VideoOpenError, reason_of
 from rtstyle.frame import Frame, Planes, Size, VideoFormat
 from rtstyle.video.animation import AnimatedWebp, Pictures
+from rtstyle.video.captions import captions_of
 from rtstyle.video.decoder import Decoder
 from rtstyle.video.filters import Shaper
 from rtstyle.video.hwaccel import check_hwaccel, hwaccel_problem
@@ -414,7 +416,7 @@ class VideoReader:
                 if self._turn:
                     planes = Planes(*(turned(plane, self._turn) for plane in planes))
                     alpha = None if alpha is None else turned(alpha, self._turn)
-                frame = Frame(planes, frame.pts - shift, frame.time_base, frame.colour, alpha=alpha)
+                frame = replace(frame, planes=planes, pts=frame.pts - shift, alpha=alpha)
             yield frame
         if self._end is None:
             self._end_as_declared()
@@ -444,7 +446,8 @@ class VideoReader:
     def _frame(self, picture: av.VideoFrame) -> Frame:
         alpha = alpha_of(picture) if self.alpha else None
         assert picture.pts is not None
-        return Frame(planes_of(picture), picture.pts, self.time_base, self.colour, alpha=alpha)
+        planes, captions = planes_of(picture), captions_of(picture)
+        return Frame(planes, picture.pts, self.time_base, self.colour, alpha=alpha, captions=captions)
 
     def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Give each picture a time of its own, later than that of the one before."""

@@ -20,7 +20,7 @@ from rtstyle.errors import SettingError, VideoWriteError, reason_of
 from rtstyle.frame import Frame, VideoFormat
 from rtstyle.video.aspect import STATED, write_pixel_aspect
 from rtstyle.video.copies import StreamCopies, StreamPlan, plan_streams
-from rtstyle.video.encoder import VideoEncoder
+from rtstyle.video.encoder import VideoEncoder, captions_lost_words
 from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, check_output, choose_encoding, free_name
 from rtstyle.video.reader import VideoReader
 from rtstyle.video.sound import Sound, SoundEncoder, sound_codec
@@ -247,6 +247,7 @@ class VideoWriter:
             if self._output.sound:
                 self._output.container.mux(self._output.sound.flush())
             self._copy_packets()
+            self.warnings += captions_lost_words(self._output.encoder.encoding, self._output.encoder.captions_lost)
             self.warnings += self._output.finish()
             self._closed = True
             if self._folder:
