@@ -780,3 +780,15 @@ def test_a_live_warning_is_printed_once(tmp_path, capsys):
     assert run("webcam", source, "--fps", 10, "--preview", "none", "--frames", 2) == 0  # which a file keeps to itself
     lines = capsys.readouterr().err.splitlines()
     assert sum("keeps its own frame rate" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_render_runs_where_standard_streams_are_closed(closed, tmp_path):
+    make_clip(tmp_path / "in.mp4", times=range(5))
+    command = f"{sys.executable} -m rtstyle video in.mp4 out.mp4 --strength 0 {closed}"
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path).returncode == 0
+    assert len(look(tmp_path / "out.mp4").times) == 5, "something was printed into the output"
+    refused = f"{sys.executable} -m rtstyle video in.mp4 - --format mkv >&-"
+    done = subprocess.run(["sh", "-c", refused], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "stdout, and that is closed" in done.stderr

@@ -109,6 +109,33 @@ def _add_help(commands: Any, parser: Parser) -> None:
     about.set_defaults(run=run, verbose=False, quiet=False, json=False)
 
 
+def _open_standard_streams() -> set[int]:
+    """Put the null device where a standard stream is closed, as by a service; return the numbers of those.
+
+    Otherwise the next file that is opened has its number, and whatever is printed goes into that file.
+    """
+    closed = set()
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            closed.add(number)
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            closed.add(number)
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, it lasts as long as the process
+    return closed
+
+
+def _refuse_closed(args: argparse.Namespace, closed: set[int]) -> None:
+    """Refuse ``-`` for a standard stream that is closed: a video would go nowhere."""
+    if 1 in closed and str(getattr(args, "output", "")) == "-":
+        raise UsageError("- is stdout, and that is closed: write a file, or open it")
+    inputs = [str(place) for place in (getattr(args, "input", ""), *(getattr(args, "places", None) or ()))]
+    if 0 in closed and "-" in inputs:
+        raise UsageError("- is stdin, and that is closed: name a file, or open it")
+
+
 def _interrupt_on_terminate() -> None:
     """Let SIGTERM end a run as Ctrl-C does: what is finished is kept."""
 
@@ -143,8 +170,10 @@ def _wants_object(args: argparse.Namespace) -> bool:
 def main(argv: list[str] | None = None) -> int:
     """Run ``rtstyle`` with these words and return the exit code."""
     words = sys.argv[1:] if argv is None else argv
+    closed = _open_standard_streams()
     try:
         args = _parse(words)
+        _refuse_closed(args, closed)
     except UsageError as error:
         complain(error, as_json="--json" in words)
         return USAGE

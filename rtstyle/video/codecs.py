@@ -133,7 +133,8 @@ ENCODERS: dict[str, Encoder] = {
         # x265 4.1 writes past its buffers where pictures are 33 to 49 wide: the process dies.
         narrowest=64,
         # It prints to stderr by itself, past FFmpeg's log; open GOPs refer to what lies before a key frame.
-        options={"x265-params": "log-level=error:open-gop=0"},
+        # Its number of frames in flight changes what it writes, and goes by the number of cores.
+        options={"x265-params": "log-level=error:open-gop=0:frame-threads=2"},
         segments=True,
     ),
     "libsvtav1": Encoder(

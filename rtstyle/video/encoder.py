@@ -20,6 +20,10 @@ from rtstyle.video.formats import Encoding
 from rtstyle.video.palette import Palette
 from rtstyle.video.pixels import filler
 
+THREADS = 8
+"""Threads of an encoder, on every machine: some write other bytes with another number, and a render may be resumed, or
+its segments made, on machines with other numbers of cores."""
+
 _HUNDREDTH = Fraction(1, 100)
 _STILLS = ("image2", "apng", "gif", "webp")
 """Muxers of pictures: their readers know one colour space each, and no tags."""
@@ -67,7 +71,7 @@ class VideoEncoder:
         tags = self._target.tags
         context.colorspace, context.color_primaries, context.color_trc = tags.matrix, tags.primaries, tags.transfer
         context.color_range = tags.range
-        context.thread_count = 0
+        context.thread_count = THREADS
         if encoding.bit_rate is not None:
             context.bit_rate = encoding.bit_rate
         if encoding.codec_tag:
