@@ -19,7 +19,7 @@ test: .venv/test
 
 docs: .venv/docs
 	$(BIN)/python docs/reference.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python -m pytest -q tests/test_docs.py
 	@echo build/site/index.html
 

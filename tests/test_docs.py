@@ -105,7 +105,7 @@ def test_the_site_is_built_and_every_link_in_it_leads_somewhere(tmp_path):
     pytest.importorskip("material", reason="mkdocs-material is not installed: pip install '.[docs]'")
     site = tmp_path / "site"
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)],
         capture_output=True, text=True, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

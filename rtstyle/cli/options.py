@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -57,6 +56,8 @@ class Parser(argparse.ArgumentParser):
 
 def nearest(word: str, choices: list[str]) -> str:
     """Return ``; did you mean '--style'?`` for the choice that is nearest to a word; empty where none is near."""
+    import difflib
+
     near = difflib.get_close_matches(word, choices, 1, 0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 

@@ -54,9 +54,10 @@ class VideoReader:
         threads: Threads of the decoder; 0 is one for each core.
         hwaccel: Hardware that is to decode, by FFmpeg's name: ``cuda`` is NVDEC. Where it does not work on this machine
             or with this codec, software decodes; the former is a note. None: software.
-        start, end: Seconds on the player's timeline, on which the container starts at 0: frames of
-            start <= time < end are yielded, and times count from the first of them if ``start`` is given, else from
-            the earliest of picture and audio.
+        start: Seconds on the player's timeline, on which the container starts at 0: frames of start <= time < end
+            are yielded, and times count from the first of them if ``start`` is given, else from the earliest of
+            picture and audio.
+        end: See ``start``; None is the end of the source.
         size: What the pictures are scaled to, as they are shown, so for a video that is turned by 90
             degrees with the sides changed. The shape of what is shown stays: ``pixel_aspect`` changes with it.
         rate: Frames per second of a sequence of pictures; None is 25.
