@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from rtstyle.camera import Captured as Captured
     from rtstyle.camera import LiveSource as LiveSource
     from rtstyle.camera import open_source as open_source
+    from rtstyle.canvas.field import Field as Field
+    from rtstyle.canvas.layer import CanvasLayer as CanvasLayer
+    from rtstyle.canvas.steering import Steering as Steering
+    from rtstyle.canvas.tone import ToneCurve as ToneCurve
     from rtstyle.errors import BackendUnavailableError as BackendUnavailableError
     from rtstyle.errors import CameraError as CameraError
     from rtstyle.errors import DeviceError as DeviceError
@@ -95,6 +99,10 @@ _HOME = {
         "open_for",
     ),
     "camera": ("Captured", "LiveSource", "open_source"),
+    "canvas.field": ("Field",),
+    "canvas.layer": ("CanvasLayer",),
+    "canvas.steering": ("Steering",),
+    "canvas.tone": ("ToneCurve",),
     "errors": (
         "BackendUnavailableError",
         "CameraError",
