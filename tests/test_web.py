@@ -136,7 +136,7 @@ class Visitor:
 
 @asynccontextmanager
 async def visit(running: StyleServer, **options):
-    async with aiohttp.ClientSession() as session, session.ws_connect(running.url + "ws", **options) as line:
+    async with aiohttp.ClientSession() as session, session.ws_connect(running.url_of("/ws"), **options) as line:
         visitor = Visitor(line)
         visitor.hello = await line.receive_json(timeout=10)
         yield visitor
@@ -162,6 +162,16 @@ def get(url: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
     result = answer.status, dict(answer.getheaders()), answer.read()
     line.close()
     return result
+
+
+def home_of(running: StyleServer) -> str:
+    """The page's address without its token."""
+    return running.url.partition("?")[0]
+
+
+def cookie_of(running: StyleServer) -> dict[str, str]:
+    """What a browser sends that has been at the page."""
+    return {"Cookie": f"rtstyle_{running.port}={running.url.partition('?token=')[2]}"}
 
 
 def wait_until(true: Callable[[], object], seconds: float = 10) -> None:
@@ -203,7 +213,7 @@ def test_what_is_no_colour_jpeg_is_refused_and_the_next_one_is_decoded():
     grey = simplejpeg.encode_jpeg(np.ascontiguousarray(picture()[..., :1]), 90, "GRAY")
     decoder = JpegDecoder(SMALL.width * SMALL.height)
     large = as_jpeg(picture(Size(848, 480)))
-    for bad in (b"", b"\xff\xd8", b"GIF89a" * 50, good[:300], good[:-200], grey, large):
+    for bad in (b"", b"\xff\xd8", progressive(), b"GIF89a" * 50, good[:300], good[:-200], grey, large):
         with pytest.raises(JpegError):
             decoder.decode(bad)
         assert decoder.decode(good).y.shape == (360, 640)
@@ -215,17 +225,59 @@ def test_a_large_picture_that_hides_behind_a_small_header_is_not_decoded():
     hidden = large[2:]
     assert len(hidden) < 65000
     bomb = good[:2] + b"\xff\xf5" + (len(hidden) + 2).to_bytes(2, "big") + hidden + good[2:]
-    assert jpeg_size(bomb) == SMALL
-    with pytest.raises(JpegError, match="another size"):  # so it is indeed decoded where that is allowed
-        JpegDecoder(1800 * 1800).decode(bomb)
-    with pytest.raises(JpegError, match="damaged JPEG: Invalid"):
-        JpegDecoder(protocol.MAX_PIXELS).decode(bomb)
+    for length in (1800 * 1800, protocol.MAX_PIXELS):
+        with pytest.raises(JpegError, match="with a marker FF F5"):
+            JpegDecoder(length).decode(bomb)
+    known = bomb.replace(b"\xff\xf5", b"\xff\xe5", 1)
+    assert JpegDecoder(protocol.MAX_PIXELS).decode(known).y.shape == (360, 640), "and what is passed over stays so"
 
 
 def test_bytes_that_fill_the_room_before_a_header_do_not_hide_it():
     large = as_jpeg(picture(Size(1920, 1080)), quality=20)
     begin = large.index(b"\xff\xc0")
     assert jpeg_size(large[:begin] + 3 * b"\xff" + large[begin:]) == Size(1920, 1080)
+
+
+def header_of(data: bytes, marker: int) -> bytes:
+    """The segment of a marker, whole."""
+    begin = data.index(bytes([0xFF, marker]))
+    return data[begin : begin + 2 + int.from_bytes(data[begin + 2 : begin + 4], "big")]
+
+
+def progressive() -> bytes:
+    """A JPEG of many scans, each of which costs a decoder as much as a picture."""
+    data = cv2.imencode(".jpg", picture(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last = header_of(data[data.rindex(b"\xff\xda") :], 0xDA)
+    return data[:-2] + 80_000 * last + b"\xff\xd9"
+
+
+GOOD = as_jpeg(picture(Size(1280, 720)))
+BOMBS = {
+    "progressive": progressive(),
+    "scans": GOOD[:-2] + 70_000 * header_of(GOOD, 0xDA) + b"\xff\xd9",
+    "fill bytes": GOOD[:2] + 1_000_000 * b"\xff" + GOOD[2:],
+    "tables": GOOD[:2] + (1_000_000 // 33) * header_of(GOOD, 0xC4) + GOOD[2:],
+    "tables behind": GOOD[:-2] + (1_000_000 // 33) * header_of(GOOD, 0xC4) + b"\xff\xd9",
+    "comments": GOOD[:2] + 250_000 * b"\xff\xfe\x00\x02" + GOOD[2:],
+    "frame headers": GOOD[:2] + 40_000 * header_of(GOOD, 0xC0) + GOOD[2:],
+    "two frames": GOOD[:2] + header_of(GOOD, 0xC0) + GOOD[2:],
+    "no end": GOOD[:-2],
+    "nothing behind the scan's header": GOOD[: GOOD.index(b"\xff\xda") + 14],
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_jpeg_that_costs_more_than_a_picture_is_refused_before_it_is_decoded(kind):
+    decoder = JpegDecoder(protocol.MAX_PIXELS)
+    begin = time.thread_time()
+    with pytest.raises(JpegError, match=r"no JPEG|baseline|several frames or scans, or no end"):
+        decoder.decode(BOMBS[kind])
+    assert time.thread_time() - begin < 0.05
+    assert decoder.decode(GOOD).y.shape == (720, 1280)
+
+
+def test_what_stands_behind_the_end_of_a_jpeg_is_not_looked_at():
+    assert jpeg.plain_jpeg(GOOD + progressive()) == jpeg.plain_jpeg(GOOD)
 
 
 def test_damaged_bytes_never_do_more_than_be_refused():
@@ -248,7 +300,7 @@ def test_damaged_bytes_never_do_more_than_be_refused():
 def test_the_page_and_its_parts_come_with_headers_that_keep_others_out(shared):
     types = {"": "text/html", "app.js": "text/javascript", "style.css": "text/css", "styles/0.jpg": "image/jpeg"}
     for path, kind in types.items():
-        status, headers, body = get(shared.url + path)
+        status, headers, body = get(home_of(shared) + path, **cookie_of(shared))
         assert status == 200
         assert headers["Content-Type"].startswith(kind)
         assert len(body) > 1000
@@ -259,8 +311,8 @@ def test_the_page_and_its_parts_come_with_headers_that_keep_others_out(shared):
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Cache-Control"] == "no-store"
         assert "camera=(self)" in headers["Permissions-Policy"]
-    assert get(shared.url + "nothing")[0] == 404
-    assert get(shared.url + "../share.py")[0] == 404
+    assert get(shared.url_of("/nothing"))[0] == 404
+    assert get(shared.url_of("/../share.py"))[0] == 404
 
 
 def test_the_pages_load_nothing_from_elsewhere():
@@ -389,7 +441,7 @@ def test_a_style_that_cannot_be_run_is_told_and_the_old_one_goes_on(tmp_path):
     (broken / "trunk.onnx").write_bytes(b"nothing")
     data = as_jpeg(picture())
     with StyleServer(Address(port=0), [load_style("sketch"), load_style(broken)]) as running:
-        assert get(running.url + "styles/1.jpg")[0] == 404
+        assert get(running.url_of("/styles/1.jpg"))[0] == 404
 
         async def action():
             async with visit(running) as visitor:
@@ -481,7 +533,7 @@ def test_one_visitor_too_many_is_told_so_and_gets_the_next_free_place():
             async with aiohttp.ClientSession() as session:
                 async with visit(running) as first:
                     await first.painted(data)
-                    async with session.ws_connect(running.url + "ws") as line:
+                    async with session.ws_connect(running.url_of("/ws")) as line:
                         said = await Visitor(line).farewell(5)
                         assert said["reason"] == "full"
                         assert "places are taken" in said["message"]
@@ -518,7 +570,8 @@ def test_engines_that_nobody_uses_are_closed_when_there_are_too_many():
 
 
 def test_other_names_and_other_pages_are_refused(shared):
-    place = shared.url.removeprefix("http://").rstrip("/")
+    home, cookie = home_of(shared), cookie_of(shared)
+    place = home.removeprefix("http://").rstrip("/")
     port = place.partition(":")[2]
     for headers in (
         {"Host": "rtstyle.example"},
@@ -531,7 +584,7 @@ def test_other_names_and_other_pages_are_refused(shared):
         {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors"},
         {"Sec_Fetch_Site": "same-site", "Sec_Fetch_Mode": "cors"},
     ):
-        status, answer, body = get(shared.url, **headers)
+        status, answer, body = get(home, **cookie, **headers)
         assert status == 403, headers
         assert body.count(b"\n") == 1
         assert "default-src 'none'" in answer["Content-Security-Policy"]
@@ -541,19 +594,21 @@ def test_other_names_and_other_pages_are_refused(shared):
         {"Origin": f"http://{place}"},
         {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"},
     ):
-        assert get(shared.url, **headers)[0] == 200, headers
+        assert get(home, **cookie, **headers)[0] == 200, headers
 
     async def action():
         async with aiohttp.ClientSession() as session:
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-                await session.ws_connect(shared.url + "ws", headers={"Origin": "https://rtstyle.example"})
+                await session.ws_connect(shared.url_of("/ws"), headers={"Origin": "https://rtstyle.example"})
             assert refused.value.status == 403
 
     play(action)
 
 
-def test_beyond_this_machine_a_token_is_needed_which_a_cookie_keeps():
-    with StyleServer(Address(host="0.0.0.0", port=0), [load_style("sketch")]) as running:
+@pytest.mark.parametrize("name", ["0.0.0.0", "127.0.0.1"])
+def test_a_token_is_needed_which_a_cookie_keeps(name):
+    """Other users of this machine reach loopback, too."""
+    with StyleServer(Address(host=name, port=0), [load_style("sketch")]) as running:
         home = f"http://127.0.0.1:{running.port}/"
         token = running.url.partition("?token=")[2]
         assert len(token) >= 32
@@ -584,12 +639,15 @@ def test_beyond_this_machine_a_token_is_needed_which_a_cookie_keeps():
         play(action)
 
 
-def test_a_token_is_new_each_time_and_loopback_needs_none():
-    tokens = {Guard.of(Address(host="0.0.0.0")).token for _ in range(20)}
-    assert len(tokens) == 20
-    for name in ("127.0.0.1", "localhost", "::1", "127.0.0.53"):
-        assert Guard.of(Address(host=name)).token is None
-    assert Guard.of(Address(host="192.168.1.2")).token
+def test_a_token_is_new_each_time_on_loopback_too_or_what_the_environment_says(monkeypatch):
+    for name in ("127.0.0.1", "localhost", "::1", "0.0.0.0"):
+        assert len({Guard.of(Address(host=name)).token for _ in range(20)}) == 20
+    monkeypatch.setenv("RTSTYLE_TOKEN", "my-own_token-1234")
+    assert Guard.of(Address()).url(80).endswith("?token=my-own_token-1234")
+    for bad in ("short", "with spaces in it all", "quoted&token=123456"):
+        monkeypatch.setenv("RTSTYLE_TOKEN", bad)
+        with pytest.raises(SettingError, match="RTSTYLE_TOKEN must be 16 to 200"):
+            Guard.of(Address())
 
 
 @pytest.mark.parametrize(
@@ -699,13 +757,13 @@ def test_who_does_not_read_is_stylized_no_more_for_and_cut_off(monkeypatch):
 
 
 def test_slow_and_many_connections_leave_the_first_visitor_alone(monkeypatch):
-    """Connections that say nothing, heads that never end, answers that nobody reads; three times too many."""
+    """Connections that say nothing, heads that never end, answers that nobody reads, hundreds of refused requests."""
     monkeypatch.setattr(host, "PATIENCE", 1.5)
     data = as_jpeg(picture())
     with StyleServer(Address(port=0), [load_style("sketch")]) as running:
         over = threading.Event()
         lines: list[socket.socket] = []
-        most = 0
+        most, path = 0, running.url_of("/styles/0.jpg").split("/", 3)[3]
 
         def attack() -> None:
             nonlocal most
@@ -714,16 +772,20 @@ def test_slow_and_many_connections_leave_the_first_visitor_alone(monkeypatch):
                 line = socket.create_connection(("127.0.0.1", running.port), timeout=5)
                 line.setblocking(False)
                 head = b"GET /styles/0.jpg HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-                line.send((b"", head, 400 * (head + b"\r\n"))[number % 3])
+                with_token = f"GET /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+                line.send((b"", head, 400 * with_token, 400 * (head + b"\r\n"))[number % 4])
                 lines.append(line)
             while not over.wait(0.2):
-                for line in lines[1::3]:
+                for line in lines[1::4]:
                     with suppress(OSError):
                         line.send(b"X-a: b\r\n")
 
         async def action():
             async with visit(running) as visitor:
                 await visitor.painted(data)
+                visitor.replies.clear()
+                await visitor.stream(data, 3)
+                alone, gap = len(visitor.replies) / 3, visitor.longest_gap
                 visitor.replies.clear()
                 attacker = threading.Thread(target=attack)
                 attacker.start()
@@ -732,19 +794,142 @@ def test_slow_and_many_connections_leave_the_first_visitor_alone(monkeypatch):
                 finally:
                     over.set()
                     attacker.join()
-                assert len(visitor.replies) > 20
-                print(f"longest gap {1000 * visitor.longest_gap:.0f} ms")
-                assert visitor.longest_gap < 2
+                # Measured against the same minute: other work on the machine slows both.
+                print(f"{alone:.1f} and {len(visitor.replies) / 4:.1f} frames per second")
+                assert len(visitor.replies) / 4 > alone / 4
+                assert visitor.longest_gap < max(2, 4 * gap)
                 wait_until(lambda: len(running._web._server.connections) == 1)
 
         play(action)
         refused = running.report().refused
-        assert most <= host.MAX_CONNECTIONS
+        assert most <= host.MAX_CONNECTIONS + 100, "what the system has accepted meanwhile"
         assert refused["crowd"] > host.MAX_CONNECTIONS // 2
         assert refused["slow"] >= 3
         for line in lines:
             line.close()
-        assert get(running.url)[0] == 200  # and there is room again
+        assert get(running.url_of("/styles/0.jpg"))[0] == 200  # and there is room again
+
+
+def raw(port: int, head: bytes, body: bytes = b"") -> tuple[int, bytes]:
+    """Send bytes as they are and return the status and the whole answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.sendall(head + body)
+        line.settimeout(5)
+        got = b""
+        with suppress(TimeoutError, ConnectionError):
+            while b"\r\n\r\n" not in got and (piece := line.recv(1 << 16)):
+                got += piece
+    return int(got.split(b" ")[1]) if got.startswith(b"HTTP/1.1 ") else 0, got
+
+
+ODD = {
+    "port too large": {"Host": "127.0.0.1:99999"},
+    "port of letters": {"Host": "127.0.0.1:abc"},
+    "no end of a bracket": {"Host": "[::1"},
+    "a bracket in the name": {"Host": "[127.0.0.1:80]]"},
+    "policy in the name": {"Host": "127.0.0.1:80; script-src *"},
+    "name with a path": {"Host": "127.0.0.1:80/x"},
+    "name of a user": {"Host": "a@127.0.0.1"},
+    "long name": {"Host": "a" * 5000},
+    "origin of brackets": {"Origin": "http://["},
+    "origin of a port": {"Origin": "http://127.0.0.1:99999"},
+    "origin of noise": {"Origin": "\x80\xff"},
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_damaged_host_or_origin_is_refused_without_a_traceback(shared, kind, caplog):
+    with caplog.at_level("DEBUG"):
+        headers = {"Host": f"127.0.0.1:{shared.port}", **ODD[kind]}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        path = shared.url_of("/app.js").split("/", 3)[3]
+        status, answer = raw(shared.port, f"GET /{path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1"))
+    assert status in (400, 403)
+    policy = re.search(rb"Content-Security-Policy: (.*)\r", answer)
+    assert policy is None or policy[1] == b"default-src 'none'"
+    assert all(record.exc_info is None and record.levelname == "DEBUG" for record in caplog.records), caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: 127.0.0.1\r\n\r\n",
+        b"NOTHING\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50) + b"\r\n\r\n",
+        b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET /%00%ff HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: \xff=\x00;;=\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    ],
+    ids=["no host", "two hosts", "length", "version", "no HTTP", "TLS", "long", "bytes", "brackets", "no key"],
+)
+def test_damaged_requests_are_refused_without_a_traceback(shared, head, caplog, capfd):
+    with caplog.at_level("INFO"):
+        status, _ = raw(shared.port, head)
+    assert status == 0 or 400 <= status < 500
+    assert caplog.text == ""
+    assert capfd.readouterr().err == ""
+
+
+def test_idle_connections_lock_nobody_out(monkeypatch):
+    """As many as there may be, opened again as soon as they are closed; the page comes all the same, at once."""
+    over = threading.Event()
+    with StyleServer(Address(port=0), [load_style("sketch")]) as running:
+        lines = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(host.MAX_CONNECTIONS)]
+
+        def hold() -> None:
+            while not over.wait(0.01):
+                lines.append(socket.create_connection(("127.0.0.1", running.port)))
+                lines.pop(0).close()
+
+        attacker = threading.Thread(target=hold)
+        attacker.start()
+        try:
+            times = []
+            for _ in range(10):
+                begin = time.perf_counter()
+                assert get(running.url_of("/app.js"))[0] == 200
+                times.append(time.perf_counter() - begin)
+            assert max(times) < 1
+        finally:
+            over.set()
+            attacker.join()
+            for line in lines:
+                line.close()
+        assert running.report().refused["crowd"] >= 1
+
+
+def test_an_address_that_has_half_of_the_places_gets_no_more_and_others_do():
+    """Where strangers may come, one of them cannot have all connections, also not with a token."""
+    with StyleServer(Address(host="0.0.0.0", port=0), [load_style("sketch")]) as running:
+        path = running.url_of("/app.js").split("/", 3)[3]
+        lines = []
+
+        def ask(source: str) -> bytes:
+            """Ask and keep the connection; return the beginning of the answer."""
+            lines.append(socket.create_connection(("127.0.0.1", running.port), 10, (source, 0)))
+            lines[-1].sendall(f"GET /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            return lines[-1].recv(12)
+
+        answers = [ask("127.0.0.1") for _ in range(host.MAX_CONNECTIONS // 2 + 3)]
+        assert answers == [b"HTTP/1.1 200"] * (host.MAX_CONNECTIONS // 2) + [b"HTTP/1.1 503"] * 3
+        assert ask("127.0.0.2") == b"HTTP/1.1 200"
+        for line in lines:
+            line.close()
+
+
+def test_a_charset_that_nobody_knows_is_no_fault_of_the_server(preview, caplog):
+    with caplog.at_level("DEBUG"):
+        path = preview.url("/command").split("/", 3)[3]
+        port = int(preview.url().split(":")[2].partition("/")[0])
+        head = f"POST /{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 4\r\nContent-Type: "
+        assert raw(port, f"{head}application/json; charset=nothing\r\n\r\n".encode(), b"\xff\xfe{}")[0] == 400
+        assert raw(port, f"{head}application/json; charset=nothing\r\n\r\n".encode(), b"[[[[")[0] == 400
+    assert "Traceback" not in caplog.text
 
 
 # -- https, and what can go wrong at the start -----------------------------------------------------
@@ -794,7 +979,7 @@ def test_what_is_wrong_with_an_address_is_said_in_one_line(certificate, tmp_path
 def test_serve_says_where_to_look_and_what_it_did(capsys):
     assert main(["serve", "--port", "0", "--seconds", "0.3", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert re.search(r"open http://127\.0\.0\.1:\d+/ ", err)
+    assert re.search(r"open http://127\.0\.0\.1:\d+/\?token=\S{32} ", err)
     assert json.loads(out)["visitors"] == 0
 
 
@@ -827,7 +1012,7 @@ def test_ctrl_c_ends_the_server_and_its_visitors_are_told(capsys):
         url = next(line.split("open ")[1].split()[0] for line in process.stderr if "open http" in line)
 
         async def action():
-            async with aiohttp.ClientSession() as session, session.ws_connect(url + "ws") as line:
+            async with aiohttp.ClientSession() as session, session.ws_connect(url.replace("/?", "/ws?")) as line:
                 await line.receive_json(timeout=10)
                 process.send_signal(2)
                 assert (await Visitor(line).farewell(10))["reason"] == "end"
@@ -891,7 +1076,7 @@ def test_jpegs_are_made_only_while_somebody_looks(preview, monkeypatch):
 def test_the_stream_shows_each_frame_as_soon_as_it_is_written(preview):
     preview.write(frame(20))
     line = http.client.HTTPConnection(preview.url().split("/")[2], timeout=10)
-    line.request("GET", "/stream.mjpg")
+    line.request("GET", "/" + preview.url("/stream.mjpg").split("/", 3)[3])
     answer = line.getresponse()
     assert answer.getheader("Content-Type").startswith("multipart/x-mixed-replace")
     pictures = parts_of(answer)
@@ -911,8 +1096,9 @@ def test_a_viewer_who_is_slow_gets_fewer_pictures_and_no_old_ones(preview):
     preview.write(frame())
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-    line.connect(("127.0.0.1", int(preview.url().split(":")[2].rstrip("/"))))
-    line.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    line.connect(("127.0.0.1", int(preview.url().split(":")[2].partition("/")[0])))
+    path = preview.url("/stream.mjpg").split("/", 3)[3]
+    line.sendall(f"GET /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     wait_until(lambda: preview._viewers)
     for number in range(60):
         preview.write(Frame(Planes(noise, chroma, chroma), number, Fraction(1, 90000), JPEG_COLOUR))
@@ -951,7 +1137,7 @@ def test_ffmpeg_reads_the_stream(preview):
 
 
 def test_the_page_tells_the_state_and_takes_commands(preview):
-    assert get(preview.url())[0] == 200
+    assert get(preview.url())[0] == 303
     assert get(preview.url("/styles/1.jpg"))[0] == 200
     status, _, body = get(preview.url("/state"))
     assert status == 200
@@ -1015,19 +1201,24 @@ def test_a_live_session_is_seen_and_steered_from_a_browser():
     session.start()
     try:
         wait_until(lambda: any("open http" in line for line in said) or not session.is_alive(), 20)
-        url = next(re.search(r"http://\S+/", line)[0] for line in said if "open http" in line)
-        assert jpeg_size(get(url + "snapshot.jpg")[2]) == SMALL
+        url = next(re.search(r"http://\S+", line)[0] for line in said if "open http" in line)
+
+        def at(path: str) -> str:
+            return url.replace("/?", f"/{path}?")
+
+        assert jpeg_size(get(at("snapshot.jpg"))[2]) == SMALL
         line = http.client.HTTPConnection(url.split("/")[2], timeout=10)
 
         def command(**word: object) -> None:
-            line.request("POST", "/command", json.dumps(word), {"Content-Type": "application/json"})
+            place = "/" + at("command").split("/", 3)[3]
+            line.request("POST", place, json.dumps(word), {"Content-Type": "application/json"})
             assert line.getresponse().read() == b""
 
         command(style="great_wave")
         command(strength=0.7)
-        wait_until(lambda: json.loads(get(url + "state")[2])["style"] == "great_wave")
-        wait_until(lambda: "fps" in json.loads(get(url + "state")[2])["figures"])
-        assert json.loads(get(url + "state")[2])["strength"] == 0.7
+        wait_until(lambda: json.loads(get(at("state"))[2])["style"] == "great_wave")
+        wait_until(lambda: "fps" in json.loads(get(at("state"))[2])["figures"])
+        assert json.loads(get(at("state"))[2])["strength"] == 0.7
         command(action="quit")
     finally:
         session.join(40)

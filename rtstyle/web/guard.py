@@ -4,16 +4,52 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import os
+import re
 import secrets
 import socket
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from dataclasses import dataclass
 
 from aiohttp import web
 
+from rtstyle.errors import SettingError
 from rtstyle.web.address import Address
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+_AUTHORITY = re.compile(
+    r"(?P<name>[a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\])(:(?P<port>[0-9]{1,5}))?", re.ASCII | re.IGNORECASE
+)
+
+_SHORTEST = 16
+"""Characters of the shortest token that is taken from RTSTYLE_TOKEN."""
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Name and port of a server, as in ``Host`` and ``Origin``."""
+
+    name: str
+    """In lower case; of IPv6 without brackets."""
+    port: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> Authority | None:
+        """Read ``name``, ``name:port`` or ``[address]:port``; None where it is anything else."""
+        match = _AUTHORITY.fullmatch(text)
+        if match is None or int(match["port"] or 0) > 65535:
+            return None
+        return cls(match["name"].lower().strip("[]"), int(match["port"]) if match["port"] else None)
+
+    def __str__(self) -> str:
+        name = f"[{self.name}]" if ":" in self.name else self.name
+        return name if self.port is None else f"{name}:{self.port}"
+
+
+def called(request: web.Request) -> Authority | None:
+    """Return what a request calls this server; None where it says nothing, something damaged, or several things."""
+    hosts = request.headers.getall("Host", [])
+    return Authority.parse(hosts[0]) if len(hosts) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -24,17 +60,23 @@ class Guard:
       (DNS rebinding) would pass for ours. Addresses in figures cannot be turned, so those pass where we listen to more
       than loopback.
     - A request that a page of another origin makes in a visitor's browser is refused (``Origin``, ``Sec-Fetch-Site``).
-    - Beyond loopback a token is needed, in the URL once; a cookie keeps it.
+    - A token is needed, in the URL once; a cookie keeps it. On loopback, too: other users of the machine reach that.
     """
 
     address: Address
-    token: str | None = field(default=None)
-    """None where no token is needed: only on loopback."""
+    token: str
 
     @classmethod
     def of(cls, address: Address) -> Guard:
-        """Return the guard of an address, with a new token where it needs one."""
-        return cls(address, None if address.is_loopback else secrets.token_urlsafe(24))
+        """Return the guard of an address, with the token of RTSTYLE_TOKEN, or a new one.
+
+        Raises:
+            SettingError: RTSTYLE_TOKEN is too short, or has characters that addresses have to quote.
+        """
+        token = os.environ.get("RTSTYLE_TOKEN") or secrets.token_urlsafe(24)
+        if not re.fullmatch(rf"[A-Za-z0-9_-]{{{_SHORTEST},200}}", token):
+            raise SettingError(f"RTSTYLE_TOKEN must be {_SHORTEST} to 200 letters, digits, - and _")
+        return cls(address, token)
 
     def url(self, port: int, path: str = "/") -> str:
         """Return the address for people, with the token; ``port`` is the one that was bound."""
@@ -42,27 +84,25 @@ class Guard:
         if host in ("", "0.0.0.0", "::"):
             host = _outward_address()
         host = f"[{host}]" if ":" in host else host
-        return f"{self.address.scheme}://{host}:{port}{path}{f'?token={self.token}' if self.token else ''}"
+        return f"{self.address.scheme}://{host}:{port}{path}?token={self.token}"
 
     def refuse(self, request: web.Request) -> str | None:
         """Say why a request is refused; None where it may go on."""
-        if not self._knows(request.host):
-            return f"this server is not called {request.host!r}: use the address that it printed"
+        host = called(request)
+        if host is None or not self._knows(host.name):
+            name = request.headers.get("Host", "")[:100]
+            return f"this server is not called {name!r}: use the address that it printed"
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+        if origin is not None and Authority.parse(origin.partition("://")[2]) != host:
             return "requests of other pages are refused"
         site, mode = request.headers.get("Sec-Fetch-Site"), request.headers.get("Sec-Fetch-Mode")
         if site not in (None, "same-origin", "none") and mode != "navigate":
             return "requests of other pages are refused"
-        if self.token is not None and not self._has_token(request):
+        if not self._has_token(request):
             return "the token is missing or wrong: use the whole address that the server printed, with ?token=..."
         return None
 
-    def _knows(self, called: str) -> bool:
-        try:
-            name = urlsplit(f"//{called}").hostname or ""
-        except ValueError:
-            return False
+    def _knows(self, name: str) -> bool:
         if self.address.is_loopback:
             return name in _LOOPBACK_NAMES
         try:
@@ -77,13 +117,13 @@ class Guard:
 
     def is_token(self, given: str | None) -> bool:
         """Compare in a time that does not depend on where they differ."""
-        assert self.token is not None
         return given is not None and hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
     @staticmethod
     def cookie(request: web.Request) -> str:
         """Name of the cookie: browsers share cookies between the ports of a host."""
-        return f"rtstyle_{urlsplit(f'//{request.host}').port or 0}"
+        host = called(request)
+        return f"rtstyle_{(host and host.port) or 0}"
 
 
 def _outward_address() -> str:

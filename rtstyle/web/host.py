@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import logging
 import socket
 import threading
 import time
@@ -21,7 +23,9 @@ from rtstyle.errors import ServerError
 from rtstyle.files import read_whole
 from rtstyle.style import LARGEST_PREVIEW, Style
 from rtstyle.web.address import Address
-from rtstyle.web.guard import Guard
+from rtstyle.web.guard import Guard, called
+
+log = logging.getLogger("rtstyle")
 
 MAX_CONNECTIONS = 40
 """Open at a time, unless more are wished; a browser has up to six, and one for the stream."""
@@ -74,13 +78,17 @@ class WebServer:
         self._address, self._routes, self._connections, self._ending = address, routes, connections, ending
         self._tls = address.tls()
         self._ready: Future[None] = Future()
-        self._coming: dict[web.RequestHandler, float] = {}
+        # All visitors of this machine have one address, and so have those behind a proxy on it.
+        self._each = connections if address.is_loopback else max(8, connections // 2)
+        self._coming: dict[_Door, float] = {}
+        self._peers: dict[web.RequestHandler, str] = {}
+        self._known: set[web.RequestHandler] = set()  # they have had a request that was not refused
         self._since: dict[web.RequestHandler, float] = {}
         self._busy: Counter[web.RequestHandler] = Counter()
         self._thread = threading.Thread(target=self._run, name="web server", daemon=True)
 
     def url(self, path: str = "/") -> str:
-        """Return an address for people, with the token where one is needed."""
+        """Return an address for people, with the token."""
         return self.guard.url(self.port, path)
 
     def call(self, function: Callable[..., object], *args: object) -> None:
@@ -124,6 +132,7 @@ class WebServer:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.loop.set_exception_handler(lambda _, context: log.debug("web server: %s", context.get("message")))
         self._stop = asyncio.Event()
         app = web.Application(middlewares=[self._middleware])
         app.add_routes(self._routes)
@@ -131,6 +140,7 @@ class WebServer:
         runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_quiet(),
             handle_signals=False,
             handler_cancellation=True,
             keepalive_timeout=PATIENCE,
@@ -173,15 +183,44 @@ class WebServer:
 
     def _accept(self) -> asyncio.BaseProtocol:
         assert self._server is not None
-        now, there = time.monotonic(), set(self._server.connections)
+        now = time.monotonic()
         # Accepted, and not connected before the loop's next turn, or before the handshake of TLS.
         patience = PATIENCE if self._tls else 0.5
-        self._coming = {h: since for h, since in self._coming.items() if h not in there and now - since < patience}
-        if len(there) + len(self._coming) >= self._connections:
+        self._coming = {door: since for door, since in self._coming.items() if now - since < patience}
+        if len(self._coming) >= self._connections:
             self.refused["crowd"] += 1
             return _Refusal()
+        door = _Door(self)
+        self._coming[door] = now
+        return door
+
+    def admit(self, door: _Door, transport: asyncio.BaseTransport) -> web.RequestHandler | None:
+        """Return the handler of a new connection, None where there is no room for it.
+
+        Where all places are taken, the one that has kept us waiting longest without a request that was not refused
+        makes room: idle connections lock nobody out.
+        """
+        assert self._server is not None
+        self._coming.pop(door, None)
+        there = set(self._server.connections)
+        self._peers = {handler: peer for handler, peer in self._peers.items() if handler in there}
+        self._known &= there
+        peer = _network((transport.get_extra_info("peername") or ("",))[0])
+        here = [handler for handler in there if handler.transport and not handler.transport.is_closing()]
+        same = [handler for handler in here if self._peers.get(handler) == peer]
+        for crowd, room in ((same, self._each), (here, self._connections)):
+            if len(crowd) < room:
+                continue
+            self.refused["crowd"] += 1
+            idle = [handler for handler in crowd if handler not in self._busy and handler not in self._known]
+            if not idle:
+                return None
+            oldest = min(idle, key=lambda handler: self._since.get(handler, 0.0))
+            if oldest.transport:
+                oldest.transport.abort()
+            break
         handler = self._server()
-        self._coming[handler] = self._since[handler] = now
+        self._since[handler], self._peers[handler] = time.monotonic(), peer
         return handler
 
     async def _sweep(self) -> None:
@@ -191,7 +230,7 @@ class WebServer:
             now = time.monotonic()
             assert self._server is not None
             there = set(self._server.connections)
-            self._since = {h: since for h, since in self._since.items() if h in there or h in self._coming}
+            self._since = {h: since for h, since in self._since.items() if h in there}
             for handler, since in self._since.items():
                 if handler not in self._busy and now - since > PATIENCE and handler.transport:
                     self.refused["slow"] += 1
@@ -202,20 +241,25 @@ class WebServer:
         reason = self.guard.refuse(request)
         if reason is not None:
             self.refused["host"] += 1
-            return web.Response(status=403, text=f"rtstyle: {reason}\n")
+            refusal = web.Response(status=403, text=f"rtstyle: {reason}\n")
+            refusal.force_close()  # what comes behind it on the connection is not read
+            return refusal
         if "token" in request.query and request.path == "/":
             # Out of the address bar and the history; the cookie goes on from here.
             moved = web.HTTPSeeOther("/")
-            token = self.guard.token
-            if token is not None:
-                secure = self._tls is not None
-                moved.set_cookie(self.guard.cookie(request), token, httponly=True, samesite="Strict", secure=secure)
+            name, secure = self.guard.cookie(request), self._tls is not None
+            moved.set_cookie(name, self.guard.token, httponly=True, samesite="Strict", secure=secure)
             raise moved
         connection = request.protocol
-        self._coming.pop(connection, None)
+        self._known.add(connection)
         self._busy[connection] += 1
         try:
             return await handler(request)
+        except (web.HTTPException, ConnectionError):
+            raise
+        except Exception as error:
+            log.debug("web server: %s %s: %s: %s", request.method, request.path, type(error).__name__, error)
+            return web.Response(status=500, text="rtstyle: this request cannot be answered\n")
         finally:
             self._since[connection] = time.monotonic()
             self._busy[connection] -= 1
@@ -224,7 +268,7 @@ class WebServer:
 
     async def _secure(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(_SECURITY)
-        own = request.host if self.guard.refuse(request) is None else ""
+        own = called(request) if self.guard.refuse(request) is None else None
         response.headers["Content-Security-Policy"] = (
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
             f"connect-src 'self' ws://{own} wss://{own}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -242,6 +286,44 @@ class _Refusal(asyncio.Protocol):
             b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         )
         transport.close()
+
+
+class _Door(_Refusal):
+    """A connection whose address is not known yet."""
+
+    def __init__(self, server: WebServer) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        handler = self._server.admit(self, transport)
+        if handler is None:
+            super().connection_made(transport)
+            return
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
+
+
+def _network(peer: str) -> str:
+    """Return what one visitor has for himself: an IPv4 address, or the first half of an IPv6 one."""
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(peer.partition("%")[0])
+        if address.version == 6 and address.ipv4_mapped is None:
+            return str(ipaddress.ip_network((address, 64), strict=False))
+    return peer
+
+
+def _quiet() -> logging.Logger:
+    """Return a logger for aiohttp, which reports what strangers send with tracebacks; here one line for ``debug``."""
+
+    def tell(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        log.debug("web server: %s%s", record.getMessage(), f": {type(error).__name__}: {error}" if error else "")
+        return False
+
+    quiet = logging.getLogger("rtstyle.web.http")
+    quiet.filters[:] = []
+    quiet.addFilter(tell)
+    return quiet
 
 
 def keep_fresh(request: web.Request) -> None:

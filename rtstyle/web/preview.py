@@ -68,7 +68,7 @@ class BrowserPreview:
         self._web.start()
 
     def url(self, path: str = "/") -> str:
-        """Return an address for people, with the token where one is needed."""
+        """Return an address for people, with the token."""
         return self._web.url(path)
 
     def write(self, frame: Frame) -> None:
@@ -139,7 +139,7 @@ class BrowserPreview:
             return web.Response(status=415, text="rtstyle: a command is application/json\n")
         try:
             async with asyncio.timeout(PATIENCE):
-                self._post(read_command(await request.text()))
+                self._post(read_command((await request.read()).decode()))
         except (ValueError, TimeoutError) as error:
             return web.Response(status=400, text=f"rtstyle: {error}\n")
         return web.Response(status=204)

@@ -1,6 +1,6 @@
 """What travels between the page and `rtstyle serve`, over one WebSocket at ``/ws``. Version 1.
 
-All numbers are little-endian. A picture is a baseline or progressive JPEG of colour (YCbCr, JFIF).
+All numbers are little-endian. A picture is a baseline JPEG of colour (YCbCr, JFIF) in one scan.
 
 page -> server, binary, at most ``MAX_MESSAGE`` bytes:
 

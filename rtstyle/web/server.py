@@ -15,7 +15,7 @@ from typing import Literal, Self
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
-from rtstyle.errors import SettingError
+from rtstyle.errors import SettingError, check_seconds
 from rtstyle.frame import Size
 from rtstyle.style import Style, list_styles, load_style
 from rtstyle.web import protocol
@@ -33,6 +33,9 @@ MAX_BAD = 20
 
 _FASTEST = 1 / 120
 """Seconds between two pictures of a visitor; more are not read, and wait where they come from."""
+
+_BANDWIDTH = 10_000_000
+"""Bytes a second that are read from a visitor; the largest pictures at 30 a second are half of it."""
 
 _FIRST_SIZE = Size(640, 360)
 
@@ -107,8 +110,12 @@ class StyleServer:
 
     @property
     def url(self) -> str:
-        """The page's address, with the token where one is needed."""
+        """The page's address, with the token."""
         return self._web.url()
+
+    def url_of(self, path: str) -> str:
+        """Return the address of a part of the page, such as ``/ws``, with the token."""
+        return self._web.url(path)
 
     def report(self) -> ServeReport:
         """Sum up until now."""
@@ -205,7 +212,8 @@ class StyleServer:
                 await socket.pong(message.data)
             elif message.type is not WSMsgType.PONG:  # closed, or too large a message
                 return None
-            await asyncio.sleep(_FASTEST)
+            size = len(message.data) if isinstance(message.data, bytes | str) else 0
+            await asyncio.sleep(max(_FASTEST, size / _BANDWIDTH))
             if time.monotonic() - last > IDLE:
                 return "idle"
         return "bad"
@@ -295,6 +303,7 @@ def serve(
     """
     if not 1 <= visitors <= 64:
         raise SettingError(f"visitors must be in [1, 64], got {visitors}")
+    check_seconds("the time to serve", seconds)
     tell = say or (lambda line: None)
     names = [style, *(name for name in list_styles() if name != style)]
     server = StyleServer(

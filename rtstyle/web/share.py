@@ -24,6 +24,9 @@ QUALITY = 85
 _UNSENT = 2
 """Answers of one visitor that are made or being sent; a slow line gets fewer pictures instead of a queue."""
 
+_DECODING = 0.2
+"""Seconds of CPU time that one picture may take to decode; the largest takes 0.02."""
+
 _MICROSECOND = Fraction(1, 1_000_000)
 
 Post = Callable[[Literal["reply", "say", "bad"], "Reply | str"], None]
@@ -216,7 +219,10 @@ class Share:
         return style, engine
 
     def _stylized(self, visitor: Visitor, request: Request, size: Size, engine: Engine) -> bytes:
+        begin = time.thread_time()
         planes = visitor._decoder.decode(request.jpeg)
+        if time.thread_time() - begin > _DECODING:
+            raise JpegError("it takes too long to decode")
         if request.controls == Controls(0, 0):
             return request.jpeg  # as it came, which no second encoding would be
         if size != visitor._size:
