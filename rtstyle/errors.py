@@ -89,6 +89,24 @@ class ServerError(RtstyleError, OSError):
     """A web server cannot listen where it should."""
 
 
+def check_seconds(name: str, value: float | None, *, zero: bool = False) -> None:
+    """Refuse a time that is no time; None passes.
+
+    Args:
+        name: What the time is for, as in "a timeout".
+        zero: Whether 0 is one.
+
+    Raises:
+        SettingError: It is NaN, below 0 (or 0, unless that is one), or longer than a year.
+    """
+    if value is not None and not (0 < value <= _YEAR or (zero and value == 0)):
+        least = "0 seconds or more" if zero else "above 0 seconds"
+        raise SettingError(f"{name} must be {least} and at most a year, got {value:g}")
+
+
+_YEAR = 366 * 86400
+
+
 def reason_of(error: Exception) -> str:
     """Say in one line what FFmpeg or the system says."""
     if getattr(error, "errno", None) == errno.ENOSPC:

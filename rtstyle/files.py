@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -85,3 +87,17 @@ def read_whole(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise OSError(f"{path} has more than {limit >> 20} MB")
     return data
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep C libraries, such as those of ALSA and PNG, from printing lines of their own on the standard error."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

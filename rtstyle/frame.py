@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from numbers import Integral
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self
 
@@ -60,6 +61,11 @@ class Size:
     width: int
     height: int
 
+    def __post_init__(self) -> None:
+        for side in (self.width, self.height):
+            if not isinstance(side, Integral) or side < 1:
+                raise SettingError(f"a size is Size(width, height) in whole pixels, got {self.width} x {self.height}")
+
     @property
     def chroma(self) -> Size:
         """Size of the U and V planes."""
@@ -79,6 +85,12 @@ class Size:
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
+
+
+def check_is_size(size: object) -> None:
+    """Raise SettingError for what is no ``Size``, such as a tuple or the shape of an array."""
+    if not isinstance(size, Size):
+        raise SettingError(f"a size is Size(width, height), got {size!r}"[:200])
 
 
 Matrix = Literal["bt601", "bt709", "bt2020"]
@@ -169,6 +181,16 @@ class Frame:
     seen: Field | None = None
     """What was measured of the frame and those before it, for styles on a steered canvas; None: engines measure the
     frame by itself."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.planes, Planes):
+            raise SettingError(f"a frame needs Planes(y, u, v), got {type(self.planes).__name__}: see Frame.from_rgb")
+        y, u, v = self.planes
+        if any(getattr(plane, "dtype", None) != np.uint8 or plane.ndim != 2 for plane in self.planes):
+            raise SettingError("the planes of a frame are arrays of uint8 in two dimensions: see Frame.from_rgb")
+        half = ((y.shape[0] + 1) // 2, (y.shape[1] + 1) // 2)
+        if not y.size or u.shape != half or v.shape != half:
+            raise SettingError(f"u and v have half the rows and columns of y, {half}, got {u.shape} and {v.shape}")
 
     @property
     def size(self) -> Size:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from rtstyle.backends import Controls, Engine, EngineSettings
 from rtstyle.errors import PictureError, RtstyleError, SettingError
-from rtstyle.files import write_whole
+from rtstyle.files import hushed, read_whole, write_whole
 from rtstyle.frame import Size
 from rtstyle.metadata import JPEG, Metadata, add_metadata, read_metadata
+from rtstyle.render.memory import memory_available, refuse_too_large
 from rtstyle.style import Style
 from rtstyle.stylizer import Stylizer
 from rtstyle.video import check_file_output
@@ -128,22 +129,45 @@ def load_picture(path: Path) -> LoadedPicture:
     if path.is_dir():
         raise PictureError(f"{path} is a folder; give an output folder too, or one picture")
     try:
-        data = sys.stdin.buffer.read() if path == STDIO else path.read_bytes()
+        data = sys.stdin.buffer.read(_LARGEST + 1) if path == STDIO else read_whole(path, _LARGEST)
     except OSError as error:
         raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
+    _refuse_bomb(path, data)
     about = read_metadata(data)
     if about.size and about.size[0] * about.size[1] > MAX_PIXELS:
         size, most = "x".join(map(str, about.size)), MAX_PIXELS / 1e6
         raise PictureError(
             f"{path} cannot be read as a picture: it is {size} by its header; at most {most:.0f} megapixels are read"
         )
+    if about.size:
+        try:
+            refuse_too_large(Size(*about.size), memory_available())
+        except SettingError as error:
+            raise PictureError(f"{path}: {error}") from error
     notes: list[str] = []
-    stored = _decode(path, data, about, notes)
+    with hushed():
+        stored = _decode(path, data, about, notes)
     if min(stored.shape[:2]) < 16:
         raise PictureError(f"{path} is {stored.shape[1]}x{stored.shape[0]}; pictures must be at least 16x16")
     if about.animated:
         notes.append("it is animated, and only its first frame is stylized: rtstyle video does all of them")
     return LoadedPicture(_upright(stored, about.orientation), about, tuple(notes))
+
+
+def _refuse_bomb(path: Path, data: bytes) -> None:
+    """Refuse a picture of more bytes or scans than any; each scan of a JPEG costs a decoder as much as a picture.
+
+    Raises:
+        PictureError: It has.
+    """
+    if len(data) > _LARGEST:
+        raise PictureError(f"{path} has more than {_LARGEST >> 20} MB, which no picture needs")
+    if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > _SCANS:
+        raise PictureError(f"{path} is a JPEG of more than {_SCANS} scans, which no program writes")
+
+
+_LARGEST, _SCANS = 1 << 29, 200
+"""Bytes of the largest picture that is read, and scans of a JPEG; progressive ones have about 10."""
 
 
 def _decode(path: Path, data: bytes, about: Metadata, notes: list[str]) -> NDArray[np.uint8]:

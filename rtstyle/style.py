@@ -249,7 +249,8 @@ def read_int8(folder: Path, trunk: Trunk) -> tuple[Gains, Ranges]:
     try:
         found = json.loads(read_whole(path, _LARGEST_JSON))
         ranges = {name: (float(low), float(high)) for name, (low, high) in found["ranges"].items()}
-        gains = {name: np.array(gain, np.float32) for name, gain in found["gains"].items()}
+        with np.errstate(over="ignore"):  # what float32 does not hold becomes infinity, which is refused below
+            gains = {name: np.array(gain, np.float32) for name, gain in found["gains"].items()}
         digest = found["trunk_sha256"]
     except FileNotFoundError as error:
         raise StyleFormatError(f"the style in {folder} has no {INT8_FILE}, which int8 needs: {remedy}") from error

@@ -309,9 +309,13 @@ def test_a_frame_whose_chroma_does_not_fit_is_refused_and_costs_nothing(kind, ra
     whole = random_planes(size)
     with engine_for(kind, random_style, size) as engine:
         for odd in (Planes(whole.y, whole.u[:-1], whole.v), Planes(whole.y, whole.u, whole.v[:1, :1])):
+            with pytest.raises(ValueError, match=r"half the rows and columns of y, \(24, 32\)"):
+                frame_of(odd)
+            forged = frame_of(whole)
+            object.__setattr__(forged, "planes", odd)
             for _ in range(engine.in_flight + 1):
                 with pytest.raises(ValueError, match=r"chroma.*\(24, 32\)"):
-                    engine.submit(frame_of(odd))
+                    engine.submit(forged)
         assert same(run(engine, frame_of(whole), Controls(0, 0)), whole)
 
 

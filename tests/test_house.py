@@ -30,7 +30,7 @@ HEAVY = (
 )
 
 LAYERS = (
-    {"errors", "actions", "files"},
+    {"errors", "actions", "files", "cores", "metadata"},
     {"frame", "canvas", "contract"},
     {"whitelist"},
     {"generator", "graph"},

@@ -7,11 +7,12 @@ import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from types import TracebackType
 from typing import Literal, Protocol, Self, get_args
 
 from rtstyle.errors import BackendUnavailableError, SettingError, StyleFormatError
-from rtstyle.frame import Colour, Frame, Size
+from rtstyle.frame import Colour, Frame, Size, check_is_size
 from rtstyle.style import SizeClassChoice, Style
 
 BackendName = Literal["tensorrt", "openvino", "onnxruntime", "torch"]
@@ -54,8 +55,8 @@ class Controls:
     def __post_init__(self) -> None:
         for name in ("luma", "chroma"):
             value = getattr(self, name)
-            if not 0 <= value <= 2:
-                raise SettingError(f"strength must be in [0, 2], got {name} = {value:g}")
+            if not isinstance(value, Real) or not 0 <= float(value) <= 2:
+                raise SettingError(f"strength must be in [0, 2], got {name} = {value}")
 
     @classmethod
     def of(cls, strength: float = 1.0, *, keep_colors: bool = False) -> Controls:
@@ -179,21 +180,24 @@ class Engine(Protocol):
 
 def check_frame(engine: Engine, frame: Frame, inside: int) -> None:
     """Raise what ``Engine.submit`` promises."""
+    if not isinstance(frame, Frame):
+        raise SettingError(f"an engine takes a Frame, got {type(frame).__name__}: see Frame.from_rgb")
     if frame.size != engine.size:
-        raise ValueError(f"this engine is for {engine.size}, the frame is {frame.size}")
+        raise SettingError(f"this engine is for {engine.size}, the frame is {frame.size}")
     chroma = (engine.size.chroma.height, engine.size.chroma.width)
     if frame.planes.u.shape != chroma or frame.planes.v.shape != chroma:
         shapes = f"{frame.planes.u.shape} and {frame.planes.v.shape}"
-        raise ValueError(f"a frame of {frame.size} has chroma planes of shape {chroma}, got {shapes}")
+        raise SettingError(f"a frame of {frame.size} has chroma planes of shape {chroma}, got {shapes}")
     ours, given = engine.colour, frame.colour
     if (given.matrix, given.full_range) != (ours.matrix, ours.full_range):
-        raise ValueError(f"this engine is for {_describe(ours)}, the frame is {_describe(given)}")
+        raise SettingError(f"this engine is for {_describe(ours)}, the frame is {_describe(given)}")
     if inside >= engine.in_flight:
-        raise ValueError(f"{inside} frames are in flight already: call next() first")
+        raise SettingError(f"{inside} frames are in flight already: call next() first")
 
 
 def check_size(size: Size) -> None:
-    """Raise SettingError for a picture that is too small for any engine."""
+    """Raise SettingError for what is no size, or a picture that is too small for any engine."""
+    check_is_size(size)
     if min(size.width, size.height) < 16:
         raise SettingError(f"pictures must be at least 16x16, got {size}")
 

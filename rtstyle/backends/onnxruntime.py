@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from rtstyle.backends.engine import (
     check_frame,
     check_precision,
 )
+from rtstyle.cores import cores
 from rtstyle.errors import BackendUnavailableError, SettingError
 from rtstyle.frame import Colour, Frame, Packing, Planes, Size
 from rtstyle.style import Style
@@ -67,10 +67,11 @@ class OnnxRuntimeEngine(Engine):
         self._packing = Packing(size)
         rows, columns = self._packing.rows, self._packing.columns
         self._layer = style.layer(size, colour)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = 1 if mode == "throughput" else cores
+        options.intra_op_num_threads = 1 if mode == "throughput" else cores()
+        # Threads that spin while they wait for the next frame take twice the CPU time that the frames need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         trunk, ranges = style.int8 if precision == "int8" else (style.trunk, None)
         model = graph.deployed(trunk, colour, rows, columns, ranges).SerializeToString()
         try:
@@ -78,7 +79,7 @@ class OnnxRuntimeEngine(Engine):
         except Exception as error:  # its errors have no common base but this
             reason = str(error).splitlines()[0]
             raise BackendUnavailableError(f"onnxruntime cannot run {style.name!r} at {size}: {reason}") from error
-        self.in_flight = cores + 1 if mode == "throughput" else 1
+        self.in_flight = cores() + 1 if mode == "throughput" else 1
         self._free = [
             _Slot(
                 np.zeros((1, rows, columns, graph.PLANE_CHANNELS), np.uint8),
@@ -87,7 +88,7 @@ class OnnxRuntimeEngine(Engine):
             for _ in range(self.in_flight)
         ]
         self._inside: deque[tuple[_Slot, Frame, Future[Planes]]] = deque()
-        self._pool = ThreadPoolExecutor(cores if mode == "throughput" else 1, "rtstyle-onnxruntime")
+        self._pool = ThreadPoolExecutor(cores() if mode == "throughput" else 1, "rtstyle-onnxruntime")
 
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
         check_frame(self, frame, len(self._inside))

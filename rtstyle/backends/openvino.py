@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections import deque
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from rtstyle.backends.engine import (
     check_frame,
     check_precision,
 )
+from rtstyle.cores import cores
 from rtstyle.errors import BackendUnavailableError, SettingError
 from rtstyle.frame import Colour, Frame, Packing, Size
 from rtstyle.style import Style
@@ -134,12 +134,14 @@ class OpenVinoEngine(Engine):
         trunk, ranges = style.int8 if precision == "int8" else (style.trunk, None)
         model = graph.deployed(trunk, colour, rows, columns, ranges).SerializeToString()
         # Files: a stream for each core, so that cores never wait for one another.
-        streams = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        streams = cores()
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "THROUGHPUT" if mode == "throughput" else "LATENCY",
             "NUM_STREAMS": streams if mode == "throughput" else 1,
         }
+        if name == "CPU":
+            options["INFERENCE_NUM_THREADS"] = streams  # it knows nothing of a container's quota
         try:
             compiled = core.compile_model(core.read_model(model), name, options)
         except RuntimeError as error:

@@ -19,6 +19,7 @@ from rtstyle.camera.pipe import NamedPipe
 from rtstyle.camera.screen import screen_request
 from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
 from rtstyle.frame import Size
+from rtstyle.video.opening import open_device, open_media
 
 STILL_RATE = Fraction(1, 3)
 """Pictures of a folder per second, where nothing else is wished."""
@@ -31,6 +32,8 @@ class Wish:
     size: Size | None
     fps: Fraction | None
     timeout: float
+    playlists: bool = False
+    """A playlist may lead to any file or host, see ``video.opening``."""
 
 
 def open_feed(address: Address, wish: Wish, stop: threading.Event) -> Feed:
@@ -50,7 +53,7 @@ def open_feed(address: Address, wish: Wish, stop: threading.Event) -> Feed:
         return _open_screen(address, wish, stop)
     if address.kind == "pipe":
         return _open_pipe(address, wish, stop)
-    container = _open_url(address, wish.timeout) if address.kind == "url" else _open_file(address.text)
+    container = _open_url(address, wish) if address.kind == "url" else _open_file(address.text, wish)
     return StreamFeed(container, address, timeout=wish.timeout, stop=stop)
 
 
@@ -83,9 +86,7 @@ def _open_mode(address: Address, request: DeviceRequest, wish: Wish, stop: threa
         CameraError, SourceStalledError: None will.
     """
     try:
-        container = av.open(
-            request.file, "r", format=request.format, options=request.options, timeout=(wish.timeout, wish.timeout)
-        )
+        container = open_device(request.file, format=request.format, options=request.options, timeout=wish.timeout)
         return StreamFeed(container, address, timeout=wish.timeout, stop=stop, asked=wish.size)
     except CameraError:
         raise
@@ -113,7 +114,7 @@ def _device_error(address: Address, request: DeviceRequest, timeout: float, erro
 def _open_screen(address: Address, wish: Wish, stop: threading.Event) -> Feed:
     request = screen_request(sys.platform, address.text, wish.size, wish.fps)
     try:
-        container = av.open(request.file, "r", format=request.format, options=request.options)
+        container = open_device(request.file, format=request.format, options=request.options)
     except (OSError, ValueError, av.error.FFmpegError) as error:
         region = f"; is {wish.size} there within it?" if wish.size else ""
         raise CameraError(f"{address.name} ({request.file}) cannot be grabbed: {reason(error)}{region}") from error
@@ -123,7 +124,7 @@ def _open_screen(address: Address, wish: Wish, stop: threading.Event) -> Feed:
 def _open_pipe(address: Address, wish: Wish, stop: threading.Event) -> Feed:
     pipe = NamedPipe(address.text, wish.timeout, stop)
     try:
-        container = av.open(pipe, "r")
+        container = open_media(pipe)
     except TimeoutError as error:
         pipe.close()
         raise SourceStalledError(
@@ -138,8 +139,8 @@ def _open_pipe(address: Address, wish: Wish, stop: threading.Event) -> Feed:
     return StreamFeed(container, address, timeout=wish.timeout, stop=stop, release=pipe.close)
 
 
-def _open_url(address: Address, timeout: float) -> av.container.InputContainer:
-    url, name = address.text, address.name
+def _open_url(address: Address, wish: Wish) -> av.container.InputContainer:
+    url, name, timeout = address.text, address.name, wish.timeout
     # Not fflags=nobuffer: it throws the packets away that FFmpeg probed, with the key frame among them.
     # FFmpeg would look at an RTMP stream for 5 s, lest sound comes late; pictures pile up meanwhile.
     options = {"analyzeduration": "1000000"}
@@ -148,7 +149,9 @@ def _open_url(address: Address, timeout: float) -> av.container.InputContainer:
     if url.startswith("udp"):
         options |= {"overrun_nonfatal": "1", "fifo_size": "50000"}
     try:
-        return av.open(url, "r", options=options, timeout=(timeout, timeout))
+        return open_media(url, options=options, timeout=timeout, playlists=wish.playlists)
+    except VideoOpenError:
+        raise
     except av.error.ExitError as error:
         raise SourceStalledError(
             f"{name} did not answer within {timeout:g} s; is it switched on and is the address right?"
@@ -166,9 +169,11 @@ def _open_url(address: Address, timeout: float) -> av.container.InputContainer:
         ) from error
 
 
-def _open_file(path: str) -> av.container.InputContainer:
+def _open_file(path: str, wish: Wish) -> av.container.InputContainer:
     try:
-        return av.open(f"file:{path}", "r")  # "file:" so that a colon in the name is no protocol
+        return open_media(f"file:{path}", playlists=wish.playlists)  # "file:" so that a colon is no protocol
+    except VideoOpenError:
+        raise
     except av.error.InvalidDataError as error:
         raise VideoOpenError(f"{path} is no video, or damaged from the start") from error
     except (OSError, ValueError, av.error.FFmpegError) as error:

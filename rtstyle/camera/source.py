@@ -17,8 +17,8 @@ from rtstyle.camera.captured import Captured
 from rtstyle.camera.feed import Feed
 from rtstyle.camera.fit import fitted, inner_size, upright_size
 from rtstyle.camera.opening import Wish, open_feed
-from rtstyle.errors import CameraError, SettingError, SourceStalledError
-from rtstyle.frame import Frame, Size
+from rtstyle.errors import CameraError, SettingError, SourceStalledError, check_seconds
+from rtstyle.frame import Frame, Size, check_is_size
 from rtstyle.video import colour_of
 
 _LATE = 0.25
@@ -40,6 +40,7 @@ def open_source(
     wait: float | None = 0,
     loop: bool | None = None,
     tell: Callable[[str], None] | None = None,
+    playlists: bool = False,
 ) -> LiveSource:
     """Open a live source and wait for its first picture.
 
@@ -57,6 +58,7 @@ def open_source(
         loop: Whether files begin again when they end; None: pictures do, a video is played once.
         tell: Takes lines for people while frames are read, in the reader's thread: that the camera is gone, is
             back, or sends other pictures than before.
+        playlists: Whether a playlist may lead to any file or host, see ``video.opening``.
 
     Raises:
         CameraError: It is absent, refuses, or sends no video.
@@ -64,12 +66,13 @@ def open_source(
         VideoOpenError: The file is no video.
         SettingError: ``timeout`` or ``fps`` is not above 0, ``wait`` is below 0, or a region of the screen has no size.
     """
-    for name, value in (("a timeout in seconds", timeout), ("the frames per second", fps)):
-        if value is not None and value <= 0:
-            raise SettingError(f"{name} must be above 0, got {float(value):g}")
-    if wait is not None and wait < 0:
-        raise SettingError(f"the seconds to wait for a camera must not be below 0, got {wait:g}")
-    return LiveSource(find_source(source), Wish(size, fps, timeout), wait=wait, loop=loop, tell=tell)
+    if size is not None:
+        check_is_size(size)
+    check_seconds("a timeout", timeout)
+    check_seconds("the time to wait for a camera", wait, zero=True)
+    if fps is not None and not 0 < fps < 1e6:
+        raise SettingError(f"the frames per second must be above 0, got {float(fps):g}")
+    return LiveSource(find_source(source), Wish(size, fps, timeout, playlists), wait=wait, loop=loop, tell=tell)
 
 
 class LiveSource:

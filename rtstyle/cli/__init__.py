@@ -27,7 +27,7 @@ from rtstyle.cli.options import (
     UsageError,
     add_command,
 )
-from rtstyle.cli.talk import complain
+from rtstyle.cli.talk import LineFormatter, complain, write
 from rtstyle.cli.web import add_serve
 from rtstyle.errors import RtstyleError
 
@@ -177,9 +177,9 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         complain(error, as_json="--json" in words)
         return USAGE
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, handlers=[handler])
     level = logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO
     logging.getLogger("rtstyle").setLevel(level)
     # OpenCV would print lines of its own beside ours, and its idle threads would take cores from the network and the
@@ -203,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt as interrupt:
         notes = getattr(interrupt, "__notes__", ())
-        print("; ".join(("rtstyle: interrupted", *notes)), file=sys.stderr)
+        write("; ".join(("rtstyle: interrupted", *notes)), sys.stderr)
         if _wants_object(args):
             print(json.dumps({"error": "; ".join(("interrupted", *notes)), "type": "KeyboardInterrupt"}))
         return INTERRUPTED

@@ -18,11 +18,12 @@ from rtstyle.cli.options import (
     add_encoder_options,
     add_engine_options,
     add_message_options,
+    add_playlist_option,
     encoder_settings,
     engine_settings,
     moment,
 )
-from rtstyle.cli.talk import Progress, finish, print_table, say
+from rtstyle.cli.talk import Progress, finish, print_table, say, warn
 from rtstyle.errors import SettingError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def add_video(commands: Any) -> None:
         metavar="S",
         help="seconds without data after which a URL fails (default: %(default)g)",
     )
+    add_playlist_option(parser)
     add_encoder_options(parser)
     add_engine_options(parser)
     add_message_options(parser)
@@ -104,6 +106,7 @@ def _run_video(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             resume=args.resume,
             timeout=args.timeout,
+            playlists=args.allow_playlist,
         ),
     }
     if is_queue(args.places, args.output):
@@ -131,8 +134,7 @@ def _run_queue(args: argparse.Namespace, render: Render) -> int:
     from rtstyle.render.batch import Outcome, stylize_many
 
     def report(outcome: Outcome) -> None:
-        for warning in outcome.warnings:
-            say(f"warning: {outcome.input}: {warning}")
+        warn([f"{outcome.input}: {warning}" for warning in outcome.warnings])
         if args.json:
             print(json.dumps(asdict(outcome)), flush=True)
         elif outcome.status in ("failed", "interrupted") or not args.quiet:
@@ -259,8 +261,7 @@ def _run_verify(args: argparse.Namespace) -> int:
             [(f.subject, f.source, f.target, f.verdict + (f": {f.words}" if f.words else "")) for f in report.findings],
         )
     summary = f"{len(differences)} of {len(report.findings)} differ" if differences else "nothing is lost"
-    for words in damage:
-        say(f"warning: {words}")
+    warn(damage)
     if not args.json and not args.quiet:
         say(f"{report.output}: {summary}")
     return FAILED if differences else DAMAGED if report.damage else DONE

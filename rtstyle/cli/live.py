@@ -17,11 +17,12 @@ from rtstyle.cli.options import (
     add_encoder_options,
     add_engine_options,
     add_message_options,
+    add_playlist_option,
     bits,
     encoder_settings,
     engine_settings,
 )
-from rtstyle.cli.talk import finish, say
+from rtstyle.cli.talk import finish, say, write
 from rtstyle.cli.web import add_address_options, address_of
 from rtstyle.errors import SettingError
 
@@ -80,6 +81,7 @@ def add_webcam(commands: Any) -> None:
     )
     parser.add_argument("--output-bitrate", metavar="B", help="bits per second of each --output, e.g. 800k or 5M")
     parser.add_argument("--mic", nargs="?", const="", metavar="DEV", help="add a microphone to --record and --output")
+    add_playlist_option(parser)
     parser.add_argument("--size", metavar="WxH", help="camera mode to request, or region of the screen")
     parser.add_argument("--fps", metavar="N", help="frame rate to request, e.g. 30 or 30000/1001")
     parser.add_argument(
@@ -143,7 +145,8 @@ def _run_devices(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(devices.as_json()))
     else:
-        print("\n".join(describe_devices(devices)))
+        for line in describe_devices(devices):
+            write(line)
     return DONE
 
 
@@ -207,5 +210,6 @@ def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> Liv
         timeout=args.timeout,
         wait=args.wait,
         loop=args.loop,
+        playlists=args.allow_playlist,
         say=say,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rtstyle.cli.options import DONE, Parser, add_command, add_message_options
-from rtstyle.cli.talk import Progress, finish
+from rtstyle.cli.talk import Progress, finish, write
 from rtstyle.errors import SettingError
 
 
@@ -48,7 +48,7 @@ def _run_styles(args: argparse.Namespace) -> int:
         print(json.dumps({"styles": [{"name": style.name, **style.metadata} for style in found]}))
         return DONE
     for style in found:
-        print(f"{style.name:16} {style.title}")
+        write(f"{style.name:16} {style.title}")
     return DONE
 
 
@@ -124,7 +124,7 @@ def _run_engines(args: argparse.Namespace) -> int:
             if "damaged" in about
             else f"{about['builder']}, {' '.join(about['targets'])}"
         )
-        print(f"{about['label']:32} {about['bytes'] / 1e6:7.1f} MB  {state}")
+        write(f"{about['label']:32} {about['bytes'] / 1e6:7.1f} MB  {state}")
     return DONE
 
 
@@ -178,5 +178,5 @@ def _run_doctor(args: argparse.Namespace) -> int:
     else:
         for finding in findings:
             mark = {True: "ok  ", False: "no  ", None: "    "}[finding.works]
-            print(f"{mark}{finding.subject:22} {finding.says}" + (f"  -> {finding.fix}" if finding.fix else ""))
+            write(f"{mark}{finding.subject:22} {finding.says}" + (f"  -> {finding.fix}" if finding.fix else ""))
     return DONE

@@ -129,6 +129,15 @@ def engine_settings(args: argparse.Namespace) -> EngineSettings:
     )
 
 
+def add_playlist_option(parser: argparse.ArgumentParser) -> None:
+    """Add --allow-playlist."""
+    parser.add_argument(
+        "--allow-playlist",
+        action="store_true",
+        help="let a playlist (HLS, DASH, concat, SDP) open files and hosts other than its own",
+    )
+
+
 def add_message_options(parser: argparse.ArgumentParser) -> None:
     """Add --json, --quiet, -v."""
     group = parser.add_argument_group("messages")

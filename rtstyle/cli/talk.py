@@ -4,22 +4,72 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TextIO
 
 from rtstyle.errors import RtstyleError
+
+_LONGEST = 3000
+"""Characters of the longest line; names and tags in files may be as long as their author likes."""
+
+_MOST_WARNINGS = 20
+
+
+def printable(text: str, longest: int = _LONGEST) -> str:
+    """Return text as one harmless line: names and tags of strangers' files may hold terminal escapes and line ends.
+
+    What cannot be printed is written as in Python (``\\x1b``, ``\\n``); the middle of a very long text is left out.
+    """
+    if len(text) > longest:
+        text = f"{text[: longest * 3 // 4]} [...] {text[-longest // 5 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def write(line: str, file: TextIO | None = None) -> None:
+    """Print a line: the one place from which text for people reaches a terminal.
+
+    Args:
+        file: The standard output if None.
+    """
+    stream = sys.stdout if file is None else file
+    text = printable(line)
+    try:
+        print(text, file=stream, flush=True)
+    except UnicodeEncodeError:  # a terminal that knows only ASCII
+        code = stream.encoding or "ascii"
+        print(text.encode(code, "backslashreplace").decode(code), file=stream, flush=True)
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record of a log as one harmless line; the traceback that --verbose asks for stays as it is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See ``logging.Formatter``."""
+        copy = logging.makeLogRecord({**record.__dict__, "msg": printable(record.getMessage()), "args": None})
+        return super().format(copy)
 
 
 def say(message: str) -> None:
     """Print a line for people on stderr."""
-    print(f"rtstyle: {message}", file=sys.stderr, flush=True)
+    write(f"rtstyle: {message}", sys.stderr)
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Print warnings on stderr, the first of very many."""
+    for warning in warnings[:_MOST_WARNINGS]:
+        say(f"warning: {warning}")
+    if len(warnings) > _MOST_WARNINGS:
+        say(f"warning: and {len(warnings) - _MOST_WARNINGS} more, which --json lists")
 
 
 def finish(args: argparse.Namespace, report: dict[str, Any], warnings: list[str], summary: str) -> None:
     """End a command: warnings and a summary on stderr, or the report as JSON on stdout."""
-    for warning in warnings:
-        say(f"warning: {warning}")
+    warn(warnings)
     if args.json:
         print(json.dumps(report))
     elif not args.quiet:
@@ -28,10 +78,11 @@ def finish(args: argparse.Namespace, report: dict[str, Any], warnings: list[str]
 
 def print_table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Print columns on stdout, each as wide as its widest cell; all but the last are cut at 40 letters."""
+    rows = [tuple(map(printable, row)) for row in rows]
     rows = [(*(cell if len(cell) <= 40 else f"{cell[:37]}..." for cell in row[:-1]), row[-1]) for row in (heads, *rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 class Progress:
@@ -58,7 +109,7 @@ class Progress:
                 self._bar = tqdm(
                     total=total, initial=self._first, unit=f" {self._unit}", file=sys.stderr, dynamic_ncols=True
                 )
-            self._bar.set_description_str(label, refresh=False)
+            self._bar.set_description_str(printable(label, 200), refresh=False)
             self._bar.update(done - self._bar.n)
             return
         now = time.monotonic()
@@ -82,6 +133,6 @@ def complain(error: Exception, *, as_json: bool = False) -> None:
     words = " ".join((said or str(error)).split("\n"))
     name = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
     notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
-    print(f"rtstyle: error: {words}{name}{notes}", file=sys.stderr)
+    write(f"rtstyle: error: {words}{name}{notes}", sys.stderr)
     if as_json:
         print(json.dumps({"error": f"{words}{name}{notes}", "type": type(error).__name__}), flush=True)

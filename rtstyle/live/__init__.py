@@ -19,7 +19,7 @@ from typing import Literal
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.camera import LiveSource, open_source
 from rtstyle.contract import check_source
-from rtstyle.errors import DisplayError, SettingError
+from rtstyle.errors import DisplayError, SettingError, check_seconds
 from rtstyle.frame import FrameSource, Size, VideoFormat
 from rtstyle.live.figures import LiveReport
 from rtstyle.live.newest import Newest
@@ -70,6 +70,7 @@ def stylize_live(
     timeout: float = 5.0,
     wait: float | None = None,
     loop: bool | None = None,
+    playlists: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> LiveReport:
     """Stylize a live source until it ends, the person quits, or a limit is reached.
@@ -104,6 +105,7 @@ def stylize_live(
         wait: Seconds that a camera is waited for that went away or stalled; 0 is not at all, None for ever, or
             10 s where ``frames`` are to be counted, which would never be reached.
         loop: Whether files begin again at their end; None: pictures do, a video does not.
+        playlists: Whether a playlist may lead to any file or host, see ``video.opening``.
         say: Takes lines for people, such as which camera mode and backend are used.
 
     Raises:
@@ -117,8 +119,9 @@ def stylize_live(
     """
     tell = say or (lambda line: None)
     for name, value in (("frames", frames), ("seconds", seconds), ("target_fps", target_fps)):
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < 1e9:
             raise SettingError(f"{name} must be above 0, got {value}")
+    check_seconds("a timeout", timeout)
     drawn = load_style(style, engine.size_class)
     if record is not None:
         record = Path(record)
@@ -136,7 +139,9 @@ def stylize_live(
         wait = _PATIENCE if wait is None and frames else wait
         camera: LiveSource | OwnSource
         if isinstance(source, str | int | os.PathLike):
-            camera = open_source(source, size=size, fps=fps, timeout=timeout, wait=wait, loop=loop, tell=tell)
+            camera = open_source(
+                source, size=size, fps=fps, timeout=timeout, wait=wait, loop=loop, tell=tell, playlists=playlists
+            )
         else:
             camera = OwnSource(check_source(source))
         stack.enter_context(camera)

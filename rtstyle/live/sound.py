@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from rtstyle.camera.microphones import list_microphones
 from rtstyle.errors import CameraError, reason_of
+from rtstyle.files import hushed
+from rtstyle.video.opening import open_device
 from rtstyle.video.sound import RATE, Sound
 
 if TYPE_CHECKING:
@@ -82,20 +84,6 @@ def _find_alsa() -> None:
             os.environ.setdefault("ALSA_PLUGIN_DIR", str(folder))
 
 
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Keep the ALSA library from printing lines of its own; what is wrong is in the error that FFmpeg gives."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
 class SoundClock:
     """Says when a piece of sound was heard, from the number of samples before it and the moment at which it came.
 
@@ -154,10 +142,9 @@ class Microphone:
                 _find_alsa()
             # As in camera.py: AVFMT_FLAG_NONBLOCK, so that a silent device does not hold the thread.
             options = {} if request.format == "lavfi" else {"fflags": "+4"}
-            times = (self._timeout, self._timeout)
             try:
-                with _hushed() if alsa else nullcontext():
-                    container = av.open(request.file, "r", format=request.format, options=options, timeout=times)
+                with hushed() if alsa else nullcontext():
+                    container = open_device(request.file, format=request.format, options=options, timeout=self._timeout)
             except _FAILURES as error:
                 reason = f"{request.format} {request.file}: {reason_of(error)}"
                 continue

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
+from rtstyle.cores import cores
 from rtstyle.errors import SettingError
 from rtstyle.frame import Size
 
@@ -23,8 +23,7 @@ def refuse_too_large(size: Size, available: int | None) -> None:
     Raises:
         SettingError: It is predicted to need more.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    needed = _MEMORY_BASE + size.width * size.height * (_MEMORY_PER_PIXEL + _MEMORY_PER_PIXEL_AND_CORE * cores)
+    needed = _MEMORY_BASE + size.width * size.height * (_MEMORY_PER_PIXEL + _MEMORY_PER_PIXEL_AND_CORE * cores())
     if available is not None and needed > available:
         raise SettingError(
             f"{size} needs about {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are free: "

@@ -40,6 +40,8 @@ class RenderOptions:
     """Hardware decoder, see ``VideoReader``."""
     timeout: float = 10.0
     """Seconds for which a network source may send nothing."""
+    playlists: bool = False
+    """A playlist may lead to any file or host, see ``video.opening``."""
     audio: bool = True
     """False leaves all audio out."""
     muxer: str | None = None
@@ -152,6 +154,7 @@ def open_reader(source: Path | str, options: RenderOptions) -> VideoReader:
         end=options.end,
         size=options.size,
         timeout=options.timeout,
+        playlists=options.playlists,
     )
 
 

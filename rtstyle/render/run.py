@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,6 +9,7 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from rtstyle.backends import Engine, open_for
+from rtstyle.cores import cores
 from rtstyle.frame import Frame
 from rtstyle.render.flow import Prefetch, Timings, signals_held
 from rtstyle.render.follow import CameraFollower
@@ -128,7 +128,7 @@ def _measured(encoding: Encoding, styled: Iterator[Frame]) -> tuple[Encoding, It
     wall, cpu = time.perf_counter(), time.process_time()
     sample += islice(styled, 23)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    idle = (os.cpu_count() or 1) * wall - cpu
+    idle = cores() * wall - cpu
     # Where nothing is idle, encoding may take a tenth of the time.
     budget = 1000 * max(idle, 0.1 * cpu) / max(1, len(sample) - 1)
     time.sleep(0.1)  # lets the frames that are in flight finish, so that they are not measured

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import av
 
+from rtstyle.errors import SettingError
 from rtstyle.frame import Frame, Size, VideoFormat
 from rtstyle.render.journal import Checkpoint, Journal, Segment
 from rtstyle.video.copies import StreamPlan
@@ -94,7 +95,7 @@ class RenderWriter:
     def write(self, frame: Frame) -> None:
         """As ``VideoWriter.write``."""
         if frame.size != self._format.size:
-            raise ValueError(f"this writer is for {self._format.size}, the frame is {frame.size}")
+            raise SettingError(f"this writer is for {self._format.size}, the frame is {frame.size}")
         try:
             if self._segment is None:
                 place = self._folder.place(f"segment-{len(self._journal.segments):05d}.packets")

@@ -25,6 +25,7 @@ from rtstyle.frame import ColourTags
 from rtstyle.verify.facts import Media, Orientation, Samples, StreamFacts, Thumbnail, VideoFacts
 from rtstyle.video import VideoReader
 from rtstyle.video.inputs import find_input
+from rtstyle.video.opening import open_media
 
 _MAX_DAMAGED = 1000
 """Places at which a file may fail to be read before it is given up."""
@@ -98,7 +99,7 @@ def _read_sequence(path: Path, seen: Callable[[], None]) -> Media:
 def _open(path: Path) -> InputContainer:
     try:
         # "file:", so that a colon in a name is no protocol.
-        return av.open(f"file:{path}", metadata_errors="replace")
+        return open_media(f"file:{path}")
     except FileNotFoundError as error:
         raise VideoOpenError(f"no such file: {path}") from error
     except (av.FFmpegError, OSError, ValueError) as error:

@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from rtstyle.errors import VideoOpenError, reason_of
-from rtstyle.video.inputs import MAX_PIXELS
+from rtstyle.video.opening import MAX_PIXELS, open_media
 
 WEBP_TIME_BASE = Fraction(1, 1000)
 """Animated WebP tells how long each picture is shown in milliseconds."""
@@ -44,7 +44,7 @@ class Pictures:
 
 
 def _decode_still(path: Path) -> av.VideoFrame:
-    with av.open(f"file:{path}", options={"max_pixels": str(MAX_PIXELS)}) as container:
+    with open_media(f"file:{path}") as container:
         container.streams.video[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         return next(container.decode(video=0))
 

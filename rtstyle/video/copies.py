@@ -21,6 +21,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from rtstyle.video.opening import open_media
 from rtstyle.video.samples import fraction_of
 from rtstyle.video.transcode import (
     NEGATIVE_TIMES,
@@ -292,7 +293,7 @@ class _Planner:
             return []
         found: dict[int, av.Packet[Any]] = {}
         wanted = [s.index for s in self._source.streams if s is not self._video and s.type in ("audio", "video")]
-        with suppress(*_FAILURES), av.open(name, metadata_errors="replace") as again:
+        with suppress(*_FAILURES), open_media(name) as again:
             for packet in islice(again.demux(), _MANY):
                 index = packet.stream.index
                 if packet.size and index != self._video.index and index not in found:

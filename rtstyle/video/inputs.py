@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,11 +15,8 @@ from typing import Literal
 import av
 from av.container import InputContainer
 
-from rtstyle.errors import SettingError, VideoOpenError, VideoStalledError, reason_of
-from rtstyle.video.hwaccel import accelerator
-
-MAX_PIXELS = 1 << 27
-"""Pixels of the largest picture that is decoded, 16384x8192: a damaged header asks for more than there is memory."""
+from rtstyle.errors import SettingError, VideoOpenError, VideoStalledError, check_seconds, reason_of
+from rtstyle.video.opening import open_media
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".tga", ".dpx", ".exr")
 """Endings of the pictures of a folder that are taken as a sequence."""
@@ -49,6 +47,8 @@ class Input:
     """Seconds that the network may let us wait, each time."""
     format: str | None = None
     """FFmpeg's name of the format, where it is not to be guessed."""
+    playlists: bool = False
+    """It may be a playlist that leads to any file or host."""
 
     @property
     def seekable(self) -> bool:
@@ -65,20 +65,20 @@ class Input:
             VideoOpenError: In one line, what is there and what was expected.
             VideoStalledError: The network did not answer in time.
         """
-        settings = {"max_pixels": str(MAX_PIXELS)}
+        options = {}
         if self.address.startswith("rtsp"):
-            settings["rtsp_transport"] = "tcp"  # UDP loses packets, and a picture with them
-        timeout = (self.timeout, self.timeout) if self.kind == "url" else None
+            options["rtsp_transport"] = "tcp"  # UDP loses packets, and a picture with them
         try:
-            return av.open(
+            return open_media(
                 self.address,
-                "r",
                 format=self.format,
-                options=settings,
-                metadata_errors="replace",
-                timeout=timeout,
-                hwaccel=accelerator(hwaccel) if hwaccel else None,
+                options=options,
+                timeout=self.timeout if self.kind == "url" else None,
+                hwaccel=hwaccel,
+                playlists=self.playlists,
             )
+        except VideoOpenError:
+            raise
         except FileNotFoundError as error:
             raise VideoOpenError(f"no such file: {self.name}") from error
         except PermissionError as error:
@@ -100,7 +100,7 @@ class Input:
             return f"{self.name} cannot be read as a video: {reason_of(error)}"
         if self.kind == "stdin":
             given = f"no {self.format}" if self.format else "no format that a pipe can carry, as y4m, mkv, ts, nut"
-            return f"stdin cannot be read as a video: {reason_of(error)} ({given}, or nothing came)"
+            return f"{self.name} cannot be read as a video: {reason_of(error)} ({given}, or nothing came)"
         with suppress(OSError):
             if os.path.getsize(self.name) == 0:
                 return f"{self.name} is empty (0 bytes), so there is no video in it"
@@ -126,20 +126,22 @@ def check_exists(source: Path | str) -> None:
         raise VideoOpenError(f"cannot open {source}: there is no such file or folder")
 
 
-def find_input(source: Path | str, *, timeout: float = 10.0, muxer: str | None = None) -> Input:
+def find_input(
+    source: Path | str, *, timeout: float = 10.0, muxer: str | None = None, playlists: bool = False
+) -> Input:
     """Say what a person has given.
 
     Args:
         source: A file, a folder of pictures, a pattern of them (``frames/%05d.png``), a URL, or ``-``.
         timeout: Seconds that the network may let us wait, each time.
+        playlists: Whether a playlist may lead to any file or host, see ``opening``.
         muxer: The format of the input, where FFmpeg cannot or should not guess it, e.g. ``y4m``.
 
     Raises:
         VideoOpenError: A folder or a pattern without pictures, or a terminal instead of a pipe.
         SettingError: ``timeout`` is not above 0, or there is no such format.
     """
-    if timeout <= 0:
-        raise SettingError(f"a timeout must be above 0 seconds, got {timeout:g}")
+    check_seconds("a timeout", timeout)
     format = _FORMATS.get(muxer, muxer) if muxer else None
     if format is not None:
         try:
@@ -153,14 +155,39 @@ def find_input(source: Path | str, *, timeout: float = 10.0, muxer: str | None =
         return Input("stdin", "stdin", "pipe:0", format=format)
     if isinstance(source, str) and _URL.match(text):
         shown = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", text)
-        return Input("url", shown, text, timeout=timeout, format=format)
+        return Input("url", shown, text, timeout=timeout, format=format, playlists=playlists)
     path = Path(source)
     if path.is_dir():
         return _folder(path)
     if _NUMBER.search(path.name) and not path.exists():
         return _pattern(path)
+    if path.is_fifo():
+        return _named_pipe(path, timeout, format)
     kind: Kind = "webp" if _is_animated_webp(path) else "file"
-    return Input(kind, text, f"file:{path}", format=format)  # "file:", so that a colon in a name is no protocol
+    # "file:", so that a colon in a name is no protocol
+    return Input(kind, text, f"file:{path}", format=format, playlists=playlists)
+
+
+def _named_pipe(path: Path, timeout: float, format: str | None) -> Input:
+    """Wait for the first byte in a named pipe: FFmpeg would wait for a writer for ever, and no signal ends that.
+
+    Raises:
+        VideoStalledError: None came in time.
+        VideoOpenError: The pipe may not be read.
+    """
+    try:
+        pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise VideoOpenError(f"cannot open {path}: {reason_of(error)}") from error
+    wait = select.poll()
+    wait.register(pipe, select.POLLIN)
+    if not wait.poll(1000 * min(timeout, 86400.0)):
+        os.close(pipe)
+        raise VideoStalledError(
+            f"nothing came through the pipe {path} for {timeout:g} s: does a program write into it?"
+        )
+    os.set_blocking(pipe, True)
+    return Input("stdin", str(path), f"pipe:{pipe}", format=format)
 
 
 def _folder(path: Path) -> Input:

@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from rtstyle.errors import SettingError, VideoOpenError, reason_of
-from rtstyle.frame import Frame, Planes, Size, VideoFormat
+from rtstyle.frame import Frame, Planes, Size, VideoFormat, check_is_size
 from rtstyle.video.animation import AnimatedWebp, Pictures
 from rtstyle.video.captions import captions_of
 from rtstyle.video.decoder import Decoder
@@ -63,6 +63,7 @@ class VideoReader:
         rate: Frames per second of a sequence of pictures; None is 25.
         keep_packets: False leaves ``packets`` empty.
         timeout: Seconds that the network may let us wait, each time.
+        playlists: Whether a playlist may lead to any file or host, see ``opening``.
         muxer: The format of the input where it is not to be guessed, as ``y4m``.
 
     Raises:
@@ -87,9 +88,12 @@ class VideoReader:
         keep_packets: bool = True,
         timeout: float = 10.0,
         muxer: str | None = None,
+        playlists: bool = False,
     ) -> None:
         _check_range(start, end)
-        self._input = find_input(source, timeout=timeout, muxer=muxer)
+        if size is not None:
+            check_is_size(size)
+        self._input = find_input(source, timeout=timeout, muxer=muxer, playlists=playlists)
         self.name = self._input.name
         """What people call the input."""
         self.path = Path(source)

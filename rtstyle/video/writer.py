@@ -203,7 +203,7 @@ class VideoWriter:
         """
         encoder = self._output.encoder
         if frame.size != encoder.size:
-            raise ValueError(f"this writer is for {encoder.size}, the frame is {frame.size}")
+            raise SettingError(f"this writer is for {encoder.size}, the frame is {frame.size}")
         try:
             self._output.container.mux(encoder.encode(frame))
             self.written += 1

@@ -1,0 +1,184 @@
+"""The one place where FFmpeg opens what was given: with which protocols and formats, and how long it may wait.
+
+FFmpeg would follow a text that is named like a video to any file and any host: HLS, DASH and concat playlists, SDP.
+So those are refused; but an HLS playlist that was named as one may play what lies in its folder, or on its host.
+"""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import av
+from av.container import InputContainer
+
+from rtstyle.errors import VideoOpenError
+from rtstyle.video.hwaccel import accelerator
+
+MAX_PIXELS = 1 << 27
+"""Pixels of the largest picture that is decoded, 16384x8192: a damaged header asks for more than there is memory."""
+
+_REFERRING = ("concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "tty", "webm_dash_manifest")
+"""FFmpeg's demuxers that open other files or hosts than the one that was given, or draw text."""
+
+_PROTOCOLS: Mapping[str, str] = {
+    "file": "file",
+    "pipe": "pipe",
+    "http": "http,httpproxy,tcp",
+    "https": "https,httpproxy,tls,tcp",
+    "rtsp": "rtp,udp,tcp,http",
+    "rtsps": "rtp,udp,tcp,tls,http",
+    "rtmps": "rtmps,tls,tcp",
+    "rtp": "rtp,udp",
+}
+"""Protocols that an address of a scheme may use; one that is not here may use itself, UDP and TCP."""
+
+_EVERYTHING = "file,http,https,httpproxy,tcp,tls,crypto,data,udp,rtp"
+"""Protocols where playlists are allowed to lead anywhere."""
+
+_HEADS = {b"#EXTM3U": "HLS", b"ffconcat": "concat", b"<?xml": "DASH or XML", b"v=0": "SDP", b"<MPD": "DASH"}
+
+
+def open_media(
+    place: str | Any,
+    *,
+    format: str | None = None,
+    options: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    hwaccel: str | None = None,
+    playlists: bool = False,
+) -> InputContainer:
+    """Open a file (``file:PATH``), an address, ``pipe:0`` or an object with ``read`` for demuxing.
+
+    Args:
+        format: FFmpeg's name, where it is not to be guessed.
+        options: More of FFmpeg's options.
+        timeout: Seconds that opening, and each further read, may take; None where it is a file.
+        hwaccel: Hardware that decodes its video, known to work.
+        playlists: True lets playlists lead to any file and host.
+
+    Raises:
+        VideoOpenError: It is a playlist, or one that leads elsewhere.
+        av.FFmpegError, OSError, ValueError: As ``av.open``.
+    """
+    address = place if isinstance(place, str) else "pipe:"
+    scheme = address.partition(":")[0].lower() if ":" in address else "file"
+    named = _is_named_playlist(address)
+    settings = {"max_pixels": str(MAX_PIXELS), **(options or {})}
+    guard = None
+    if playlists:
+        settings["protocol_whitelist"] = _EVERYTHING
+        settings["format_whitelist"] = _formats(_REFERRING[-4:])
+    else:
+        settings["protocol_whitelist"] = _PROTOCOLS.get(scheme, f"{scheme},udp,tcp")
+        own = {"rtsp": ("rtsp", "rtp", "sdp"), "rtsps": ("rtsp", "rtp", "sdp"), "rtp": ("rtp", "sdp")}.get(scheme, ())
+        allowed = (*own, "hls") if named else own
+        settings["format_whitelist"] = _formats(tuple(name for name in _REFERRING if name not in allowed))
+        if named:
+            settings |= {"http_persistent": "0", "http_multiple": "0"}  # FFmpeg's own connections, which nobody guards
+            guard = _Within(address, timeout or 10.0)
+    try:
+        container: InputContainer = av.open(
+            place,
+            "r",
+            format=format,
+            options=settings,
+            metadata_errors="replace",
+            timeout=None if timeout is None else (timeout, timeout),
+            hwaccel=accelerator(hwaccel) if hwaccel else None,
+            io_open=guard,
+        )
+        return container
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if guard and guard.refused:
+            raise VideoOpenError(guard.refused) from error
+        if not playlists and isinstance(error, av.error.ArgumentError) and (kind := _playlist_kind(address)):
+            raise VideoOpenError(
+                f"{address.removeprefix('file:')} is a playlist ({kind}), which may lead to any file or host; "
+                "--allow-playlist follows it"
+            ) from error
+        raise
+
+
+def open_device(
+    file: str, *, format: str, options: Mapping[str, str] | None = None, timeout: float | None = None
+) -> InputContainer:
+    """Open a camera, screen or microphone: devices are FFmpeg's formats, and no file or host is involved.
+
+    Raises:
+        av.FFmpegError, OSError, ValueError: As ``av.open``.
+    """
+    times = None if timeout is None else (timeout, timeout)
+    return av.open(file, "r", format=format, options=dict(options or {}), timeout=times)
+
+
+@cache
+def _formats(refused: tuple[str, ...]) -> str:
+    return ",".join(sorted(name for name in av.formats_available if name not in refused))
+
+
+def _is_named_playlist(address: str) -> bool:
+    name = address.removeprefix("file:") if address.startswith("file:") else urlsplit(address).path
+    return address.startswith(("file:", "http:", "https:")) and name.lower().endswith((".m3u8", ".m3u"))
+
+
+def _playlist_kind(address: str) -> str | None:
+    """Say which playlist a file is; an address that was refused is taken for one."""
+    if not address.startswith("file:"):
+        return "of any kind" if address.startswith(("http:", "https:")) else None
+    try:
+        with Path(address.removeprefix("file:")).open("rb") as file:
+            head = file.read(64).lstrip()
+    except OSError:
+        return None
+    return next((kind for begin, kind in _HEADS.items() if head.startswith(begin)), None)
+
+
+class _Within:
+    """Opens what an HLS playlist names, where it is in the playlist's folder or on its host; ``io_open`` of PyAV."""
+
+    def __init__(self, address: str, timeout: float) -> None:
+        self.refused = ""
+        """Why the last thing was not opened."""
+        self._address, self._timeout = address, timeout
+        self._folder = Path(address.removeprefix("file:")).resolve().parent if address.startswith("file:") else None
+        self._opener = urllib.request.build_opener(_SameHost(self))
+
+    def __call__(self, url: str, flags: int, options: Mapping[str, str]) -> IO[bytes] | Any:
+        if self._folder is not None:
+            path = Path(url.removeprefix("file:")).resolve()
+            if "://" not in url and path.is_relative_to(self._folder) and path.is_file():
+                return path.open("rb")
+        elif self.is_same(url):
+            return self._opener.open(url, timeout=self._timeout)
+        self.refuse(url)
+        raise PermissionError(self.refused)
+
+    def is_same(self, url: str) -> bool:
+        """Whether an address has the playlist's scheme, host and port, or https instead of http."""
+        own, other = urlsplit(self._address), urlsplit(url)
+        return (other.scheme, other.netloc) in ((own.scheme, own.netloc), ("https", own.hostname))
+
+    def refuse(self, url: str) -> None:
+        """Keep in mind what was not opened."""
+        where = "its folder" if self._folder is not None else "its host"
+        name = self._address.removeprefix("file:")
+        self.refused = f"{name} leads out of {where}, to {url[:200]}; --allow-playlist follows it"
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    def __init__(self, guard: _Within) -> None:
+        self._guard = guard
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if not self._guard.is_same(newurl):
+            self._guard.refuse(newurl)
+            raise urllib.error.URLError(self._guard.refused)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

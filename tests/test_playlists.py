@@ -1,0 +1,198 @@
+"""What FFmpeg opens is what was given: no text leads it to other files or hosts, whatever it is called."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from clips import make_clip
+
+from rtstyle.camera import open_source
+from rtstyle.cli import main
+from rtstyle.errors import RtstyleError, VideoOpenError
+from rtstyle.video import VideoReader
+
+FRAMES = 10
+
+
+@pytest.fixture
+def secret(tmp_path) -> Path:
+    """A video that nobody gave."""
+    (tmp_path / "private").mkdir()
+    return make_clip(tmp_path / "private" / "secret.ts", width=64, height=48, times=range(FRAMES))
+
+
+@pytest.fixture
+def given(tmp_path) -> Path:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    return folder
+
+
+def hls(*segments: object) -> str:
+    lines = "".join(f"#EXTINF:0.4,\n{segment}\n" for segment in segments)
+    return f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n{lines}#EXT-X-ENDLIST\n"
+
+
+def dash(segment: object) -> str:
+    return (
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+        'mediaPresentationDuration="PT1S">'
+        f'<Period><AdaptationSet mimeType="video/mp4"><Representation id="0" bandwidth="1"><BaseURL>{segment}</BaseURL>'
+        "</Representation></AdaptationSet></Period></MPD>"
+    )
+
+
+SDP = (
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 45678 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+)
+
+
+def count(path: object, **options: object) -> int:
+    with VideoReader(path, **options) as reader:
+        return sum(1 for _ in reader)
+
+
+@pytest.mark.parametrize("kind", ["ffconcat", "hls", "dash", "sdp"])
+@pytest.mark.parametrize("name", ["in.mp4", "in.mkv", "in.txt"])
+def test_a_text_that_is_named_like_a_video_leads_nowhere(given, secret, kind, name):
+    text = {
+        "ffconcat": f"ffconcat version 1.0\nfile '{secret}'\n",
+        "hls": hls(secret),
+        "dash": dash(secret),
+        "sdp": SDP,
+    }[kind]
+    (given / name).write_text(text)
+    begin = time.monotonic()
+    with pytest.raises(RtstyleError, match=r"is a playlist .*--allow-playlist|cannot be read as a video"):
+        count(given / name)
+    with pytest.raises(RtstyleError), open_source(str(given / name)) as source:
+        next(iter(source))
+    assert time.monotonic() - begin < 5, "it listened"
+
+
+def test_a_relative_name_in_a_concat_list_is_refused_too_and_the_reason_is_one_line(given, capsys):
+    make_clip(given / "a.ts", width=64, height=48, times=range(FRAMES))
+    (given / "in.mp4").write_text("ffconcat version 1.0\nfile a.ts\n")
+    assert main(["video", str(given / "in.mp4"), str(given / "out.mp4")]) == 1
+    said = capsys.readouterr().err
+    assert f"error: {given / 'in.mp4'} is a playlist (concat), which may lead to any file or host; --allow" in said
+    assert main(["verify", str(given / "in.mp4"), str(given / "a.ts")]) == 1
+
+
+def test_a_playlist_that_was_named_plays_what_lies_in_its_folder(given):
+    for name in ("a.ts", "b.ts"):
+        make_clip(given / name, width=64, height=48, times=range(FRAMES))
+    (given / "list.m3u8").write_text(hls("a.ts", given / "b.ts"))
+    assert count(given / "list.m3u8") == 2 * FRAMES
+
+
+def test_a_playlist_does_not_lead_out_of_its_folder_unless_that_is_allowed(given, secret):
+    (given / "list.m3u8").write_text(hls(secret))
+    for text in (hls(secret), hls("../private/secret.ts"), hls(f"file:{secret}")):
+        (given / "list.m3u8").write_text(text)
+        with pytest.raises(VideoOpenError, match=r"list\.m3u8 leads out of its folder, to .*secret\.ts; --allow-play"):
+            count(given / "list.m3u8")
+    (given / "link.ts").symlink_to(secret)
+    (given / "list.m3u8").write_text(hls("link.ts"))
+    with pytest.raises(VideoOpenError, match="leads out of its folder"):
+        count(given / "list.m3u8")
+    assert count(given / "list.m3u8", playlists=True) == FRAMES
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        if self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to/"))
+            self.end_headers()
+        else:
+            super().do_GET()
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(folder: Path) -> http.server.ThreadingHTTPServer:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
+        server.asked = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_playlist_of_a_host_plays_what_is_there_and_leads_to_no_other(given, secret, serve):
+    make_clip(given / "a.ts", width=64, height=48, times=range(FRAMES))
+    inside, outside = serve(secret.parent), serve(given)
+    home = f"http://127.0.0.1:{outside.server_port}"
+    elsewhere = f"http://127.0.0.1:{inside.server_port}/secret.ts"
+    (given / "good.m3u8").write_text(hls("a.ts", f"{home}/a.ts"))
+    assert count(f"{home}/good.m3u8", timeout=5) == 2 * FRAMES
+    for text in (hls(elsewhere), hls(f"/to/{elsewhere}"), hls(f"file:{secret}"), hls(secret)):
+        (given / "bad.m3u8").write_text(text)
+        with pytest.raises(VideoOpenError):
+            count(f"{home}/bad.m3u8", timeout=5)
+        assert inside.asked == [], text
+    (given / "bad.m3u8").write_text(hls(elsewhere))
+    with pytest.raises(VideoOpenError, match=rf"bad\.m3u8 leads out of its host, to {elsewhere}; --allow-playlist"):
+        count(f"{home}/bad.m3u8", timeout=5)
+    assert count(f"{home}/bad.m3u8", timeout=5, playlists=True) == FRAMES
+
+
+@pytest.mark.parametrize("name", ["video", "video.mp4", "stream.sdp"])
+def test_what_a_host_sends_under_another_name_is_no_playlist(given, secret, serve, name):
+    inside, outside = serve(secret.parent), serve(given)
+    for text in (hls(f"http://127.0.0.1:{inside.server_port}/secret.ts"), SDP):
+        (given / name).write_text(text)
+        begin = time.monotonic()
+        with pytest.raises(VideoOpenError):
+            count(f"http://127.0.0.1:{outside.server_port}/{name}", timeout=10)
+        with pytest.raises(RtstyleError), open_source(f"http://127.0.0.1:{outside.server_port}/{name}") as source:
+            next(iter(source))
+        assert time.monotonic() - begin < 8, "it listened"
+    assert inside.asked == []
+
+
+def test_a_named_pipe_is_read_and_one_without_a_writer_is_not_waited_for(given):
+    pipe = given / "pipe"
+    os.mkfifo(pipe)
+    begin = time.monotonic()
+    with pytest.raises(VideoOpenError, match=r"nothing came through the pipe .*/pipe for 0\.3 s"):
+        count(pipe, timeout=0.3)
+    assert time.monotonic() - begin < 5
+    data = make_clip(given / "a.ts", width=64, height=48, times=range(FRAMES)).read_bytes()
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    assert count(pipe) == FRAMES
+    writer.join()
+
+
+def test_a_stream_through_a_pipe_is_no_playlist(given, secret, monkeypatch):
+    left, right = socket.socketpair()
+    left.sendall(hls(secret).encode())
+    left.close()
+    saved = os.dup(0)
+    try:
+        os.dup2(right.fileno(), 0)
+        monkeypatch.setattr("sys.stdin", None)
+        with pytest.raises(VideoOpenError):
+            count("-")
+    finally:
+        os.dup2(saved, 0)
+        right.close()
