@@ -2,6 +2,7 @@
 
     python tests/fuzz.py --count 1000            # seeds 0 to 999
     python tests/fuzz.py --first 137 --count 1   # one of them again
+    python tests/fuzz.py --kind styles           # other inputs than videos, see fuzz_kinds.py; --kind all: each of them
 
 Every input is made from small clips (and from the small files of RTSTYLE_DATA, where that is) by flipped bits,
 overwritten runs, cuts, and headers of one file before the body of another. It goes through the real command
@@ -41,6 +42,9 @@ DATA = Path(os.environ.get("RTSTYLE_DATA", ROOT.parent / "shared" / "data" / "vi
 
 COMMAND = "rtstyle.cli:main"
 """What is tried: module and function, called with the words of a command line."""
+
+MOST_MEGABYTES = 600
+"""Memory of a process that reads inputs of ``fuzz_kinds``, at its most."""
 
 LARGEST = 120_000
 """Bytes of the largest file of RTSTYLE_DATA that is spoilt; larger ones only take longer."""
@@ -159,7 +163,7 @@ class Tally:
                 + ", ".join(f"{code}: {count}" for code, count in sorted(codes.items(), key=str))
                 + f"; the slowest took {slowest.seconds:.1f} s (seed {slowest.seed}); {len(lines)} faults",
                 *lines,
-                *(f"{count:5} x {error}" for error, count in errors.most_common()),
+                *(f"{count:5} x {error}" for error, count in errors.most_common(30)),
             ]
         )
 
@@ -167,7 +171,13 @@ class Tally:
 class Worker:
     """A process that takes inputs one after the other; replaced when it died or hung."""
 
-    def __init__(self, command: str, timeout: float, folder: Path) -> None:
+    def __init__(self, command: str, timeout: float, folder: Path, start: float = 0.0) -> None:
+        """Make a worker.
+
+        Args:
+            start: Seconds more for the first input of a process, which loads libraries.
+        """
+        self._start_s = start
         self._command, self._timeout, self._folder = command, timeout, folder
         self._process: subprocess.Popen[str] | None = None
         self._said = folder / "stderr"
@@ -200,8 +210,27 @@ class Worker:
         errors = [line for line in str(answer["said"]).splitlines() if line.startswith("rtstyle: error")]
         return Ending(seed, answer["code"], seconds, fault, " ".join(errors))
 
+    def run_kind(self, kind: str, seed: int, outside: Path) -> Ending:
+        """Run the input of a seed of another kind, in a folder of its own."""
+        place = self._folder / f"seed-{seed}"
+        place.mkdir()
+        begun = time.perf_counter()
+        answer = self._ask({"place": str(place), "words": [kind, str(seed), str(outside)]})
+        seconds = time.perf_counter() - begun
+        shutil.rmtree(place, ignore_errors=True)
+        if isinstance(answer, str):
+            return Ending(seed, None, seconds, answer)
+        fault = str(answer["fault"])
+        if "Traceback" in str(answer["said"]):
+            fault = f"a traceback: {answer['said']}"
+        elif int(str(answer["megabytes"])) > MOST_MEGABYTES:
+            fault = f"{answer['megabytes']} MB of memory"
+            self.close()
+        return Ending(seed, int(str(answer["code"])), seconds, fault, str(answer["said"]).strip())
+
     def _ask(self, job: dict[str, object]) -> dict[str, object] | str:
         """Hand over one job; a sentence if the process died or hung over it."""
+        timeout = self._timeout + (self._start_s if self._process is None else 0)
         if self._process is None:
             self._process = self._start()
         process = self._process
@@ -209,7 +238,7 @@ class Worker:
         assert process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(job), file=process.stdin, flush=True)
-        ready, _, _ = select.select([process.stdout], [], [], self._timeout)
+        ready, _, _ = select.select([process.stdout], [], [], timeout)
         line = process.stdout.readline() if ready else ""
         if line:
             answer: dict[str, object] = json.loads(line)
@@ -240,6 +269,44 @@ class Worker:
         self.close()
 
 
+def fuzz_kind(kind: str, seeds: Sequence[int], *, workers: int = 2, timeout: float = 20.0) -> Tally:
+    """Try inputs of another kind than videos, see fuzz_kinds.py.
+
+    Args:
+        timeout: Seconds that one input may take.
+    """
+    import fuzz_kinds
+
+    tally, begun = Tally(), time.perf_counter()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        outside = fuzz_kinds.prepare(folder)
+        before = _listing(outside)
+
+        def run_some(number: int) -> list[Ending]:
+            place = folder / f"worker-{number}"
+            place.mkdir()
+            with Worker("fuzz_kinds:main", timeout, place, start=100) as worker:
+                return [worker.run_kind(kind, seed, outside) for seed in seeds[number::workers]]
+
+        with ThreadPoolExecutor(workers) as pool:
+            for endings in pool.map(run_some, range(workers)):
+                tally.endings += endings
+        if _listing(outside) != before:
+            tally.endings.append(Ending(-1, None, 0.0, "what lies outside of the folders was changed"))
+    tally.seconds = time.perf_counter() - begun
+    return tally
+
+
+def _listing(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Mode, time of change and bytes of everything in a folder."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        found[str(path)] = status.st_mode, status.st_mtime_ns, path.read_bytes() if path.is_file() else b""
+    return found
+
+
 def _judge(code: object, said: object, left: set[str], output: str) -> str:
     """Say what is wrong with an ending; empty: nothing is."""
     lines = [line for line in str(said).splitlines() if line.startswith("rtstyle: error")]
@@ -255,6 +322,7 @@ def _judge(code: object, said: object, left: set[str], output: str) -> str:
 
 def _work(command: str) -> None:
     """Be the process: read jobs from stdin, answer on stdout."""
+    import resource
     import signal
 
     faulthandler.enable()
@@ -275,7 +343,9 @@ def _work(command: str) -> None:
             except BaseException:
                 fault = traceback.format_exc()
         faulthandler.register(signal.SIGTERM, chain=True)  # the command takes SIGTERM over
-        print(json.dumps({"code": code, "said": said.getvalue(), "fault": fault}), file=answers, flush=True)
+        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        told = {"code": code, "said": said.getvalue(), "fault": fault, "megabytes": megabytes}
+        print(json.dumps(told), file=answers, flush=True)
 
 
 # -- many of them ----------------------------------------------------------------------------------
@@ -323,12 +393,21 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes at a time (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=60, help="seconds that one may take (default: %(default)s)")
     parser.add_argument("--keep", type=Path, help="folder for the inputs at which it failed")
+    kinds = ("videos", "styles", "journals", "jpegs", "http", "playlists", "all")
+    parser.add_argument("--kind", choices=kinds, default="videos", help="what to spoil (default: %(default)s)")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         _work(args.worker)
         return 0
     seeds = range(args.first, args.first + args.count)
+    faults = 0
+    for kind in kinds[1:-1] if args.kind == "all" else [args.kind] if args.kind != "videos" else []:
+        some = fuzz_kind(kind, seeds, workers=min(args.workers, args.count), timeout=min(args.timeout, 20))
+        print(f"{kind}, seeds {seeds[0]} to {seeds[-1]}: {some}", flush=True)
+        faults += len(some.faults)
+    if args.kind != "videos":
+        return 1 if faults else 0
     tally = fuzz(seeds, workers=min(args.workers, args.count), timeout=args.timeout, keep=args.keep)
     print(tally)
     return 1 if tally.faults else 0

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from fuzz import fuzz, make_corpus, spoil
+from fuzz import fuzz, fuzz_kind, make_corpus, spoil
+from fuzz_kinds import KINDS
 
 HERE = Path(__file__).stem
 
@@ -53,6 +54,15 @@ def test_forty_spoilt_videos_neither_crash_nor_hang_nor_tell_a_traceback():
     assert not tally.faults, str(tally)
     codes = {ending.code for ending in tally.endings}
     assert {1, 3} <= codes, str(tally)  # the spoiling does spoil, and does not only break headers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forty_inputs_of_every_other_kind_are_taken_or_refused(kind):
+    tally = fuzz_kind(kind, range(9000, 9040))
+    assert len(tally.endings) == 40
+    assert not tally.faults, str(tally)
+    if kind in ("styles", "journals", "playlists"):
+        assert {0, 1} >= {ending.code for ending in tally.endings} >= {1}
 
 
 @pytest.mark.parametrize(
