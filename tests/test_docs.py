@@ -10,7 +10,10 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from clips import make_clip
 
 import rtstyle
 from rtstyle.cli import _parse
@@ -62,6 +65,25 @@ def test_python_in_the_documentation_is_python_that_names_what_there_is(page):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module == "rtstyle":
                 assert {alias.name for alias in node.names} <= set(rtstyle.__all__)
+
+
+RUN = (ROOT / "README.md", DOCS / "quickstart.md", DOCS / "guides" / "python.md")
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
+def test_programs_in_the_documentation_run(page, tmp_path, monkeypatch, capsys):
+    image = np.full((48, 64, 3), 120, np.uint8)
+    cv2.imwrite(str(tmp_path / "photo.jpg"), image)
+    make_clip(tmp_path / "in.mp4", times=range(4))
+    monkeypatch.chdir(tmp_path)
+    names = {"image": image, "draw": lambda number: np.full((360, 640, 3), number, np.uint8), "use": print}
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)
+    for block in blocks:
+        if "VideoCapture(0)" not in block:  # which needs a camera and a window
+            exec(block.replace("range(100)", "range(3)"), names)
+            for output in tmp_path.glob("out*"):
+                output.unlink()
+    assert blocks
 
 
 def commands_of(text: str) -> list[list[str]]:

@@ -44,7 +44,9 @@ class ToneCurve:
         """Return what each level of luma becomes, shape (256,), float32, in levels.
 
         Args:
-            black, white: Levels of the stream: 0 and 255 in full range, 16 and 235 in limited range.
+            seen: Field of the frame, whose tones are read.
+            black: Level of black of the stream: 0 in full range, 16 in limited range.
+            white: Level of white of the stream: 255 in full range, 235 in limited range.
         """
         span = white - black
         ours = black + span * np.asarray(self.quantiles, np.float64)
