@@ -16,13 +16,16 @@ pytest.importorskip("torch")
 from rtstyle import Colour, Controls, Frame, Size, VideoReader, list_styles, load_style, open_engine
 from rtstyle.frame import Planes, planes_from_rgb, planes_to_rgb
 from rtstyle.style import Style
-from train.evaluate import BARS, DEMO, measure_demo, measure_grid
+from train.evaluate import BARS, DEMO, measure_demo, measure_grid, missed
 
 COLOUR = Colour("bt601", full_range=True)
 STYLES = list_styles()
 STROKES = [name for name in STYLES if name not in ("cartoon", "etching", "ink")]
 """Styles that draw on the canvas everywhere; flats of a cartoon, washes of ink, empty areas of an etching are plain."""
 
+
+BEHIND = ("starry_night", "the_scream", "water_lilies", "great_wave", "composition_vii")
+"""Styles that do not meet their limits yet: a name is removed when its style does."""
 
 NETWORKS = [*STYLES, *(f"{name} fast" for name in STYLES)]
 
@@ -60,6 +63,13 @@ def test_what_was_measured_once_is_measured_again(network):
     assert figures["pan_db"] >= recorded["pan_db"] - 0.5
     assert figures["source_db"] <= recorded["source_db"] + 0.5
     assert recorded["source_db"] <= BARS[style.metadata["kind"]].source + 1  # on this clip; the bar is for the photos
+    if network.endswith("fast"):
+        return  # the look is recorded for the default networks
+    for name in ("contrast", "length", "width"):
+        assert figures[name] == pytest.approx(recorded[name], rel=0.05)
+    assert figures["R"] == pytest.approx(recorded["R"], abs=0.03)
+    for name in ("halo", "halo_worst", "lattice"):
+        assert figures[name] == pytest.approx(recorded[name], rel=0.1, abs=0.1)
 
 
 @pytest.mark.parametrize("name", STYLES)
@@ -75,6 +85,12 @@ def test_int8_leaves_a_style_as_stable_as_it_has_to_be(name):
 def test_shipped_styles_reach_the_bars(network):
     style = drawn_by(network)
     assert BARS[style.metadata["kind"]].missed(figures_of(style)) == []
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_paintings_resemble_their_painting(name):
+    lines = missed(load_style(name).metadata)
+    assert bool(lines) == (name in BEHIND), lines
 
 
 @pytest.mark.parametrize("name", STYLES)
