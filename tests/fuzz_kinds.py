@@ -342,7 +342,7 @@ def try_playlist(chance: random.Random, outside: Path) -> None:
     port = _canary().getsockname()[1]
     secret = outside / "secret.ts"
     goals = (
-        "own.ts", str(secret), f"file:{secret}", os.path.relpath(secret), f"http://127.0.0.1:{port}/a.ts",
+        "own.ts", "own.ts", "own.ts", str(secret), f"file:{secret}", os.path.relpath(secret), f"http://127.0.0.1:{port}/a.ts",
         f"tcp://127.0.0.1:{port}", f"crypto:{secret}", f"concat:{secret}|{secret}",
         f"subfile,,start,0,end,0,,:{secret}",
         f"data:,{secret}", "own.ts#EXT", "/dev/zero", f"https://127.0.0.1:{port}/", f"async:file:{secret}",

@@ -106,6 +106,22 @@ def test_a_playlist_does_not_lead_out_of_its_folder_unless_that_is_allowed(given
     assert count(given / "list.m3u8", playlists=True) == FRAMES
 
 
+def test_several_names_that_are_refused_are_one_line(given, secret, capfd):
+    (given / "list.m3u8").write_text(hls(secret, "../private/secret.ts", secret))
+    assert main(["video", str(given / "list.m3u8"), str(given / "out.mp4")]) == 1
+    said = capfd.readouterr().err
+    assert said.count("leads out of its folder") == 1
+    assert "Traceback" not in said
+
+
+def test_a_later_segment_elsewhere_ends_the_video_with_an_error(given, secret, capfd):
+    make_clip(given / "a.ts", width=64, height=48, times=range(FRAMES))
+    (given / "list.m3u8").write_text(hls("a.ts", secret))
+    with pytest.raises((OSError, VideoOpenError)):
+        count(given / "list.m3u8")
+    assert "Traceback" not in capfd.readouterr().err
+
+
 class _Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass

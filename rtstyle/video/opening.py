@@ -6,6 +6,7 @@ So those are refused; but an HLS playlist that was named as one may play what li
 
 from __future__ import annotations
 
+import io
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -156,6 +157,8 @@ class _Within:
                 return path.open("rb")
         elif self.is_same(url):
             return self._opener.open(url, timeout=self._timeout)
+        if self.refused:  # FFmpeg tries the next segment, and PyAV prints an error that it cannot pass on
+            return io.BytesIO()
         self.refuse(url)
         raise PermissionError(self.refused)
 
