@@ -33,9 +33,11 @@ import rivals
 from tables import compare, markdown
 
 from rtstyle import (
+    CaptureSettings,
     EncoderSettings,
     Engine,
     Frame,
+    LiveSettings,
     RenderOptions,
     Size,
     VideoReader,
@@ -240,9 +242,8 @@ def measure_live(clips: dict[str, Path], args: argparse.Namespace) -> list[Row]:
                 str(clip),
                 style=style,
                 engine=EngineSettings(size_class=size_class),
-                preview="none",
-                frames=10_000,
-                timeout=30,
+                capture=CaptureSettings(timeout=30),
+                live=LiveSettings(preview="none", frames=10_000),
             )
             for _ in range(args.rounds)
         ]

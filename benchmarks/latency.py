@@ -40,7 +40,18 @@ from machine import Others, describe
 from numpy.typing import NDArray
 
 import rtstyle.backends.opening
-from rtstyle import Controls, Engine, EngineSettings, Frame, Size, __version__, open_engine, stylize_live
+from rtstyle import (
+    CaptureSettings,
+    Controls,
+    Engine,
+    EngineSettings,
+    Frame,
+    LiveSettings,
+    Size,
+    __version__,
+    open_engine,
+    stylize_live,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 BITS, COLUMNS = 32, 16
@@ -232,13 +243,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         source,
         style=args.style,
         controls=Controls.of(args.strength),
-        preview="window",
         engine=EngineSettings(precision=args.precision, size_class=args.size_class),
-        target_fps=args.target_fps,
-        hold=args.hold,
-        seconds=args.seconds,
-        timeout=10,
-        wait=0,
+        capture=CaptureSettings(timeout=10, wait=0),
+        live=LiveSettings(preview="window", target_fps=args.target_fps, denoise=args.hold, seconds=args.seconds),
     )
     busy = others.cores()
     stop.set()

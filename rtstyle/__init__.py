@@ -58,8 +58,10 @@ if TYPE_CHECKING:
     from rtstyle.graph import Ranges as Ranges
     from rtstyle.graph import Trunk as Trunk
     from rtstyle.graph import Weights as Weights
+    from rtstyle.live import CaptureSettings as CaptureSettings
     from rtstyle.live import LiveInterrupted as LiveInterrupted
     from rtstyle.live import LiveReport as LiveReport
+    from rtstyle.live import LiveSettings as LiveSettings
     from rtstyle.live import Outputs as Outputs
     from rtstyle.live import Preview as Preview
     from rtstyle.live import stylize_live as stylize_live
@@ -133,7 +135,7 @@ _HOME = {
         "VideoFormat",
     ),
     "graph": ("Ranges", "Trunk", "Weights"),
-    "live": ("LiveInterrupted", "LiveReport", "Outputs", "Preview", "stylize_live"),
+    "live": ("CaptureSettings", "LiveInterrupted", "LiveReport", "LiveSettings", "Outputs", "Preview", "stylize_live"),
     "picture": ("PictureReport", "stylize_pictures"),
     "render": ("RenderOptions", "VideoReport", "stylize_video"),
     "style": ("SizeClass", "SizeClassChoice", "Style", "list_styles", "load_style"),

@@ -1,4 +1,4 @@
-"""What people ask of a live session: by a key in the window, or from another thread such as the browser's."""
+"""Commands to a live session, by a key in the window or from another thread, and the state that it reports."""
 
 from __future__ import annotations
 
@@ -42,3 +42,22 @@ class StrengthSet:
 
 
 Command = Action | StyleChosen | StrengthSet
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What other threads may know of a session; made anew at every change, never changed."""
+
+    styles: tuple[str, ...]
+    style: str
+    loading: str | None
+    """The style that is being made."""
+    strength: float
+    keeps_colours: bool
+    crossfades: bool
+    holds: bool
+    mirrored: bool
+    paused: bool
+    recording: bool
+    figures: str
+    """Rates, latency and drops in one line; renewed twice a second."""

@@ -196,7 +196,7 @@ def _display() -> Finding:
 
 
 def _virtual_camera() -> Finding:
-    from rtstyle.live.virtual_camera import find_virtual_camera
+    from rtstyle.live.sinks.virtual_camera import find_virtual_camera
 
     try:
         device = find_virtual_camera("")
@@ -209,7 +209,7 @@ def _virtual_camera() -> Finding:
 def _microphone() -> Finding:
     """Listen to the system's own for a moment."""
     from rtstyle.camera.microphones import list_microphones
-    from rtstyle.live.sound import Microphone
+    from rtstyle.live.microphone import MicrophoneCapture
     from rtstyle.video.sound import Sound
 
     heard = threading.Event()
@@ -219,7 +219,7 @@ def _microphone() -> Finding:
 
     found = ", ".join(f"{microphone.device} ({microphone.name})" for microphone in list_microphones()) or "none"
     try:
-        with Microphone("", hear, lambda line: None, timeout=2):
+        with MicrophoneCapture("", hear, lambda line: None, timeout=2):
             works = heard.wait(2)
     except RtstyleError:
         fix = "plug one in, or name one of those that were found: --mic DEVICE"
@@ -235,16 +235,16 @@ def _streams() -> Finding:
     import numpy as np
 
     from rtstyle.frame import Colour, Frame, Planes
-    from rtstyle.live.outlets import Outlets
-    from rtstyle.live.push import Push, destination
+    from rtstyle.live.fanout import Fanout
+    from rtstyle.live.sinks.stream import StreamSink, destination
 
     colour = Colour("bt601")
     frame = Frame(Planes(np.zeros((96, 160), np.uint8), *np.zeros((2, 48, 80), np.uint8)), 0, Fraction(1, 30), colour)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here, Outlets(lambda line: None) as outlets:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here, Fanout(lambda line: None) as outlets:
         here.bind(("127.0.0.1", 0))
         here.settimeout(0.05)
         target = destination(f"udp://127.0.0.1:{here.getsockname()[1]}")
-        push = Push(target, size=frame.size, colour=colour, rate=None, warn=outlets.warn)
+        push = StreamSink(target, size=frame.size, colour=colour, rate=None, warn=outlets.warn)
         outlets.add("push", push, "newest")
         end = time.monotonic() + 5
         while time.monotonic() < end:

@@ -18,8 +18,8 @@ from rtstyle.backends import Controls
 from rtstyle.backends.plans import PlanCache, Recipe
 from rtstyle.errors import OutputExistsError, RtstyleError, VideoWriteError
 from rtstyle.frame import Colour, Frame, planes_from_rgb
-from rtstyle.live.pictures import save_snapshot
-from rtstyle.live.push import destination
+from rtstyle.live.images import save_snapshot
+from rtstyle.live.sinks.stream import destination
 from rtstyle.picture import stylize_pictures, write_picture
 from rtstyle.render import RenderOptions, segments, stylize_video
 from rtstyle.render.batch import stylize_many

@@ -36,7 +36,7 @@ LAYERS = (
     {"generator", "graph"},
     {"style"},
     {"backends"},
-    {"video", "window"},
+    {"video", "window", "metadata"},
     {"camera"},
     {"render", "picture", "live", "web", "doctor", "verify", "sheet", "stylizer"},
     {"cli"},

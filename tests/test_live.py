@@ -36,7 +36,7 @@ from rtstyle.errors import (
     StyleNotFoundError,
     VideoWriteError,
 )
-from rtstyle.live import LiveInterrupted, LiveReport, Newest, stylize_live
+from rtstyle.live import CaptureSettings, LatestFrame, LiveInterrupted, LiveReport, LiveSettings, Outputs, stylize_live
 from rtstyle.style import load_style
 from rtstyle.video import EncoderSettings
 
@@ -132,7 +132,7 @@ def read_clip(path: Path) -> list[tuple[float, int]]:
 def test_a_session_reports_what_it_did(no_display):
     lines: list[str] = []
     with NetworkCamera() as camera:
-        report = stylize_live(camera.url, frames=12, say=lines.append)
+        report = stylize_live(camera.url, live=LiveSettings(frames=12), say=lines.append)
 
     again = LiveReport(**json.loads(json.dumps(dataclasses.asdict(report))))
     assert again == report
@@ -147,7 +147,7 @@ def test_a_session_reports_what_it_did(no_display):
 
 def test_a_session_ends_after_the_seconds_asked_for(no_display):
     with NetworkCamera() as camera:
-        report = stylize_live(camera.url, seconds=0.5)
+        report = stylize_live(camera.url, live=LiveSettings(seconds=0.5))
 
     assert 0.5 <= report.seconds < 2
 
@@ -155,7 +155,12 @@ def test_a_session_ends_after_the_seconds_asked_for(no_display):
 def test_a_file_is_stylized_to_its_end(no_display, tmp_path):
     clip = write_clip(tmp_path / "clip.mkv", [40 * n for n in range(15)])
 
-    report = stylize_live(str(clip), seconds=20, controls=UNTOUCHED, record=tmp_path / "out.mkv", encoder=LOSSLESS)
+    report = stylize_live(
+        str(clip),
+        controls=UNTOUCHED,
+        live=LiveSettings(seconds=20),
+        outputs=Outputs(record=tmp_path / "out.mkv", encoder=LOSSLESS),
+    )
 
     moments = read_clip(tmp_path / "out.mkv")
     assert report.captured == 15 == report.shown + report.dropped
@@ -168,7 +173,7 @@ def test_a_file_is_stylized_to_its_end(no_display, tmp_path):
 
 def test_a_slow_consumer_gets_new_frames_and_never_old_ones():
     lags = []
-    with NetworkCamera() as camera, open_source(camera.url, timeout=3) as source, Newest(source) as newest:
+    with NetworkCamera() as camera, open_source(camera.url, timeout=3) as source, LatestFrame(source) as newest:
         newest.begin()
         while camera.milliseconds() < 3500:
             captured = newest.take(1)
@@ -183,7 +188,7 @@ def test_a_slow_consumer_gets_new_frames_and_never_old_ones():
 
 
 def test_an_error_of_the_source_is_never_taken_for_its_end():
-    with NetworkCamera() as camera, open_source(camera.url, timeout=2) as source, Newest(source) as newest:
+    with NetworkCamera() as camera, open_source(camera.url, timeout=2) as source, LatestFrame(source) as newest:
         newest.begin()
         camera.gone.set()
         time.sleep(0.5)  # longer than the source needs to fail
@@ -208,7 +213,12 @@ def test_a_session_goes_on_when_a_camera_that_vanished_is_back(no_display, tmp_p
     with first, Later(0.7, interrupt) as later:
         tell = lambda line: (lines.append(line), later(line))  # noqa: E731
         report = stylize_live(
-            first.url, seconds=5, controls=UNTOUCHED, record=tmp_path / "r.mkv", encoder=LOSSLESS, timeout=2, say=tell
+            first.url,
+            controls=UNTOUCHED,
+            capture=CaptureSettings(timeout=2),
+            live=LiveSettings(seconds=5),
+            outputs=Outputs(record=tmp_path / "r.mkv", encoder=LOSSLESS),
+            say=tell,
         )
         over.set()
 
@@ -221,19 +231,24 @@ def test_a_session_goes_on_when_a_camera_that_vanished_is_back(no_display, tmp_p
 
 
 def test_a_session_that_counts_frames_gives_a_lost_camera_up(no_display, monkeypatch):
-    monkeypatch.setattr(rtstyle.live, "_PATIENCE", 0.5)
+    monkeypatch.setattr(rtstyle.live.opening, "PATIENCE", 0.5)
     with (
         NetworkCamera() as camera,
         Later(0.5, camera.gone.set) as later,
         pytest.raises(CameraError, match=r"is gone.*it was waited for"),
     ):
-        stylize_live(camera.url, frames=100_000, timeout=1, say=later)
+        stylize_live(camera.url, capture=CaptureSettings(timeout=1), live=LiveSettings(frames=100_000), say=later)
 
 
 def test_lag_does_not_grow_through_a_slow_engine(no_display, monkeypatch, tmp_path):
     slow_engines(monkeypatch, 0.15)
     with NetworkCamera() as camera:
-        report = stylize_live(camera.url, seconds=4, controls=UNTOUCHED, record=tmp_path / "r.mkv", encoder=LOSSLESS)
+        report = stylize_live(
+            camera.url,
+            controls=UNTOUCHED,
+            live=LiveSettings(seconds=4),
+            outputs=Outputs(record=tmp_path / "r.mkv", encoder=LOSSLESS),
+        )
 
     lags = [moment - number / 1000 for moment, number in read_clip(tmp_path / "r.mkv")]
     assert report.shown >= 15
@@ -248,7 +263,11 @@ def test_lag_does_not_grow_through_a_slow_engine(no_display, monkeypatch, tmp_pa
 def test_a_recording_shows_frames_at_the_moments_at_which_they_came(no_display, tmp_path):
     with NetworkCamera(fps=20) as camera:
         report = stylize_live(
-            camera.url, frames=40, controls=UNTOUCHED, record=tmp_path / "r.mkv", encoder=LOSSLESS, timeout=3
+            camera.url,
+            controls=UNTOUCHED,
+            capture=CaptureSettings(timeout=3),
+            live=LiveSettings(frames=40),
+            outputs=Outputs(record=tmp_path / "r.mkv", encoder=LOSSLESS),
         )
 
     moments = read_clip(tmp_path / "r.mkv")
@@ -262,7 +281,9 @@ def test_a_recording_shows_frames_at_the_moments_at_which_they_came(no_display, 
 def test_an_mp4_recording_has_its_true_duration(no_display, tmp_path):
     lines: list[str] = []
     with NetworkCamera() as camera:
-        report = stylize_live(camera.url, seconds=1.5, record=tmp_path / "r.mp4", say=lines.append)
+        report = stylize_live(
+            camera.url, live=LiveSettings(seconds=1.5), outputs=Outputs(record=tmp_path / "r.mp4"), say=lines.append
+        )
 
     with av.open(str(tmp_path / "r.mp4")) as container:
         frames = list(container.decode(video=0))
@@ -275,7 +296,12 @@ def test_an_mp4_recording_has_its_true_duration(no_display, tmp_path):
 
 def test_what_was_recorded_until_the_camera_went_is_kept(no_display, tmp_path):
     with NetworkCamera() as camera, Later(1, camera.gone.set) as later, pytest.raises(CameraError, match="is gone"):
-        stylize_live(camera.url, record=tmp_path / "r.mkv", say=later, timeout=2, wait=0)
+        stylize_live(
+            camera.url,
+            capture=CaptureSettings(timeout=2, wait=0),
+            outputs=Outputs(record=tmp_path / "r.mkv"),
+            say=later,
+        )
 
     assert len(read_clip(tmp_path / "r.mkv")) >= 5
     assert any(line.startswith("recorded") for line in later.lines)
@@ -285,7 +311,13 @@ def test_what_was_recorded_until_the_camera_went_is_kept(no_display, tmp_path):
 def test_what_was_recorded_until_the_camera_stalled_is_kept_and_it_is_found_out_in_time(no_display, tmp_path):
     with NetworkCamera() as camera, Later(0.8, camera.stalled.set) as later:
         with pytest.raises(SourceStalledError, match="stalled"):
-            stylize_live(camera.url, controls=UNTOUCHED, record=tmp_path / "r.mkv", timeout=1, wait=0, say=later)
+            stylize_live(
+                camera.url,
+                controls=UNTOUCHED,
+                capture=CaptureSettings(timeout=1, wait=0),
+                outputs=Outputs(record=tmp_path / "r.mkv"),
+                say=later,
+            )
         stalled = time.perf_counter() - camera.begin - read_clip(tmp_path / "r.mkv")[-1][1] / 1000
 
     assert 1 <= stalled < 3, "seconds from its last picture to the error"
@@ -297,7 +329,13 @@ def test_ctrl_c_finishes_the_recording(no_display, tmp_path):
         Later(1, os.kill, os.getpid(), signal.SIGINT) as later,
         pytest.raises(LiveInterrupted) as caught,
     ):
-        stylize_live(camera.url, record=tmp_path / "r.mp4", timeout=3, seconds=15, say=later)
+        stylize_live(
+            camera.url,
+            capture=CaptureSettings(timeout=3),
+            live=LiveSettings(seconds=15),
+            outputs=Outputs(record=tmp_path / "r.mp4"),
+            say=later,
+        )
 
     assert [path.name for path in tmp_path.iterdir()] == ["r.mp4"]
     assert len(read_clip(tmp_path / "r.mp4")) >= 5
@@ -312,7 +350,12 @@ def test_a_session_without_a_frame_leaves_no_recording(no_display, tmp_path):
         return camera.clock(index)
 
     with NetworkCamera(fps=1000, picture=picture) as camera:
-        report = stylize_live(camera.url, seconds=0.3, record=tmp_path / "r.mp4", timeout=1)
+        report = stylize_live(
+            camera.url,
+            capture=CaptureSettings(timeout=1),
+            live=LiveSettings(seconds=0.3),
+            outputs=Outputs(record=tmp_path / "r.mp4"),
+        )
 
     assert (report.shown, report.fps, report.latency_ms) == (0, 0.0, {})
     assert list(tmp_path.iterdir()) == []
@@ -322,7 +365,7 @@ def test_an_existing_recording_is_refused_before_the_camera_is_touched(no_displa
     (tmp_path / "r.mp4").write_bytes(b"precious")
 
     with pytest.raises(OutputExistsError):
-        stylize_live("http://127.0.0.1:9/none", record=tmp_path / "r.mp4")
+        stylize_live("http://127.0.0.1:9/none", outputs=Outputs(record=tmp_path / "r.mp4"))
 
     assert (tmp_path / "r.mp4").read_bytes() == b"precious"
 
@@ -331,7 +374,7 @@ def test_a_file_is_not_recorded_over_itself(no_display, tmp_path):
     clip = write_clip(tmp_path / "clip.mkv", [0, 40])
 
     with pytest.raises(SettingError, match="same file"):
-        stylize_live(str(clip), record=clip, overwrite=True)
+        stylize_live(str(clip), outputs=Outputs(record=clip, overwrite=True))
 
 
 # -- failures in each part are raised here, and leave nothing
@@ -345,7 +388,12 @@ def test_a_sink_that_fails_raises_and_leaves_no_file(no_display, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
         try:
             with pytest.raises(VideoWriteError, match=r"cannot write .*r\.mkv"):
-                stylize_live(camera.url, seconds=20, controls=UNTOUCHED, record=tmp_path / "r.mkv", encoder=LOSSLESS)
+                stylize_live(
+                    camera.url,
+                    controls=UNTOUCHED,
+                    live=LiveSettings(seconds=20),
+                    outputs=Outputs(record=tmp_path / "r.mkv", encoder=LOSSLESS),
+                )
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
@@ -355,7 +403,7 @@ def test_a_sink_that_fails_raises_and_leaves_no_file(no_display, tmp_path):
 def test_an_engine_that_fails_raises_and_keeps_the_recording(no_display, monkeypatch, tmp_path):
     slow_engines(monkeypatch, 0, fail_at=10)
     with NetworkCamera() as camera, pytest.raises(RuntimeError, match="the device is lost"):
-        stylize_live(camera.url, seconds=20, record=tmp_path / "r.mkv")
+        stylize_live(camera.url, live=LiveSettings(seconds=20), outputs=Outputs(record=tmp_path / "r.mkv"))
 
     assert len(read_clip(tmp_path / "r.mkv")) == 8, "the first of the nine was the engine's warm-up"
 
@@ -367,13 +415,13 @@ def test_an_engine_that_does_not_open_raises(no_display, tmp_path):
     (bad / "trunk.onnx").write_bytes(b"not a network")
 
     with NetworkCamera() as camera, pytest.raises((StyleFormatError, BackendUnavailableError)):
-        stylize_live(camera.url, style=str(bad), seconds=5)
+        stylize_live(camera.url, style=str(bad), live=LiveSettings(seconds=5))
 
 
 def test_a_session_ends_in_time_although_the_camera_stalls(no_display):
     with NetworkCamera() as camera, Later(0.5, camera.stalled.set) as later:
         begin = time.perf_counter()
-        report = stylize_live(camera.url, seconds=1.2, timeout=2, say=later)
+        report = stylize_live(camera.url, capture=CaptureSettings(timeout=2), live=LiveSettings(seconds=1.2), say=later)
         assert time.perf_counter() - begin < 8, "at most the timeout longer"
 
     assert report.shown > 0
@@ -386,18 +434,23 @@ def test_settings_that_make_no_sense_are_refused_at_once(no_display):
     with pytest.raises(SettingError, match="nothing to do: there is no display"):
         stylize_live("http://127.0.0.1:9/none")
     with pytest.raises(SettingError, match="nothing to do: preview is none"):
-        stylize_live("http://127.0.0.1:9/none", preview="none")
+        stylize_live("http://127.0.0.1:9/none", live=LiveSettings(preview="none"))
     with pytest.raises(SettingError, match="frames must be above 0"):
-        stylize_live("http://127.0.0.1:9/none", frames=0)
+        stylize_live("http://127.0.0.1:9/none", live=LiveSettings(frames=0))
     with pytest.raises(DisplayError, match="no display"):
-        stylize_live("http://127.0.0.1:9/none", preview="window", frames=3)
+        stylize_live("http://127.0.0.1:9/none", live=LiveSettings(preview="window", frames=3))
     with pytest.raises(StyleNotFoundError, match="skecth"):
-        stylize_live("http://127.0.0.1:9/none", style="skecth", frames=3)
+        stylize_live("http://127.0.0.1:9/none", style="skecth", live=LiveSettings(frames=3))
 
 
 def test_mirror_exchanges_left_and_right(no_display, tmp_path):
     with NetworkCamera(picture=lambda n: cv2.imencode(".jpg", draw_number(0b1011))[1].tobytes()) as camera:
-        stylize_live(camera.url, frames=3, mirror=True, controls=UNTOUCHED, record=tmp_path / "r.mkv", encoder=LOSSLESS)
+        stylize_live(
+            camera.url,
+            controls=UNTOUCHED,
+            live=LiveSettings(frames=3, mirror=True),
+            outputs=Outputs(record=tmp_path / "r.mkv", encoder=LOSSLESS),
+        )
 
     with av.open(str(tmp_path / "r.mkv")) as container:
         luma = next(container.decode(video=0)).to_ndarray(format="gray")
@@ -485,7 +538,7 @@ def test_strength_mirror_snapshot_and_quit_by_key(dummy_display, monkeypatch, tm
             ("q", second.exists),
         ) as person,
     ):
-        report = stylize_live(camera.url, seconds=20, preview="window")
+        report = stylize_live(camera.url, live=LiveSettings(seconds=20, preview="window"))
 
     assert person.done == ["h"] + 10 * ["-"] + ["s", "m", "s", "q"]
     assert report.seconds < 20
@@ -501,7 +554,7 @@ def test_space_holds_the_picture(dummy_display):
         NetworkCamera() as camera,
         Person(("space", window_says("sketch")), ("space", after(1)), ("q", after(0.3))),
     ):
-        report = stylize_live(camera.url, seconds=20)
+        report = stylize_live(camera.url, live=LiveSettings(seconds=20))
 
     assert report.held >= 10
     assert report.shown >= 1
@@ -523,7 +576,7 @@ def test_another_style_is_made_beside_and_takes_over(dummy_display, monkeypatch,
     ):
         stopper = Person(("q", lambda: len(person.done) == 3 and window_says("other")()))
         with stopper:
-            report = stylize_live(camera.url, seconds=30, say=lines.append)
+            report = stylize_live(camera.url, live=LiveSettings(seconds=30), say=lines.append)
 
     assert person.done == ["n", "p", "n"]
     assert report.style == other
@@ -540,7 +593,7 @@ def test_a_style_that_cannot_be_made_leaves_the_show_as_it_is(dummy_display, mon
         NetworkCamera() as camera,
         Person(("n", window_says("sketch")), ("q", lambda: any(line.startswith("going on") for line in lines))),
     ):
-        report = stylize_live(camera.url, seconds=20, say=lines.append)
+        report = stylize_live(camera.url, live=LiveSettings(seconds=20), say=lines.append)
 
     assert report.style == "sketch"
     assert report.seconds < 20
@@ -554,7 +607,7 @@ def test_a_folder_that_cannot_be_written_costs_the_snapshot_only(dummy_display, 
     gone.rmdir()
     monkeypatch.setattr(Path, "cwd", classmethod(lambda cls: gone))
     with NetworkCamera() as camera, Person(("s", window_says("sketch")), ("s", after(0.5)), ("q", after(0.5))):
-        report = stylize_live(camera.url, seconds=20)
+        report = stylize_live(camera.url, live=LiveSettings(seconds=20))
 
     assert report.warnings
     assert all("cannot save a snapshot" in line for line in report.warnings)
@@ -570,7 +623,7 @@ def test_closing_the_window_ends_the_session(dummy_display):
         return False
 
     with NetworkCamera() as camera, Person(("x", close)):
-        report = stylize_live(camera.url, seconds=20)
+        report = stylize_live(camera.url, live=LiveSettings(seconds=20))
 
     assert report.seconds < 20
 
@@ -581,8 +634,8 @@ XVFB = [name for name in ("Xvfb", "xdotool", "import") if shutil.which(name) is 
 
 SESSION = """
 import dataclasses, json, sys
-from rtstyle import stylize_live
-print(json.dumps(dataclasses.asdict(stylize_live(sys.argv[1], seconds=40, timeout=5, size=None))))
+from rtstyle import LiveSettings, stylize_live
+print(json.dumps(dataclasses.asdict(stylize_live(sys.argv[1], live=LiveSettings(seconds=40)))))
 """
 
 

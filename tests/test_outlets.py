@@ -1,4 +1,4 @@
-"""Outlets: none stalls another, and what each sends is what FFmpeg's own programs receive."""
+"""Fanout: none stalls another, and what each sends is what FFmpeg's own programs receive."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -27,12 +28,13 @@ from rtstyle import Controls, Frame
 from rtstyle.camera import v4l2
 from rtstyle.errors import CameraError, OutputExistsError, SettingError, VideoWriteError
 from rtstyle.frame import Colour, Planes, Size, VideoFormat
-from rtstyle.live import Outputs, stylize_live
-from rtstyle.live.outlets import CLOCK, FrameLeftOut, Outlets
-from rtstyle.live.push import Push, destination, even
-from rtstyle.live.recording import Recording
-from rtstyle.live.sound import Microphone, SoundClock, microphone_requests
-from rtstyle.live.virtual_camera import YuyvFiller, find_virtual_camera, open_virtual_camera, steady_rate
+from rtstyle.live import LiveSettings, Outputs, stylize_live
+from rtstyle.live.fanout import Fanout
+from rtstyle.live.microphone import MicrophoneCapture, SoundClock, microphone_requests
+from rtstyle.live.sinks.recording import Recording
+from rtstyle.live.sinks.sink import CLOCK, FrameDropped
+from rtstyle.live.sinks.stream import StreamSink, destination, even
+from rtstyle.live.sinks.virtual_camera import YuyvFiller, find_virtual_camera, open_virtual_camera, steady_rate
 from rtstyle.video import VideoWriter
 from rtstyle.video.sound import RATE, Sound
 
@@ -64,7 +66,7 @@ def number_in(luma: np.ndarray) -> int:
     return read_number(np.where(luma > 120, 255, 0))
 
 
-def feed(outlets: Outlets, seconds: float, fps: float = 30, first: int = 0) -> tuple[int, float]:
+def feed(outlets: Fanout, seconds: float, fps: float = 30, first: int = 0) -> tuple[int, float]:
     """Write numbered frames at a pace; return how many, and the longest time that a write took."""
     begin, count, longest = time.perf_counter(), 0, 0.0
     while time.perf_counter() - begin < seconds:
@@ -76,7 +78,7 @@ def feed(outlets: Outlets, seconds: float, fps: float = 30, first: int = 0) -> t
     return count, longest
 
 
-def feed_until(outlets: Outlets, happened: Callable[[], bool]) -> None:
+def feed_until(outlets: Fanout, happened: Callable[[], bool]) -> None:
     end = time.monotonic() + 15
     while not happened():
         feed(outlets, 0.2)
@@ -89,9 +91,9 @@ def recording(path: Path, *, sound: bool = False, tell: Callable[[str], None] = 
 
 
 def push(
-    url: str, outlets: Outlets, *, sound: bool = False, timeout: float = 3, lines: list[str] | None = None
-) -> Push:
-    return Push(
+    url: str, outlets: Fanout, *, sound: bool = False, timeout: float = 3, lines: list[str] | None = None
+) -> StreamSink:
+    return StreamSink(
         destination(url),
         size=SIZE,
         colour=COLOUR,
@@ -131,7 +133,7 @@ class Collector:
 
 def test_a_slow_outlet_stalls_neither_the_caller_nor_another():
     slow, fast = Collector(0.3), Collector()
-    with Outlets(print) as outlets:
+    with Fanout(print) as outlets:
         outlets.add("slow", slow, "newest")
         outlets.add("fast", fast, "newest")
         count, longest = feed(outlets, 1.5)
@@ -148,7 +150,7 @@ def test_a_slow_outlet_stalls_neither_the_caller_nor_another():
 
 def test_an_outlet_that_wants_all_gets_all_and_is_finished_at_the_end():
     sink = Collector(0.01)
-    with Outlets(print) as outlets:
+    with Fanout(print) as outlets:
         outlets.add("file", sink, "all")
         for number in range(60):
             outlets.write(numbered(number), 100 + number / 1000)
@@ -169,7 +171,7 @@ def test_a_queue_is_bounded_and_what_had_no_room_is_counted():
 
         def close(self) -> None: ...
 
-    with Outlets(print) as outlets:
+    with Fanout(print) as outlets:
         outlets.add("file", Stuck(), "all")
         for number in range(40):
             outlets.write(Frame(large, number, CLOCK, COLOUR), float(number))
@@ -183,7 +185,7 @@ def test_a_queue_is_bounded_and_what_had_no_room_is_counted():
 def test_the_last_frame_is_repeated_at_a_steady_pace_and_fast_sources_are_thinned():
     slow, fast = Collector(), Collector()
     for sink, fps in ((slow, 5), (fast, 100)):
-        with Outlets(print) as outlets:
+        with Fanout(print) as outlets:
             outlets.add("virtual camera", sink, "newest", spacing=0.75 / 30, patience=1.25 / 30)
             feed(outlets, 1.0, fps=fps)
     assert 18 <= len(slow.numbers) <= 32
@@ -196,7 +198,7 @@ def test_the_last_frame_is_repeated_at_a_steady_pace_and_fast_sources_are_thinne
 def test_an_outlet_that_fails_is_said_the_others_go_on_and_it_is_raised_at_the_end():
     lines: list[str] = []
     good, bad = Collector(), Collector(fail_at=3)
-    outlets = Outlets(lines.append)
+    outlets = Fanout(lines.append)
     outlets.add("good", good, "all")
     outlets.add("bad", bad, "all")
     count, _ = feed(outlets, 0.5)
@@ -211,7 +213,7 @@ def test_an_outlet_that_fails_is_said_the_others_go_on_and_it_is_raised_at_the_e
 
 
 def test_where_nothing_else_is_left_a_failure_is_raised_at_once():
-    outlets = Outlets(print, alone=True)
+    outlets = Fanout(print, alone=True)
     outlets.add("bad", Collector(fail_at=3), "all")
     with pytest.raises(VideoWriteError, match="the cable is cut"):
         feed(outlets, 5)
@@ -220,7 +222,7 @@ def test_where_nothing_else_is_left_a_failure_is_raised_at_once():
 
 def test_one_outlet_is_taken_away_without_waiting_for_it(tmp_path):
     sink = Collector(0.05)
-    with Outlets(print) as outlets:
+    with Fanout(print) as outlets:
         assert outlets.add("recording", sink, "all") == "recording"
         feed(outlets, 0.5)
         begin = time.perf_counter()
@@ -240,11 +242,11 @@ def test_a_frame_that_is_left_out_counts_as_dropped():
     class Choosy(Collector):
         def write(self, frame: Frame) -> None:
             if number_in(frame.planes.y) % 2:
-                raise FrameLeftOut
+                raise FrameDropped
             super().write(frame)
 
     sink = Choosy()
-    with Outlets(print) as outlets:
+    with Fanout(print) as outlets:
         outlets.add("choosy", sink, "all")
         for number in range(10):
             outlets.write(numbered(number), float(number))
@@ -402,7 +404,7 @@ def test_one_stream_goes_everywhere_at_once_and_each_receiver_sees_it(tmp_path):
         receiver("-i", f"tcp://127.0.0.1:{tcp}?listen=1", target=tmp_path / names[2]),
         receiver("-i", f"udp://127.0.0.1:{udp}?timeout=2500000", target=tmp_path / names[3]),
         PlaylistServer(web) as server,
-        Outlets(lines.append) as outlets,
+        Fanout(lines.append) as outlets,
     ):
         for port in (rtmp, rtsp, tcp, udp):
             wait_for_port(port)
@@ -443,7 +445,7 @@ def test_a_receiver_that_goes_and_comes_back_is_found_again(tmp_path):
     port = free_port()
     url = f"rtmp://127.0.0.1:{port}/live/key"
     lines: list[str] = []
-    with Outlets(lines.append) as outlets:
+    with Fanout(lines.append) as outlets:
         sink = push(url, outlets, lines=lines)
         outlets.add("push", sink, "newest")
         feed_until(outlets, lambda: any("cannot be reached" in line for line in lines))  # nobody is there yet
@@ -470,10 +472,10 @@ def test_a_receiver_that_stops_reading_stalls_nothing_and_the_end_comes_in_time(
     noise = np.random.default_rng(0).integers(16, 235, (SIZE.height, SIZE.width), np.uint8)
     with receiver("-i", f"tcp://127.0.0.1:{port}?listen=1", target=tmp_path / "x.mkv", stop=True) as stopped:
         wait_for_port(port)
-        with Outlets(lines.append) as outlets:
+        with Fanout(lines.append) as outlets:
             url = f"tcp://127.0.0.1:{port}"
             target = destination(url)
-            stuck = Push(
+            stuck = StreamSink(
                 target, size=SIZE, colour=COLOUR, rate=Fraction(30), bitrate=30_000_000, warn=outlets.warn, timeout=1.5
             )
             fast = Collector()
@@ -506,7 +508,7 @@ def test_a_receiver_that_stops_reading_stalls_nothing_and_the_end_comes_in_time(
 
 @needs_ffmpeg
 def test_a_microphone_that_gives_nothing_holds_no_picture_back(tmp_path):
-    with Outlets(print) as outlets:
+    with Fanout(print) as outlets:
         sink = push(str(tmp_path / "live.m3u8"), outlets, sound=True)
         outlets.add("push", sink, "newest")
         feed_until(outlets, lambda: sink.connections == 1)
@@ -532,7 +534,7 @@ def samples_of(path: Path) -> np.ndarray:
 
 def test_a_microphone_is_heard_in_step_with_the_clock():
     heard: list[Sound] = []
-    with Microphone(TONE, heard.append, print):
+    with MicrophoneCapture(TONE, heard.append, print):
         time.sleep(1.5)
     pieces = heard[5:]
     assert sum(len(piece.samples) for piece in heard) == pytest.approx(1.5 * RATE, rel=0.2)
@@ -590,9 +592,11 @@ def test_a_minute_of_picture_and_sound_does_not_drift(tmp_path, monkeypatch):
     click = "aevalsrc=if(lt(mod(t\\,1)\\,0.02)\\,0.5*sin(12566*t)\\,0):s=48000,arealtime=speed=1.001"
     with NetworkCamera() as camera:
         stylize_live(
-            camera.url, seconds=62, controls=Controls.of(0), record=tmp_path / "r.mkv", preview="none",
-            outputs=Outputs(microphone=f"lavfi:{click}"),
-        )  # fmt: skip
+            camera.url,
+            controls=Controls.of(0),
+            live=LiveSettings(seconds=62, preview="none"),
+            outputs=Outputs(record=tmp_path / "r.mkv", microphone=f"lavfi:{click}"),
+        )
     with av.open(str(tmp_path / "r.mkv")) as container:
         shift = float(container.streams.audio[0].start_time * container.streams.audio[0].time_base)
         shown = [
@@ -617,7 +621,9 @@ def test_a_session_records_with_sound(tmp_path, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     with NetworkCamera() as camera:
         stylize_live(
-            camera.url, seconds=2.5, record=tmp_path / "r.webm", preview="none", outputs=Outputs(microphone=TONE)
+            camera.url,
+            live=LiveSettings(seconds=2.5, preview="none"),
+            outputs=Outputs(record=tmp_path / "r.webm", microphone=TONE),
         )
     streams = {stream["codec_type"]: stream for stream in probe(tmp_path / "r.webm")}
     assert streams["audio"]["codec_name"] == "opus"
@@ -628,18 +634,20 @@ def test_a_session_records_with_sound(tmp_path, monkeypatch):
 
 def test_sound_is_refused_where_nothing_takes_it(tmp_path, monkeypatch):
     with pytest.raises(SettingError, match="without sound"):
-        stylize_live("http://127.0.0.1:9/x", record=tmp_path / "r.gif", outputs=Outputs(microphone=""))
+        stylize_live("http://127.0.0.1:9/x", outputs=Outputs(record=tmp_path / "r.gif", microphone=""))
     with pytest.raises(SettingError, match="neither a recording nor an output"):
-        stylize_live("http://127.0.0.1:9/x", frames=3, preview="none", outputs=Outputs(microphone=""))
+        stylize_live(
+            "http://127.0.0.1:9/x", live=LiveSettings(frames=3, preview="none"), outputs=Outputs(microphone="")
+        )
     with pytest.raises(CameraError, match=r"cannot open microphone nowhere.*--mic") as error:
-        Microphone("nowhere", print, print)
+        MicrophoneCapture("nowhere", print, print)
     assert "\n" not in str(error.value)
 
 
 def test_a_microphone_that_goes_is_said_and_comes_back():
     lines: list[str] = []
     heard: list[Sound] = []
-    with Microphone("lavfi:sine=duration=0.2,arealtime", heard.append, lines.append):
+    with MicrophoneCapture("lavfi:sine=duration=0.2,arealtime", heard.append, lines.append):
         time.sleep(3.2)
     assert lines[0].startswith("microphone lavfi:sine=duration=0.2,arealtime is gone (it ended)")
     assert lines[1] == "microphone lavfi:sine=duration=0.2,arealtime is back"
@@ -694,7 +702,9 @@ def test_without_a_virtual_camera_one_line_says_how_to_make_one(tmp_path):
         open_virtual_camera(str(file), size=SIZE, colour=COLOUR, rate=Fraction(30))
     assert "\n" not in str(found.value)
     with pytest.raises(VideoWriteError, match=r"v4l2loopback|pyvirtualcam"):
-        stylize_live("http://127.0.0.1:9/x", frames=3, preview="none", outputs=Outputs(virtual_camera=""))
+        stylize_live(
+            "http://127.0.0.1:9/x", live=LiveSettings(frames=3, preview="none"), outputs=Outputs(virtual_camera="")
+        )
 
 
 def test_the_rate_of_a_virtual_camera_is_stated():
@@ -719,7 +729,10 @@ def test_a_session_sends_and_records_at_once(tmp_path, monkeypatch):
     ):
         wait_for_port(udp)
         report = stylize_live(
-            camera.url, seconds=4, controls=Controls.of(0), record=tmp_path / "r.mp4", outputs=outputs, preview="none"
+            camera.url,
+            controls=Controls.of(0),
+            live=LiveSettings(seconds=4, preview="none"),
+            outputs=replace(outputs, record=tmp_path / "r.mp4"),
         )
 
     for path in (tmp_path / "live.m3u8", tmp_path / "udp.mkv", tmp_path / "r.mp4"):

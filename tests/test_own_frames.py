@@ -19,6 +19,7 @@ from rtstyle import (
     Frame,
     FrameSink,
     FrameSource,
+    LiveSettings,
     Outputs,
     RenderOptions,
     SettingError,
@@ -204,7 +205,7 @@ class Ticking(Ramp):
 def test_an_own_source_is_played_live_at_its_times_into_an_own_sink():
     sink = Kept()
     begun = time.perf_counter()
-    report = stylize_live(Ticking(20), preview="none", engine=F32, outputs=Outputs(sinks=(sink,)))
+    report = stylize_live(Ticking(20), engine=F32, live=LiveSettings(preview="none"), outputs=Outputs(sinks=(sink,)))
     assert report.captured == 20
     assert report.shown + report.dropped == 20
     assert time.perf_counter() - begun > 19 / 25
@@ -225,7 +226,9 @@ def test_an_own_live_source_is_read_as_it_comes_and_recorded(tmp_path):
                 time.sleep(0.02)
                 yield frame
 
-    report = stylize_live(Sensor(60), preview="none", engine=F32, record=tmp_path / "out.mp4")
+    report = stylize_live(
+        Sensor(60), engine=F32, live=LiveSettings(preview="none"), outputs=Outputs(record=tmp_path / "out.mp4")
+    )
     found = look(tmp_path / "out.mp4")
     assert len(found.times) == report.sinks["recording"]["frames"] > 10
     assert float(found.times[-1] - found.times[0]) < 2.5  # by the clock, not by pts
@@ -234,7 +237,7 @@ def test_an_own_live_source_is_read_as_it_comes_and_recorded(tmp_path):
 def test_an_own_sink_that_fails_ends_a_session_that_has_nothing_else():
     sink = Failing()
     with pytest.raises(OSError, match="display is gone"):
-        stylize_live(Ticking(200), preview="none", engine=F32, outputs=Outputs(sinks=(sink,)))
+        stylize_live(Ticking(200), engine=F32, live=LiveSettings(preview="none"), outputs=Outputs(sinks=(sink,)))
     assert sink.log[-1] == "OSError"
 
 
@@ -245,13 +248,15 @@ def test_a_slow_sink_misses_frames_and_delays_nothing():
             time.sleep(0.3)
 
     slow, quick = Slow(), Kept()
-    report = stylize_live(Ticking(25), preview="none", engine=F32, outputs=Outputs(sinks=(slow, quick)))
+    report = stylize_live(
+        Ticking(25), engine=F32, live=LiveSettings(preview="none"), outputs=Outputs(sinks=(slow, quick))
+    )
     assert report.sinks["Slow"]["dropped"] > 5
     assert len(quick.frames) > len(slow.frames) + 5
 
 
 def test_a_live_source_or_sink_that_is_none_is_refused():
     with pytest.raises(SettingError, match=r"derive its class from rtstyle.FrameSource"):
-        stylize_live([1, 2], preview="none", frames=1)
+        stylize_live([1, 2], live=LiveSettings(preview="none", frames=1))
     with pytest.raises(SettingError, match=r"derive its class from rtstyle.FrameSink"):
         Outputs(sinks=(print,))

@@ -23,17 +23,17 @@ from test_camera import SIZE, NetworkCamera, draw_number, jpeg
 from test_live import Person, Slowed, after, nothing_left_over, window_says  # noqa: F401
 
 import rtstyle.backends.opening
-from rtstyle import Controls, Engine, Frame, Size, open_engine, stylize_live
-from rtstyle.actions import Action, Command, StrengthSet, StyleChosen
+from rtstyle import Controls, Engine, Frame, LiveSettings, Outputs, Size, open_engine, stylize_live
+from rtstyle.actions import Action, Command, SessionState, StrengthSet, StyleChosen
 from rtstyle.backends import EngineSettings, open_for
 from rtstyle.camera import open_source
 from rtstyle.frame import Colour, Planes
-from rtstyle.live.hold import Hold
-from rtstyle.live.newest import Newest
-from rtstyle.live.outlets import Outlets
-from rtstyle.live.pace import Pace, Working, ladder, working_sizes
-from rtstyle.live.pictures import with_message
-from rtstyle.live.session import Session, SessionState
+from rtstyle.live.adaptive import AdaptiveQuality, Working, quality_levels, working_sizes
+from rtstyle.live.denoise import Denoiser
+from rtstyle.live.fanout import Fanout
+from rtstyle.live.images import with_message
+from rtstyle.live.latest import LatestFrame
+from rtstyle.live.session import Session
 from rtstyle.live.styles import FADE, Styles
 
 COLOUR = Colour("bt709", full_range=True)
@@ -67,9 +67,9 @@ def live_session(url: str, *, controls: Controls = Controls(), wait: float = 0) 
         def make(style: str, working: Working) -> Engine:
             return open_for(style, working.size, source.colour, F32, live=True, working=working.size)
 
-        newest = stack.enter_context(Newest(source))
+        newest = stack.enter_context(LatestFrame(source))
         styles = stack.enter_context(Styles("sketch", Working("default", source.size), make))
-        outlets = stack.enter_context(Outlets(lambda line: None, alone=True))
+        outlets = stack.enter_context(Fanout(lambda line: None, alone=True))
         outlets.add("kept", kept, "all")
         newest.begin()
         yield Session(newest, styles, None, outlets, lambda line: None, controls, size=source.size), kept
@@ -158,7 +158,7 @@ def test_the_key_r_begins_and_ends_numbered_recordings(dummy_display, monkeypatc
             ("r", window_says("sketch")), ("r", after(1)), ("r", told(1)), ("r", after(1)), ("q", told(2))
         ) as person,
     ):
-        report = stylize_live(camera.url, seconds=30, say=lines.append)
+        report = stylize_live(camera.url, live=LiveSettings(seconds=30), say=lines.append)
 
     assert person.done == ["r", "r", "r", "r", "q"]
     assert (tmp_path / "rtstyle-0001.mp4").read_bytes() == b"older"
@@ -240,7 +240,7 @@ def test_without_crossfade_or_with_slow_engines_a_new_style_is_there_at_once(mon
 class Machine:
     """Time in which a machine stylizes: a part that grows with network and pixels, and a part that does not."""
 
-    def __init__(self, pace: Pace, engine_ms: float, other_ms: float) -> None:
+    def __init__(self, pace: AdaptiveQuality, engine_ms: float, other_ms: float) -> None:
         self.pace, self.engine_ms, self.other_ms = pace, engine_ms, other_ms
         self.now, self.rungs = 0.0, [pace.working]
 
@@ -262,7 +262,7 @@ class Machine:
 
 
 def sizes_only(size: Size) -> list[Working]:
-    return ladder(size, ["default"], smaller=True)
+    return quality_levels(size, ["default"], smaller=True)
 
 
 def test_working_sizes_are_even_and_never_tiny():
@@ -273,7 +273,7 @@ def test_working_sizes_are_even_and_never_tiny():
 
 def test_the_pace_goes_down_to_the_size_that_fits_and_up_again_when_there_is_room():
     size = Size(1280, 720)
-    machine = Machine(Pace(sizes_only(size), 25), engine_ms=90, other_ms=4)
+    machine = Machine(AdaptiveQuality(sizes_only(size), 25), engine_ms=90, other_ms=4)
     machine.run(5)
     assert [rung.size for rung in machine.rungs] == [size, Size(640, 360)], "in one step: 3/4 would take 55 ms of 40"
 
@@ -286,10 +286,10 @@ def test_the_pace_goes_down_to_the_size_that_fits_and_up_again_when_there_is_roo
 
 def test_the_fast_network_comes_before_a_smaller_size():
     size = Size(1280, 720)
-    rungs = ladder(size, ["default", "fast"], smaller=True)
+    rungs = quality_levels(size, ["default", "fast"], smaller=True)
     assert [str(rung) for rung in rungs[:3]] == ["1280x720", "1280x720 fast", "960x540 fast"]
 
-    machine = Machine(Pace(rungs, 25), engine_ms=60, other_ms=4)
+    machine = Machine(AdaptiveQuality(rungs, 25), engine_ms=60, other_ms=4)
     assert machine.run(30) == 1, "the default network would not fit again"
     assert machine.rungs[-1] == Working("fast", size)
 
@@ -297,12 +297,14 @@ def test_the_fast_network_comes_before_a_smaller_size():
     machine.run(20)
     assert machine.rungs[-1] == Working("default", size)
 
-    assert ladder(size, ["default", "fast"], smaller=False) == rungs[:2]
+    assert quality_levels(size, ["default", "fast"], smaller=False) == rungs[:2]
 
 
 def test_the_pace_stays_where_it_is_if_the_machine_is_fast_enough():
     size = Size(1280, 720)
-    machine = Machine(Pace(ladder(size, ["default", "fast"], smaller=True), 30), engine_ms=20, other_ms=5)
+    machine = Machine(
+        AdaptiveQuality(quality_levels(size, ["default", "fast"], smaller=True), 30), engine_ms=20, other_ms=5
+    )
 
     assert machine.run(60) == 0
 
@@ -315,7 +317,7 @@ def test_the_pace_does_not_go_to_and_fro():
         def engine(self, rung: Working) -> float:
             return 60.0 if rung.size == size else 12.0
 
-    machine = Deceptive(Pace(sizes_only(size), 25), engine_ms=0, other_ms=4)
+    machine = Deceptive(AdaptiveQuality(sizes_only(size), 25), engine_ms=0, other_ms=4)
     first, second = machine.run(60), machine.run(300)
 
     assert first <= 10
@@ -337,10 +339,15 @@ def test_a_slow_machine_works_in_a_smaller_size_and_records_in_the_full_one(dumm
     data = jpeg(draw_number(5, full))
     lines: list[str] = []
     with NetworkCamera(picture=lambda n: data) as camera:
-        report = stylize_live(camera.url, seconds=6, target_fps=15, record=tmp_path / "r.mkv", say=lines.append)
+        report = stylize_live(
+            camera.url,
+            live=LiveSettings(seconds=6, target_fps=15),
+            outputs=Outputs(record=tmp_path / "r.mkv"),
+            say=lines.append,
+        )
 
     assert report.size == "320x192"
-    rungs = ladder(full, ["default", "fast"], smaller=True)
+    rungs = quality_levels(full, ["default", "fast"], smaller=True)
     assert {"320x192", "320x192 fast"} < set(report.working_sizes) <= set(map(str, rungs))
     assert sum(report.working_sizes.values()) == report.shown
     assert report.working_sizes["320x192"] < report.shown / 2, "smaller ones come faster"
@@ -376,7 +383,7 @@ def change_db(old: np.ndarray, new: np.ndarray) -> float:
 
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 3.0])
 def test_a_still_background_stops_shimmering(sigma):
-    rng, hold, scene = np.random.default_rng(1), Hold(), room()
+    rng, hold, scene = np.random.default_rng(1), Denoiser(), room()
     sources = [noisy(rng, scene, sigma) for _ in range(30)]
     held = [hold.apply(planes).y.copy() for planes in sources]
 
@@ -387,7 +394,7 @@ def test_a_still_background_stops_shimmering(sigma):
 
 
 def test_what_moves_is_taken_as_it_is_and_leaves_no_ghost():
-    rng, hold, scene = np.random.default_rng(2), Hold(), room()
+    rng, hold, scene = np.random.default_rng(2), Denoiser(), room()
     for step in range(40):
         now = scene.copy()
         left = 20 + 5 * step
@@ -405,7 +412,7 @@ def test_what_moves_is_taken_as_it_is_and_leaves_no_ghost():
 
 
 def test_light_that_changes_slowly_and_cuts_are_followed():
-    rng, hold, scene = np.random.default_rng(3), Hold(), room()
+    rng, hold, scene = np.random.default_rng(3), Denoiser(), room()
     for step in range(60):
         held = hold.apply(noisy(rng, 0.8 * scene + step / 2))
     assert np.abs(cv2.blur(held.y.astype(float) - (0.8 * scene + 29.5), (15, 15))).mean() < 3
@@ -418,7 +425,7 @@ def test_light_that_changes_slowly_and_cuts_are_followed():
 
 
 def test_the_hold_leaves_its_input_alone_and_takes_mirrored_and_odd_pictures():
-    rng, hold = np.random.default_rng(4), Hold()
+    rng, hold = np.random.default_rng(4), Denoiser()
     for _ in range(3):
         y, u = rng.integers(0, 255, (97, 161), np.uint8), rng.integers(0, 255, (49, 81), np.uint8)
         planes = Planes(y[:, ::-1], u[:, ::-1], u[:, ::-1])
@@ -511,9 +518,9 @@ SCREEN = (1280, 800)
 
 SHOW = """
 import dataclasses, json, sys
-from rtstyle import stylize_live
+from rtstyle import LiveSettings, stylize_live
 say = lambda line: print(line, file=sys.stderr, flush=True)
-print(json.dumps(dataclasses.asdict(stylize_live(sys.argv[1], seconds=90, say=say))))
+print(json.dumps(dataclasses.asdict(stylize_live(sys.argv[1], live=LiveSettings(seconds=90), say=say))))
 """
 
 

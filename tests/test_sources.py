@@ -27,7 +27,7 @@ from rtstyle.camera.screen import screen_request
 from rtstyle.cli import main
 from rtstyle.errors import CameraError, SettingError, SourceStalledError, VideoOpenError
 from rtstyle.frame import Size
-from rtstyle.live.newest import Newest
+from rtstyle.live.latest import LatestFrame
 
 
 def wait_for(what: str, happened: Callable[[], object], seconds: float = 15) -> None:
@@ -59,7 +59,7 @@ def test_a_slow_consumer_sees_now_and_a_camera_that_vanished_comes_back(kind, tm
     }[kind]
     lines: list[str] = []
 
-    def lags(newest: Newest, camera: Sender, seconds: float) -> list[float]:
+    def lags(newest: LatestFrame, camera: Sender, seconds: float) -> list[float]:
         """Milliseconds from the camera's clock to ours, seen by somebody who takes five frames in a second."""
         found = []
         end = time.perf_counter() + seconds
@@ -74,7 +74,7 @@ def test_a_slow_consumer_sees_now_and_a_camera_that_vanished_comes_back(kind, tm
         if kind == "rtmp":
             time.sleep(0.5)  # until ffmpeg listens
         source = open_source(url, timeout=2, wait=None, tell=lines.append)
-        with source, Newest(source) as newest:
+        with source, LatestFrame(source) as newest:
             newest.begin()
             before = lags(newest, camera, 1.6)
             assert newest.waiting is None
@@ -109,13 +109,13 @@ def test_an_rtsp_camera_that_insists_on_udp_is_taken_as_well():
 
 
 @contextmanager
-def lost_camera(**settings: object) -> Iterator[tuple[Newest, int, list[str]]]:
+def lost_camera(**settings: object) -> Iterator[tuple[LatestFrame, int, list[str]]]:
     """A camera that has gone after some pictures; with its port, and what was told of it."""
     lines: list[str] = []
     with NetworkCamera() as camera:
         port = int(camera.url.split(":")[2].split("/")[0])
         source = open_source(camera.url, timeout=1, tell=lines.append, **settings)
-        with source, Newest(source) as newest:
+        with source, LatestFrame(source) as newest:
             newest.begin()
             wait_for("pictures", lambda: newest.captured > 2)
             camera.__exit__()
@@ -153,7 +153,7 @@ def test_strokes_stay_where_they_are_while_a_camera_is_away():
     with NetworkCamera(picture=panned) as camera:
         port = int(camera.url.split(":")[2].split("/")[0])
         source = open_source(camera.url, timeout=1, wait=None)
-        with source, Newest(source) as newest:
+        with source, LatestFrame(source) as newest:
             newest.begin()
             wait_for("the end of the pan", lambda: newest.captured > 40)
             before = newest.take(0).frame.canvas
@@ -172,7 +172,7 @@ def test_a_stalled_camera_is_waited_for_like_one_that_vanished():
     lines: list[str] = []
     with NetworkCamera() as camera:
         source = open_source(camera.url, timeout=1, wait=None, tell=lines.append)
-        with source, Newest(source) as newest:
+        with source, LatestFrame(source) as newest:
             newest.begin()
             camera.stalled.set()
             wait_for("the stall", lambda: newest.waiting)

@@ -26,13 +26,17 @@ import pytest
 aiohttp = pytest.importorskip("aiohttp", reason="pages need aiohttp: pip install 'rtstyle[web]'")
 simplejpeg = pytest.importorskip("simplejpeg", reason="pages need simplejpeg: pip install 'rtstyle[web]'")
 
-from rtstyle.actions import Action, StrengthSet, StyleChosen  # noqa: E402
+from rtstyle.actions import (  # noqa: E402
+    Action,
+    SessionState,
+    StrengthSet,
+    StyleChosen,
+)
 from rtstyle.backends import Controls, Engine, open_engine  # noqa: E402
 from rtstyle.cli import main  # noqa: E402
 from rtstyle.errors import ServerError, SettingError  # noqa: E402
 from rtstyle.frame import Colour, Frame, Planes, Size, planes_from_rgb, planes_to_rgb  # noqa: E402
-from rtstyle.live import stylize_live  # noqa: E402
-from rtstyle.live.session import SessionState  # noqa: E402
+from rtstyle.live import CaptureSettings, LiveSettings, stylize_live  # noqa: E402
 from rtstyle.style import Style, load_style  # noqa: E402
 from rtstyle.web import host, jpeg, protocol, server, share  # noqa: E402
 from rtstyle.web.address import Address  # noqa: E402
@@ -1192,10 +1196,12 @@ def test_a_live_session_is_seen_and_steered_from_a_browser():
     def run() -> None:
         reports.append(
             stylize_live(
-                str(ROOT / "demo" / "big_buck_bunny.mp4"), size=SMALL, loop=True, preview="browser",
-                address=Address(port=0), seconds=30, say=said.append,
+                str(ROOT / "demo" / "big_buck_bunny.mp4"),
+                capture=CaptureSettings(size=SMALL, loop=True),
+                live=LiveSettings(preview="browser", address=Address(port=0), seconds=30),
+                say=said.append,
             )
-        )  # fmt: skip
+        )
 
     session = threading.Thread(target=run)
     session.start()

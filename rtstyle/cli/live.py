@@ -178,7 +178,7 @@ def _run_webcam(args: argparse.Namespace) -> int:
 def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> LiveReport:
     from rtstyle.backends import Controls
     from rtstyle.frame import Size
-    from rtstyle.live import Outputs, stylize_live
+    from rtstyle.live import CaptureSettings, LiveSettings, Outputs, stylize_live
 
     try:
         fps = Fraction(args.fps) if args.fps else None
@@ -188,28 +188,32 @@ def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> Liv
         args.source,
         style=args.style,
         controls=Controls.of(args.strength, keep_colors=args.keep_colors),
-        size=Size.parse(args.size) if args.size else None,
-        fps=fps,
         engine=engine_settings(args),
-        preview=args.preview,
-        address=address_of(args),
-        record=args.record,
-        encoder=encoder_settings(args),
+        capture=CaptureSettings(
+            size=Size.parse(args.size) if args.size else None,
+            fps=fps,
+            timeout=args.timeout,
+            wait=args.wait,
+            loop=args.loop,
+            playlists=args.allow_playlist,
+        ),
         outputs=Outputs(
             virtual_camera=args.virtual_camera,
             urls=tuple(args.output),
             bitrate=bits(args.output_bitrate, "--output-bitrate"),
             microphone=args.mic,
+            record=args.record,
+            encoder=encoder_settings(args),
+            overwrite=args.overwrite,
         ),
-        overwrite=args.overwrite,
-        mirror=args.mirror,
-        hold=args.hold,
-        target_fps=args.target_fps,
-        frames=args.frames,
-        seconds=args.seconds,
-        timeout=args.timeout,
-        wait=args.wait,
-        loop=args.loop,
-        playlists=args.allow_playlist,
+        live=LiveSettings(
+            preview=args.preview,
+            address=address_of(args),
+            mirror=args.mirror,
+            denoise=args.hold,
+            target_fps=args.target_fps,
+            frames=args.frames,
+            seconds=args.seconds,
+        ),
         say=say,
     )

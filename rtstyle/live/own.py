@@ -1,4 +1,4 @@
-"""The caller's own FrameSource and FrameSinks in a live session."""
+"""A caller's own FrameSource in a live session."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 
 from rtstyle.camera import Captured
 from rtstyle.contract import checked
-from rtstyle.frame import Frame, FrameSink, FrameSource
+from rtstyle.frame import Frame, FrameSource
 
 _LATE = 0.25
 """Seconds by which frames that are not live may be late before their clock is set back."""
@@ -72,25 +72,3 @@ class OwnSource:
             if self._stop.wait(max(0.0, origin + frame.seconds - now)):
                 return
             yield Captured(frame, origin + frame.seconds)
-
-
-class OwnSink:
-    """A ``FrameSink`` behind an outlet: it is entered at once, and left in the outlet's thread."""
-
-    def __init__(self, sink: FrameSink) -> None:
-        self.name = str(getattr(sink, "name", type(sink).__name__))
-        self._sink = sink.__enter__()
-        self._error: Exception | None = None
-
-    def write(self, frame: Frame) -> None:
-        """Pass one frame on."""
-        try:
-            self._sink.write(frame)
-        except Exception as error:
-            self._error = error
-            raise
-
-    def close(self) -> None:
-        """Leave the sink, with the error that ended it, if any."""
-        error = self._error
-        self._sink.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)

@@ -7,20 +7,21 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-from rtstyle.actions import Action, Command, StrengthSet, StyleChosen
+from rtstyle.actions import Action, Command, SessionState, StrengthSet, StyleChosen
 from rtstyle.backends import Controls
 from rtstyle.camera import Captured, mirrored
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Frame, Size
+from rtstyle.live.adaptive import AdaptiveQuality
+from rtstyle.live.denoise import Denoiser
+from rtstyle.live.fanout import Fanout
 from rtstyle.live.figures import Latencies, LiveReport, Meter
-from rtstyle.live.hold import Hold
-from rtstyle.live.newest import Newest
-from rtstyle.live.outlets import Outlets, Sink
-from rtstyle.live.pace import Pace
-from rtstyle.live.pictures import save_snapshot, with_message
+from rtstyle.live.images import save_snapshot, with_message
+from rtstyle.live.latest import LatestFrame
+from rtstyle.live.settings import LiveSettings
+from rtstyle.live.sinks.sink import Sink
 from rtstyle.live.styles import Styles
 from rtstyle.window import KEYS_HELP, Window
 
@@ -37,61 +38,41 @@ _AGAIN = 0.5
 """Seconds between two stills while a camera is waited for."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionState:
-    """What other threads may know of a session; made anew at every change, never changed."""
-
-    styles: tuple[str, ...]
-    style: str
-    loading: str | None
-    """The style that is being made."""
-    strength: float
-    keeps_colours: bool
-    crossfades: bool
-    holds: bool
-    mirrored: bool
-    paused: bool
-    recording: bool
-    figures: str
-    """Rates, latency and drops in one line; renewed twice a second."""
-
-
 class Session:
     """The loop over frames and commands, and its figures.
 
     Args:
         size: Of the pictures.
         record: Opens a new recording, for the key r; called in another thread.
-        pace: Chooses network and working size; None: they stay.
-        hold: Whether what stands still is held, see ``Hold``.
+        settings: Its ``mirror`` and ``denoise``; limits are given to ``run``.
+        quality: Chooses network and working size; None: they stay.
     """
 
     def __init__(
         self,
-        newest: Newest,
+        latest: LatestFrame,
         styles: Styles,
         window: Window | None,
-        outlets: Outlets,
+        fanout: Fanout,
         tell: Callable[[str], None],
         controls: Controls,
+        settings: LiveSettings = LiveSettings(denoise=False),
         *,
         size: Size,
-        mirror: bool = False,
-        hold: bool = False,
-        pace: Pace | None = None,
+        quality: AdaptiveQuality | None = None,
         record: Callable[[], Sink] | None = None,
     ) -> None:
-        self._newest, self._styles, self._window, self._outlets = newest, styles, window, outlets
-        self._tell, self._record, self._pace = tell, record, pace
-        self._controls, self._size, self._mirror = controls, size, mirror
+        self._latest, self._styles, self._window, self._fanout = latest, styles, window, fanout
+        self._tell, self._record, self._quality = tell, record, quality
+        self._controls, self._size, self._mirror = controls, size, settings.mirror
         self._keeps_colours = controls.chroma == 0 < controls.luma
-        self._hold = Hold() if hold else None
+        self._denoiser = Denoiser() if settings.denoise else None
         self._quit = self._paused = self._help = False
         self._figures = True
         self._posted: deque[Command] = deque()
         self._source: Frame | None = None  # the last frame that was taken, and what it became
         self._stylized: Frame | None = None
-        self._aside = ThreadPoolExecutor(1, "aside")
+        self._background = ThreadPoolExecutor(1, "background")
         self._jobs: list[Future[str]] = []
         self._opening: Future[str] | None = None  # the last recording that was begun
         self._latencies, self._window_latencies = Latencies(), Latencies()
@@ -107,10 +88,10 @@ class Session:
     def run(self, frames: int | None, seconds: float | None, stop: threading.Event) -> None:
         """Stylize and show until something says that it is enough."""
         try:
-            while not (self._quit or stop.is_set() or (self._newest.ended and not self._paused)):
+            while not (self._quit or stop.is_set() or (self._latest.ended and not self._paused)):
                 if seconds is not None and time.perf_counter() - self._begin >= seconds:
                     return
-                captured = self._newest.take(_TICK)
+                captured = self._latest.take(_TICK)
                 self._finish_jobs()
                 changed = self._obey() | self._swap() | self._styles.fading
                 if captured and not self._paused:
@@ -121,20 +102,20 @@ class Session:
                 self._held += captured is not None
                 if changed:
                     self._repaint()
-                if self._newest.waiting:
-                    self._show_still(self._newest.waiting)
+                if self._latest.waiting:
+                    self._show_still(self._latest.waiting)
                 if self._window and self._renew_text():
                     self._window.redraw()
         finally:
-            self._aside.shutdown(wait=True)
+            self._background.shutdown(wait=True)
             self._finish_jobs()
 
     # -- pictures
 
     def _stylize(self, frame: Frame) -> Frame:
         """Stylize a frame of the source."""
-        if self._hold and self._controls != Controls(0, 0):  # which hands the source on untouched
-            frame = frame.with_planes(self._hold.apply(frame.planes))
+        if self._denoiser and self._controls != Controls(0, 0):  # which hands the source on untouched
+            frame = frame.with_planes(self._denoiser.apply(frame.planes))
         return self._styles.stylize(mirrored(frame) if self._mirror else frame, self._controls)
 
     def _show(self, captured: Captured) -> None:
@@ -153,16 +134,16 @@ class Session:
             self._renew_text()
             self._draw()
             self._window_latencies.add(captured.at)
-        if self._pace and not self._styles.fading:
+        if self._quality and not self._styles.fading:
             engine_ms = 1000 * (self._last - begin)
             now = time.perf_counter()
-            if self._pace.add(self._styles.working, engine_ms, 1000 * (now - begin) - engine_ms, now):
-                self._styles.work(self._pace.working)
+            if self._quality.add(self._styles.working, engine_ms, 1000 * (now - begin) - engine_ms, now):
+                self._styles.work(self._quality.working)
 
     def _hand_over(self, frame: Frame, at: float) -> None:
         """Give a frame to the outlets."""
-        if self._outlets.names or not self._window:
-            self._outlets.write(frame, at)
+        if self._fanout.names or not self._window:
+            self._fanout.write(frame, at)
 
     def _draw(self) -> None:
         if self._window and self._stylized and self._source:
@@ -243,8 +224,8 @@ class Session:
                 self._mirror = not self._mirror
                 return True
             case Action.HOLD:
-                self._hold = None if self._hold else Hold()
-                self._note(f"hold {'on' if self._hold else 'off'}")
+                self._denoiser = None if self._denoiser else Denoiser()
+                self._note(f"hold {'on' if self._denoiser else 'off'}")
                 return True
             case Action.CROSSFADE:
                 self._styles.crossfade = not self._styles.crossfade
@@ -271,24 +252,24 @@ class Session:
         def save() -> str:
             return f"saved {save_snapshot(frame, Path.cwd())}"
 
-        self._jobs.append(self._aside.submit(save))
+        self._jobs.append(self._background.submit(save))
 
     def _recordings(self) -> list[str]:
-        return [name for name in self._outlets.names if name.partition(" ")[0] == RECORDING]
+        return [name for name in self._fanout.names if name.partition(" ")[0] == RECORDING]
 
     def _toggle_recording(self) -> None:
         running, record = self._recordings(), self._record
         for name in running:
-            self._outlets.remove(name)
+            self._fanout.remove(name)
         if running:
             self._note("recording ends")
         elif record and (self._opening is None or self._opening.done()):
 
             def begin() -> str:
-                self._outlets.add(RECORDING, record(), "all")
+                self._fanout.add(RECORDING, record(), "all")
                 return "recording"
 
-            self._opening = self._aside.submit(begin)
+            self._opening = self._background.submit(begin)
             self._jobs.append(self._opening)
 
     def _finish_jobs(self) -> None:
@@ -316,7 +297,7 @@ class Session:
         self._message = (line, time.perf_counter() + 3)
 
     def _renew_meter(self) -> None:
-        self._meter.renew(self._newest.captured, self._shown, self._newest.dropped, self._latencies.latest)
+        self._meter.renew(self._latest.captured, self._shown, self._latest.dropped, self._latencies.latest)
 
     def _renew_text(self) -> bool:
         """Bring the words in the window up to date. True if they changed."""
@@ -340,7 +321,7 @@ class Session:
                 self._meter.line,
                 f"{engine.backend} {engine.precision}{network}, {working}{of}   ? for keys",
             ]
-            lines += [f"{name}, {dropped} dropped" for name, dropped in self._outlets.dropped().items()]
+            lines += [f"{name}, {dropped} dropped" for name, dropped in self._fanout.dropped().items()]
         if self._help:
             lines += KEYS_HELP
             for number, name in enumerate(self._styles.names[:10], 1):
@@ -361,7 +342,7 @@ class Session:
             strength=self._controls.luma,
             keeps_colours=self._keeps_colours,
             crossfades=self._styles.crossfade,
-            holds=self._hold is not None,
+            holds=self._denoiser is not None,
             mirrored=self._mirror,
             paused=self._paused,
             recording=bool(self._recordings()),
@@ -369,17 +350,17 @@ class Session:
         )
 
     def report(self, warnings: list[str]) -> LiveReport:
-        """Sum up; ``warnings`` are what was known before the session. Outlets should be closed before."""
+        """Sum up; ``warnings`` are what was known before the session. Fanout should be closed before."""
         engine = self._styles.engine
         between = self._last - self._first
-        sinks = {name: state._asdict() for name, state in self._outlets.state().items()}
+        sinks = {name: state._asdict() for name, state in self._fanout.state().items()}
         if self._window:
             latency = self._window_latencies.percentiles()
             sinks["window"] = {"frames": len(self._window_latencies), "dropped": 0, "latency_ms": latency}
         return LiveReport(
-            captured=self._newest.captured,
+            captured=self._latest.captured,
             shown=self._shown,
-            dropped=self._newest.dropped,
+            dropped=self._latest.dropped,
             held=self._held,
             seconds=round(time.perf_counter() - self._begin, 3),
             fps=round((self._shown - 1) / between, 2) if between > 0 else 0.0,
@@ -391,5 +372,5 @@ class Session:
             size=str(self._size),
             sinks=sinks,
             working_sizes=dict(self._sizes),
-            warnings=[*warnings, *self._outlets.warnings, *self._warnings],
+            warnings=[*warnings, *self._fanout.warnings, *self._warnings],
         )

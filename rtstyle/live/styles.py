@@ -12,8 +12,8 @@ from typing import NamedTuple, Self
 
 from rtstyle.backends import Controls, Engine
 from rtstyle.frame import Frame
-from rtstyle.live.pace import Working
-from rtstyle.live.pictures import mixed
+from rtstyle.live.adaptive import Working
+from rtstyle.live.images import mixed
 from rtstyle.style import list_styles
 
 FADE = 0.5

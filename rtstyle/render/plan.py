@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from rtstyle import __version__
 from rtstyle.backends import Controls, EngineSettings
 from rtstyle.errors import SettingError
 from rtstyle.frame import Size
 from rtstyle.render.flow import signals_held
 from rtstyle.render.memory import memory_available, refuse_too_large
-from rtstyle.render.resume import refuse_other, same_encoding, same_engine, settings_of
+from rtstyle.render.resume import digest_of, identity_of, refuse_other, same_encoding, same_engine
 from rtstyle.style import Style, load_style
 
 if TYPE_CHECKING:
@@ -78,6 +79,22 @@ class RenderPlan:
     """When planning began, by ``time.perf_counter``."""
     resources: ExitStack
 
+    def settings(self) -> dict[str, Any]:
+        """Return everything that decides the output, as JSON values: what a later run must agree with to resume."""
+        reader = self.reader
+        return {
+            "rtstyle": __version__,
+            "input": identity_of(reader.files) if self.folder else None,
+            "style": {"name": self.style.name, "weights": digest_of(self.style)},
+            "strength": [self.controls.luma, self.controls.chroma],
+            **asdict(self.encoder),
+            "streams": self.streams.copied,
+            "range": [str(self.options.start), str(self.options.end)],
+            "size": str(reader.size),
+            "working size": str(self.engine.working_size(reader.size)),
+            "frames of a segment": self.segment_frames,
+        }
+
     def close(self) -> None:
         """Close the input and release the work folder."""
         self.resources.close()
@@ -134,7 +151,7 @@ def plan_render(
             _segment_frames(reader.size), folder, journal, begun, stack,
         )  # fmt: skip
         if journal:
-            refuse_other(journal, settings_of(plan), path)
+            refuse_other(journal, plan.settings(), path)
             plan = replace(
                 plan, engine=same_engine(journal, engine, path), encoding=same_encoding(journal, encoding, path)
             )

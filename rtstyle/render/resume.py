@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from rtstyle import __version__
 from rtstyle.backends import BackendName, EngineSettings, Precision
 from rtstyle.errors import SettingError
 from rtstyle.style import Style, read_metadata, read_trunk
 
 if TYPE_CHECKING:
     from rtstyle.render.journal import Journal
-    from rtstyle.render.plan import RenderPlan
     from rtstyle.video.formats import Encoding
 
 
@@ -29,23 +27,6 @@ def digest_of(style: Style) -> str:
         digest.update(json.dumps([network.get(entry) for entry in ("canvas", "tone")], sort_keys=True).encode())
         digest.update(str(share).encode())
     return digest.hexdigest()
-
-
-def settings_of(plan: RenderPlan) -> dict[str, Any]:
-    """Return everything that decides the output, as JSON values: what a later run must agree with to resume."""
-    reader = plan.reader
-    return {
-        "rtstyle": __version__,
-        "input": identity_of(reader.files) if plan.folder else None,
-        "style": {"name": plan.style.name, "weights": digest_of(plan.style)},
-        "strength": [plan.controls.luma, plan.controls.chroma],
-        **asdict(plan.encoder),
-        "streams": plan.streams.copied,
-        "range": [str(plan.options.start), str(plan.options.end)],
-        "size": str(reader.size),
-        "working size": str(plan.engine.working_size(reader.size)),
-        "frames of a segment": plan.segment_frames,
-    }
 
 
 def refuse_other(journal: Journal, asked: dict[str, Any], target: Path) -> None:

@@ -16,7 +16,6 @@ from rtstyle.render.follow import CameraFollower
 from rtstyle.render.journal import Journal
 from rtstyle.render.plan import RenderPlan
 from rtstyle.render.report import VideoReport
-from rtstyle.render.resume import settings_of
 from rtstyle.render.segments import RenderWriter
 from rtstyle.video.encoder import choose_preset
 from rtstyle.video.formats import Encoding
@@ -113,7 +112,7 @@ def _open_writer(
     journal = plan.journal
     if journal is None:
         used = {"backend": engine.backend, "precision": engine.precision, "options": plan.encoding.options}
-        journal = Journal(plan.folder, settings_of(plan) | used)
+        journal = Journal(plan.folder, plan.settings() | used)
         journal.begin()
     writer = RenderWriter(
         plan.folder, journal, plan.encoding, like=plan.reader, plan=plan.streams, checkpoint=follower.checkpoint_at

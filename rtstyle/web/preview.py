@@ -14,19 +14,16 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
-from rtstyle.actions import Action, Command, StrengthSet, StyleChosen
+from rtstyle.actions import Action, Command, SessionState, StrengthSet, StyleChosen
 from rtstyle.frame import Frame
 from rtstyle.style import load_style
 from rtstyle.web.address import Address
 from rtstyle.web.host import PATIENCE, WebServer, keep_fresh, page_route, preview_routes
 from rtstyle.web.jpeg import encode_jpeg
-
-if TYPE_CHECKING:
-    from rtstyle.live.session import SessionState
 
 QUALITY = 90
 
@@ -37,7 +34,7 @@ _BOUNDARY = "rtstyle-picture"
 
 
 class BrowserPreview:
-    """A live session's pictures over HTTP; a sink of ``Outlets``. JPEGs are made only while somebody looks.
+    """A live session's pictures over HTTP; a sink of ``Fanout``. JPEGs are made only while somebody looks.
 
     Args:
         address: Where it listens; it does so until ``close``.

@@ -142,9 +142,10 @@ def microphone() -> None:
     Without a network beside it: where every instruction is emulated, the reader of the device comes too late.
     """
     from rtstyle.frame import Colour, Frame, Planes, Size, VideoFormat
-    from rtstyle.live.outlets import CLOCK, Outlets
-    from rtstyle.live.recording import Recording
-    from rtstyle.live.sound import Microphone
+    from rtstyle.live.fanout import Fanout
+    from rtstyle.live.microphone import MicrophoneCapture
+    from rtstyle.live.sinks.recording import Recording
+    from rtstyle.live.sinks.sink import CLOCK
     from rtstyle.video import VideoWriter
 
     words = "-re -f lavfi -i sine=frequency=1000:sample_rate=48000 -ac 2 -c:a pcm_s16le -f alsa hw:0,0,0"
@@ -153,10 +154,10 @@ def microphone() -> None:
     grey = Planes(np.full((48, 64), 120, np.uint8), *np.full((2, 24, 32), 128, np.uint8))
     try:
         time.sleep(5)
-        with Outlets(print) as outlets:
+        with Fanout(print) as outlets:
             writer = VideoWriter(path, VideoFormat(size, colour, CLOCK, Fraction(5)), sound=True)
             outlets.add("recording", Recording(writer, print), "all")
-            with Microphone("plughw:0,1", outlets.write_sound, print, timeout=20):
+            with MicrophoneCapture("plughw:0,1", outlets.write_sound, print, timeout=20):
                 for _ in range(100):
                     outlets.write(Frame(grey, 0, CLOCK, colour), time.perf_counter())
                     time.sleep(0.2)
@@ -192,7 +193,7 @@ def tenths_of(path: Path) -> np.ndarray:
 def pyvirtualcam() -> None:
     """What Windows and macOS use, with the driver that it has for Linux; ffmpeg reads."""
     from rtstyle.frame import Colour, Frame, Size, planes_from_rgb
-    from rtstyle.live.virtual_camera import PyVirtualCam
+    from rtstyle.live.sinks.virtual_camera import PyVirtualCam
 
     wanted = np.zeros((180, 320, 3), np.uint8)
     wanted[:, :160], wanted[:, 160:] = (200, 50, 50), (40, 90, 210)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from rtstyle.camera import v4l2
 from rtstyle.errors import VideoWriteError, reason_of
 from rtstyle.frame import Colour, Frame, Size
-from rtstyle.live.outlets import Sink
-from rtstyle.live.push import even
+from rtstyle.live.sinks.sink import Sink
+from rtstyle.live.sinks.stream import even
 from rtstyle.video.pixels import level_table, rows_of
 
 FASTEST = Fraction(60)

@@ -29,7 +29,7 @@ _RELEASE = 0.6
 """Share of a cell's motion that is left for the next frame, so that what was uncovered is taken fresh."""
 
 
-class Hold:
+class Denoiser:
     """Motion-adaptive temporal noise reduction (recursive, as in de Haan, "Video Processing", chapter 4) in YUV.
 
     Each cell of 4x4 pixels compares its mean to that of the held picture. Differences are averaged over 5x5

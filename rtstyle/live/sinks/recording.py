@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rtstyle.errors import VideoWriteError
 from rtstyle.frame import Frame
-from rtstyle.live.outlets import CLOCK
+from rtstyle.live.sinks.sink import CLOCK
 from rtstyle.video import VideoWriter
 from rtstyle.video.sound import Sound
 

@@ -1,18 +1,20 @@
-"""What a live session sends out beside window and recording: found out before, opened when the picture is known."""
+"""Which outputs a live session has beside the window: checked before, opened when size and colour are known."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 from rtstyle.contract import check_sinks
 from rtstyle.errors import SettingError
 from rtstyle.frame import FrameSink, FrameSource
-from rtstyle.live.outlets import Outlets
-from rtstyle.live.own import OwnSink
-from rtstyle.live.push import Destination, Push, destination
-from rtstyle.live.virtual_camera import find_virtual_camera, open_virtual_camera, steady_rate
+from rtstyle.live.fanout import Fanout
+from rtstyle.live.sinks.own import OwnSink
+from rtstyle.live.sinks.stream import Destination, StreamSink, destination
+from rtstyle.live.sinks.virtual_camera import find_virtual_camera, open_virtual_camera, steady_rate
+from rtstyle.video import EncoderSettings
 
 _STILL = 0.5
 """Seconds without a frame, such as while the session is paused, after which a stream is sent the last one again."""
@@ -34,6 +36,13 @@ class Outputs:
     """Sinks of your own. Each is written to in a thread of its own and gets the latest frame, so a slow one misses
     frames, which are counted, and delays nothing; times count from the zero of ``time.perf_counter()``."""
 
+    record: Path | None = None
+    """A .mp4 or .mkv to write; frames are shown in it at the moments at which they came."""
+    encoder: EncoderSettings = EncoderSettings()
+    """How recordings are encoded."""
+    overwrite: bool = False
+    """Replace recordings and HLS playlists that exist."""
+
     def __post_init__(self) -> None:
         if self.bitrate is not None and self.bitrate < 1000:
             raise SettingError(f"the bitrate of outputs is in bits per second and at least 1000, got {self.bitrate}")
@@ -43,14 +52,13 @@ class Outputs:
             check_sinks(sink)
 
     def __bool__(self) -> bool:
-        return self.virtual_camera is not None or bool(self.urls) or bool(self.sinks)
+        return bool(self.virtual_camera is not None or self.urls or self.sinks or self.record)
 
 
 class OutputPlan:
     """Outputs that were looked at and can be opened.
 
     Args:
-        overwrite: True replaces HLS playlists that exist.
         timeout: Seconds that one step of a connection may take.
 
     Raises:
@@ -58,16 +66,16 @@ class OutputPlan:
         OutputExistsError, VideoWriteError: It cannot be written, or there is no virtual camera.
     """
 
-    def __init__(self, outputs: Outputs, *, overwrite: bool, timeout: float) -> None:
+    def __init__(self, outputs: Outputs, *, timeout: float) -> None:
         self._outputs, self._timeout = outputs, timeout
         self._destinations: list[Destination] = [
-            destination(url, overwrite=overwrite, timeout=timeout) for url in outputs.urls
+            destination(url, overwrite=outputs.overwrite, timeout=timeout) for url in outputs.urls
         ]
         camera = outputs.virtual_camera
         self._camera = None if camera is None else find_virtual_camera(camera)
 
     def add_to(
-        self, outlets: Outlets, source: FrameSource, *, fps: Fraction | None, tell: Callable[[str], None]
+        self, outlets: Fanout, source: FrameSource, *, fps: Fraction | None, tell: Callable[[str], None]
     ) -> None:
         """Open everything for frames of the source's size and colour.
 
@@ -87,7 +95,7 @@ class OutputPlan:
         for sink in map(OwnSink, self._outputs.sinks):
             outlets.add(sink.name, sink, "newest")
         for target in self._destinations:
-            push = Push(
+            push = StreamSink(
                 target,
                 size=source.size,
                 colour=source.colour,

@@ -1,4 +1,4 @@
-"""Microphone: live sound, each piece with the moment at which it was heard, on the clock of the pictures."""
+"""MicrophoneCapture: live sound, each piece with the moment at which it was heard, on the clock of the pictures."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class SoundClock:
         return begin + min(offset for _, offset in self._recent)
 
 
-class Microphone:
+class MicrophoneCapture:
     """Listens in a thread. A context manager: leaving ends the thread.
 
     Sound and pictures both get the moment at which they reach this process, by ``time.perf_counter()``: they are

@@ -1,10 +1,4 @@
-"""Where stylized frames go beside the window: each outlet has a thread of its own, and none can stall another.
-
-recording       Recording, a file
-push            Push, a network address
-virtual_camera  a camera that other programs see
-sound           Microphone, for recording and push
-"""
+"""Fans frames out to sinks: each has a thread of its own, and none can stall another."""
 
 from __future__ import annotations
 
@@ -14,18 +8,15 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from types import TracebackType
-from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Frame
+from rtstyle.live.sinks.sink import CLOCK, AudioSink, FrameDropped, InterruptibleSink, Sink
 from rtstyle.video.sound import Sound
-
-CLOCK = Fraction(1, 90000)
-"""Time base of frames that outlets hand to their sinks: they count from the zero of ``time.perf_counter()``."""
 
 Policy = Literal["newest", "all"]
 """``newest``: one frame waits, and a newer one takes its place. ``all``: a bounded queue."""
@@ -37,42 +28,7 @@ _SOUNDS = 500
 """Pieces of sound, of some 20 ms each, that wait for one sink at most."""
 
 
-class Sink(Protocol):
-    """Where the frames of one outlet go. Made anywhere; then used by the outlet's thread only."""
-
-    def write(self, frame: Frame) -> None:
-        """Take one frame; its time is in ``CLOCK``, later than that of the frame before. It may take its time.
-
-        Raises:
-            FrameLeftOut: This frame cannot be taken, another one may be.
-            Exception: It is over; only ``close`` is called any more.
-        """
-
-    def close(self) -> None:
-        """Finish, after an error too. Called once."""
-
-
-@runtime_checkable
-class HearingSink(Sink, Protocol):
-    """A sink that also takes sound."""
-
-    def write_sound(self, sound: Sound) -> None:
-        """Take a piece of sound that goes on where the last one ended, or later."""
-
-
-@runtime_checkable
-class HurriedSink(Sink, Protocol):
-    """A sink that may wait for others."""
-
-    def hurry(self) -> None:
-        """Let ``write`` and ``close`` return soon, whatever the other side does. Called from another thread."""
-
-
-class FrameLeftOut(Exception):
-    """A sink cannot take this frame, such as while its connection is gone. The frame is counted as dropped."""
-
-
-class OutletState(NamedTuple):
+class BranchState(NamedTuple):
     """How an outlet does."""
 
     frames: int
@@ -84,7 +40,7 @@ class OutletState(NamedTuple):
     ``p99``; empty where none was."""
 
 
-class Outlet:
+class Branch:
     """One sink and the thread that serves it.
 
     Args:
@@ -132,7 +88,7 @@ class Outlet:
 
     def write_sound(self, sound: Sound) -> None:
         """Leave a piece of sound for the thread; never waits."""
-        if isinstance(self._sink, HearingSink):
+        if isinstance(self._sink, AudioSink):
             with self._changed:
                 self._sounds.append(sound)
                 self._changed.notify()
@@ -142,7 +98,7 @@ class Outlet:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        if isinstance(self._sink, HurriedSink):
+        if isinstance(self._sink, InterruptibleSink):
             self._sink.hurry()
 
     def join(self) -> None:
@@ -155,14 +111,14 @@ class Outlet:
         return self._dropped
 
     @property
-    def state(self) -> OutletState:
+    def state(self) -> BranchState:
         """How it does so far."""
         with self._changed:
             taken, dropped, latencies = self._taken, self._dropped, np.array(self._latencies)
         if not len(latencies):
-            return OutletState(taken, dropped, {})
+            return BranchState(taken, dropped, {})
         values = np.percentile(latencies, (50, 95, 99))
-        return OutletState(
+        return BranchState(
             taken, dropped, {f"p{p}": round(float(v), 2) for p, v in zip((50, 95, 99), values, strict=True)}
         )
 
@@ -220,7 +176,7 @@ class Outlet:
         self._pts = max(round(at / CLOCK), self._pts + 1)
         try:
             self._sink.write(replace(frame, pts=self._pts, time_base=CLOCK))
-        except FrameLeftOut:
+        except FrameDropped:
             taken = False
         else:
             taken = True
@@ -233,7 +189,7 @@ class Outlet:
                 self._latencies.append(1000 * (time.perf_counter() - at))
 
 
-class Outlets:
+class Fanout:
     """All outlets of a session. A context manager: leaving finishes them all, then raises what one of them met.
 
     Args:
@@ -247,8 +203,8 @@ class Outlets:
         self.warnings: list[str] = []
         """Lines that were told and that a report should keep."""
         self._tell, self._alone = tell, alone
-        self._outlets: dict[str, Outlet] = {}  # those that frames go to
-        self._all: dict[str, Outlet] = {}  # and those that have ended
+        self._outlets: dict[str, Branch] = {}  # those that frames go to
+        self._all: dict[str, Branch] = {}  # and those that have ended
         self._lock = threading.Lock()
 
     def add(self, name: str, sink: Sink, policy: Policy, *, spacing: float = 0.0, patience: float | None = None) -> str:
@@ -271,7 +227,7 @@ class Outlets:
             def ended(error: Exception | None) -> None:
                 self._end(unique, error)
 
-            outlet = Outlet(sink, policy, spacing=spacing, patience=patience, ended=ended)
+            outlet = Branch(sink, policy, spacing=spacing, patience=patience, ended=ended)
             self._outlets[unique] = self._all[unique] = outlet
         outlet.start(unique)
         return unique
@@ -317,7 +273,7 @@ class Outlets:
         with self._lock:
             return {name: outlet.dropped for name, outlet in self._outlets.items()}
 
-    def state(self) -> dict[str, OutletState]:
+    def state(self) -> dict[str, BranchState]:
         """Tell how each outlet does; those that have ended are among them."""
         with self._lock:
             outlets = dict(self._all)

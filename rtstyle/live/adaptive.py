@@ -52,7 +52,7 @@ def working_sizes(size: Size) -> list[Size]:
     return sizes
 
 
-def ladder(size: Size, classes: Sequence[SizeClass], *, smaller: bool) -> list[Working]:
+def quality_levels(size: Size, classes: Sequence[SizeClass], *, smaller: bool) -> list[Working]:
     """Return what a session may go down to, the best first: cheaper networks, then the last of them on smaller sizes.
 
     Args:
@@ -67,8 +67,8 @@ def _weight(rung: Working) -> float:
     return _COST[rung.size_class] * rung.size.width * rung.size.height
 
 
-class Pace:
-    """Chooses the rung of a ladder by what frames cost; goes down at once, and up again with care.
+class AdaptiveQuality:
+    """Chooses the rung of a quality_levels by what frames cost; goes down at once, and up again with care.
 
     What keeps it from going to and fro: it decides by medians over a second; it goes up only where the
     expected cost fits with a margin; and after a dearer rung that had to be left again it waits twice as

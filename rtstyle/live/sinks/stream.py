@@ -1,4 +1,4 @@
-"""Push: the stylized stream, sent to a server, to players, or into a folder of HLS segments."""
+"""StreamSink: the stylized stream, sent to a server, to players, or into a folder of HLS segments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from av.container import OutputContainer
 from rtstyle.errors import SettingError, VideoWriteError
 from rtstyle.files import is_regular
 from rtstyle.frame import Colour, Frame, Planes, Size, VideoFormat
-from rtstyle.live.outlets import CLOCK, FrameLeftOut
+from rtstyle.live.sinks.sink import CLOCK, FrameDropped
 from rtstyle.video import check_file_output
 from rtstyle.video.encoder import VideoEncoder
 from rtstyle.video.formats import Encoding
@@ -142,11 +142,11 @@ def even(frame: Frame) -> Frame:
     return frame.with_planes(Planes(y[:height, :width], u[half], v[half]))
 
 
-class Push:
+class StreamSink:
     """Encodes frames as H.264 with the least delay and sends them off; a ``Sink`` that never fails.
 
     Where the connection breaks, or cannot be made, frames are left out, and it is tried again and again.
-    The connection is made and kept by a process of its own (see relay.py).
+    The connection is made and kept by a process of its own (see ``stream_process``).
 
     Args:
         size, colour: Of the frames that will come.
@@ -191,22 +191,22 @@ class Push:
         """Send a frame.
 
         Raises:
-            FrameLeftOut: There is no connection.
+            FrameDropped: There is no connection.
         """
         if self._relay is None:
             if time.monotonic() < self._next or self._hurried.is_set():
-                raise FrameLeftOut
+                raise FrameDropped
             self._relay = self._connect()
         elif self._relay.connecting and not self._relay.ended:
-            raise FrameLeftOut
+            raise FrameDropped
         try:
             was_connecting = self._relay.connecting
             self._relay.write(even(frame))  # the first goes ahead: it tells the process all that it has to know
         except _FAILURES:
             self._lose(self._relay)
-            raise FrameLeftOut from None
+            raise FrameDropped from None
         if was_connecting:
-            raise FrameLeftOut
+            raise FrameDropped
 
     def write_sound(self, sound: Sound) -> None:
         """Send a piece of sound, where there is a connection."""
@@ -302,7 +302,7 @@ class _Relay:
         self._over = False
         self._timer: threading.Timer | None = None
         # -P: the program's own folder must not stand before the standard library.
-        program = [sys.executable, "-P", str(Path(__file__).with_name("relay.py"))]
+        program = [sys.executable, "-P", str(Path(__file__).with_name("stream_process.py"))]
         self._process = subprocess.Popen(
             program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )

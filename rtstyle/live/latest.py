@@ -11,7 +11,7 @@ from rtstyle.canvas.follower import SceneFollower
 from rtstyle.live.own import OwnSource
 
 
-class Newest:
+class LatestFrame:
     """Reads a live source in a thread and keeps its newest frame only. A context manager.
 
     Frames get their place on the canvas here, where none is missing; it is kept while a camera is away. Leaving joins

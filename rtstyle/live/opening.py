@@ -1,0 +1,286 @@
+"""Opens a live session: source, engines, window, sinks and the loop over them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rtstyle.backends import Controls, Engine, EngineSettings, open_for
+from rtstyle.camera import LiveSource, open_source
+from rtstyle.contract import check_source
+from rtstyle.errors import DisplayError, SettingError
+from rtstyle.frame import FrameSource, VideoFormat
+from rtstyle.live.adaptive import AdaptiveQuality, Working, quality_levels
+from rtstyle.live.fanout import Fanout
+from rtstyle.live.figures import LiveReport
+from rtstyle.live.images import free_name
+from rtstyle.live.latest import LatestFrame
+from rtstyle.live.microphone import MicrophoneCapture
+from rtstyle.live.own import OwnSource
+from rtstyle.live.session import RECORDING, Session
+from rtstyle.live.settings import PATIENCE, CaptureSettings, LiveSettings, Preview
+from rtstyle.live.sinks.outputs import OutputPlan, Outputs
+from rtstyle.live.sinks.recording import Recording
+from rtstyle.live.sinks.sink import CLOCK
+from rtstyle.live.styles import Styles
+from rtstyle.style import SizeClass, Style, load_style
+from rtstyle.video import VideoWriter, check_output
+from rtstyle.video.formats import muxer_of
+from rtstyle.video.sound import sound_codec
+from rtstyle.web import check_packages
+from rtstyle.window import KEYS_HELP, Window, has_display
+
+Tell = Callable[[str], None]
+"""Prints one line."""
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """A live session that is ready to run."""
+
+    camera: LiveSource | OwnSource
+    fanout: Fanout
+    session: Session
+    settings: LiveSettings
+    interrupted: threading.Event
+    """Set by Ctrl-C."""
+
+    def run(self) -> LiveReport:
+        """Run until the source ends, the person quits, or a limit is reached.
+
+        Raises:
+            RtstyleError: The source or the only sink failed.
+            LiveInterrupted: Ctrl-C was pressed once; recordings are whole.
+        """
+        camera, session = self.camera, self.session
+        try:
+            session.run(self.settings.frames, self.settings.seconds, self.interrupted)
+        finally:
+            if camera.damaged:
+                session.warn(f"{camera.damaged} damaged packets of {camera.name} were left out")
+            if camera.losses:
+                session.warn(camera.losses)
+        self.fanout.close()
+        if self.fanout.failures:
+            raise self.fanout.failures[0]
+        report = session.report(list(camera.notes))
+        if self.interrupted.is_set():
+            raise LiveInterrupted(report)
+        return report
+
+
+class LiveInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a live session, in good order."""
+
+    def __init__(self, report: LiveReport) -> None:
+        super().__init__()
+        self.report = report
+
+
+@contextmanager
+def open_session(
+    source: str | int | FrameSource,
+    *,
+    style: str = "sketch",
+    controls: Controls = Controls(),
+    engine: EngineSettings = EngineSettings(),
+    capture: CaptureSettings = CaptureSettings(),
+    outputs: Outputs = Outputs(),
+    live: LiveSettings = LiveSettings(),
+    say: Tell | None = None,
+) -> Iterator[OpenSession]:
+    """Open everything that a live session needs, and close it in the end; arguments and errors of ``stylize_live``."""
+    tell = say or (lambda line: None)
+    drawn = load_style(style, engine.size_class)
+    _check_recording(source, outputs)
+    plan = OutputPlan(outputs, timeout=capture.timeout)
+    windowed = _wants_window(live.preview, ends=bool(outputs) or live.limited)
+    if outputs.microphone is not None and not (windowed or outputs.record or outputs.urls):
+        raise SettingError("a microphone was asked for, and there is neither a recording nor an output for its sound")
+    with ExitStack() as stack:
+        camera = _open_camera(source, capture, live, tell)
+        stack.enter_context(camera)
+        _describe(camera, tell)
+        latest = stack.enter_context(LatestFrame(camera))
+        if not camera.paced:
+            latest.start()  # a camera is emptied while the engine is made, so that nothing old waits in it
+        levels = _levels(drawn, engine, camera, live)
+        styles = stack.enter_context(Styles(style, levels[0], _engine_maker(camera, engine, tell)))
+        tell(f"{style}: {styles.engine.backend} {styles.engine.precision} on {styles.engine.device}")
+        window = stack.enter_context(Window(camera.size, title=f"rtstyle: {style}")) if windowed else None
+        if window:
+            tell("keys: " + "; ".join(KEYS_HELP))
+        interrupted = stack.enter_context(_deferred_interrupt())
+        fanout = stack.enter_context(Fanout(tell, alone=window is None))
+        recorder = _Recorder(camera, outputs, fanout, tell)
+        if outputs.record is not None:
+            fanout.add(RECORDING, recorder.open(Path(outputs.record)), "all")
+        plan.add_to(fanout, camera, fps=capture.fps, tell=tell)
+        if outputs.microphone is not None:
+            stack.enter_context(
+                MicrophoneCapture(outputs.microphone, fanout.write_sound, fanout.warn, timeout=capture.timeout)
+            )
+        latest.begin()
+        rate = live.target_fps or camera.rate
+        quality = AdaptiveQuality(levels, float(rate)) if rate and len(levels) > 1 else None
+        session = Session(
+            latest,
+            styles,
+            window,
+            fanout,
+            tell,
+            controls,
+            live,
+            size=camera.size,
+            quality=quality,
+            record=recorder.next,
+        )
+        if live.preview == "browser":
+            _add_browser(live, session, fanout, tell)
+        yield OpenSession(camera, fanout, session, live, interrupted)
+
+
+def _check_recording(source: str | int | FrameSource, outputs: Outputs) -> None:
+    if outputs.record is None:
+        return
+    record = Path(outputs.record)
+    if isinstance(source, str) and record.exists() and Path(source).exists() and record.samefile(source):
+        raise SettingError(f"source and recording are the same file: {record}")
+    check_output(record, overwrite=outputs.overwrite)
+    if outputs.microphone is not None:
+        sound_codec(muxer_of(record), str(record))
+
+
+def _open_camera(
+    source: str | int | FrameSource, capture: CaptureSettings, live: LiveSettings, tell: Tell
+) -> LiveSource | OwnSource:
+    if not isinstance(source, str | int | os.PathLike):
+        return OwnSource(check_source(source))
+    return open_source(
+        source,
+        size=capture.size,
+        fps=capture.fps,
+        timeout=capture.timeout,
+        wait=PATIENCE if capture.wait is None and live.frames else capture.wait,
+        loop=capture.loop,
+        tell=tell,
+        playlists=capture.playlists,
+    )
+
+
+def _levels(style: Style, engine: EngineSettings, camera: LiveSource | OwnSource, live: LiveSettings) -> list[Working]:
+    """Return the networks and sizes that the session may use, the best first."""
+    classes: list[SizeClass] = [style.size_class]
+    if engine.size_class == "auto" and "fast" in style.size_classes:
+        classes.append("fast")
+    largest = engine.working_size(camera.size, live=True)
+    return quality_levels(largest, classes, smaller=live.target_fps is not None)
+
+
+def _describe(camera: LiveSource | OwnSource, tell: Tell) -> None:
+    rate = f"{float(camera.rate):.4g} frames per second" if camera.rate else "unknown frame rate"
+    tell(f"{camera.name}: {camera.size}, {rate}, {camera.format}")
+    for note in camera.notes:
+        tell(note)
+
+
+def _engine_maker(
+    camera: LiveSource | OwnSource, engine: EngineSettings, tell: Tell
+) -> Callable[[str, Working], Engine]:
+    """Return what opens a warm engine for a style at a quality level."""
+
+    def make(name: str, working: Working) -> Engine:
+        loaded, settings = load_style(name), engine
+        if engine.size_class != "auto" or working.size_class in loaded.size_classes:
+            settings = replace(engine, size_class=working.size_class)
+        else:
+            tell(f"{name} has no {working.size_class} network: its default one draws it")
+        return open_for(loaded, camera.size, camera.colour, settings, live=True, working=working.size)
+
+    return make
+
+
+class _Recorder:
+    """Opens recordings: the one that was asked for, and those of the key r."""
+
+    def __init__(self, camera: LiveSource | OwnSource, outputs: Outputs, fanout: Fanout, tell: Tell) -> None:
+        rate = camera.rate if camera.rate and 1 <= camera.rate <= 240 else None
+        self._format = VideoFormat(camera.size, camera.colour, CLOCK, rate)
+        self._outputs, self._fanout, self._tell = outputs, fanout, tell
+
+    def open(self, path: Path) -> Recording:
+        """Begin a recording."""
+        outputs = self._outputs
+        writer = VideoWriter(
+            path,
+            self._format,
+            encoder=outputs.encoder,
+            sound=outputs.microphone is not None,
+            overwrite=outputs.overwrite and outputs.record is not None and path == Path(outputs.record),
+        )
+        for warning in writer.warnings:
+            self._fanout.warn(warning)
+        return Recording(writer, self._tell)
+
+    def next(self) -> Recording:
+        """Begin a recording under a name that is free."""
+        if self._outputs.record is None:
+            return self.open(free_name(Path.cwd(), "rtstyle", ".mp4"))
+        record = Path(self._outputs.record)
+        return self.open(free_name(record.parent, record.stem, record.suffix, 2))
+
+
+def _add_browser(live: LiveSettings, session: Session, fanout: Fanout, tell: Tell) -> None:
+    from rtstyle.web.preview import BrowserPreview
+
+    page = BrowserPreview(live.address, session.post, lambda: session.state)
+    fanout.add("browser", page, "newest")
+    tell(f"open {page.url()}   (the picture alone: {page.url('/stream.mjpg')})")
+
+
+def _wants_window(preview: Preview, *, ends: bool) -> bool:
+    """Decide on the window before anything is opened."""
+    if preview == "browser":
+        check_packages()
+        return False
+    if preview == "window" and not has_display():
+        raise DisplayError(
+            "a window was asked for, and there is no display here; use --preview none with a recording or a limit"
+        )
+    windowed = preview == "window" or (preview == "auto" and has_display())
+    if not windowed and not ends:
+        why = "there is no display for a window" if preview == "auto" else "preview is none"
+        raise SettingError(f"nothing to do: {why}, and there is no recording, output or limit either")
+    return windowed
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """Turn Ctrl-C into an event, so that no frame and no file is cut in two; a second Ctrl-C interrupts at once.
+
+    So with SIGTERM, where Python handles it.
+    """
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+
+    def press(number: int, frame: object) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = [number for number, handler in before.items() if number == signal.SIGINT or callable(handler)]
+    for number in held:
+        signal.signal(number, press)
+    try:
+        yield pressed
+    finally:
+        for number in held:
+            signal.signal(number, before[number])
