@@ -6,10 +6,12 @@ import argparse
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rtstyle import __version__
@@ -153,6 +155,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
         UsageError: They cannot be understood.
     """
     parser = _build_parser()
+    words = [f"./{word}" if _is_file_name(word) else word for word in words]
     args, rest = parser.parse_known_args(words)
     if rest and args.command == "video" and not any(word.startswith("-") and word != "-" for word in rest):
         args.places, args.output = [*args.places, args.output, *rest[:-1]], rest[-1]
@@ -160,6 +163,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
         (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
         commands.choices[args.command].refuse(rest)
     return args
+
+
+def _is_file_name(word: str) -> bool:
+    """Whether a word that looks like an option is the name of a file: it exists, or ends as files do."""
+    if not word.startswith("-") or "=" in word:
+        return False
+    return Path(word).is_file() or re.fullmatch(r"-[^-].*\.[A-Za-z][A-Za-z0-9]{1,4}", word) is not None
 
 
 def _wants_object(args: argparse.Namespace) -> bool:

@@ -64,6 +64,9 @@ def add_video(commands: Any) -> None:
         metavar="NAME",
         help="decode in hardware if that works here: cuda (NVDEC), qsv, vaapi, videotoolbox, ...",
     )
+    parser.add_argument(
+        "--recursive", action="store_true", help="with a folder: enter its folders, and keep the tree in OUT"
+    )
     parser.add_argument("--resume", action="store_true", help="continue an interrupted render of OUT")
     parser.add_argument(
         "--format", metavar="F", help="container of OUT if its name has no extension: mkv, ts, nut, y4m"
@@ -147,12 +150,18 @@ def _run_queue(args: argparse.Namespace, render: Render) -> int:
             args.output,
             render,
             ending=f".{args.format}" if args.format else None,
+            recursive=args.recursive,
             overwrite=args.overwrite,
             progress=lambda part, words: progress.update(int(100 * part), 100, words),
             report=report,
         )
+    if done.passed_over:
+        names = list(done.passed_over)
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        folders = "; --recursive enters folders" if any(name.endswith("/") for name in names) else ""
+        say(f"warning: passed over: {', '.join(names[:8])}{more}{folders}")
     if args.json:
-        print(json.dumps({"summary": done.summary()}))
+        print(json.dumps({"summary": done.summary(), "passed_over": done.passed_over}))
     elif not args.quiet:
         say(str(done))
     if done.count("interrupted"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -154,6 +155,8 @@ def _run_webcam(args: argparse.Namespace) -> int:
     from rtstyle.live import LiveInterrupted
 
     code, said = DONE, set[str]()
+    if args.record and args.mic is None and _has_audio(args.source):
+        say(f"warning: the audio of {args.source} is not recorded: rtstyle video keeps it; --mic records a microphone")
 
     def say_once(line: str) -> None:
         said.add(line)
@@ -173,6 +176,17 @@ def _run_webcam(args: argparse.Namespace) -> int:
         f"({report.backend} {report.precision} on {report.device}; style {report.style})",
     )
     return code
+
+
+def _has_audio(source: str) -> bool:
+    """Whether a live source is a file with audio, which a live session does not play."""
+    if not Path(source).is_file():
+        return False
+    import av
+
+    with suppress(av.FFmpegError, OSError, ValueError), av.open(f"file:{source}", metadata_errors="replace") as clip:
+        return len(clip.streams.audio) > 0
+    return False
 
 
 def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> LiveReport:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -23,7 +23,11 @@ from rtstyle.render.report import VideoReport
 
 VIDEOS = (
     ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv",
-    ".flv", ".3gp", ".ogv", ".mxf", ".nut", ".y4m", ".gif", ".apng", ".h264", ".h265", ".hevc",
+    ".flv", ".3gp", ".ogv", ".mxf", ".nut", ".y4m", ".gif", ".apng", ".h264", ".h265", ".hevc", ".f4v", ".asf", ".m2v",
+    ".m1v", ".m2p", ".mpe", ".mpv", ".mp4v", ".m4e", ".3g2", ".mk3d", ".divx", ".xvid", ".dv", ".mod", ".tod", ".trp",
+    ".tp", ".rm", ".rmvb", ".ivf", ".obu", ".264", ".265", ".avc", ".h261", ".h263", ".vc1", ".drc", ".ogm",
+    ".ogx", ".wtv", ".dvr-ms", ".amv", ".mjpeg", ".mjpg", ".bik", ".nsv", ".roq", ".swf", ".wm", ".evo", ".rec", ".vro",
+    ".insv", ".lrv", ".lrf", ".360", ".glv",
 )  # fmt: skip
 """Endings of the files of a folder that are taken; a file that is named on its own may have any."""
 
@@ -65,6 +69,8 @@ class BatchReport:
 
     outcomes: tuple[Outcome, ...]
     seconds: float
+    passed_over: tuple[str, ...] = ()
+    """Files and folders of the given folders that were left out."""
 
     def count(self, *statuses: Status) -> int:
         """How many files ended in one of these ways."""
@@ -97,28 +103,69 @@ def is_queue(inputs: Sequence[Path | str], output: Path | str) -> bool:
     return path.is_file() and (target.is_dir() or str(output).endswith("/"))
 
 
-def find_videos(inputs: Sequence[Path | str]) -> list[Path]:
+@dataclass(frozen=True)
+class FoundVideos:
+    """The videos that are meant by names of files and folders."""
+
+    videos: list[Path]
+    folders: dict[Path, Path]
+    """Of each that is below a folder that was given: where it lies there, ``.`` at its top."""
+    passed_over: list[str]
+    """Files and subfolders of given folders that are left out."""
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self.videos)
+
+
+def find_videos(inputs: Sequence[Path | str], *, recursive: bool = False) -> FoundVideos:
     """List the files that are meant: those that are named, and the videos of folders that are, in natural order.
 
-    Folders are not entered any deeper; hidden files, and files that are no videos by their ending, are passed over.
+    Hidden files, and files that are no videos by their ending, are passed over.
+
+    Args:
+        recursive: Enter the folders of a folder.
 
     Raises:
         VideoOpenError: A folder holds no video, or cannot be read.
     """
     found: list[Path] = []
+    folders: dict[Path, Path] = {}
+    passed_over: list[str] = []
     for given in map(Path, inputs):
         if not given.is_dir():
             found.append(given)
             continue
-        try:
-            entries = [path for path in given.iterdir() if _is_video(path)]
-        except OSError as error:
-            raise VideoOpenError(f"cannot read the folder {given}: {error.strerror}") from error
-        if not entries:
-            raise VideoOpenError(f"no video in the folder {given} (looked for {', '.join(VIDEOS[:6])}, ...)")
-        found += sorted(entries, key=_natural)
+        videos = []
+        for entry in _entries(given, recursive):
+            place = entry.relative_to(given)
+            if entry.is_dir():
+                passed_over.append(f"{place}/")
+            elif _is_video(entry):
+                videos.append(entry)
+                folders[entry] = place.parent
+            else:
+                passed_over.append(str(place))
+        if not videos:
+            deeper = "" if recursive else "; --recursive looks into its folders"
+            raise VideoOpenError(f"no video in the folder {given} (looked for {', '.join(VIDEOS[:6])}, ...{deeper})")
+        found += videos
     unique: dict[Path, Path] = {path.resolve(): path for path in reversed(found)}
-    return [path for path in found if unique.pop(path.resolve(), None)]
+    return FoundVideos([path for path in found if unique.pop(path.resolve(), None)], folders, passed_over)
+
+
+def _entries(folder: Path, recursive: bool) -> Iterator[Path]:
+    """Yield what is in a folder, in natural order, files before folders; hidden entries are left out."""
+    try:
+        entries = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=_natural)
+    except OSError as error:
+        raise VideoOpenError(f"cannot read the folder {folder}: {error.strerror}") from error
+    deeper = [path for path in entries if path.is_dir()]
+    yield from (path for path in entries if path not in deeper)
+    for path in deeper:
+        if recursive and not path.is_symlink():  # a link may lead back up
+            yield from _entries(path, recursive)
+        else:
+            yield path
 
 
 def _is_video(path: Path) -> bool:
@@ -131,10 +178,13 @@ def _natural(path: Path) -> list[tuple[bool, int, str]]:
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
-def plan_outputs(videos: Sequence[Path], folder: Path, *, ending: str | None = None) -> list[tuple[Path, Path]]:
+def plan_outputs(
+    videos: Sequence[Path], folder: Path, *, ending: str | None = None, folders: Mapping[Path, Path] | None = None
+) -> list[tuple[Path, Path]]:
     """Name the output of each video in ``folder``: its own name, with its own ending if that can be written.
 
     Args:
+        folders: Where below ``folder`` an output goes, if not to its top.
         ending: Of all outputs, e.g. ``.mkv``.
 
     Raises:
@@ -144,8 +194,8 @@ def plan_outputs(videos: Sequence[Path], folder: Path, *, ending: str | None = N
     taken: dict[str, Path] = {}
     for video in videos:
         own = video.suffix if video.suffix.lower() in _KEPT else ".mkv"
-        target = folder / f"{video.stem}{ending or own}"
-        other = taken.setdefault(target.name.casefold(), video)  # two names may be one on some file systems
+        target = folder / (folders or {}).get(video, Path()) / f"{video.stem}{ending or own}"
+        other = taken.setdefault(str(target).casefold(), video)  # two names may be one on some file systems
         if other is not video:
             raise SettingError(f"{other} and {video} would both become {target}: rename one, or take two folders")
         if target.resolve() == video.resolve():
@@ -160,6 +210,7 @@ def stylize_many(
     render: Render,
     *,
     ending: str | None = None,
+    recursive: bool = False,
     overwrite: bool = False,
     progress: Callable[[float, str], None] | None = None,
     report: Callable[[Outcome], None] | None = None,
@@ -174,6 +225,7 @@ def stylize_many(
         folder: Where outputs go; made if it is not there.
         render: Called for each file.
         ending: Of all outputs, e.g. ``.mkv``; None: each input's own, .mkv where that cannot be written.
+        recursive: Enter the folders of a folder; outputs lie in folders of the same names.
         overwrite: Make outputs anew that exist; ``render`` has to replace them, too.
         progress: Called after each frame with the part of all work that is done, 0..1 (by bytes of input), and words.
         report: Called as each file ends.
@@ -187,9 +239,11 @@ def stylize_many(
     folder = Path(folder)
     if folder.suffix.lower() in VIDEOS and not folder.is_dir():
         raise SettingError(f"several videos go into a folder, and {folder} is named like a video: name a folder")
-    pairs = plan_outputs(find_videos(inputs), folder, ending=ending)
+    found = find_videos(inputs, recursive=recursive)
+    pairs = plan_outputs(found.videos, folder, ending=ending, folders=found.folders)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for place in dict.fromkeys([folder, *(target.parent for _, target in pairs)]):
+            place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise VideoWriteError(f"cannot make the folder {folder}: {error.strerror}") from error
     sizes = [source.stat().st_size if source.exists() else 0 for source, _ in pairs]
@@ -201,7 +255,7 @@ def stylize_many(
         if outcome.status == "interrupted":
             outcomes += [Outcome(str(source), str(target), "not begun") for source, target in pairs[number:]]
             break
-    return BatchReport(tuple(outcomes), round(time.perf_counter() - begun, 3))
+    return BatchReport(tuple(outcomes), round(time.perf_counter() - begun, 3), tuple(found.passed_over))
 
 
 def _run(

@@ -49,7 +49,7 @@ def read_media(path: Path, *, seen: Callable[[], None] = lambda: None) -> Media:
     Raises:
         VideoOpenError: There is no such file, it is no media file, or its video cannot be decoded.
     """
-    if find_input(path).kind != "file":
+    if find_input(path).kind in ("pictures", "webp"):
         return _read_sequence(path, seen)
     with _open(path) as container:
         return _Reading(path, container, seen).run()

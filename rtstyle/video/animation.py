@@ -23,6 +23,7 @@ class Pictures:
     def __init__(self, paths: tuple[Path, ...], rate: Fraction) -> None:
         self.damaged = 0
         """Pictures that could not be decoded; each leaves out its own place in time."""
+        refuse_light(paths[0])
         self._paths, self._base = paths, 1 / rate
         self.duration = len(paths) / rate
         """Of the whole, in seconds."""
@@ -43,9 +44,29 @@ class Pictures:
             yield picture
 
 
+_LOGARITHMIC = (1, 3)
+"""Transfers of DPX (SMPTE ST 268): printing density, logarithmic."""
+
+
+def refuse_light(path: Path) -> None:
+    """Refuse a picture whose samples are no display's: a scan of film, which would come out flat and pale.
+
+    Raises:
+        VideoOpenError: It is a DPX with the transfer of a film scan.
+    """
+    head = b""
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(802)
+    if head[:4] in (b"SDPX", b"XPDS") and len(head) == 802 and head[801] in _LOGARITHMIC:
+        raise VideoOpenError(f"{path} is a logarithmic film scan (DPX): convert it to a display's levels first")
+
+
 def _decode_still(path: Path) -> av.VideoFrame:
     with open_media(f"file:{path}") as container:
-        container.streams.video[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        context = container.streams.video[0].codec_context
+        context.options = {"max_pixels": str(MAX_PIXELS)}
+        if context.codec.name == "exr":  # it holds linear light: the curve of sRGB makes it a display's
+            context.options |= {"apply_trc": "iec61966_2_1"}
         return next(container.decode(video=0))
 
 

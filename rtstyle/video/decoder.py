@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import av
@@ -13,7 +14,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from rtstyle.errors import VideoOpenError, reason_of
-from rtstyle.video.inputs import Input
+from rtstyle.video.inputs import Input, is_encrypted
 from rtstyle.video.opening import MAX_PIXELS
 from rtstyle.video.samples import fraction_of
 
@@ -251,6 +252,8 @@ class Decoder:
 
     def doubts(self) -> str:
         """What may be wrong with a video of which nothing could be decoded; empty where nothing is known."""
+        if self.source.kind == "file" and is_encrypted(Path(self.source.name)):
+            return ": it is encrypted"
         if self.stream.codec_context.width:
             return ""
         return f" (it names no size, or one above {MAX_PIXELS / 1e6:.0f} megapixels: is its header damaged?)"

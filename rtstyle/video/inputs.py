@@ -101,6 +101,8 @@ class Input:
         if self.kind == "stdin":
             given = f"no {self.format}" if self.format else "no format that a pipe can carry, as y4m, mkv, ts, nut"
             return f"{self.name} cannot be read as a video: {reason_of(error)} ({given}, or nothing came)"
+        if self.kind == "file" and is_encrypted(Path(self.name)):
+            return f"{self.name} is encrypted, and cannot be read without its key"
         with suppress(OSError):
             if os.path.getsize(self.name) == 0:
                 return f"{self.name} is empty (0 bytes), so there is no video in it"
@@ -188,6 +190,28 @@ def _named_pipe(path: Path, timeout: float, format: str | None) -> Input:
         )
     os.set_blocking(pipe, True)
     return Input("stdin", str(path), f"pipe:{pipe}", format=format)
+
+
+_EDGE = 1 << 20
+"""Bytes at either end of a file in which its header lies."""
+
+
+def is_encrypted(path: Path) -> bool:
+    """Tell whether a header says that samples are encrypted: mp4 (CENC, FairPlay), Matroska, MPEG-TS, DVD."""
+    with suppress(OSError), path.open("rb") as file:
+        data = file.read(_EDGE)
+        if data[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
+            file.seek(max(0, path.stat().st_size - _EDGE))
+            return bool(re.search(rb"encv|enca|drmi|drms|pssh", data + file.read()))
+        if data[:4] == b"\x1a\x45\xdf\xa3":  # ContentEncodings with ContentEncryption
+            return bool(re.search(rb"\x6d\x80.{1,16}\x62\x40.{1,64}\x50\x35", data, re.DOTALL))
+        if data[:1] == b"\x47" and data[188:189] == b"\x47":
+            heads = data[3::188]
+            return sum(head & 0xC0 != 0 for head in heads) > len(heads) // 4
+        if data[:4] == b"\0\0\1\xba":  # a video pack's header says whether it is scrambled
+            packs = [match.end() for match in re.finditer(rb"\0\0\1\xe0..", data, re.DOTALL)]
+            return any(data[at : at + 1] and data[at] & 0x30 == 0x10 for at in packs)
+    return False
 
 
 def _folder(path: Path) -> Input:

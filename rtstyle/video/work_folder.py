@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,7 +40,7 @@ class WorkFolder:
         """True: what is in it serves a later run, so it stays when it is let go."""
         self.notes: list[str] = []
         """What a person should know of what an earlier run left, in words."""
-        self.path = output.with_name(f".{output.name}.rtstyle")
+        self.path = output.with_name(_hidden_name(output.name))
         ending = re.escape(output.suffix)
         self._names = re.compile(
             r"lock|journal\.(jsonl|partial)|canvas-\d+\.npz|segment-\d+\.(packets|nut)|\..+\.part"
@@ -146,3 +147,14 @@ def sync(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+_LONGEST_NAME = 200
+"""Bytes of an output's name that are repeated in that of its work folder: file systems take 255 in all."""
+
+
+def _hidden_name(name: str) -> str:
+    encoded = os.fsencode(name)
+    if len(encoded) > _LONGEST_NAME:
+        name = f"{encoded[:_LONGEST_NAME].decode('utf-8', 'ignore')}-{blake2b(encoded, digest_size=8).hexdigest()}"
+    return f".{name}.rtstyle"

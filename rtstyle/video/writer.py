@@ -6,6 +6,7 @@ A file that is made from a file is written by ``rtstyle.render`` instead, in seg
 from __future__ import annotations
 
 import math
+import os
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -296,7 +297,9 @@ def partial_name(path: Path) -> Path:
     """Return where an interrupted output is kept, beside where the whole one would be."""
     if "%" in path.name:
         return free_name(path.parent / "partial") / path.name
-    return free_name(path.with_name(f"{path.stem}.partial{path.suffix}"))
+    room = 240 - len(os.fsencode(f".partial{path.suffix}"))  # of the 255 bytes that file systems take
+    stem = os.fsencode(path.stem)[:room].decode("utf-8", "ignore")
+    return free_name(path.with_name(f"{stem}.partial{path.suffix}"))
 
 
 def cannot_write(path: Path, error: Exception) -> Exception:
