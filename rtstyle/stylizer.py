@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
-from rtstyle.canvas import CanvasTracker
+from rtstyle.canvas.follower import SceneFollower
 from rtstyle.frame import Colour, Frame, Size, check_rgb
 from rtstyle.render.flow import signals_held
 from rtstyle.style import Style, load_style
@@ -54,7 +54,7 @@ class Stylizer:
         """The engine in use; None before the first image."""
         self._settings = engine
         self._follow = follow
-        self._tracker = CanvasTracker()
+        self._scene = SceneFollower(steered=self.style.steered)
 
     def stylize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Stylize one image.
@@ -75,7 +75,7 @@ class Stylizer:
         engine = self._engine_for(Size(width, height))
         frame = Frame.from_rgb(rgb, colour=_COLOUR)
         if self._follow:
-            frame = replace(frame, canvas=self._tracker.offset(frame.planes.y))
+            frame = self._scene.follow(frame)
         if self.controls == Controls(0, 0):
             return rgb.copy()  # going through 4:2:0 would soften what strength 0 must not touch
         try:
@@ -99,7 +99,7 @@ class Stylizer:
         if self.engine is not None:
             self.engine.close()
         self.engine = None
-        self._tracker = CanvasTracker()
+        self._scene = SceneFollower(steered=self.style.steered)
 
     def __enter__(self) -> Self:
         return self

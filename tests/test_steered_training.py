@@ -98,12 +98,15 @@ def test_no_halo_stands_round_a_dark_form():
 
 
 def test_the_lattice_term_sees_a_grid_of_cells_and_not_strokes():
-    flat = torch.full((1, 1, 96, 96), 0.5)
+    flat, grey = torch.full((1, 1, 96, 96), 0.5), torch.zeros(1, 2, 48, 48)
     grid = flat.clone()
     grid[..., ::4, ::4] += 0.1
     strokes = flat + 0.1 * torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(0))
-    assert steered.lattice_term(flat) < 1e-9
-    assert steered.lattice_term(grid) > 4 * steered.lattice_term(strokes)
+    tinted = grey.clone()
+    tinted[:, :1, ::2, ::2] += 0.05
+    assert steered.lattice_term(flat, grey) < 1e-9
+    assert steered.lattice_term(grid, grey) > 4 * steered.lattice_term(strokes, grey) > 0
+    assert steered.lattice_term(flat, tinted) > 1e-4, "a grid of colors is one, too"
 
 
 def test_the_sliced_wasserstein_term_is_small_for_samples_of_one_distribution():

@@ -272,14 +272,15 @@ MANNERS = {
     "starry_night": Manner(
         steering=Steering(Brush(length=24, width=5, seed=4), Stream(kind="whirls", angle=172)),
         mix=0.85,
+        gain=0.26,
     ),
     "the_scream": Manner(
         steering=Steering(
-            Brush(length=70, width=6.5, spread=0.25, band=64, scales=(1.0, 0.6, 0.36), seed=8),
+            Brush(length=110, width=6.5, spread=0.25, bend=0.002, band=64, scales=(1.0, 0.5, 0.26), seed=8),
             Stream(kind="waves", sway=0.55, waves=2),
         ),
-        gain=0.12,
-        relief=0.07,
+        gain=0.2,
+        relief=0.1,
         noise=2.4,
         keep=5,
         sharp=5,
@@ -288,8 +289,9 @@ MANNERS = {
     ),
     "water_lilies": Manner(
         steering=Steering(Brush(length=19, width=8, cover=2.2, band=90, seed=9), Stream(kind="level", sway=0.2)),
-        gain=0.14,
-        relief=0.07,
+        gain=0.17,
+        relief=0.08,
+        mix=0.9,
         noise=2.8,
         keep=6,
         sharp=6,

@@ -43,8 +43,8 @@ class Sample:
     """Shape (256,): the tone curve, in levels."""
 
 
-def make_sample(path: Path, painting: Painting, seed: int, index: int) -> Sample:
-    """Scale, mirror and light a photo by chance, measure it, and paint it."""
+def make_sample(path: Path, painting: Painting, seed: int, index: int, *, paint: bool = True) -> Sample:
+    """Scale, mirror and light a photo by chance, measure it, and paint it; unpainted, it is its own target."""
     rng = np.random.default_rng((seed, index))
     (photo,) = data.load_photos([path], 288)
     scale = float(np.exp(rng.uniform(0, np.log(2.0))))
@@ -60,19 +60,22 @@ def make_sample(path: Path, painting: Painting, seed: int, index: int) -> Sample
     offset = int(rng.integers(0, PERIOD)), int(rng.integers(0, PERIOD))
     yuv = data.to_yuv(rgb)
     seen = measure(np.rint(255 * (yuv[..., 0] + 0.5)).astype(np.uint8))
-    painted = painting.paint(rgb, offset, seen)
+    painted = painting.paint(rgb, offset, seen) if paint else yuv
     return Sample(yuv.astype(np.float16), painted.astype(np.float16), seen, offset, painting.curve.table(seen))
 
 
-def _make(job: tuple[Path, Painting, int, int]) -> Sample:
+def _make(job: tuple[Path, Painting, int, int, bool]) -> Sample:
     cv2.setNumThreads(1)
-    return make_sample(*job)
+    *what, paint = job
+    return make_sample(*what, paint=paint)
 
 
-def make_pool(paths: Sequence[Path], painting: Painting, count: int, seed: int, workers: int = 2) -> list[Sample]:
+def make_pool(
+    paths: Sequence[Path], painting: Painting, count: int, seed: int, *, paint: bool = True, workers: int = 2
+) -> list[Sample]:
     """Make ``count`` samples, each from another photo as long as there are enough."""
     order = np.random.default_rng(seed).permutation(len(paths))
-    jobs = [(paths[int(order[i % len(paths)])], painting, seed, i) for i in range(count)]
+    jobs = [(paths[int(order[i % len(paths)])], painting, seed, i, paint) for i in range(count)]
     bank(painting.manner.steering.brush)
     if workers < 2:
         return [_make(job) for job in jobs]
@@ -101,17 +104,24 @@ class Crops:
         Returns:
             The toned photo and the painted one, (height, width, 3); and the canvas, (rows, columns, 40), uint8.
         """
-        cut = slice(y, y + self._height), slice(x, x + self._width)
-        photo, painted = sample.photo[cut].astype(np.float32), sample.painted[cut].astype(np.float32)
-        if noise is not None:
-            photo = photo + noise
-        levels = 255 * (photo[..., 0] + np.float32(0.5))
-        photo[..., 0] = np.interp(levels, np.arange(256), sample.table) / 255 - 0.5
+        painted = sample.painted[self._cut(y, x)].astype(np.float32)
         packed = np.empty((*self._cells, CHANNELS), np.uint8)
         place = sample.offset[0] + x - MARGIN, sample.offset[1] + y - MARGIN
         cells = steered(self._steering, sample.seen, place, self._cells, (x - MARGIN, y - MARGIN))
         self._cutter.cut(cells, place, packed)
-        return photo, painted, packed
+        return self.toned(sample, y, x, noise), painted, packed
+
+    def toned(self, sample: Sample, y: int, x: int, noise: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the photo of a window behind the tone curve, (height, width, 3)."""
+        photo = sample.photo[self._cut(y, x)].astype(np.float32)
+        if noise is not None:
+            photo = photo + noise
+        levels = 255 * (photo[..., 0] + np.float32(0.5))
+        photo[..., 0] = np.interp(levels, np.arange(256), sample.table) / 255 - 0.5
+        return photo
+
+    def _cut(self, y: int, x: int) -> tuple[slice, slice]:
+        return slice(y, y + self._height), slice(x, x + self._width)
 
 
 def to_canvas(packed: Sequence[NDArray[np.uint8]]) -> Tensor:

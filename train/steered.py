@@ -29,7 +29,7 @@ from torch.nn import functional
 from rtstyle.canvas.field import measure
 from rtstyle.canvas.steering import CHANNELS
 from rtstyle.frame import MARGIN
-from rtstyle.generator import PLANE_CHANNELS, STEERED_SHAPES, Generator, pack, unpack
+from rtstyle.generator import PLANE_CHANNELS, STEERED_SHAPES, Generator, pack, unpack, with_weights
 from train import data, losses
 from train.painting import MANNERS, Painting
 from train.pool import Crops, Sample, make_pool, to_canvas
@@ -59,6 +59,9 @@ class Config:
     """A name of ``generator.STEERED_SHAPES``."""
     base: str = str(BASE)
     """What to start from: a .safetensors, or the generator.pt of a run on a steered canvas; empty: random weights."""
+    teacher: str = ""
+    """The generator.pt of a run whose pictures of clean photos are imitated instead of the painter's: so fast networks
+    learn (Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network")."""
     seed: int = 1
     pool: int = 200
     """Photos that are measured and painted before the first step."""
@@ -83,7 +86,7 @@ class Config:
     style_weights: tuple[float, ...] = (0.15, 0.4, 0.4, 0.4)
     """Of the sliced Wasserstein distances at relu1_2, relu2_2, relu3_3, relu4_3."""
     adversarial_weight: float = 0.05
-    lattice_weight: float = 300.0
+    lattice_weight: float = 2000.0
 
 
 _EMA, _LATE_EMA = 0.998, 0.985
@@ -143,6 +146,8 @@ class Batch:
     toned: Tensor
     painted: Tensor
     z: Tensor
+    clean: Tensor
+    """Like ``toned``, without noise; empty where there is no teacher."""
     windows: NDArray[np.int64]
     """Shape (2, 2): (y, x) of the two windows, relative to one another."""
 
@@ -165,6 +170,9 @@ class Trainer:
         self.discriminator = losses.Discriminator(3)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), config.warm_rate, (0.9, 0.99))
         self.critic = torch.optim.Adam(self.discriminator.parameters(), config.discriminator_rate, (0.5, 0.99))
+        self.teacher: Generator | None = None
+        if config.teacher:
+            self.teacher = with_weights(torch.load(config.teacher, weights_only=True)).requires_grad_(False)
         self.vgg: losses.Vgg16 | None = None
         self.targets: list[list[Tensor]] = []
         self.step = 0
@@ -175,7 +183,8 @@ class Trainer:
 
     def prepare(self) -> None:
         """Measure and paint the photos of the pool."""
-        self.pool = make_pool(self.paths, self.painting, self.config.pool, self.config.seed)
+        config = self.config
+        self.pool = make_pool(self.paths, self.painting, config.pool, config.seed, paint=not config.teacher)
 
     def batch(self) -> Batch:
         """Make the batch of this step: a function of the seed and the step."""
@@ -183,6 +192,7 @@ class Trainer:
         rng = np.random.default_rng((config.seed, self.step))
         windows = rng.integers(0, config.shift + 1, (2, 2))
         parts: list[list[Any]] = [[], []]
+        clean: list[list[NDArray[np.float32]]] = [[], []]
         for _ in range(config.batch):
             sample = self.pool[rng.integers(len(self.pool))]
             height, width = sample.photo.shape[:2]
@@ -191,9 +201,12 @@ class Trainer:
                 level = rng.random() * (rng.random() < 0.75) * config.noise / 255
                 noise = np.float32(level) * rng.standard_normal((size, size, 3), np.float32)
                 parts[which].append(self.crops.window(sample, y + dy, x + dx, noise))
+                if self.teacher:
+                    clean[which].append(self.crops.toned(sample, y + dy, x + dx))
         every = [*parts[0], *parts[1]]
         toned, painted = (torch.from_numpy(np.stack([each[i] for each in every])) for i in (0, 1))
-        return Batch(toned, painted, to_canvas([each[2] for each in every]), windows)
+        still = torch.from_numpy(np.stack([*clean[0], *clean[1]])) if self.teacher else torch.empty(0)
+        return Batch(toned, painted, to_canvas([each[2] for each in every]), still, windows)
 
     # -- one step --------------------------------------------------------------------------------
 
@@ -216,16 +229,15 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         luma, chroma = stylize(self.generator, batch.toned, batch.z)
-        y, u, v = (batch.painted[..., i][:, None] for i in range(3))
-        target_chroma = torch.cat([functional.avg_pool2d(p, 2) for p in (u, v)], 1)
+        target, target_chroma = self._target(batch)
         count = len(luma) // 2
         first, second = _overlap(luma[:count], luma[count:], batch.windows)
         strokes = config.strokes_late if late else 1.0
         terms = {
-            "luma": (luma - 0.5 - y).abs().mean(),
+            "luma": (luma - target).abs().mean(),
             "chroma": (chroma - target_chroma).abs().mean(),
             "shift": losses.consistency_term(first, second),
-            "lattice": lattice_term(luma),
+            "lattice": lattice_term(luma, chroma),
         }
         weights = {
             "luma": strokes,
@@ -249,6 +261,14 @@ class Trainer:
         self._update_average(min(_LATE_EMA if late else _EMA, (1 + self.step) / (10 + self.step)))
         self.step += 1
         return report
+
+    @torch.no_grad()
+    def _target(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the luma and chroma to be learnt."""
+        if self.teacher:
+            return stylize(self.teacher, batch.clean, batch.z)
+        y, u, v = (batch.painted[..., i][:, None] for i in range(3))
+        return y + 0.5, torch.cat([functional.avg_pool2d(p, 2) for p in (u, v)], 1)
 
     @torch.no_grad()
     def _update_average(self, decay: float) -> None:
@@ -345,10 +365,26 @@ def _overlap(first: Tensor, second: Tensor, windows: NDArray[np.int64]) -> tuple
     return first, second
 
 
-def lattice_term(luma: Tensor) -> Tensor:
-    """Variance of the mean 4x4 cell of a luma's fine detail, over windows of 8x8 cells: a grid, if there is one."""
-    detail = luma - functional.avg_pool2d(luma, 5, 1, 2, count_include_pad=False)
-    cells = functional.pixel_unshuffle(detail[..., 4:-4, 4:-4], 4)
+def lattice_term(luma: Tensor, chroma: Tensor) -> Tensor:
+    """Variance of the mean cell of the fine detail, over windows of 8x8 cells: a grid, if there is one.
+
+    Statistics of features are met in part by a grid of the network's own cells, in chroma as soon as in luma.
+
+    Args:
+        luma: Shape (n, 1, h, w).
+        chroma: Shape (n, 2, h/2, w/2).
+    """
+    return _grid_of(luma, 4) + sum((_grid_of(plane, 2) for plane in chroma.split(1, 1)), torch.zeros(()))
+
+
+def _grid_of(plane: Tensor, side: int) -> Tensor:
+    detail = (
+        plane
+        - functional.avg_pool2d(plane, side + 1, 1, padding=side // 2, count_include_pad=False)[
+            ..., : plane.shape[-2], : plane.shape[-1]
+        ]
+    )
+    cells = functional.pixel_unshuffle(detail[..., side:-side, side:-side], side)
     return functional.avg_pool2d(cells, 8, 4).var(1).mean()
 
 
@@ -415,19 +451,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--size-class", choices=sorted(STEERED_SHAPES), default="default", help="(default: %(default)s)"
     )
     parser.add_argument("--base", default=str(BASE), metavar="WEIGHTS", help="what to start from; '' is nothing")
+    parser.add_argument("--teacher", default="", metavar="GENERATOR", help="the generator.pt that is to be imitated")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     for field in fields(Config):
         if isinstance(field.default, int | float):
             name = "--" + field.name.replace("_", "-")
             parser.add_argument(name, type=type(field.default), default=field.default, help="(default: %(default)s)")
     args = parser.parse_args(arguments)
-    needed = [args.style, *args.content, *([args.base] if args.base else [])]
+    needed = [args.style, *args.content, *(path for path in (args.base, args.teacher) if path)]
     if args.resume:
         needed.append(str(args.out / "checkpoint.pt"))
     for place in needed:
         if not Path(place).exists():
             print(f"train: error: there is no {place}", file=sys.stderr)
             return 1
+    if args.size_class != "default" and args.base == str(BASE):
+        args.base = ""  # it is a default one
     values = {field.name: getattr(args, field.name) for field in fields(Config) if hasattr(args, field.name)}
     try:
         train(Config(**values | {"content": tuple(args.content)}), args.out, resume=args.resume)

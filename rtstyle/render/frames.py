@@ -6,12 +6,12 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
-from rtstyle.canvas import CanvasTracker
+from rtstyle.canvas.follower import SceneFollower
 from rtstyle.contract import check_sinks, check_source, checked
 from rtstyle.errors import SettingError, VideoOpenError
 from rtstyle.frame import Frame, FrameSink, FrameSource, VideoFormat
@@ -44,11 +44,11 @@ def frame_source(source: Path | str | FrameSource, options: RenderOptions) -> Fr
     return check_source(source)
 
 
-def followed(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Yield the frames, each with its place on the canvas."""
-    tracker = CanvasTracker()
+def followed(frames: Iterable[Frame], *, steered: bool) -> Iterator[Frame]:
+    """Yield the frames, each with its place on the canvas, and for a steered canvas with what was measured of it."""
+    scene = SceneFollower(steered=steered)
     for frame in frames:
-        yield replace(frame, canvas=tracker.offset(frame.planes.y))
+        yield scene.follow(frame)
 
 
 class _File(FrameSink):
@@ -127,7 +127,7 @@ class FramesJob:
                 stack.enter_context(sink)
             let_signals_through()
             read = timings.timed("decode", checked(source, source))
-            with Prefetch(timings.timed("canvas", followed(read)), name="decode") as frames:
+            with Prefetch(timings.timed("canvas", followed(read, steered=self.style.steered)), name="decode") as frames:
                 for frame in timings.timed("engine", engine.stylize(frames, self.controls)):
                     if not done:
                         first, cpu = time.perf_counter() - begun, time.process_time()
