@@ -21,8 +21,8 @@ import numpy as np
 
 from rtstyle import __version__, graph
 from rtstyle.backends import BackendName, Engine, Mode, open_engine
+from rtstyle.backends.accuracy import fixed_frames, judge
 from rtstyle.backends.cuda import CudaDevice, driver_problem
-from rtstyle.backends.gate import fixed_frames, judge
 from rtstyle.backends.reference import open_reference
 from rtstyle.doctor import examine
 from rtstyle.errors import RtstyleError

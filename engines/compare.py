@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from rtstyle import __version__, graph
 from rtstyle.backends import PRECISIONS, BackendName, Controls, Engine, Precision, open_engine
-from rtstyle.backends.gate import Difference, difference
+from rtstyle.backends.accuracy import Difference, difference
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Colour, Frame, Planes, Size
 from rtstyle.style import Style, load_style

@@ -28,7 +28,7 @@ from onnx import TensorProto, helper
 
 from rtstyle import graph
 from rtstyle.backends import BackendName, open_engine
-from rtstyle.backends.gate import BOUNDS, Difference, difference
+from rtstyle.backends.accuracy import BOUNDS, Difference, difference
 from rtstyle.backends.openvino import the_core
 from rtstyle.canvas import TILE
 from rtstyle.canvas.layer import NoiseLayer

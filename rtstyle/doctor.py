@@ -22,7 +22,7 @@ from rtstyle.frame import Size
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One line of the report."""
 
     subject: str
@@ -32,7 +32,7 @@ class Finding:
     fix: str = ""
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Check]:
     """Try everything and return what was found, in the order in which people ask."""
     return [
         *_versions(), _processor(), _gpu(), *_engines(), *_encoders(), _nvdec(), _cameras(), _screen(),
@@ -40,8 +40,8 @@ def examine() -> list[Finding]:
     ]  # fmt: skip
 
 
-def _versions() -> Iterator[Finding]:
-    yield Finding("rtstyle", None, f"{__version__}, Python {platform.python_version()} on {platform.platform()}")
+def _versions() -> Iterator[Check]:
+    yield Check("rtstyle", None, f"{__version__}, Python {platform.python_version()} on {platform.platform()}")
     packages = (
         "av", "numpy", "onnx", "opencv-python-headless", "openvino", "pygame-ce",
         "torch", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13", "cuda-bindings",
@@ -52,16 +52,16 @@ def _versions() -> Iterator[Finding]:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             found.append(f"{package} not installed")
-    yield Finding("packages", None, ", ".join(found))
+    yield Check("packages", None, ", ".join(found))
     if importlib.util.find_spec("cv2") and _has("opencv-python"):
-        yield Finding(
+        yield Check(
             "opencv", False, "opencv-python and opencv-python-headless overwrite one another",
             "pip uninstall opencv-python opencv-python-headless; pip install opencv-python-headless",
         )  # fmt: skip
     yield from _unfit()
 
 
-def _unfit() -> Iterator[Finding]:
+def _unfit() -> Iterator[Check]:
     """Find packages of versions that rtstyle does not work with: pip warns of them, and installs them all the same."""
     try:
         needed = requires("rtstyle") or []
@@ -75,9 +75,7 @@ def _unfit() -> Iterator[Finding]:
         for sign, bound in re.findall(r"(>=|<)([\d.]+)", bounds):
             if (installed >= _numbers(bound)) != (sign == ">="):
                 wanted = f"{name}{bounds.strip()}"
-                yield Finding(
-                    name, False, f"{version(name)} does not do, needed is {wanted}", f"pip install '{wanted}'"
-                )
+                yield Check(name, False, f"{version(name)} does not do, needed is {wanted}", f"pip install '{wanted}'")
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -92,12 +90,12 @@ def _has(package: str) -> bool:
     return True
 
 
-def _processor() -> Finding:
+def _processor() -> Check:
     from rtstyle.backends.openvino import processor
 
     name, able = processor()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Finding(
+    return Check(
         "processor",
         None,
         f"{name}, {cores} cores; {', '.join(able)}; {', '.join(instruction_sets()) or platform.machine()}",
@@ -115,20 +113,20 @@ def instruction_sets() -> list[str]:
     return [name for name in wanted if name in flags]
 
 
-def _gpu() -> Finding:
+def _gpu() -> Check:
     from rtstyle.backends.cuda import CudaDevice, driver_problem
 
     problem = driver_problem()
     if problem:
-        return Finding("NVIDIA GPU", None, problem)
+        return Check("NVIDIA GPU", None, problem)
     try:
         device = CudaDevice()
     except RtstyleError as error:
-        return Finding("NVIDIA GPU", False, str(error), "pip install cuda-bindings")
-    return Finding("NVIDIA GPU", True, f"{device.name}, SM {device.capability[0]}.{device.capability[1]}")
+        return Check("NVIDIA GPU", False, str(error), "pip install cuda-bindings")
+    return Check("NVIDIA GPU", True, f"{device.name}, SM {device.capability[0]}.{device.capability[1]}")
 
 
-def _engines() -> Iterator[Finding]:
+def _engines() -> Iterator[Check]:
     fixes = {
         "tensorrt": "on a machine with an NVIDIA GPU: install its driver, pip install 'rtstyle[tensorrt-rtx]'",
         "openvino": "pip install openvino",
@@ -138,75 +136,75 @@ def _engines() -> Iterator[Finding]:
     for name in BACKENDS:
         try:
             with open_engine("sketch", Size(64, 48), backend=name) as engine:
-                yield Finding(f"backend {name}", True, f"{engine.precision} on {engine.device}")
+                yield Check(f"backend {name}", True, f"{engine.precision} on {engine.device}")
         except RtstyleError as error:
-            yield Finding(f"backend {name}", False, str(error).rpartition("; ")[2], fixes[name])
+            yield Check(f"backend {name}", False, str(error).rpartition("; ")[2], fixes[name])
 
 
-def _encoders() -> Iterator[Finding]:
+def _encoders() -> Iterator[Check]:
     from rtstyle.video.codecs import HARDWARE, examine_encoders
 
     for name, reason in examine_encoders().items():
         if reason is None:
-            yield Finding(f"encoder {name}", True, "opens")
+            yield Check(f"encoder {name}", True, "opens")
         elif name.endswith(HARDWARE):  # nothing is broken where a machine has no such device
-            yield Finding(f"encoder {name}", None, f"not here: {reason}")
+            yield Check(f"encoder {name}", None, f"not here: {reason}")
         else:
-            yield Finding(f"encoder {name}", False, reason, "pip install --force-reinstall av (wheels hold it)")
+            yield Check(f"encoder {name}", False, reason, "pip install --force-reinstall av (wheels hold it)")
 
 
-def _nvdec() -> Finding:
+def _nvdec() -> Check:
     from rtstyle.video.hwaccel import hwaccel_problem
 
     problem = hwaccel_problem("cuda")
     if problem:
-        return Finding("decoder nvdec", None, f"not here: {problem}; software decodes")
-    return Finding("decoder nvdec", True, "decodes; rtstyle video --hwaccel cuda")
+        return Check("decoder nvdec", None, f"not here: {problem}; software decodes")
+    return Check("decoder nvdec", True, "decodes; rtstyle video --hwaccel cuda")
 
 
-def _cameras() -> Finding:
+def _cameras() -> Check:
     from rtstyle.camera import list_cameras
 
     found = list_cameras()
     if found:
         works = any(not camera.problem for camera in found)
         fix = "" if works else "sudo usermod -aG video $USER, then log in again; or close the program that has it"
-        return Finding("cameras", works, ", ".join(map(str, found)), fix)
+        return Check("cameras", works, ", ".join(map(str, found)), fix)
     fix = "plug one in; on Linux check that /dev/video0 exists and that you are in the group 'video'"
-    return Finding("cameras", False, "none found", fix if sys.platform == "linux" else "plug one in")
+    return Check("cameras", False, "none found", fix if sys.platform == "linux" else "plug one in")
 
 
-def _screen() -> Finding:
+def _screen() -> Check:
     """Grab the desktop once."""
     from rtstyle.camera import open_source
 
     try:
         with open_source("screen:", timeout=2) as source:
-            return Finding("screen as a source", True, f"{source.size} grabbed")
+            return Check("screen as a source", True, f"{source.size} grabbed")
     except RtstyleError as error:
-        return Finding("screen as a source", None, f"not here: {error}")
+        return Check("screen as a source", None, f"not here: {error}")
 
 
-def _display() -> Finding:
+def _display() -> Check:
     from rtstyle.window import has_display
 
     if has_display():
-        return Finding("display", True, "a window can be opened")
-    return Finding("display", False, "no window can be opened", "use --preview none with --record, or set DISPLAY")
+        return Check("display", True, "a window can be opened")
+    return Check("display", False, "no window can be opened", "use --preview none with --record, or set DISPLAY")
 
 
-def _virtual_camera() -> Finding:
+def _virtual_camera() -> Check:
     from rtstyle.live.sinks.virtual_camera import find_virtual_camera
 
     try:
         device = find_virtual_camera("")
     except RtstyleError as error:
         problem, _, fix = str(error).partition("; ")
-        return Finding("virtual camera", False, problem, fix)
-    return Finding("virtual camera", True, f"{device or 'pyvirtualcam is installed'}; rtstyle webcam --virtual-camera")
+        return Check("virtual camera", False, problem, fix)
+    return Check("virtual camera", True, f"{device or 'pyvirtualcam is installed'}; rtstyle webcam --virtual-camera")
 
 
-def _microphone() -> Finding:
+def _microphone() -> Check:
     """Listen to the system's own for a moment."""
     from rtstyle.camera.microphones import list_microphones
     from rtstyle.live.microphone import MicrophoneCapture
@@ -223,12 +221,12 @@ def _microphone() -> Finding:
             works = heard.wait(2)
     except RtstyleError:
         fix = "plug one in, or name one of those that were found: --mic DEVICE"
-        return Finding("microphone", False, f"the system's own cannot be opened; found: {found}", fix)
+        return Check("microphone", False, f"the system's own cannot be opened; found: {found}", fix)
     fix = "" if works else "name another one: --mic DEVICE"
-    return Finding("microphone", works, f"{'gives' if works else 'opens, but gives no'} sound; found: {found}", fix)
+    return Check("microphone", works, f"{'gives' if works else 'opens, but gives no'} sound; found: {found}", fix)
 
 
-def _streams() -> Finding:
+def _streams() -> Check:
     """Send a stream to this machine itself, as --output does."""
     from fractions import Fraction
 
@@ -251,18 +249,18 @@ def _streams() -> Finding:
             outlets.write(frame, time.perf_counter())
             with contextlib.suppress(TimeoutError):
                 if here.recv(2048)[0] == 0x47:  # how every packet of MPEG-TS begins
-                    return Finding("streams out", True, "rtmp, rtmps, rtsp, udp, tcp and HLS: one to this machine came")
+                    return Check("streams out", True, "rtmp, rtmps, rtsp, udp, tcp and HLS: one to this machine came")
     reason = "; ".join(outlets.warnings) or "it did not come"
-    return Finding("streams out", False, reason, "pip install --force-reinstall av, and look at the firewall")
+    return Check("streams out", False, reason, "pip install --force-reinstall av, and look at the firewall")
 
 
-def _pages() -> Finding:
+def _pages() -> Check:
     """Serve a page to this machine itself."""
     from rtstyle.web import FIX, missing_packages
 
     missing = missing_packages()
     if missing:
-        return Finding("pages", False, f"{' and '.join(missing)} not installed", FIX)
+        return Check("pages", False, f"{' and '.join(missing)} not installed", FIX)
     from http.client import HTTPConnection
 
     from rtstyle.web.address import Address
@@ -275,5 +273,5 @@ def _pages() -> Finding:
             works = line.getresponse().status == 200
             line.close()
     except (RtstyleError, OSError) as error:
-        return Finding("pages", False, str(error), "look at the firewall: 127.0.0.1 must be free for programs")
-    return Finding("pages", works, "rtstyle serve, rtstyle webcam --preview browser", "" if works else FIX)
+        return Check("pages", False, str(error), "look at the firewall: 127.0.0.1 must be free for programs")
+    return Check("pages", works, "rtstyle serve, rtstyle webcam --preview browser", "" if works else FIX)

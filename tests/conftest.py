@@ -38,7 +38,7 @@ def make_random_style(folder: Path, *, seed: int, gain: float, steered: bool = F
     torch = pytest.importorskip("torch", reason="random styles are made with torch")
     from engines.export import export_trunk
     from engines.quantize import measure, write_int8
-    from rtstyle.backends.gate import fixed_frames
+    from rtstyle.backends.accuracy import fixed_frames
     from rtstyle.frame import Colour, Size
     from rtstyle.generator import Generator
 

@@ -19,9 +19,9 @@ import pytest
 from numpy.typing import NDArray
 
 from rtstyle.camera import device_requests, list_cameras, mirrored, open_source
-from rtstyle.camera.address import Address
+from rtstyle.camera.address import SourceAddress
 from rtstyle.camera.feed import StreamFeed
-from rtstyle.camera.v4l2 import Mode
+from rtstyle.camera.v4l2 import CameraMode
 from rtstyle.errors import CameraError, SettingError, SourceStalledError, VideoOpenError
 from rtstyle.frame import Colour, Frame, Planes, Size
 
@@ -160,9 +160,9 @@ def test_linux_asks_for_mjpeg_first_where_a_mode_is_wished():
 
 def test_linux_asks_for_raw_pictures_first_where_the_camera_gives_them_fast_enough():
     modes = [
-        Mode("MJPG", Size(1280, 720), (Fraction(30),)),
-        Mode("YUYV", Size(1280, 720), (Fraction(10), Fraction(5))),
-        Mode("YUYV", Size(640, 480), (Fraction(30000, 1001), Fraction(15))),
+        CameraMode("MJPG", Size(1280, 720), (Fraction(30),)),
+        CameraMode("YUYV", Size(1280, 720), (Fraction(10), Fraction(5))),
+        CameraMode("YUYV", Size(640, 480), (Fraction(30000, 1001), Fraction(15))),
     ]
 
     def formats(size: Size, fps: Fraction | None = None) -> list[str | None]:
@@ -397,7 +397,7 @@ class Driver:
 def test_no_packet_of_a_camera_outlives_its_container(way, end, tmp_path):
     """FFmpeg gives a packet's memory back to the driver through the container: later it is a crash."""
     driver, stop = Driver(write_clip(tmp_path / "clip.mkv", list(range(0, 400, 40))), end), threading.Event()
-    feed = StreamFeed(driver, Address("device", "0", "camera 0"), timeout=1, stop=stop)
+    feed = StreamFeed(driver, SourceAddress("device", "0", "camera 0"), timeout=1, stop=stop)
     errors = []  # whoever waits for the camera to come back holds the error, and with it all that its frames hold
     pictures = feed.pictures()
     try:

@@ -24,7 +24,7 @@ from clips import Sound, add_track, look, make_clip, moving_bar, noise, tone_pac
 from test_camera import write_clip
 
 from rtstyle import __version__, backends, cli
-from rtstyle.cli.talk import Progress
+from rtstyle.cli.talk import ProgressBar
 from rtstyle.render import VideoReport
 from rtstyle.style import SizeClassChoice
 from rtstyle.video import EncoderSettings
@@ -263,7 +263,7 @@ def test_yes_overwrites_and_long_word_too(clip, tmp_path):
 
 
 def test_a_long_run_says_how_far_it_is(clip, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(Progress, "_EVERY", 0.0)
+    monkeypatch.setattr(ProgressBar, "_EVERY", 0.0)
     assert run("video", clip, tmp_path / "out.mp4") == 0
     lines = capsys.readouterr().err.splitlines()
     assert any("of 8 frames" in line and "s left" in line and "openvino" in line for line in lines[:-1])

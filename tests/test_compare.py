@@ -14,8 +14,8 @@ pytest.importorskip("onnxruntime")
 from engines.check_gpu import _tried, fps_of
 from engines.compare import compare, read_frames, table
 from rtstyle.backends import PRECISIONS, open_engine
+from rtstyle.backends.accuracy import BOUNDS
 from rtstyle.backends.cuda import driver_problem
-from rtstyle.backends.gate import BOUNDS
 from rtstyle.errors import DeviceError
 from rtstyle.frame import Size
 

@@ -24,8 +24,8 @@ from emulated_gpu import CAPABILITY, NAME, EmulatedRuntime, emulated_tensorrt, p
 from rtstyle import Colour, Controls, Frame, Size, open_engine
 from rtstyle.backends import build_process, compiler, tensorrt
 from rtstyle.backends import cuda as cuda_py
+from rtstyle.backends.accuracy import BOUNDS, difference
 from rtstyle.backends.cuda import CudaDevice, driver_problem
-from rtstyle.backends.gate import BOUNDS, difference
 from rtstyle.backends.plans import PlanCache, PlanRejectedError
 from rtstyle.backends.reference import open_reference
 from rtstyle.errors import BackendUnavailableError, DeviceError, SettingError

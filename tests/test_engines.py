@@ -13,7 +13,7 @@ from fake_device import FakeDevice, PlanarOnCpu
 
 from rtstyle import graph
 from rtstyle.backends import BACKENDS, PRECISIONS, Controls, open_engine
-from rtstyle.backends.gate import BOUNDS
+from rtstyle.backends.accuracy import BOUNDS
 from rtstyle.backends.ring import SLOTS, RingEngine
 from rtstyle.errors import BackendUnavailableError, RtstyleError, SettingError, StyleNotFoundError
 from rtstyle.frame import Colour, ColourTags, Frame, Planes, Size

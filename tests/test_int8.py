@@ -20,7 +20,7 @@ from test_graph import COLOURS
 
 from rtstyle import graph
 from rtstyle.backends import Controls, open_engine
-from rtstyle.backends.gate import BOUNDS, difference
+from rtstyle.backends.accuracy import BOUNDS, difference
 from rtstyle.errors import SettingError, StyleFormatError
 from rtstyle.frame import Colour, Planes, Size, planes_from_rgb, planes_to_rgb
 from rtstyle.style import INT8_FILE, list_styles, load_style, read_int8

@@ -27,8 +27,8 @@ from test_engines import (  # noqa: F401  (one_thread is a fixture)
 
 from rtstyle import graph
 from rtstyle.backends import Controls, open_engine
-from rtstyle.backends.gate import BOUNDS, difference, fixed_frames
-from rtstyle.backends.ring import Outputs, RingEngine
+from rtstyle.backends.accuracy import BOUNDS, difference, fixed_frames
+from rtstyle.backends.ring import OutputBuffers, RingEngine
 from rtstyle.errors import DeviceError
 from rtstyle.frame import Colour, Planes, Size, VideoFormat, as_i420
 from rtstyle.style import list_styles, load_style
@@ -372,7 +372,7 @@ def test_what_is_lent_is_freed_when_it_comes_back_after_the_end():
 
 def test_buffers_may_come_back_on_any_thread():
     device = FakeDevice()
-    outputs = Outputs(device, 1000)
+    outputs = OutputBuffers(device, 1000)
 
     def borrow() -> None:
         for _ in range(200):

@@ -15,8 +15,8 @@ from test_engines import (  # noqa: F401  (one_thread is a fixture)
 )
 
 from rtstyle.backends import Controls, Engine, open_engine
+from rtstyle.backends.accuracy import BOUNDS
 from rtstyle.backends.engine import EngineLater
-from rtstyle.backends.gate import BOUNDS
 from rtstyle.backends.swap import SwappingEngine
 from rtstyle.errors import BackendUnavailableError
 from rtstyle.frame import Colour, Size
@@ -225,11 +225,11 @@ def test_auto_starts_at_once_where_tensorrt_must_build_and_swaps_when_it_has(ran
 def test_while_a_child_process_builds_the_plan_frames_go_on(sketch, ends, tmp_path, monkeypatch):
     """The build is TensorRT-RTX's own, for a GPU that is elsewhere; ONNX Runtime stands in for what runs the plan."""
     pytest.importorskip("tensorrt_rtx")
-    from rtstyle.backends.builder import Request, build_in_child
+    from rtstyle.backends.builder import BuildRequest, build_in_child
     from rtstyle.backends.plans import PlanCache
 
     monkeypatch.setenv("RTSTYLE_CACHE", str(tmp_path))
-    request = Request(sketch.name, sketch.folders, None, "f16", "i420", ("sm86", "sm89"), None)
+    request = BuildRequest(sketch.name, sketch.folders, None, "f16", "i420", ("sm86", "sm89"), None)
     built: list[str] = []
 
     def make(stop: threading.Event) -> Engine:

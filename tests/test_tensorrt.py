@@ -42,9 +42,9 @@ def cache(tmp_path, monkeypatch) -> PlanCache:
     return PlanCache()
 
 
-def request(style: str = "sketch", size: Size | None = SMALL, targets=("sm86",), layout="i420") -> builder.Request:
+def request(style: str = "sketch", size: Size | None = SMALL, targets=("sm86",), layout="i420") -> builder.BuildRequest:
     loaded = load_style(style)
-    return builder.Request(loaded.name, loaded.folders, size, "f16", layout, targets, None)
+    return builder.BuildRequest(loaded.name, loaded.folders, size, "f16", layout, targets, None)
 
 
 def rtstyle(*words: str, **options) -> subprocess.CompletedProcess[str]:

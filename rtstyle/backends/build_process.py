@@ -10,16 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rtstyle.backends.builder import Request
+from rtstyle.backends.accuracy import AccuracyError
+from rtstyle.backends.builder import BuildRequest
 from rtstyle.backends.compiler import build_plan, recipe_of
-from rtstyle.backends.gate import AccuracyError
 from rtstyle.backends.plans import PlanCache
 from rtstyle.backends.tensorrt import accept_on
 from rtstyle.errors import RtstyleError
 from rtstyle.style import Style
 
 
-def build(request: Request, progress: Callable[[str, float], None]) -> Path:
+def build(request: BuildRequest, progress: Callable[[str, float], None]) -> Path:
     """Build in this process; see ``builder.build_in_child``."""
     cache = PlanCache()
     recipe = recipe_of(Style(request.style, request.folders), request.size, request.precision, request.layout)
@@ -42,7 +42,7 @@ def main() -> None:
         answers.flush()
 
     try:
-        request = Request.from_json(sys.stdin.read())
+        request = BuildRequest.from_json(sys.stdin.read())
         answer({"plan": str(build(request, lambda phase, done: answer({"phase": phase, "done": done})))})
     except AccuracyError as error:
         answer({"inaccurate": str(error)})

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rtstyle import graph
-from rtstyle.backends.gate import AccuracyError
+from rtstyle.backends.accuracy import AccuracyError
 from rtstyle.errors import BackendUnavailableError
 from rtstyle.frame import Size
 
@@ -34,7 +34,7 @@ at addresses that are not random, on a heap that is new (``compiler.build_plan``
 
 
 @dataclass(frozen=True)
-class Request:
+class BuildRequest:
     """What is to be built."""
 
     style: str
@@ -55,7 +55,7 @@ class Request:
         return json.dumps(told)
 
     @classmethod
-    def from_json(cls, text: str) -> Request:
+    def from_json(cls, text: str) -> BuildRequest:
         """Read what ``to_json`` wrote."""
         told = json.loads(text)
         told["folders"] = tuple((Path(folder), share) for folder, share in told["folders"])
@@ -65,7 +65,7 @@ class Request:
 
 
 def build_in_child(
-    request: Request,
+    request: BuildRequest,
     *,
     stop: threading.Event | None = None,
     progress: Callable[[str, float], None] | None = None,

@@ -27,7 +27,7 @@ from rtstyle.style import Style
 
 log = logging.getLogger("rtstyle")
 
-Progress = Callable[[str, float], None]
+BuildProgress = Callable[[str, float], None]
 """Is told the phase that a build is in, and how much of it is done, 0 to 1."""
 
 DYNAMIC = (Size(64, 64), Size(1280, 720), Size(3840, 3840))
@@ -120,7 +120,7 @@ def logger() -> Any:
     return Logger()
 
 
-def _progress_monitor(trt: Any, tell: Progress) -> Any:
+def _progress_monitor(trt: Any, tell: BuildProgress) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         """Passes the outermost phase on."""
 
@@ -201,7 +201,7 @@ def compile_plan(
     *,
     dynamic: bool = False,
     timing: bytes | None = None,
-    progress: Progress | None = None,
+    progress: BuildProgress | None = None,
 ) -> tuple[bytes, bytes]:
     """Compile an ONNX model; the plan, and classic TensorRT's timing cache (else empty).
 
@@ -273,7 +273,7 @@ def build_plan(
     targets: tuple[str, ...],
     cache: PlanCache,
     accept: Callable[[bytes], Any],
-    progress: Progress | None = None,
+    progress: BuildProgress | None = None,
 ) -> Plan:
     """Compile a recipe in this process and keep the plan, unless somebody else does so meanwhile.
 

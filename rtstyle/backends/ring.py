@@ -109,7 +109,7 @@ class Network(Protocol):
         """Free the network; nothing of it is in any stream any more."""
 
 
-class Outputs:
+class OutputBuffers:
     """Page-locked buffers of one size that are lent and come back by themselves.
 
     There are as many as are in use at once; those that come back are used again.
@@ -229,7 +229,7 @@ class RingEngine(Engine):
         self._slots: list[_Slot] = []
         self._free: deque[_Slot] = deque()
         self._inside: deque[tuple[_Slot, Bytes, Frame]] = deque()
-        self._outputs = Outputs(device, self._sizes[graph.STYLIZED])
+        self._outputs = OutputBuffers(device, self._sizes[graph.STYLIZED])
         try:
             device.activate()
             for _ in range(slots):

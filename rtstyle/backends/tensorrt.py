@@ -1,7 +1,7 @@
 """The TensorRT engine: NVIDIA GPUs.
 
 A style's planar graph is compiled into a plan for the kind of GPU that is here (compiler.py), once, in a
-process of its own (builder.py); plans are compared to float32 (gate.py), kept (plans.py), and run in a
+process of its own (builder.py); plans are compared to float32 (accuracy.py), kept (plans.py), and run in a
 ring of page-locked buffers (ring.py).
 """
 
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rtstyle import graph
-from rtstyle.backends.builder import Request, build_in_child
+from rtstyle.backends.accuracy import AccuracyError, check, first_accurate
+from rtstyle.backends.builder import BuildRequest, build_in_child
 from rtstyle.backends.compiler import (
     DYNAMIC,
-    Progress,
+    BuildProgress,
     installed,
     library,
     logger,
@@ -30,7 +31,6 @@ from rtstyle.backends.compiler import (
 )
 from rtstyle.backends.cuda import CudaDevice, device_index, driver_problem
 from rtstyle.backends.engine import Engine, EngineLater, Mode, Precision, check_precision
-from rtstyle.backends.gate import AccuracyError, check, first_accurate
 from rtstyle.backends.plans import Plan, PlanCache, PlanRejectedError, Recipe
 from rtstyle.backends.reference import open_reference
 from rtstyle.backends.ring import SLOTS, RingEngine
@@ -211,7 +211,7 @@ def accuracy_of(data: bytes, wanted: _Wanted, precision: str) -> dict[str, Any]:
         return check(engine, reference)
 
 
-def accept_on(request: Request) -> Callable[[bytes], dict[str, Any] | None]:
+def accept_on(request: BuildRequest) -> Callable[[bytes], dict[str, Any] | None]:
     """Return what judges the plan of a request on its GPU; where it has none, what leaves that for later."""
     if request.device is None:
         return lambda data: None
@@ -259,7 +259,7 @@ def open_tensorrt(
     def build(choice: str, stop: threading.Event | None = None) -> None:
         log.info("building the engine of %s at %s for %s, once", style.name, size, gpu.name)
         target = target_of(gpu.name, gpu.capability)
-        build_in_child(Request(style.name, style.folders, size, choice, layout, (target,), gpu.index), stop=stop)
+        build_in_child(BuildRequest(style.name, style.folders, size, choice, layout, (target,), gpu.index), stop=stop)
 
     def later(stop: threading.Event) -> Engine:
         return first_accurate(_choices(precision), lambda each: wanted.open(each, lambda choice: build(choice, stop)))
@@ -319,7 +319,7 @@ def build_ahead(
     targets: str | None = None,
     precision: Precision = "auto",
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: BuildProgress | None = None,
 ) -> Plan:
     """Build a plan now, so that nobody waits for it later; return it, the kept one where there is one already.
 
@@ -344,7 +344,7 @@ def build_ahead(
         wanted, index = (target_of(gpu.name, gpu.capability),), gpu.index
 
     def make(choice: str) -> Plan:
-        request = Request(style.name, style.folders, size, choice, "i420", wanted, index)
+        request = BuildRequest(style.name, style.folders, size, choice, "i420", wanted, index)
         path = build_in_child(request, progress=progress)
         plan = PlanCache().find(recipe_of(style, size, choice), wanted[0])
         if plan is None:

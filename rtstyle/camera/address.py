@@ -18,7 +18,7 @@ Kind = Literal["device", "screen", "url", "pipe", "file", "pictures"]
 
 
 @dataclass(frozen=True)
-class Address:
+class SourceAddress:
     """A source, recognized but not opened."""
 
     kind: Kind
@@ -34,7 +34,7 @@ class Address:
         return self.kind in ("file", "pictures")
 
 
-def find_source(source: str | int | Path) -> Address:
+def find_source(source: str | int | Path) -> SourceAddress:
     """Recognize a camera, screen, URL, pipe, file or folder.
 
     Raises:
@@ -43,26 +43,26 @@ def find_source(source: str | int | Path) -> Address:
     """
     text = str(source).strip()
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
-        return Address("url", text, re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", text))
+        return SourceAddress("url", text, re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", text))
     if SCREEN.fullmatch(text):
-        return Address("screen", text, "the screen")
+        return SourceAddress("screen", text, "the screen")
     if text.isdecimal():
-        return Address("device", text, f"camera {text}")
+        return SourceAddress("device", text, f"camera {text}")
     if text.startswith(("/dev/", "video=")):
-        return Address("device", text, text)
+        return SourceAddress("device", text, text)
     try:
         mode = os.stat(text).st_mode
     except (OSError, ValueError):
         mode = 0
     if stat.S_ISCHR(mode):
-        return Address("device", text, text)
+        return SourceAddress("device", text, text)
     if stat.S_ISFIFO(mode):
-        return Address("pipe", text, text)
+        return SourceAddress("pipe", text, text)
     if stat.S_ISDIR(mode) or (not mode and re.search(r"%0?\d*d", os.path.basename(text))):
-        return Address("pictures", text, text, find_input(text).pictures)
+        return SourceAddress("pictures", text, text, find_input(text).pictures)
     if stat.S_ISREG(mode):
         still = Path(text).suffix.lower() in PICTURES and os.path.getsize(text) > 0
-        return Address("pictures", text, text, (Path(text),)) if still else Address("file", text, text)
+        return SourceAddress("pictures", text, text, (Path(text),)) if still else SourceAddress("file", text, text)
     if mode:
         raise VideoOpenError(f"{text} is no video file, nor a camera, a pipe or a folder of pictures")
     camera = find_camera(text)
@@ -71,4 +71,4 @@ def find_source(source: str | int | Path) -> Address:
             f"no camera, file or URL {text!r}; {found(list_cameras())}; give a number, a device or its name, "
             "screen:, a URL such as http://host/cam.mjpg, a video file or a folder of pictures"
         )
-    return Address("device", camera, text)
+    return SourceAddress("device", camera, text)

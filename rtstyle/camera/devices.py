@@ -12,7 +12,7 @@ import av.device
 import av.error
 
 from rtstyle.camera import v4l2
-from rtstyle.camera.v4l2 import Mode
+from rtstyle.camera.v4l2 import CameraMode
 from rtstyle.errors import CameraError
 from rtstyle.frame import Size
 
@@ -47,7 +47,7 @@ class Camera:
     device: str
     """Its path on Linux, its name elsewhere."""
     name: str
-    modes: tuple[Mode, ...] = ()
+    modes: tuple[CameraMode, ...] = ()
     """What it gives; empty where the system does not say."""
     problem: str = ""
     """Why it cannot be used, and what to do."""
@@ -89,7 +89,7 @@ def find_camera(name: str) -> str | None:
     return next(iter(exact + similar), None)
 
 
-def modes_of(camera: str) -> tuple[Mode, ...]:
+def modes_of(camera: str) -> tuple[CameraMode, ...]:
     """Return what a camera gives, by its number or device; nothing where it is unknown or the system does not say."""
     return next((known.modes for known in list_cameras() if camera in (known.source, known.device)), ())
 
@@ -105,7 +105,7 @@ def device_requests(
     size: Size | None,
     fps: Fraction | None,
     names: Sequence[str] = (),
-    modes: Sequence[Mode] = (),
+    modes: Sequence[CameraMode] = (),
 ) -> list[DeviceRequest]:
     """Translate a camera and a wished mode for this platform; the requests are to be tried in order.
 

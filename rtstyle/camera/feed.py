@@ -14,7 +14,7 @@ import av
 import av.error
 import av.stream
 
-from rtstyle.camera.address import Address
+from rtstyle.camera.address import SourceAddress
 from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
 from rtstyle.frame import Size
 from rtstyle.video.animation import Pictures
@@ -64,7 +64,7 @@ class StreamFeed:
     def __init__(
         self,
         container: InputContainer,
-        address: Address,
+        address: SourceAddress,
         *,
         timeout: float,
         stop: threading.Event,
@@ -202,7 +202,7 @@ class PictureFeed:
     paced = True
     patience = math.inf
 
-    def __init__(self, address: Address, rate: Fraction) -> None:
+    def __init__(self, address: SourceAddress, rate: Fraction) -> None:
         """Decode the first picture.
 
         Raises:

@@ -12,7 +12,7 @@ from fractions import Fraction
 import av
 import av.error
 
-from rtstyle.camera.address import Address
+from rtstyle.camera.address import SourceAddress
 from rtstyle.camera.devices import DeviceRequest, device_names, device_requests, found, list_cameras, modes_of
 from rtstyle.camera.feed import Feed, PictureFeed, StreamFeed, reason
 from rtstyle.camera.pipe import NamedPipe
@@ -36,7 +36,7 @@ class Wish:
     """A playlist may lead to any file or host, see ``video.opening``."""
 
 
-def open_feed(address: Address, wish: Wish, stop: threading.Event) -> Feed:
+def open_feed(address: SourceAddress, wish: Wish, stop: threading.Event) -> Feed:
     """Open a source and wait for its first picture.
 
     Args:
@@ -65,7 +65,7 @@ class _ModeRefused(Exception):
         self.reason = reason
 
 
-def _open_device(address: Address, wish: Wish, stop: threading.Event) -> Feed:
+def _open_device(address: SourceAddress, wish: Wish, stop: threading.Event) -> Feed:
     names = device_names() if sys.platform == "win32" else ()
     modes = modes_of(address.text) if wish.size else ()
     requests = device_requests(sys.platform, address.text, wish.size, wish.fps, names, modes)
@@ -78,7 +78,7 @@ def _open_device(address: Address, wish: Wish, stop: threading.Event) -> Feed:
         raise _device_error(address, requests[-1], wish.timeout, error.reason) from error
 
 
-def _open_mode(address: Address, request: DeviceRequest, wish: Wish, stop: threading.Event) -> Feed:
+def _open_mode(address: SourceAddress, request: DeviceRequest, wish: Wish, stop: threading.Event) -> Feed:
     """Open a camera in one mode.
 
     Raises:
@@ -96,7 +96,7 @@ def _open_mode(address: Address, request: DeviceRequest, wish: Wish, stop: threa
         raise _device_error(address, request, wish.timeout, error) from error
 
 
-def _device_error(address: Address, request: DeviceRequest, timeout: float, error: Exception) -> CameraError:
+def _device_error(address: SourceAddress, request: DeviceRequest, timeout: float, error: Exception) -> CameraError:
     name = address.name if address.name == request.file else f"{address.name} ({request.file})"
     code = getattr(error, "errno", None)
     if isinstance(error, av.error.ExitError):
@@ -111,7 +111,7 @@ def _device_error(address: Address, request: DeviceRequest, timeout: float, erro
     return CameraError(f"cannot open {name}: {reason(error)}; {cameras}")
 
 
-def _open_screen(address: Address, wish: Wish, stop: threading.Event) -> Feed:
+def _open_screen(address: SourceAddress, wish: Wish, stop: threading.Event) -> Feed:
     request = screen_request(sys.platform, address.text, wish.size, wish.fps)
     try:
         container = open_device(request.file, format=request.format, options=request.options)
@@ -121,7 +121,7 @@ def _open_screen(address: Address, wish: Wish, stop: threading.Event) -> Feed:
     return StreamFeed(container, address, timeout=wish.timeout, stop=stop)
 
 
-def _open_pipe(address: Address, wish: Wish, stop: threading.Event) -> Feed:
+def _open_pipe(address: SourceAddress, wish: Wish, stop: threading.Event) -> Feed:
     pipe = NamedPipe(address.text, wish.timeout, stop)
     try:
         container = open_media(pipe)
@@ -139,7 +139,7 @@ def _open_pipe(address: Address, wish: Wish, stop: threading.Event) -> Feed:
     return StreamFeed(container, address, timeout=wish.timeout, stop=stop, release=pipe.close)
 
 
-def _open_url(address: Address, wish: Wish) -> av.container.InputContainer:
+def _open_url(address: SourceAddress, wish: Wish) -> av.container.InputContainer:
     url, name, timeout = address.text, address.name, wish.timeout
     # Not fflags=nobuffer: it throws the packets away that FFmpeg probed, with the key frame among them.
     # FFmpeg would look at an RTMP stream for 5 s, lest sound comes late; pictures pile up meanwhile.

@@ -12,7 +12,7 @@ from typing import Self
 
 import av
 
-from rtstyle.camera.address import Address, find_source
+from rtstyle.camera.address import SourceAddress, find_source
 from rtstyle.camera.captured import Captured
 from rtstyle.camera.feed import Feed
 from rtstyle.camera.fit import fitted, inner_size, upright_size
@@ -86,7 +86,7 @@ class LiveSource:
 
     def __init__(
         self,
-        address: Address,
+        address: SourceAddress,
         wish: Wish,
         *,
         wait: float | None,

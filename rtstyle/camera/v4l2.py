@@ -42,7 +42,7 @@ ENUM_FRAMEINTERVALS = _number(3, 75, _INTERVAL.size)
 
 
 @dataclass(frozen=True)
-class Mode:
+class CameraMode:
     """One format and size that a camera gives."""
 
     format: str
@@ -60,7 +60,7 @@ class Node:
 
     path: str
     name: str
-    modes: tuple[Mode, ...] = ()
+    modes: tuple[CameraMode, ...] = ()
     problem: str = ""
     """Why it could not be asked."""
 
@@ -125,7 +125,7 @@ def capabilities(ask: Ask) -> tuple[int, str]:
     return this_node if all_nodes & _DEVICE_CAPS else all_nodes, _text(card)
 
 
-def modes(ask: Ask) -> Iterator[Mode]:
+def modes(ask: Ask) -> Iterator[CameraMode]:
     """Yield what a camera gives, format by format, in the driver's own order."""
     for index in range(64):
         answer = ask(ENUM_FMT, _FORMAT.pack(index, _CAPTURE, 0, b"", 0))
@@ -134,7 +134,9 @@ def modes(ask: Ask) -> Iterator[Mode]:
         pixel_format: int = _FORMAT.unpack(answer)[4]
         letters = _text(struct.pack("<I", pixel_format & 0x7FFFFFFF))  # the top bit: big endian
         for smallest, largest in _sizes(ask, pixel_format):
-            yield Mode(letters, smallest, tuple(sorted(_rates(ask, pixel_format, smallest), reverse=True)), largest)
+            yield CameraMode(
+                letters, smallest, tuple(sorted(_rates(ask, pixel_format, smallest), reverse=True)), largest
+            )
 
 
 def _sizes(ask: Ask, pixel_format: int) -> Iterator[tuple[Size, Size | None]]:

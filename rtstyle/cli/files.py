@@ -23,7 +23,7 @@ from rtstyle.cli.options import (
     engine_settings,
     moment,
 )
-from rtstyle.cli.talk import Progress, finish, print_table, say, warn
+from rtstyle.cli.talk import ProgressBar, finish, print_table, say, warn
 from rtstyle.errors import SettingError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _run_video(args: argparse.Namespace) -> int:
     }
     if is_queue(args.places, args.output):
         return _run_queue(args, partial(stylize_video, **options))
-    with Progress(args, "frames") as progress:
+    with ProgressBar(args, "frames") as progress:
         report = stylize_video(args.places[0], args.output, **options, progress=progress.update)
     sound = ", ".join(report.streams_copied) or "no other streams"
     network = "" if report.size_class == "default" else f", {report.size_class} network"
@@ -144,7 +144,7 @@ def _run_queue(args: argparse.Namespace, render: Render) -> int:
             said = f": {outcome.reason}" if outcome.reason else f", {outcome.frames} frames in {outcome.seconds:.1f} s"
             say(f"{outcome.output} {outcome.status}{said}")
 
-    with Progress(args, "%") as progress:
+    with ProgressBar(args, "%") as progress:
         done = stylize_many(
             args.places,
             args.output,
@@ -197,7 +197,7 @@ def _run_image(args: argparse.Namespace) -> int:
 
     if args.output == STDIO and args.json:
         raise SettingError("--json and the picture cannot both go to stdout: leave --json out, or write a file")
-    with Progress(args, "pictures") as progress:
+    with ProgressBar(args, "pictures") as progress:
         report = stylize_pictures(
             args.input,
             args.output,
@@ -250,7 +250,7 @@ def _run_verify(args: argparse.Namespace) -> int:
     from rtstyle.frame import Size
     from rtstyle.verify import verify_media
 
-    with Progress(args, "frames") as progress:
+    with ProgressBar(args, "frames") as progress:
         report = verify_media(
             args.input,
             args.output,

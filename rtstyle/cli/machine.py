@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rtstyle.cli.options import DONE, Parser, add_command, add_message_options
-from rtstyle.cli.talk import Progress, finish, write
+from rtstyle.cli.talk import ProgressBar, finish, write
 from rtstyle.errors import SettingError
 
 
@@ -39,7 +39,7 @@ def _run_styles(args: argparse.Namespace) -> int:
     if args.sheet is not None:
         from rtstyle.sheet import write_style_sheet
 
-        with Progress(args, "styles") as progress:
+        with ProgressBar(args, "styles") as progress:
             names = write_style_sheet(args.sheet, args.output, overwrite=args.overwrite, progress=progress.update)
         finish(args, {"tiles": names, "sheet": str(args.output)}, [], f"wrote {args.output}: {', '.join(names)}")
         return DONE
@@ -134,7 +134,7 @@ def _build_engine(args: argparse.Namespace) -> int:
     from rtstyle.style import load_style
 
     begun = time.monotonic()
-    with Progress(args, "per cent") as progress:
+    with ProgressBar(args, "per cent") as progress:
         plan = build_ahead(
             load_style(args.style, args.size_class),
             None if args.size == "any" else Size.parse(args.size),

@@ -85,7 +85,7 @@ def print_table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-class Progress:
+class ProgressBar:
     """A bar with ETA on a terminal, a line every few seconds elsewhere; on stderr."""
 
     _EVERY = 5.0
@@ -119,7 +119,7 @@ class Progress:
             left = f", {max(0, total - done) / rate:.0f} s left" if total else ""
             say(f"{done}{f' of {total}' if total else ''} {self._unit}, {rate:.1f} a second{left} ({label})")
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:

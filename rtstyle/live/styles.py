@@ -23,7 +23,7 @@ _SLOW = 0.06
 """Seconds for a frame from which on there is no crossfade, for which two engines run: it would be three jerks."""
 
 
-class _Wish(NamedTuple):
+class _Wanted(NamedTuple):
     """What an engine is for."""
 
     style: str
@@ -47,7 +47,7 @@ class Styles:
         self.crossfade = crossfade
         """Whether a new style fades in."""
         self._make = make
-        self._current = self._wanted = self._making = _Wish(style, working)
+        self._current = self._wanted = self._making = _Wanted(style, working)
         self._pending: Future[Engine] | None = None
         self._fading: tuple[Engine, float] | None = None  # the engine that goes, and since when
         self._seconds: deque[float] = deque(maxlen=15)

@@ -142,8 +142,8 @@ def plan_render(
             check_output(path, overwrite=options.overwrite, muxer=options.muxer)
         let_signals_through()
         settings = encoder or EncoderSettings()
-        encoding, streams = _choose_encoding(reader, path, settings, options)
-        folder, journal = _claim_folder(reader, path, encoding, options)
+        encoding, streams = _plan_output(reader, path, settings, options)
+        folder, journal = _lock_folder(reader, path, encoding, options)
         if folder:
             stack.enter_context(folder)
         plan = RenderPlan(
@@ -202,7 +202,7 @@ def _check_names(source: Path | str, target: Path, options: RenderOptions) -> No
         raise SettingError("an output to - cannot be resumed: write a file")
 
 
-def _choose_encoding(
+def _plan_output(
     reader: VideoReader, path: Path, settings: EncoderSettings, options: RenderOptions
 ) -> tuple[Encoding, StreamPlan]:
     """Choose container and encoding, and what becomes of the other streams."""
@@ -226,7 +226,7 @@ def _choose_encoding(
     return encoding, streams
 
 
-def _claim_folder(
+def _lock_folder(
     reader: VideoReader, path: Path, encoding: Encoding, options: RenderOptions
 ) -> tuple[WorkFolder | None, Journal | None]:
     """Lock the work folder of an output that is written in segments, with the journal that is resumed."""

@@ -116,7 +116,7 @@ def _bars(plane: Plane) -> Plane:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """What the gate found."""
 
     passed: bool
@@ -126,7 +126,7 @@ class Verdict:
     """The figures, as JSON values."""
 
 
-def judge(engine: Engine, reference: Engine) -> Verdict:
+def judge(engine: Engine, reference: Engine) -> Judgement:
     """Compare an engine to the float32 reference on fixed frames.
 
     A NaN or infinity cannot be seen in 8-bit samples, but anything times 0 that is not 0 is one: at
@@ -139,13 +139,13 @@ def judge(engine: Engine, reference: Engine) -> Verdict:
     sources = [frame.planes for frame in frames]
     if difference(untouched, sources).largest:
         reason = "strength 0 does not return the source: NaN or infinity in the network"
-        return Verdict(False, reason, {"finite": False})
+        return Judgement(False, reason, {"finite": False})
     ours = [frame.planes for frame in engine.stylize(frames)]
     theirs = [frame.planes for frame in reference.stylize(frames)]
     found = difference(ours, theirs)
     reason = f"{found} from float32; allowed are {bound}"
     accuracy = {"finite": True, **asdict(found), "reference": f"{reference.backend} {reference.precision}"}
-    return Verdict(bound.holds(found), reason, accuracy)
+    return Judgement(bound.holds(found), reason, accuracy)
 
 
 class AccuracyError(BackendUnavailableError):

@@ -13,7 +13,7 @@ from test_engines import (  # noqa: F401  (one_thread is a fixture)
 )
 
 from rtstyle.backends import PRECISIONS, open_engine
-from rtstyle.backends.gate import (
+from rtstyle.backends.accuracy import (
     BOUNDS,
     AccuracyError,
     check,
