@@ -21,6 +21,7 @@ PLACES = {
     "CHANGELOG.md": "project/changelog.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "NOTICE.md": "project/notice.md",
+    "SECURITY.md": "project/security.md",
     "benchmarks/README.md": "figures/benchmarks.md",
     "engines/README.md": "background/engines.md",
     "train/README.md": "background/training.md",

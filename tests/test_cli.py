@@ -172,7 +172,7 @@ def test_a_video_is_stylized_with_a_summary_on_stderr(clip, tmp_path, capsys):
     assert captured.out == ""
     assert "8 frames of 64x48" in captured.err
     assert "FPS" in captured.err
-    assert "beside the picture: audio 1 (aac)" in captured.err
+    assert "other streams: audio 1 (aac)" in captured.err
     assert len(look(tmp_path / "out.mp4").times) == 8
 
 
@@ -195,7 +195,7 @@ def test_image_json_is_one_object(tmp_path, capsys):
     assert run("image", tmp_path / "in.png", tmp_path / "out.png", "--json") == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)
-    assert {"pictures", "failed", "seconds", "backend", "precision", "device", "style"} == set(report)
+    assert {"pictures", "failed", "seconds", "backend", "precision", "device", "style", "warnings"} == set(report)
     assert (report["pictures"], report["failed"]) == (1, {})
     assert captured.err == ""
 

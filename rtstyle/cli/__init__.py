@@ -204,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         code = run(args)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # whoever read our output has gone
+    except BrokenPipeError:  # the reader of our output has gone
         return FAILED
     except (RtstyleError, OSError) as error:
         if args.verbose:

@@ -116,7 +116,7 @@ def _run_video(args: argparse.Namespace) -> int:
         return _run_queue(args, partial(stylize_video, **options))
     with ProgressBar(args, "frames") as progress:
         report = stylize_video(args.places[0], args.output, **options, progress=progress.update)
-    sound = ", ".join(report.streams_copied) or "no other streams"
+    others = ", ".join(report.streams_copied) or "none"
     network = "" if report.size_class == "default" else f", {report.size_class} network"
     worked = "" if report.working_size == report.size else f", stylized in {report.working_size}"
     resumed = f", {report.resumed_at} of them from an earlier run" if report.resumed_at else ""
@@ -127,7 +127,7 @@ def _run_video(args: argparse.Namespace) -> int:
         f"{report.output}: {report.frames_out} frames of {report.size}{resumed} in {report.seconds:.1f} s, "
         f"{report.fps:.1f} FPS ({report.backend} {report.precision} on {report.device}; "
         f"{report.cpu_ms_per_frame:.1f} CPU-ms a frame; style {report.style}{network}{worked}; "
-        f"beside the picture: {sound})",
+        f"other streams: {others})",
     )
     return DAMAGED if report.dropped else DONE
 
@@ -196,8 +196,8 @@ def _run_image(args: argparse.Namespace) -> int:
     from rtstyle.picture import STDIO, stylize_pictures
 
     if args.output == STDIO and args.json:
-        raise SettingError("--json and the picture cannot both go to stdout: leave --json out, or write a file")
-    with ProgressBar(args, "pictures") as progress:
+        raise SettingError("--json and the image cannot both go to stdout: leave --json out, or write a file")
+    with ProgressBar(args, "images") as progress:
         report = stylize_pictures(
             args.input,
             args.output,
@@ -211,7 +211,7 @@ def _run_image(args: argparse.Namespace) -> int:
         args,
         asdict(report),
         [*report.warnings, *(f"{name}: {reason}" for name, reason in report.failed.items())],
-        f"{args.output}: {report.pictures} picture{'s' * (report.pictures != 1)} in {report.seconds:.1f} s "
+        f"{args.output}: {report.pictures} image{'s' * (report.pictures != 1)} in {report.seconds:.1f} s "
         f"({report.backend} {report.precision}, style {report.style})",
     )
     return FAILED if report.failed else DONE

@@ -81,13 +81,13 @@ def _run_serve(args: argparse.Namespace) -> int:
         visitors=args.visitors,
         engine=engine_settings(args),
         seconds=args.seconds,
-        say=say,  # also with --quiet: nobody could find the page
+        say=say,  # also with --quiet, which would hide the address
     )
     finish(
         args,
         asdict(report),
         [],
-        f"{report.visitors} visitors, {report.frames} pictures stylized, {report.dropped} dropped, "
-        f"{report.turned_away} visitors found no place, {report.bad_messages} bad messages, {report.seconds:.0f} s",
+        f"{report.visitors} visitors, {report.frames} frames stylized, {report.dropped} dropped, "
+        f"{report.turned_away} visitors were turned away, {report.bad_messages} bad messages, {report.seconds:.0f} s",
     )
     return DONE
