@@ -292,7 +292,10 @@ def _track(stream: Stream) -> StreamFacts:
         begins=None if stream.start_time is None else stream.start_time * _fraction(stream.time_base),
     )
     if isinstance(stream, av.AudioStream):
-        track.layout = f"{stream.codec_context.sample_rate} Hz {stream.codec_context.layout.name}"
+        layout = stream.codec_context.layout
+        # Some containers only count channels: one and two of them are what everybody takes them for.
+        name = {1: "mono", 2: "stereo"}.get(layout.nb_channels, layout.name)
+        track.layout = f"{stream.codec_context.sample_rate} Hz {name}"
     elif isinstance(stream, VideoStream):
         track.size = f"{stream.codec_context.width}x{stream.codec_context.height}"
     elif isinstance(stream, AttachmentStream):

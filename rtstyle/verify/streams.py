@@ -79,9 +79,20 @@ def _kind(track: StreamFacts) -> str:
 
 def _label(track: StreamFacts) -> str:
     flags = [flag.name or "" for flag in Disposition if track.disposition & flag]
-    title = track.metadata.get("title") or track.metadata.get("filename", "")
+    title = _name(track) or track.metadata.get("filename", "")
     shape = track.layout or track.size
     return ", ".join(word for word in (track.codec or "no codec", shape, track.language, title, *flags) if word)
+
+
+_PROGRAMS = ("handler", "produced by", "core media", "gpac", "smash", "mainconcept", "bento4", "alias", "soun", "vide")
+"""What is in the names that programs give to tracks of mp4 without a name."""
+
+
+def _name(track: StreamFacts) -> str:
+    """What players call a track: its title, or in mp4 the name of its handler."""
+    handler = track.metadata.get("handler_name", "").strip("\0 ")
+    named = handler and not any(word in handler.lower() for word in _PROGRAMS)
+    return track.metadata.get("title", "") or (handler if named else "")
 
 
 def _judge_lost(name: str, track: StreamFacts, source: Media, target: Media) -> Finding:
@@ -135,8 +146,11 @@ def _compare_labels(name: str, track: StreamFacts, partner: StreamFacts, source:
     if track.content != partner.content:
         verdict = "differs"
         words.append("other bytes")
-    for key in ("title", "filename", "mimetype"):
-        if track.metadata.get(key, "") != partner.metadata.get(key, ""):
+    if _name(track) != _name(partner):
+        verdict = "differs"
+        words.append("other name")
+    for key in ("filename", "mimetype"):
+        if key in track.metadata and track.metadata.get(key, "") != partner.metadata.get(key, ""):
             verdict = "differs"
             words.append(f"other {key}")
     before, after = _flags(track, source), _flags(partner, target)
@@ -274,7 +288,7 @@ def _compare_transcoded(
     if time_map.last is not None:
         closes = min(closes, time_map.last)
     wanted = max(Fraction(0), closes - opens)
-    slack = min(other.frame, Fraction(15, 100)) + MS  # PCM has no frames: any number of samples is one
+    slack = min(2 * other.frame, Fraction(15, 100)) + MS  # PCM has no frames: any number of samples is one
     late = other.start - time_map.shift - (opens - time_map.zero)
     words = []
     if len(track.shapes) > 1:  # a splice: each half has a lead-in, and between them there may be a gap

@@ -8,6 +8,7 @@ and named where it is not.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -84,6 +85,20 @@ def kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
     """Return what is worth keeping of a stream's or container's metadata."""
     counted = ("_STATISTICS", "NUMBER_OF", "BPS")  # written by mkvmerge about the old packets
     return {k: v for k, v in metadata.items() if k.lower() not in _MADE_ANEW and not k.upper().startswith(counted)}
+
+
+_NO_NAME = re.compile(
+    r"(sound|video|subtitle|data|audio|text|media|chapter|time ?code|caption)s? ?(media )?handler.*|.*(media handler|"
+    r"produced by|core media|gpac|l-smash|mainconcept|bento4|alias data|vide|soun|isom|\u0000).*|\W*",
+    re.IGNORECASE,
+)
+"""What programs call tracks of mp4 that have no name."""
+
+
+def track_name(metadata: dict[str, str]) -> str:
+    """Return the name of a track for people: its title, or in mp4 that of its handler; empty where it has none."""
+    handler = metadata.get("handler_name", "")
+    return metadata.get("title", "") or ("" if _NO_NAME.fullmatch(handler) else handler)
 
 
 @dataclass(frozen=True)
@@ -460,6 +475,8 @@ class StreamCopies:
         else:
             track = PacketCopy(stream, self._target, self._cut, self._muxer)
         track.stream.metadata.update(kept_metadata(stream.metadata))
+        if name := track_name(stream.metadata):
+            track.stream.metadata["handler_name" if self._muxer in ("mp4", "mov") else "title"] = name
         if self._muxer == "mov" and (tongue := track.stream.metadata.get("language")) in _QUICKTIME:
             track.stream.metadata["language"] = _QUICKTIME[tongue]
         track.stream.disposition = stream.disposition
