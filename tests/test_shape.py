@@ -148,3 +148,10 @@ def test_verify_finds_audio_that_was_copied_and_cannot_be_decoded(tmp_path, monk
     assert [words for words in report.warnings if "cannot be decoded from there" in words]
     words = {finding.subject: finding.words for finding in verify_media(source, tmp_path / "out.mkv").differences}
     assert "cannot be decoded" in words["audio 1 packets"]
+
+
+def test_stereo_that_is_lost_is_named_and_found(tmp_path):
+    source = make_clip(tmp_path / "in.mp4", options={"x264-params": "frame-packing=3", "preset": "ultrafast"})
+    report = stylize_video(source, tmp_path / "out.mp4", controls=PLAIN)
+    assert [words for words in report.warnings if "stereoscopic" in words]
+    assert "stereo 3D" in [finding.subject for finding in verify_media(source, tmp_path / "out.mp4").differences]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ from clips import LOSSLESS, Sound, make_clip, moving_bar
 from rtstyle.backends import Controls
 from rtstyle.render import RenderOptions, stylize_video
 from rtstyle.verify import verify_media
+from rtstyle.video import EncoderSettings
 
 PLAIN = Controls(0, 0)
 HOURS = 30000
@@ -244,3 +246,25 @@ def test_chapters_stay_with_the_picture(source, target, whole, tmp_path):
     if target == "mp4":
         first[0] = shown  # FFmpeg reads the first chapter of mp4 from 0
     assert [round(begin - shown - 2 * number, 2) for number, begin in enumerate(first)] == [0, 0, 0]
+
+
+# -- leaps ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("source", "unit"), [("in.mkv", 1000), ("in.ts", 90000)])
+@pytest.mark.parametrize("hours", [1, 11])
+def test_a_leap_in_time_can_be_read_by_old_readers(source, unit, hours, tmp_path):
+    times = [unit * i // 25 + (i >= 25) * hours * 3600 * unit for i in range(50)]
+    options = {**LOSSLESS, "preset": "medium", "bf": "2"} if source == "in.mkv" else {**LOSSLESS, "bf": "0"}
+    original = make_clip(tmp_path / source, times=times, time_base=Fraction(1, unit), options=options)
+    made = tmp_path / "out.mp4"
+    stylize_video(original, made, controls=PLAIN, encoder=EncoderSettings(preset="medium"))
+    with av.open(str(made)) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        # FFmpeg 5.1 takes the whole list of offsets for damaged where one is 2^28 or more.
+        assert max(abs(packet.pts - packet.dts) for packet in packets) < 1 << 28
+        assert max(b.dts - a.dts for a, b in pairwise(packets)) < 1 << 31
+    with av.open(str(made)) as container:
+        shown = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+    assert [time - shown[0] for time in shown] == [Fraction(time - times[0], unit) for time in times]

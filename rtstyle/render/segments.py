@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,6 +33,13 @@ resumed render would be cut in other places than an unbroken one."""
 def segment_frames(size: Size) -> int:
     """Return how many frames make a segment: fewer of large pictures, which take longer."""
     return max(12, min(120, _SEGMENT_FRAMES * 1280 * 720 // (size.width * size.height)))
+
+
+_LEAP = 10
+"""Seconds between two frames from which on they do not refer to each other."""
+
+_MOST_UNITS = 1 << 30
+"""Units of time between two frames that mp4 can hold, and readers of five years ago can read."""
 
 
 class RenderWriter:
@@ -89,8 +98,8 @@ class RenderWriter:
             self._leave()
             raise cannot_write(self.path, error) from error
 
-    def _container(self, part: Path) -> Output:
-        return Output(f"file:{part}", self._encoding, self._format, like=self._reader, plan=self._plan)
+    def _container(self, part: Path, format: VideoFormat | None = None) -> Output:
+        return Output(f"file:{part}", self._encoding, format or self._format, like=self._reader, plan=self._plan)
 
     def write(self, frame: Frame) -> None:
         """As ``VideoWriter.write``."""
@@ -133,7 +142,7 @@ class RenderWriter:
                 segments.append(self._finished(self._segment))
                 self._segment = None
             with ExitStack() as stack:
-                output = self._container(part)
+                output = self._container(part, _with_room(self._format, segments))
                 stack.callback(output.discard)
                 others = stack.enter_context(self._reader.others()) if self._plan.copied else iter(())
                 self._mux(output, segments, others, to_the_end=to_the_end)
@@ -226,15 +235,27 @@ class _SegmentFile:
         self._container = av.open(os.devnull, "w", format="matroska")
         # The shape of pixels stands in the stream, too: a transport stream has no other place for it.
         self._encoder = VideoEncoder(self._container, encoding, format)
+        self._encoding, self._format = encoding, format
+        self._lost_before = 0
         self.pts: list[int] = []
         self._number: dict[int, int] = {}
         self._packets: list[tuple[int, int, bool]] = []
         self._reorder = 0
 
     def write(self, frame: Frame) -> None:
+        if self.pts and (frame.pts - self.pts[-1]) * self._format.time_base > _LEAP:
+            self._begin_again()
         self._number[frame.pts] = len(self.pts)
         self.pts.append(frame.pts)
         self._keep(self._encoder.encode(frame))
+
+    def _begin_again(self) -> None:
+        """Go on with a new encoder, so that no picture before a leap in time refers to one behind it."""
+        self._keep(self._encoder.flush())
+        self._lost_before += self._encoder.captions_lost
+        self._container.close()
+        self._container = av.open(os.devnull, "w", format="matroska")
+        self._encoder = VideoEncoder(self._container, self._encoding, self._format)
 
     def _keep(self, packets: list[av.Packet[Any]]) -> None:
         for packet in packets:
@@ -254,7 +275,7 @@ class _SegmentFile:
     @property
     def captions_lost(self) -> int:
         """Frames whose captions the codec cannot carry."""
-        return self._encoder.captions_lost
+        return self._lost_before + self._encoder.captions_lost
 
     def discard(self) -> None:
         with suppress(*FAILURES):
@@ -262,6 +283,26 @@ class _SegmentFile:
         with suppress(*FAILURES):
             self._file.close()
         self._place.unlink(missing_ok=True)
+
+
+def _soonest(segments: list[Segment], times: list[int]) -> list[int]:
+    """Return of each packet, in the order of decoding, the earliest time of those that are not decoded before it."""
+    shown, first = [], 0
+    for segment in segments:
+        shown += [times[first + number] for number, _, _ in segment.packets]
+        first += len(segment.pts)
+    return list(accumulate(reversed(shown), min))[::-1]
+
+
+def _with_room(format: VideoFormat, segments: list[Segment]) -> VideoFormat:
+    """Return the format with the finest units in which every distance between two frames has a 31-bit number."""
+    steps = [b - a for a, b in pairwise(time for segment in segments for time in segment.pts)]
+    least = -(-max(steps, default=0) // _MOST_UNITS)
+    if least <= 1:
+        return format
+    common = math.gcd(*steps)  # times stay exact in multiples of it
+    exact = (unit for unit in range(least, min(common, 1000 * least) + 1) if common % unit == 0)
+    return replace(format, time_base=format.time_base * next(exact, least))
 
 
 def _packets_of(
@@ -272,13 +313,16 @@ def _packets_of(
     The last picture is shown until ``ended``, in seconds; where nobody knows, as long as the first.
 
     A decoding time is the time of the frame that is shown as many packets earlier as any encoder held one
-    back: it rises, and is never behind the packet's own time.
+    back: it rises, and is never behind the packet's own time. Behind a leap in time it follows at once: readers of
+    mp4 know no greater distance between the two than 2^28 units.
     """
     times = [time for segment in segments for time in segment.pts]
     step = times[1] - times[0] if len(times) > 1 else 1
     rest = round(ended / time_base) - times[-1] if ended is not None and times else 0
     last = rest if 0 < rest < 1 << 31 else step
     held = max((segment.reorder for segment in segments), default=0)
+    soonest = _soonest(segments, times)
+    distance, decoded = round(_LEAP / time_base), -(1 << 62)
     first = count = 0
     stream = output.encoder.stream
     in_band = not stream.codec_context.extradata
@@ -293,7 +337,8 @@ def _packets_of(
                 packet.stream, packet.time_base = stream, time_base
                 packet.is_keyframe = key
                 packet.pts = times[frame]
-                packet.dts = times[count - held] if count >= held else times[0] - (held - count) * step
+                early = times[count - held] if count >= held else times[0] - (held - count) * step
+                packet.dts = decoded = max(early, soonest[count] - distance, decoded + 1)
                 packet.duration = times[frame + 1] - times[frame] if frame + 1 < len(times) else last
                 count += 1
                 if count == len(times) and output.container.format.name in ("mp4", "mov"):

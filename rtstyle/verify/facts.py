@@ -138,6 +138,8 @@ class VideoFacts:
     """Frames that are flagged so."""
     corrupt: int = 0
     """Frames that the decoder flags as damaged."""
+    carries: set[str] = field(default_factory=set)
+    """What its frames carry, of projection, stereo 3D and colour profile."""
     captions: list[bytes] = field(default_factory=list)
     """Of each frame that has any: digests of its closed captions."""
     look: Thumbnail | None = None

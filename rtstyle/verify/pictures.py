@@ -53,6 +53,9 @@ def compare_pictures(one: Media, other: Media, time_map: TimeMap, size: Size | N
     yield from _compare_geometry(source, target, size)
     yield from _compare_colour(source, target, other)
     yield _compare_alpha(source, target, wanted, other)
+    for name in sorted(source.carries | target.carries):
+        has = both(lambda pictures, name=name: "yes" if name in pictures.carries else "no", source, target)  # type: ignore[misc]
+        yield Finding(name, *has, "same" if has[0] == has[1] else "differs", "lost" if has[1] == "no" else "")
     if source.captions or target.captions:
         yield _compare_captions(source, target, time_map)
 

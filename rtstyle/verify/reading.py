@@ -27,6 +27,9 @@ from rtstyle.video import VideoReader
 from rtstyle.video.inputs import find_input
 from rtstyle.video.opening import open_media
 
+_CARRIED = {"SPHERICAL": "360 degree projection", "STEREO3D": "stereo 3D", "ICC_PROFILE": "color profile"}
+"""What frames may carry beside their samples, by FFmpeg's names."""
+
 _MAX_DAMAGED = 1000
 """Places at which a file may fail to be read before it is given up."""
 
@@ -216,6 +219,7 @@ class _Reading:
             pictures.last = frame.duration * base
         pictures.interlaced += frame.interlaced_frame
         pictures.corrupt += frame.is_corrupt
+        pictures.carries |= {name for kind, name in _CARRIED.items() if frame.side_data.get(kind) is not None}
         captions: Any = frame.side_data.get("A53_CC")
         if captions is not None:
             pictures.captions.append(_digest(bytes(captions)))

@@ -26,6 +26,13 @@ from rtstyle.video.inputs import find_input
 from rtstyle.video.samples import alpha_of, digest_of, fraction_of, has_alpha, planes_of, side_data_of, turned
 from rtstyle.video.transcode import begin_of
 
+_NOT_CARRIED = {
+    "SPHERICAL": "it is a 360 degree video: its projection is lost, so players show it flat",
+    "STEREO3D": "it is stereoscopic (3D): how the two views lie in its pictures is not written",
+    "ICC_PROFILE": "its ICC color profile is lost: its colors are read by their tags",
+}
+"""What frames may carry that no output says, by FFmpeg's names."""
+
 _CUT_OFF = 1.0
 """Seconds of video that may be missing at the end of a file before it counts as cut off."""
 
@@ -189,6 +196,9 @@ class VideoReader:
         self.pixel_format = first.format.name
         if self.pixel_format not in ("yuv420p", "yuvj420p", "nv12", "yuva420p"):
             self._notes.append(f"its samples are {self.pixel_format}; they are reduced to 8-bit 4:2:0")
+        for data in first.side_data:
+            if words := _NOT_CARRIED.get(data.type.name):  # type: ignore[attr-defined]
+                self._notes.append(words)
         self.rotation = int(first.rotation or 0)
         """Degrees counterclockwise by which players turn the picture."""
         matrix = side_data_of(first, "DISPLAYMATRIX")[:9]
