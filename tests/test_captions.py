@@ -51,9 +51,8 @@ def captions(path: Path) -> dict[int, bytes]:
     with av.open(str(path)) as container:
         found = {}
         for number, frame in enumerate(container.decode(video=0)):
-            for data in frame.side_data:
-                if data.type.name == "A53_CC":
-                    found[number] = bytes(data)
+            if (data := frame.side_data.get("A53_CC")) is not None:
+                found[number] = bytes(data)
     return found
 
 

@@ -184,7 +184,9 @@ def _has_audio(source: str) -> bool:
         return False
     import av
 
-    with suppress(av.FFmpegError, OSError, ValueError), av.open(f"file:{source}", metadata_errors="replace") as clip:
+    from rtstyle.video.opening import open_media
+
+    with suppress(av.FFmpegError, OSError, ValueError), open_media(f"file:{source}") as clip:
         return len(clip.streams.audio) > 0
     return False
 

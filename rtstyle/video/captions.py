@@ -9,6 +9,8 @@ import re
 
 import av
 
+from rtstyle.video.samples import side_bytes_of
+
 CARRIERS = ("libx264", "libx265", "h264_", "hevc_")
 """How the names of encoders begin whose streams carry captions."""
 
@@ -18,10 +20,7 @@ _MOST = 31
 
 def captions_of(picture: av.VideoFrame) -> bytes:
     """Return the captions of a decoded frame as triplets of A/53; empty where it has none."""
-    for data in picture.side_data:
-        if data.type.name == "A53_CC":  # type: ignore[attr-defined]
-            return bytes(data)  # type: ignore[arg-type]
-    return b""
+    return side_bytes_of(picture, "A53_CC")
 
 
 def with_captions(packet: bytes, triplets: bytes, *, hevc: bool) -> bytes | None:

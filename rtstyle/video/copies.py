@@ -327,7 +327,7 @@ class _Planner:
         found: dict[int, set[SoundShape]] = {index: set() for index in wanted}
         if not wanted:
             return {}
-        with suppress(*_FAILURES, IndexError), av.open(name, metadata_errors="replace") as again:
+        with suppress(*_FAILURES, IndexError), open_media(name) as again:
             for packet in again.demux([again.streams[index] for index in wanted]):
                 if shape := shape_of_adts(packet):
                     found[packet.stream.index].add(shape)

@@ -89,7 +89,7 @@ def open_media(
             "r",
             format=format,
             options=settings,
-            metadata_errors="replace",
+            **_ANY_METADATA,
             timeout=None if timeout is None else (timeout, timeout),
             hwaccel=accelerator(hwaccel) if hwaccel else None,
             io_open=guard,
@@ -104,6 +104,10 @@ def open_media(
                 "--allow-playlist follows it"
             ) from error
         raise
+
+
+_ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""Lets metadata be no UTF-8; PyAV 19 has no such argument and always replaces what is none."""
 
 
 def open_device(

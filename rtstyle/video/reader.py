@@ -23,7 +23,16 @@ from rtstyle.video.decoder import Decoder
 from rtstyle.video.filters import Shaper
 from rtstyle.video.hwaccel import check_hwaccel, hwaccel_problem
 from rtstyle.video.inputs import find_input
-from rtstyle.video.samples import alpha_of, digest_of, fraction_of, has_alpha, planes_of, side_data_of, turned
+from rtstyle.video.samples import (
+    alpha_of,
+    digest_of,
+    fraction_of,
+    has_alpha,
+    planes_of,
+    side_bytes_of,
+    side_data_of,
+    turned,
+)
 from rtstyle.video.transcode import begin_of
 
 _NOT_CARRIED = {
@@ -196,9 +205,7 @@ class VideoReader:
         self.pixel_format = first.format.name
         if self.pixel_format not in ("yuv420p", "yuvj420p", "nv12", "yuva420p"):
             self._notes.append(f"its samples are {self.pixel_format}; they are reduced to 8-bit 4:2:0")
-        for data in first.side_data:
-            if words := _NOT_CARRIED.get(data.type.name):  # type: ignore[attr-defined]
-                self._notes.append(words)
+        self._notes += [words for kind, words in _NOT_CARRIED.items() if side_bytes_of(first, kind)]
         self.rotation = int(first.rotation or 0)
         """Degrees counterclockwise by which players turn the picture."""
         matrix = side_data_of(first, "DISPLAYMATRIX")[:9]

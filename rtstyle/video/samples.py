@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -96,13 +97,16 @@ def digest_of(planes: Planes) -> str:
     return digest.hexdigest()
 
 
+def side_bytes_of(frame: av.VideoFrame, kind: str) -> bytes:
+    """Return what a frame carries beside its samples, by FFmpeg's name of the kind; empty if nothing."""
+    data: Any = frame.side_data.get(kind)  # iterating gives other things in PyAV 18 and 19
+    return b"" if data is None else bytes(data)
+
+
 def side_data_of(frame: av.VideoFrame, kind: str) -> NDArray[np.int32]:
-    """Return what a frame carries beside its samples, by FFmpeg's name of the kind, as int32; empty if nothing."""
-    for data in frame.side_data:
-        if data.type.name == kind:  # type: ignore[attr-defined]
-            content = bytes(data)  # type: ignore[arg-type]
-            return np.frombuffer(content[: len(content) // 4 * 4], np.int32)
-    return np.zeros(0, np.int32)
+    """Return ``side_bytes_of`` as int32."""
+    content = side_bytes_of(frame, kind)
+    return np.frombuffer(content[: len(content) // 4 * 4], np.int32)
 
 
 def fraction_of(value: Fraction | None) -> Fraction | None:
