@@ -51,7 +51,7 @@ def fps_of(engine: Engine, frames: list[Frame], seconds: float) -> float:
 
 
 def copy_seconds(device: CudaDevice, size: int) -> tuple[float, float]:
-    """Time copies of so many bytes to the GPU and back, page-locked: the median of 20 each."""
+    """Time copies of so many bytes to the GPU and back, pinned: the median of 20 each."""
     device.activate()
     host, there, stream = device.allocate_host(size), device.allocate(size), device.open_stream()
     try:

@@ -75,7 +75,9 @@ def _unfit() -> Iterator[Check]:
         for sign, bound in re.findall(r"(>=|<)([\d.]+)", bounds):
             if (installed >= _numbers(bound)) != (sign == ">="):
                 wanted = f"{name}{bounds.strip()}"
-                yield Check(name, False, f"{version(name)} does not do, needed is {wanted}", f"pip install '{wanted}'")
+                yield Check(
+                    name, False, f"{version(name)} is not supported, needed is {wanted}", f"pip install '{wanted}'"
+                )
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -238,19 +240,19 @@ def _streams() -> Check:
 
     colour = Colour("bt601")
     frame = Frame(Planes(np.zeros((96, 160), np.uint8), *np.zeros((2, 48, 80), np.uint8)), 0, Fraction(1, 30), colour)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here, Fanout(lambda line: None) as outlets:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here, Fanout(lambda line: None) as branches:
         here.bind(("127.0.0.1", 0))
         here.settimeout(0.05)
         target = destination(f"udp://127.0.0.1:{here.getsockname()[1]}")
-        push = StreamSink(target, size=frame.size, colour=colour, rate=None, warn=outlets.warn)
-        outlets.add("push", push, "newest")
+        push = StreamSink(target, size=frame.size, colour=colour, rate=None, warn=branches.warn)
+        branches.add("push", push, "newest")
         end = time.monotonic() + 5
         while time.monotonic() < end:
-            outlets.write(frame, time.perf_counter())
+            branches.write(frame, time.perf_counter())
             with contextlib.suppress(TimeoutError):
                 if here.recv(2048)[0] == 0x47:  # how every packet of MPEG-TS begins
                     return Check("streams out", True, "rtmp, rtmps, rtsp, udp, tcp and HLS: one to this machine came")
-    reason = "; ".join(outlets.warnings) or "it did not come"
+    reason = "; ".join(branches.warnings) or "it did not come"
     return Check("streams out", False, reason, "pip install --force-reinstall av, and look at the firewall")
 
 

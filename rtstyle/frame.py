@@ -28,7 +28,7 @@ Plane = NDArray[np.uint8]
 class Planes(NamedTuple):
     """The samples of one picture: uint8, any strides, only ever read by those who did not make them.
 
-    Arrays that are read-only are never written to again by anybody: a sink may keep them instead of copying.
+    Arrays that are read-only are never written to again: a sink may keep them instead of copying.
     """
 
     y: Plane

@@ -230,7 +230,7 @@ def write_picture(path: Path, picture: NDArray[np.uint8], about: Metadata = Meta
 
     Raises:
         PictureError: The disk is full, or the folder may not be written.
-        BrokenPipeError: Whoever read the standard output has gone.
+        BrokenPipeError: The reader of the standard output has exited.
     """
     ending = _ending(path)
     options = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}

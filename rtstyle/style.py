@@ -76,7 +76,7 @@ class Style:
 
     @property
     def title(self) -> str:
-        """One line for people."""
+        """One line that describes the style."""
         return str(self.metadata.get("title", self.name))
 
     def _repr_jpeg_(self) -> bytes | None:

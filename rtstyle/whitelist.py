@@ -1,7 +1,7 @@
 """The networks that a style may bring. A trunk.onnx is a stranger's file, and ONNX is a language with loops and files.
 
 What runs must be the trunk and cost what the trunk costs, so anything that is not in the two tables is refused:
-``NODES`` names the operators and the values of their attributes, ``weight_shapes`` the weights. Whoever gives the
+``NODES`` names the operators and the values of their attributes, ``weight_shapes`` the weights. Who gives the
 generator a new form extends these.
 """
 

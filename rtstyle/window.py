@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pygame
 
 _HEADLESS = ("offscreen", "dummy")
-"""SDL's drivers that draw where nobody sees it."""
+"""SDL drivers that draw to no screen."""
 
 _NO_DISPLAY = "no window can be opened: there is no display here; use --preview none"
 

@@ -77,7 +77,7 @@ class EmulatedRuntime:
 
     @property
     def open(self) -> list[int]:
-        """How many pieces of page-locked memory, of memory, streams, events and graphs were not freed."""
+        """How many pieces of pinned memory, of memory, streams, events and graphs were not freed."""
         return [len(each) for each in (self._pinned, self._memory, self._streams, self._timed, self._graphs)]
 
     # -- devices and memory
@@ -125,7 +125,7 @@ class EmulatedRuntime:
         return ()
 
     def array_at(self, address: int, size: int) -> np.ndarray:
-        """Memory of the current GPU, or page-locked; all of it must be in one piece that is allocated."""
+        """Memory of the current GPU, or pinned; all of it must be in one piece that is allocated."""
         pieces = {a: (s, gpu) for a, (s, gpu) in self._memory.items()} | {
             a: (array.nbytes, self.current) for a, array in self._pinned.items()
         }
@@ -180,7 +180,7 @@ class EmulatedRuntime:
         into = kind == real.cudaMemcpyKind.cudaMemcpyHostToDevice
         assert into or kind == real.cudaMemcpyKind.cudaMemcpyDeviceToHost
         assert any(a <= (source if into else target) < a + array.nbytes for a, array in self._pinned.items()), (
-            "it is not page-locked"
+            "it is not pinned"
         )
         there, here = self.array_at(target, size), self.array_at(source, size)
         self.enqueue("in" if into else "out", stream, lambda: there.__setitem__(slice(None), here))

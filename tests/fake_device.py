@@ -51,7 +51,7 @@ class FakeDevice:
 
     @property
     def pinned(self) -> int:
-        """Pieces of page-locked memory."""
+        """Pieces of pinned memory."""
         return len(self._pinned)
 
     def _may(self, call: str) -> None:

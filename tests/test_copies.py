@@ -1,4 +1,4 @@
-"""Streams beside the picture: copied where the container holds them, else encoded anew or named; nothing is silent.
+"""Streams beside the picture: copied where the container holds them, else re-encoded or named; nothing is silent.
 
 The picture itself is copied by packets here, so that only copies.py and transcode.py are under test.
 """
@@ -238,9 +238,9 @@ def test_every_kind_of_sound_is_copied_or_encoded_anew_and_can_be_heard(encoder,
         assert (kind, result.warnings) == ("mp3" if (name, target) == ("mp2", "mp4") else name, [])
         assert payloads(result.path) == payloads(source)
     else:
-        assert result.plan.copied == [f"audio 1 ({name}), encoded anew as {kind}"]
+        assert result.plan.copied == [f"audio 1 ({name}), re-encoded as {kind}"]
         assert len(result.warnings) == 1
-        assert f"audio 1 ({name}) is encoded anew as {kind}" in result.warnings[0]
+        assert f"audio 1 ({name}) is re-encoded as {kind}" in result.warnings[0]
         assert ("write .mkv" in result.warnings[0]) == (target != "mkv" and name in COPIED["mkv"].split())
         if name in LOSSLESS_SOUND and kind in ("flac", "alac", "pcm_s16le"):
             assert np.array_equal(after[1], before[1])
@@ -268,7 +268,7 @@ def rate_of(path: Path) -> int:
 @pytest.mark.parametrize(("encoder", "rate"), [("aac", 48000), ("aac", 44100), ("libopus", 48000)])
 def test_a_copy_sounds_the_same_to_the_last_sample(encoder, rate, source, target, tmp_path):
     if (encoder, target) == ("libopus", "mov"):
-        pytest.skip("mov cannot hold opus; that it is encoded anew is tested above")
+        pytest.skip("mov cannot hold opus; that it is re-encoded is tested above")
     made = make_film(tmp_path / f"in.{source}", sound=encoder, rate=rate)
     before, after = sound_of(made), sound_of(copy(made, tmp_path / f"out.{target}").path)
     extra = after[1].shape[1] - before[1].shape[1]
@@ -329,7 +329,7 @@ def test_sound_that_is_encoded_anew_keeps_its_place_over_a_gap_and_a_late_start(
     source = make_clicks(tmp_path / "in.mkv", "pcm_u8")
     assert clicks_in(source) != pytest.approx([0.5, 1.5, 2.5], abs=0.01), "a decoder alone does not see the gap"
     result = copy(source, tmp_path / f"out.{target}")
-    assert result.plan.copied == [f"audio 1 (pcm_u8), encoded anew as {codec}"]
+    assert result.plan.copied == [f"audio 1 (pcm_u8), re-encoded as {codec}"]
     assert clicks_in(result.path) == pytest.approx([0.5, 1.5, 2.5], abs=0.004)
 
 
@@ -381,7 +381,7 @@ def test_sound_of_discs_is_copied_or_encoded_anew(encoder, tmp_path):
         result = copy(source, tmp_path / f"out.{target}")
         assert result.plan.dropped == []
         assert abs(sound_of(result.path)[1].shape[1] - sound_of(source)[1].shape[1]) < 2500
-        assert bool(result.warnings) == ("anew" in result.plan.copied[0])
+        assert bool(result.warnings) == ("re-encoded" in result.plan.copied[0])
 
 
 # -- subtitles -------------------------------------------------------------------------------------
@@ -432,7 +432,7 @@ def test_text_keeps_words_times_language_and_disposition(kind, source, target, e
         if target == "mkv" and source == "mkv":
             assert stream.disposition == av.stream.Disposition.forced
     anew = kind != expected
-    assert result.plan.copied == [f"subtitle 1 ({kind})" + (f", encoded anew as {expected}" if anew else "")]
+    assert result.plan.copied == [f"subtitle 1 ({kind})" + (f", re-encoded as {expected}" if anew else "")]
     assert len(result.warnings) == anew
 
 

@@ -61,7 +61,7 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(compiler, "compile_plan", compile_plan)
     monkeypatch.setattr(tensorrt, "build_in_child", build_in_child)
     yield emulated
-    assert emulated.open == [0, 0, 0, 0, 0], "page-locked memory, memory, streams, events, graphs"
+    assert emulated.open == [0, 0, 0, 0, 0], "pinned memory, memory, streams, events, graphs"
 
 
 def frames_of(size, count=7, colour=GREY):

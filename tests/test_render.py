@@ -108,7 +108,7 @@ def test_joined_segments_are_one_film(clip, tmp_path, name, codec, slack):
     moved = after.times[0] - before.times[0] if slack else 0
     assert max(abs(a - moved - b) for a, b in zip(after.times, before.times, strict=True)) <= 2 * slack
     if name == "out.webm":
-        return  # its sound is encoded anew: see test_copies.py
+        return  # its sound is re-encoded: see test_copies.py
     sound_moved = after.packets[0][0][0] - before.packets[0][0][0]
     assert abs(sound_moved - moved) <= Fraction(1, 500)
     assert names(tmp_path) == [name]

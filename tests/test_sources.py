@@ -223,7 +223,7 @@ def test_a_wait_below_zero_is_refused():
 def test_a_pipe_that_nobody_writes_into_or_with_rubbish_is_one_line(tmp_path):
     os.mkfifo(tmp_path / "cam")
     begin = time.perf_counter()
-    with pytest.raises(SourceStalledError, match=r"nothing came through the pipe .* for 0.3 s; does somebody write"):
+    with pytest.raises(SourceStalledError, match=r"nothing came through the pipe .* for 0.3 s; does a program write"):
         open_source(tmp_path / "cam", timeout=0.3)
     assert time.perf_counter() - begin < 1
 

@@ -121,7 +121,7 @@ class Judgement:
 
     passed: bool
     reason: str
-    """For people: the difference and the bound."""
+    """Text: the difference and the bound."""
     accuracy: dict[str, Any]
     """The figures, as JSON values."""
 

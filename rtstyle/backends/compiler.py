@@ -275,7 +275,7 @@ def build_plan(
     accept: Callable[[bytes], Any],
     progress: BuildProgress | None = None,
 ) -> Plan:
-    """Compile a recipe in this process and keep the plan, unless somebody else does so meanwhile.
+    """Compile a recipe in this process and keep the plan, unless another process does so meanwhile.
 
     Args:
         accept: Says what is known of a plan's accuracy, as a JSON value; raises where it is not good enough.

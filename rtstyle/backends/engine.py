@@ -125,7 +125,7 @@ class Engine(Protocol):
     backend: BackendName
     precision: str
     device: str
-    """For people, e.g. ``AMD EPYC, 2 cores``."""
+    """Text to show, e.g. ``AMD EPYC, 2 cores``."""
     size: Size
     """The only picture size that it accepts."""
     colour: Colour
@@ -146,8 +146,8 @@ class Engine(Protocol):
     def next(self) -> Frame:
         """Wait for the oldest submitted frame and return it stylized.
 
-        Its planes are the caller's: nobody writes into them as long as they or views of them are referred to.
-        Engines of GPUs lend page-locked memory in them, so whoever keeps very many should copy. Pts, time base
+        Its planes are the caller's: they are not written to as long as they or views of them are referenced.
+        On GPUs they are views of pinned memory, so a caller that keeps many should copy them. Pts, time base
         and colour are the input's.
 
         Raises:

@@ -135,7 +135,7 @@ def open_engine(
             reasons.append(f"{name}: {missing}")
         except (ImportError, BackendUnavailableError, SettingError) as error:
             reasons.append(f"{name}: {error}")
-            if name == "tensorrt" and isinstance(error, BackendUnavailableError):  # somebody installed it
+            if name == "tensorrt" and isinstance(error, BackendUnavailableError):  # it was installed on purpose
                 _say_once(f"tensorrt cannot be used: {error}")
         else:
             log.debug("%s %s on %s%s", engine.backend, engine.precision, engine.device, _refused(reasons))
@@ -162,7 +162,7 @@ def _candidates(device: str | None) -> Iterator[tuple[BackendName, str | None]]:
 
 @cache
 def _say_once(line: str) -> None:
-    """Live use and folders open engine after engine; nobody wants to read the same line for each."""
+    """Live use and folders open engine after engine; the line is printed once."""
     log.info("%s", line)
 
 

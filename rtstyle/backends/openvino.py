@@ -41,7 +41,7 @@ _HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "int8": ov.Type.f32}
 def the_core() -> ov.Core:
     """Return the one Core of this process, which lives as long as it.
 
-    Each Core's CPU plugin lends the thread a stack for signals and takes it back at its end. Two that end
+    Each Core's CPU plugin gives the thread a signal stack and removes it when it is destroyed. Two that end
     in the order in which they began leave the thread with a stack that is gone: the next Ctrl-C is a crash.
     """
     return ov.Core()

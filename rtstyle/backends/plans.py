@@ -42,7 +42,7 @@ class Recipe:
     """What a plan is built of. Plans of one recipe and one target are interchangeable."""
 
     label: str
-    """For people: style and size; not part of what makes a plan."""
+    """Text: style and size; not part of what makes a plan."""
     graph: bytes = field(repr=False)
     """The ONNX model."""
     builder: str

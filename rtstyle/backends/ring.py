@@ -1,12 +1,12 @@
-"""The ring: frames in page-locked memory, copied, computed and copied back while others are on their way.
+"""The ring: frames in pinned memory, copied, computed and copied back while others are on their way.
 
 Each slot of the ring has its own stream, so that one slot's copies run while another one's network does.
 What a frame passes through, and who owns it:
 
-    the caller's planes -> slot's page-locked input -> GPU -> page-locked output -> the planes of next()
+    the caller's planes -> slot's pinned input -> GPU -> pinned output -> the planes of next()
 
 ``submit`` copies the planes, once, and the caller may reuse them. The planes of ``next`` are views of a
-page-locked output that is lent: when the last view of it is gone (an encoder that reads them holds one), and
+pinned output that is lent: when the last view of it is gone (an encoder that reads them holds one), and
 not before, the ring writes into it again.
 """
 
@@ -33,7 +33,7 @@ SLOTS = 3
 """Slots of a ring for files: one copies in, one computes, one copies out."""
 
 _LENT = 256 << 20
-"""Bytes of page-locked outputs that callers may hold; a caller that keeps more gets ordinary copies."""
+"""Bytes of pinned outputs that callers may hold; a caller that keeps more gets ordinary copies."""
 
 _ALIGNMENT = 256
 """Bytes that addresses of tensors are multiples of, as TensorRT wants it."""
@@ -47,16 +47,16 @@ class Device(Protocol):
     """
 
     name: str
-    """For people, e.g. ``NVIDIA GeForce RTX 4090``."""
+    """Text to show, e.g. ``NVIDIA GeForce RTX 4090``."""
 
     def activate(self) -> None:
         """Make this GPU the calling thread's own: calls other than frees act on that one."""
 
     def allocate_host(self, size: int) -> Bytes:
-        """Allocate page-locked memory, which copies run from and to while the CPU goes on."""
+        """Allocate pinned memory, which copies run from and to while the CPU goes on."""
 
     def free_host(self, array: Bytes) -> None:
-        """Give page-locked memory back; nobody may look at it any more."""
+        """Give pinned memory back; it must not be read any more."""
 
     def allocate(self, size: int) -> int:
         """Allocate memory on the GPU and return its address, aligned to 256 bytes."""
@@ -77,10 +77,10 @@ class Device(Protocol):
         """Free an event."""
 
     def copy_in(self, address: int, host: Bytes, stream: int) -> None:
-        """Enqueue a copy from page-locked memory to the GPU."""
+        """Enqueue a copy from pinned memory to the GPU."""
 
     def copy_out(self, host: Bytes, address: int, stream: int) -> None:
-        """Enqueue a copy from the GPU to page-locked memory."""
+        """Enqueue a copy from the GPU to pinned memory."""
 
     def record(self, event: int, stream: int) -> None:
         """Let an event happen when everything that is in the stream now is done."""
@@ -110,7 +110,7 @@ class Network(Protocol):
 
 
 class OutputBuffers:
-    """Page-locked buffers of one size that are lent and come back by themselves.
+    """Pinned buffers of one size that are lent and come back by themselves.
 
     There are as many as are in use at once; those that come back are used again.
     """
@@ -122,11 +122,11 @@ class OutputBuffers:
         self._free: list[Bytes] = []
         self._closed = False
         self.lent = 0
-        """Buffers that somebody holds."""
+        """Buffers that are in use."""
 
     @property
     def exhausted(self) -> bool:
-        """True when callers hold as much page-locked memory as they should."""
+        """True when callers hold as much pinned memory as they should."""
         return self.lent > self._limit
 
     def lend(self) -> Bytes:
@@ -311,7 +311,7 @@ class RingEngine(Engine):
         if self._outputs.exhausted:
             out = out.copy()
         out = out.view()
-        out.flags.writeable = False  # nobody writes to it while it is lent, so an encoder may keep it (VideoEncoder)
+        out.flags.writeable = False  # it is not written to while it is in use, so an encoder may keep it (VideoEncoder)
         return frame.with_planes(self._cropped(graph.planes_in(out.reshape(self._shapes[graph.PICTURE]), self._layout)))
 
     def _settle(self, slot: _Slot) -> None:

@@ -2,7 +2,7 @@
 
 A style's planar graph is compiled into a plan for the kind of GPU that is here (compiler.py), once, in a
 process of its own (builder.py); plans are compared to float32 (accuracy.py), kept (plans.py), and run in a
-ring of page-locked buffers (ring.py).
+ring of pinned buffers (ring.py).
 """
 
 from __future__ import annotations
@@ -321,7 +321,7 @@ def build_ahead(
     device: str | None = None,
     progress: BuildProgress | None = None,
 ) -> Plan:
-    """Build a plan now, so that nobody waits for it later; return it, the kept one where there is one already.
+    """Build a plan now, so that no user waits for it later; return it, or the cached one.
 
     Args:
         size: None: one plan for all sizes between those of ``compiler.DYNAMIC``.

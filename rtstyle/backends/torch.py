@@ -42,7 +42,7 @@ def open_torch(
     mode: Mode = "throughput",
     device: str | None = None,
 ) -> Engine:
-    """Open a style in torch: on CUDA in a ring of page-locked buffers, float16; on a CPU plainly, float32.
+    """Open a style in torch: on CUDA in a ring of pinned buffers, float16; on a CPU plainly, float32.
 
     Raises:
         BackendUnavailableError: There is a GPU, but no cuda-bindings.
@@ -257,7 +257,7 @@ class TorchNetwork:
 
 
 class _Memory:
-    """Memory on a GPU that somebody else owns, for ``torch.as_tensor`` (CUDA array interface, version 3)."""
+    """Memory on a GPU that another object owns, for ``torch.as_tensor`` (CUDA array interface, version 3)."""
 
     def __init__(self, address: int, shape: tuple[int, ...], kind: str) -> None:
         self.__cuda_array_interface__ = {"shape": shape, "typestr": kind, "data": (address, False), "version": 3}

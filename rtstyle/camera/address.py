@@ -25,7 +25,7 @@ class SourceAddress:
     text: str
     """As it was given; a camera that was given by its name, as that of its device."""
     name: str
-    """For people, e.g. ``camera 0``; a URL without its password."""
+    """Text to show, e.g. ``camera 0``; a URL without its password."""
     pictures: tuple[Path, ...] = ()
 
     @property

@@ -34,7 +34,7 @@ class Feed(Protocol):
 
     first: av.VideoFrame
     rate: Fraction | None
-    """Frames per second as declared; None where nobody says."""
+    """Frames per second as declared; None where it is undeclared."""
     format: str
     """How pictures come: FFmpeg's name of a codec, or of a pixel format where they are not coded."""
     paced: bool

@@ -21,7 +21,7 @@ class Devices:
     screens: list[str]
     microphones: list[Microphone]
     virtual_cameras: list[v4l2.Node]
-    """Devices that take pictures and show them to other programs; Linux only, elsewhere nobody lists them."""
+    """Devices that take pictures and show them to other programs; Linux only, elsewhere they cannot be listed."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``json.dumps`` takes; sizes as ``640x480``, rates in frames per second."""
@@ -54,7 +54,7 @@ def list_devices() -> Devices:
 
 
 def describe_devices(devices: Devices) -> list[str]:
-    """Put devices into lines for people."""
+    """Describe devices, one line each."""
     lines = ["cameras"]
     for camera in devices.cameras:
         lines.append(f"  {camera}")

@@ -15,7 +15,7 @@ class Microphone:
     """Something that sound may be recorded from."""
 
     device: str
-    """What opens it: ALSA's name on Linux, the name for people elsewhere."""
+    """What opens it: ALSA's name on Linux, the displayed name elsewhere."""
     name: str
 
 

@@ -128,7 +128,7 @@ def _open_pipe(address: SourceAddress, wish: Wish, stop: threading.Event) -> Fee
     except TimeoutError as error:
         pipe.close()
         raise SourceStalledError(
-            f"nothing came through the pipe {address.name} for {wish.timeout:g} s; does somebody write into it?"
+            f"nothing came through the pipe {address.name} for {wish.timeout:g} s; does a program write to it?"
         ) from error
     except (OSError, ValueError, av.error.FFmpegError) as error:
         pipe.close()

@@ -1,4 +1,4 @@
-"""A named pipe, read with a timeout: whoever writes into it may stop, and opening one waits for a writer for ever."""
+"""A named pipe, read with a timeout: its writer may stop, and opening one waits for a writer for ever."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class NamedPipe:
     """A FIFO as a file to read from; it ends when its writer closes it."""
 
     def __init__(self, path: str, timeout: float, stop: threading.Event) -> None:
-        """Open the pipe, whether somebody writes or not.
+        """Open the pipe, whether it has a writer or not.
 
         Args:
             timeout: Seconds that each ``read`` waits, the first one also for a writer.
@@ -46,7 +46,7 @@ class NamedPipe:
         raise io.UnsupportedOperation("a pipe cannot be read again")
 
     def close(self) -> None:
-        """Close the pipe; whoever writes into it is told by the system."""
+        """Close the pipe; the system notifies its writer."""
         if self._pipe >= 0:
             os.close(self._pipe)
         self._pipe = -1

@@ -56,7 +56,7 @@ def open_source(
         wait: Seconds that a camera, pipe or URL is waited for when it has gone or stalled after its first picture;
             None is for ever, 0 not at all.
         loop: Whether files begin again when they end; None: pictures do, a video is played once.
-        tell: Takes lines for people while frames are read, in the reader's thread: that the camera is gone, is
+        tell: Called with each line to print while frames are read, in the reader's thread: that the camera is gone, is
             back, or sends other pictures than before.
         playlists: Whether a playlist may lead to any file or host, see ``video.opening``.
 
@@ -79,7 +79,7 @@ class LiveSource:
     """An open live source: a ``FrameSource`` that also tells when each frame came. See ``open_source``.
 
     It is iterated once, by one thread. ``stop`` may be called from any thread and ends the iteration
-    with the next picture, after ``timeout`` seconds at the latest; ``close`` only when nobody iterates.
+    with the next picture, after ``timeout`` seconds at the latest; ``close`` only when it is not being iterated.
     """
 
     live = True
@@ -106,7 +106,7 @@ class LiveSource:
         self._losses, self._away, self._damaged_before = 0, 0.0, 0
 
         self.name = address.name
-        """For people, e.g. ``camera 0``."""
+        """Text to show, e.g. ``camera 0``."""
         self.notes: list[str] = []
         """What came out other than asked, one line each."""
         self.paced = self._feed.paced
@@ -146,7 +146,7 @@ class LiveSource:
 
     @property
     def waiting(self) -> str | None:
-        """While a camera that went away is waited for: one line for people; else None."""
+        """While a camera that went away is waited for: one line to show; else None."""
         lost = self._lost
         return lost and f"{lost[0]}; waiting for it ({time.monotonic() - lost[1]:.0f} s)"
 
@@ -173,7 +173,7 @@ class LiveSource:
         """Yield frames as they come, with the moment of their arrival.
 
         All have the size and colour of the source; a picture that comes otherwise (a phone that was turned, a camera
-        that came back in another mode) is fitted in. Planes are I420 in new or decoder-owned memory that nobody
+        that came back in another mode) is fitted in. Planes are I420 in new or decoder-owned memory that no one
         else changes. ``pts`` is the source's and begins anew with each round and connection; ``Captured.at`` goes on.
 
         Raises:
@@ -248,7 +248,7 @@ class LiveSource:
         self._damaged_before, self._feed, self._last_pts = self.damaged, feed, None
 
     def _await_return(self, error: CameraError) -> None:
-        """Try until the source is back, or somebody stops. Raises ``error`` when it took too long."""
+        """Try until the source is back, or ``stop`` is called. Raises ``error`` when it took too long."""
         since = time.monotonic()
         self._losses += 1
         self._lost = (f"{self.name} {'stalled' if isinstance(error, SourceStalledError) else 'is gone'}", since)
@@ -271,7 +271,7 @@ class LiveSource:
             self._tell(f"{self.name} is back after {away:.1f} s")
 
     def close(self) -> None:
-        """Give the device or connection back. Nobody may be iterating any more."""
+        """Give the device or connection back. It must not be iterated any more."""
         self.stop()
         self._feed.close()
 

@@ -90,7 +90,7 @@ def _nodes(wanted: int) -> Iterator[Node]:
             continue
         try:
             able, name = capabilities(_asker(device))
-            # A loopback device that somebody writes to becomes a camera; until then it only takes.
+            # A loopback device that a program writes to becomes a camera; until then it only takes.
             if able & wanted:
                 yield Node(str(path), name, tuple(modes(_asker(device))) if wanted == _CAPTURE else ())
         finally:

@@ -31,7 +31,7 @@ def printable(text: str, longest: int = _LONGEST) -> str:
 
 
 def write(line: str, file: TextIO | None = None) -> None:
-    """Print a line: the one place from which text for people reaches a terminal.
+    """Print a line: the one place from which text reaches a terminal.
 
     Args:
         file: The standard output if None.
@@ -55,7 +55,7 @@ class LineFormatter(logging.Formatter):
 
 
 def say(message: str) -> None:
-    """Print a line for people on stderr."""
+    """Print a line on stderr."""
     write(f"rtstyle: {message}", sys.stderr)
 
 

@@ -29,7 +29,7 @@ _SOUNDS = 500
 
 
 class BranchState(NamedTuple):
-    """How an outlet does."""
+    """How an branch does."""
 
     frames: int
     """Frames that the sink took, without repeated ones."""
@@ -190,16 +190,16 @@ class Branch:
 
 
 class Fanout:
-    """All outlets of a session. A context manager: leaving finishes them all, then raises what one of them met.
+    """All branches of a session. A context manager: leaving finishes them all, then raises what one of them met.
 
     Args:
-        tell: Takes lines for people; called from any thread.
-        alone: True where frames go nowhere else, such as to a window: then ``write`` raises when no outlet is left.
+        tell: Called with each line to print; called from any thread.
+        alone: True where frames go nowhere else, such as to a window: then ``write`` raises when no branch is left.
     """
 
     def __init__(self, tell: Callable[[str], None], *, alone: bool = False) -> None:
         self.failures: list[Exception] = []
-        """What ended outlets before their time."""
+        """What ended branches before their time."""
         self.warnings: list[str] = []
         """Lines that were told and that a report should keep."""
         self._tell, self._alone = tell, alone
@@ -227,40 +227,40 @@ class Fanout:
             def ended(error: Exception | None) -> None:
                 self._end(unique, error)
 
-            outlet = Branch(sink, policy, spacing=spacing, patience=patience, ended=ended)
-            self._outlets[unique] = self._all[unique] = outlet
-        outlet.start(unique)
+            branch = Branch(sink, policy, spacing=spacing, patience=patience, ended=ended)
+            self._outlets[unique] = self._all[unique] = branch
+        branch.start(unique)
         return unique
 
     def write(self, frame: Frame, at: float) -> None:
-        """Hand a frame to all outlets; never waits. Nobody may write into its planes any more.
+        """Hand a frame to all sinks; never waits. Its planes must not be written to any more.
 
         Args:
             at: The moment at which its source came, in seconds of ``time.perf_counter()``.
 
         Raises:
-            Exception: What ended the last outlet, where there is nothing else.
+            Exception: What ended the last branch, where there is nothing else.
         """
         with self._lock:
-            outlets = list(self._outlets.values())
-        if self._alone and self.failures and not outlets:
+            branches = list(self._outlets.values())
+        if self._alone and self.failures and not branches:
             raise self.failures[0]
-        for outlet in outlets:
-            outlet.write(frame, at)
+        for branch in branches:
+            branch.write(frame, at)
 
     def write_sound(self, sound: Sound) -> None:
         """Hand a piece of sound to those that take sound; never waits."""
         with self._lock:
-            outlets = list(self._outlets.values())
-        for outlet in outlets:
-            outlet.write_sound(sound)
+            branches = list(self._outlets.values())
+        for branch in branches:
+            branch.write_sound(sound)
 
     def remove(self, name: str) -> None:
-        """Finish one outlet, without waiting for it; one that has ended already is none."""
+        """Finish one sink, without waiting for it; one that has ended already is none."""
         with self._lock:
-            outlet = self._outlets.pop(name, None)
-        if outlet:
-            outlet.finish()
+            branch = self._outlets.pop(name, None)
+        if branch:
+            branch.finish()
 
     @property
     def names(self) -> list[str]:
@@ -271,13 +271,13 @@ class Fanout:
     def dropped(self) -> dict[str, int]:
         """Frames that did not get to those that frames go to now; cheap, unlike ``state``."""
         with self._lock:
-            return {name: outlet.dropped for name, outlet in self._outlets.items()}
+            return {name: branch.dropped for name, branch in self._outlets.items()}
 
     def state(self) -> dict[str, BranchState]:
-        """Tell how each outlet does; those that have ended are among them."""
+        """Tell how each branch does; those that have ended are among them."""
         with self._lock:
-            outlets = dict(self._all)
-        return {name: outlet.state for name, outlet in outlets.items()}
+            branches = dict(self._all)
+        return {name: branch.state for name, branch in branches.items()}
 
     def warn(self, line: str) -> None:
         """Tell a line, and keep it for the report. Called from any thread."""
@@ -295,14 +295,14 @@ class Fanout:
             )
 
     def close(self) -> None:
-        """Finish all outlets and wait for them."""
+        """Finish all sinks and wait for them."""
         with self._lock:
-            outlets = list(self._all.values())
+            branches = list(self._all.values())
             self._outlets.clear()
-        for outlet in outlets:
-            outlet.finish()
-        for outlet in outlets:
-            outlet.join()
+        for branch in branches:
+            branch.finish()
+        for branch in branches:
+            branch.join()
 
     def __enter__(self) -> Self:
         return self

@@ -28,7 +28,7 @@ class LiveReport:
     """Frames shown per second, between the first and the last."""
     latency_ms: dict[str, float]
     """Milliseconds from a frame's arrival in this process to the moment at which the stylized one is
-    handed to window and outlets: ``p50``, ``p95``, ``p99``; empty where no frame was shown."""
+    passed to window and sinks: ``p50``, ``p95``, ``p99``; empty where no frame was shown."""
     backend: str
     precision: str
     device: str
@@ -37,8 +37,8 @@ class LiveReport:
     size: str
     """Width and height of the picture, as ``1280x720``."""
     sinks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """For the window and each outlet: ``frames`` that it took, ``dropped`` ones, and ``latency_ms`` from a frame's
-    arrival to the moment at which it was on the screen, or the outlet had taken it."""
+    """For the window and each sink: ``frames`` that it took, ``dropped`` ones, and ``latency_ms`` from a frame's
+    arrival to the moment at which it was on the screen, or the sink had taken it."""
     working_sizes: dict[str, int] = field(default_factory=dict)
     """Frames that were stylized in each size, with the network where that is not the default one (``640x360 fast``);
     several where the pace changed them."""

@@ -59,7 +59,7 @@ class LatestFrame:
 
     @property
     def waiting(self) -> str | None:
-        """While a camera that vanished is waited for: one short line for people; None while pictures come."""
+        """While a camera that vanished is waited for: one short line to show; None while pictures come."""
         return self._source.waiting
 
     @property

@@ -115,7 +115,7 @@ class MicrophoneCapture:
     Args:
         name: See ``microphone_requests``.
         hear: Takes pieces of sound, in the thread; may not take long.
-        warn: Takes lines for people, in the thread.
+        warn: Called with each line to print, in the thread.
         timeout: Seconds that it may take to open, and for each piece.
 
     Raises:
@@ -130,7 +130,7 @@ class MicrophoneCapture:
         known = [microphone.device for microphone in list_microphones()] if sys.platform == "win32" else []
         self._requests = microphone_requests(sys.platform, name, known)
         self.name = f"microphone {name}" if name else "the microphone"
-        """For people."""
+        """Text to show."""
         self._container = self._open()
         self._thread = threading.Thread(target=self._listen, name="microphone", daemon=True)
 

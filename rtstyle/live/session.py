@@ -29,7 +29,7 @@ STRENGTH_STEP = 0.1
 """What one press of + or - adds to the strength or takes away."""
 
 RECORDING = "recording"
-"""Name of the outlet that the key r ends and begins."""
+"""Name of the branch that the key r ends and begins."""
 
 _TICK = 0.03
 """Seconds between two looks at the keys while no frame comes."""
@@ -141,7 +141,7 @@ class Session:
                 self._styles.work(self._quality.working)
 
     def _hand_over(self, frame: Frame, at: float) -> None:
-        """Give a frame to the outlets."""
+        """Give a frame to the sinks."""
         if self._fanout.names or not self._window:
             self._fanout.write(frame, at)
 
@@ -158,7 +158,7 @@ class Session:
                 self._hand_over(self._stylized, time.perf_counter())
 
     def _show_still(self, message: str) -> None:
-        """While no camera is there: the last picture with a message, now and then, so that nobody takes it for live."""
+        """While there is no camera, show the last frame with a message, so that it is not taken for live video."""
         now = time.perf_counter()
         if self._stylized is None or now < self._still_at + _AGAIN:
             return
@@ -273,7 +273,7 @@ class Session:
             self._jobs.append(self._opening)
 
     def _finish_jobs(self) -> None:
-        """Tell what became of what is done aside: encoders and PNGs take longer than a frame."""
+        """Report what was done in the background: encoders and PNGs take longer than a frame."""
         while self._jobs and self._jobs[0].done():
             job = self._jobs.pop(0)
             try:

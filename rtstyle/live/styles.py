@@ -1,4 +1,4 @@
-"""Styles, networks and sizes that change in a session: an engine is made aside and takes its place between frames."""
+"""Styles, networks and sizes that change in a session: engines open in the background and swap between frames."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ class Styles:
         return self._fading is not None
 
     def step(self, by: int) -> str:
-        """Ask for the style that is ``by`` places further; return a line about it for people."""
+        """Ask for the style that is ``by`` places further; return a line that reports it."""
         if len(self.names) == 1:
             return f"there is no other style than {self.style}"
         return self.choose((self.names.index(self._wanted.style) + by) % len(self.names))
 
     def choose(self, style: str | int) -> str:
-        """Ask for a style by its name or place in ``names``; return a line about it for people."""
+        """Ask for a style by its name or place in ``names``; return a line that reports it."""
         if isinstance(style, int):
             if not 0 <= style < len(self.names):
                 return f"there is no style {style + 1}; there are {len(self.names)}"

@@ -310,7 +310,7 @@ def _packets_of(
 ) -> Iterator[av.Packet[Any]]:
     """Yield the packets of all segments for the stream of ``output``, with their frames' own times.
 
-    The last picture is shown until ``ended``, in seconds; where nobody knows, as long as the first.
+    The last picture is shown until ``ended``, in seconds; where that is unknown, as long as the first.
 
     A decoding time is the time of the frame that is shown as many packets earlier as any encoder held one
     back: it rises, and is never behind the packet's own time. Behind a leap in time it follows at once: readers of

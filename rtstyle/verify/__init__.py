@@ -45,7 +45,7 @@ class VerifyReport:
 
 
 class _Stopped(Exception):
-    """The other file could not be read, or nobody waits any more."""
+    """The other file could not be read, or the caller stopped waiting."""
 
 
 def verify_media(

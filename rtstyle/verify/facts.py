@@ -19,7 +19,7 @@ from rtstyle.frame import ColourTags
 Thumbnail = NDArray[np.float32]
 
 LEAD_IN = 3
-"""Packets before a stream's start that a decoder may need; more were hidden because somebody cut them off."""
+"""Packets before a stream's start that a decoder may need; more were hidden by an edit."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class StreamFacts:
     """Keys in lower case."""
     time_base: Fraction
     layout: str = ""
-    """Of sound: rate and channels, for people."""
+    """Of sound: rate and channels, as text."""
     shapes: set[tuple[int, int]] = field(default_factory=set)
     """Rates and channels, as indices of ADTS, that AAC states packet by packet."""
     size: str = ""
-    """Of a picture, for people."""
+    """Of a picture, as text."""
     content: bytes = b""
     """Hash of an attachment's bytes."""
     times: list[int] = field(default_factory=list)

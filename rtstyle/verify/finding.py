@@ -18,7 +18,7 @@ class Finding:
 
     subject: str
     source: str
-    """What the input has, for people."""
+    """What the input has, as text."""
     target: str
     """What the output has."""
     verdict: Verdict
@@ -27,5 +27,5 @@ class Finding:
 
 
 def both(show: Callable[[T], str], one: T, other: T) -> tuple[str, str]:
-    """What the input and the output have, for people."""
+    """Return what the input and the output have, as text."""
     return show(one), show(other)

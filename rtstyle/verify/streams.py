@@ -356,7 +356,7 @@ def _plain(text: str) -> str:
 
 
 _SOON = Fraction(1, 10)
-"""Seconds by which chapters may be out of step with the pictures before anybody sees it."""
+"""Seconds by which chapters may be out of step with the pictures before it is visible."""
 
 
 def compare_chapters(source: Media, target: Media, time_map: TimeMap) -> Iterator[Finding]:

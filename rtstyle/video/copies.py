@@ -1,7 +1,7 @@
 """Everything in a file beside the picture that is stylized: planned before the first frame, copied as it comes.
 
 What the container cannot hold is found by a trial: the same streams in a container in memory, from header
-to end, because some muxers refuse only there. It is then encoded anew where that is lossless or customary,
+to end, because some muxers refuse only there. It is then re-encoded where that is lossless or customary,
 and named where it is not.
 """
 
@@ -96,7 +96,7 @@ _NO_NAME = re.compile(
 
 
 def track_name(metadata: dict[str, str]) -> str:
-    """Return the name of a track for people: its title, or in mp4 that of its handler; empty where it has none."""
+    """Return the displayed name of a track: its title, or in mp4 that of its handler; empty where it has none."""
     handler = metadata.get("handler_name", "")
     return metadata.get("title", "") or ("" if _NO_NAME.fullmatch(handler) else handler)
 
@@ -108,9 +108,9 @@ class Part:
     index: int
     """Of the stream in the input."""
     how: Literal["copy", "audio", "text", "attachment"]
-    """Its packets are copied, its sound or text is encoded anew, or it is written with the header."""
+    """Its packets are copied, its sound or text is re-encoded, or it is written with the header."""
     codec: str = ""
-    """Encoder, where it is encoded anew."""
+    """Encoder, where it is re-encoded."""
     sound: SoundShape | None = None
     """Most channels and highest rate of audio that changes them on its way; None: it does not."""
     picture: bytes | None = field(default=None, repr=False)
@@ -122,7 +122,7 @@ class StreamPlan:
     """What becomes of each stream of an input; made by ``plan_streams`` before any frame is rendered."""
 
     copied: list[str] = field(default_factory=list)
-    """Streams that are in the output, for people; those that are encoded anew say so."""
+    """Streams that are in the output, as text; those that are re-encoded say so."""
     dropped: list[dict[str, str]] = field(default_factory=list)
     """What is not, each with its reason."""
     warnings: list[str] = field(default_factory=list)
@@ -252,11 +252,11 @@ class _Planner:
                 self.plan.parts.append(part)
                 if part.codec:
                     to = av.Codec(part.codec, "w").canonical_name
-                    self.plan.copied.append(f"{label}, encoded anew as {to}")
+                    self.plan.copied.append(f"{label}, re-encoded as {to}")
                     reason = f"{self._name} cannot hold it as it is{self._better(stream, 'copy')}"
                     if part.sound:
                         reason = f"it changes its channels or rate on the way, which {self._name} cannot say"
-                    self.plan.warnings.append(f"{label} is encoded anew as {to}: {reason}")
+                    self.plan.warnings.append(f"{label} is re-encoded as {to}: {reason}")
                 else:
                     self.plan.copied.append(label)
                 return

@@ -270,5 +270,5 @@ class Decoder:
         return found[1].strip() if found else "unknown"
 
     def close(self) -> None:
-        """Give the file back. Nobody may be iterating any more."""
+        """Give the file back. It must not be iterated any more."""
         self.container.close()

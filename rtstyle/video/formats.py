@@ -170,7 +170,7 @@ def choose_encoding(
         full_range: Range of the frames that will come.
         alpha: Whether frames have opacity that is to be kept.
         muxer: The container, by FFmpeg's name or by its ending; None: what the ending of ``target`` says.
-        rate: Frames per second of the frames that will come, None where nobody knows.
+        rate: Frames per second of the frames that will come, None where it is unknown.
 
     Raises:
         SettingError: There is no such container, it cannot hold the codec, the encoder does not take the
@@ -199,7 +199,7 @@ def choose_encoding(
     only_range = encoder.only_range
     if codec in container.untagged:
         only_range = False
-        notes.append(f"{name} with {codec} holds no colour tags: say them to whoever reads it")
+        notes.append(f"{name} with {codec} holds no colour tags: tell the reader of the file")
     if full_range and only_range is False:
         notes.append(f"{_called(target, name)} with {codec} knows limited range only: full range is converted")
     if name == "gif" and rate and rate > 50:

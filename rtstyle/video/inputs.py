@@ -37,7 +37,7 @@ class Input:
 
     kind: Kind
     name: str
-    """For people; a URL comes without its password."""
+    """Text to show; a URL comes without its password."""
     address: str
     """For FFmpeg; of several pictures, the first."""
     pictures: tuple[Path, ...] = ()

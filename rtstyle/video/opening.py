@@ -81,7 +81,10 @@ def open_media(
         allowed = (*own, "hls") if named else own
         settings["format_whitelist"] = _formats(tuple(name for name in _REFERRING if name not in allowed))
         if named:
-            settings |= {"http_persistent": "0", "http_multiple": "0"}  # FFmpeg's own connections, which nobody guards
+            settings |= {
+                "http_persistent": "0",
+                "http_multiple": "0",
+            }  # FFmpeg's own connections, which are not checked
             guard = _Within(address, timeout or 10.0)
     try:
         container: InputContainer = av.open(

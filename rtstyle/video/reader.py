@@ -116,7 +116,7 @@ class VideoReader:
         self.seekable = self._input.seekable
         """A second pass over it is possible."""
         self.packets: deque[av.Packet[Any]] = deque()
-        """Packets of all other streams, in file order; whoever copies them takes them from the left."""
+        """Packets of all other streams, in file order; they are consumed from the left."""
         self._notes: list[str] = list(self._input.notes)
         self.keep_packets = keep_packets
         """May be set to False before iterating; what is in ``packets`` by then is to be cleared."""
@@ -519,7 +519,7 @@ class VideoReader:
         return float((stream.duration + (stream.start_time or 0)) * self.time_base)
 
     def close(self) -> None:
-        """Give the input back. Nobody may be iterating any more."""
+        """Give the input back. It must not be iterated any more."""
         for decoder in self._opened:
             decoder.close()
 

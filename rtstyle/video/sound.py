@@ -26,7 +26,7 @@ _MICROSECOND = Fraction(1, 1_000_000)
 
 _STEP = Fraction(1, 10)
 """Seconds by which sound may be off the clock before samples are left out or silence is put in at once; smaller
-differences are stretched away, which nobody hears."""
+differences are stretched away, which is inaudible."""
 
 
 @dataclass(frozen=True, slots=True)

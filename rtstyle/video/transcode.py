@@ -1,4 +1,4 @@
-"""The streams beside the picture, one by one: copied by packets, or decoded and encoded anew at their times."""
+"""The streams beside the picture, one by one: copied by packets, or decoded and re-encoded at their times."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class WorkFolder:
             self._refuse_foreign()
             try:
                 self._lock.acquire()
-            except FileNotFoundError:  # whoever had it took the folder away between the two calls
+            except FileNotFoundError:  # its owner removed the folder between the two calls
                 continue
             if (self.path / "lock").exists():
                 return

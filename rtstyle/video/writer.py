@@ -200,7 +200,7 @@ class VideoWriter:
         Raises:
             ValueError: The frame is not of the writer's size.
             VideoWriteError: The disk is full, or the encoder refuses the frame.
-            BrokenPipeError: Whoever read the standard output has gone.
+            BrokenPipeError: The reader of the standard output has exited.
         """
         encoder = self._output.encoder
         if frame.size != encoder.size:

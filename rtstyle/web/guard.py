@@ -79,7 +79,7 @@ class Guard:
         return cls(address, token)
 
     def url(self, port: int, path: str = "/") -> str:
-        """Return the address for people, with the token; ``port`` is the one that was bound."""
+        """Return the address to show, with the token; ``port`` is the one that was bound."""
         host = self.address.host
         if host in ("", "0.0.0.0", "::"):
             host = _outward_address()
@@ -130,7 +130,9 @@ def _outward_address() -> str:
     """Return the address by which others reach this machine, or its name. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737: of nobody; connecting UDP only chooses our own address
+            probe.connect(
+                ("192.0.2.1", 9)
+            )  # RFC 5737: documentation address; connecting UDP only chooses our own address
             return str(probe.getsockname()[0])
         except OSError:
             return socket.gethostname()

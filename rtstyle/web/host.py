@@ -1,4 +1,4 @@
-"""An HTTP server in a thread of its own. Whoever connects, and however, it holds a bounded part of the machine."""
+"""An HTTP server in a thread of its own. It uses a bounded part of the machine, however clients connect."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class WebServer:
         self._thread = threading.Thread(target=self._run, name="web server", daemon=True)
 
     def url(self, path: str = "/") -> str:
-        """Return an address for people, with the token."""
+        """Return the address to show, with the token."""
         return self.guard.url(self.port, path)
 
     def call(self, function: Callable[..., object], *args: object) -> None:
@@ -198,7 +198,7 @@ class WebServer:
         """Return the handler of a new connection, None where there is no room for it.
 
         Where all places are taken, the one that has kept us waiting longest without a request that was not refused
-        makes room: idle connections lock nobody out.
+        makes room: idle connections lock no client out.
         """
         assert self._server is not None
         self._coming.pop(door, None)

@@ -34,7 +34,7 @@ _BOUNDARY = "rtstyle-picture"
 
 
 class BrowserPreview:
-    """A live session's pictures over HTTP; a sink of ``Fanout``. JPEGs are made only while somebody looks.
+    """A live session's pictures over HTTP; a sink of ``Fanout``. JPEGs are encoded only while a viewer is connected.
 
     Args:
         address: Where it listens; it does so until ``close``.
@@ -65,7 +65,7 @@ class BrowserPreview:
         self._web.start()
 
     def url(self, path: str = "/") -> str:
-        """Return an address for people, with the token."""
+        """Return the address to show, with the token."""
         return self._web.url(path)
 
     def write(self, frame: Frame) -> None:

@@ -99,7 +99,7 @@ class StyleServer:
         self._web = WebServer(address, self._routes(), connections=connections, ending=self._say_farewell)
         first = make(0, _FIRST_SIZE)
         self.engine = f"{first.backend} {first.precision} on {first.device}"
-        """What it runs on, for people."""
+        """Backend, precision and device, to be shown."""
         # Each visitor has one and may be about to change to another: then none is closed that is in use.
         self._share = Share(make, first, room=max(6, 2 * visitors), fail=self._break)
 
@@ -225,7 +225,7 @@ class StyleServer:
         outbox: asyncio.Queue[Reply | str],
         visitor: Visitor,
     ) -> None:
-        """Send what the outbox gets; whoever does not take it in time is cut off."""
+        """Send what is in the outbox; a visitor that does not receive it in time is disconnected."""
         try:
             while True:
                 what = await outbox.get()
@@ -294,7 +294,7 @@ def serve(
         visitors: How many are served at a time.
         engine: Backend, precision, device, size of the networks and size of strokes.
         seconds: End after this time.
-        say: Takes lines for people, such as the address.
+        say: Called with each line to print, such as the address.
 
     Raises:
         SettingError: A setting is out of its range, or the certificate cannot be used.

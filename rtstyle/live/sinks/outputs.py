@@ -75,7 +75,7 @@ class OutputPlan:
         self._camera = None if camera is None else find_virtual_camera(camera)
 
     def add_to(
-        self, outlets: Fanout, source: FrameSource, *, fps: Fraction | None, tell: Callable[[str], None]
+        self, branches: Fanout, source: FrameSource, *, fps: Fraction | None, tell: Callable[[str], None]
     ) -> None:
         """Open everything for frames of the source's size and colour.
 
@@ -90,10 +90,10 @@ class OutputPlan:
             camera = open_virtual_camera(self._camera, size=source.size, colour=source.colour, rate=rate)
             # Programs that watch want frames at a steady pace: one that is a little late must not be sent twice.
             period = float(1 / rate)
-            outlets.add("virtual camera", camera, "newest", spacing=0.75 * period, patience=1.25 * period)
+            branches.add("virtual camera", camera, "newest", spacing=0.75 * period, patience=1.25 * period)
             tell(f"virtual camera {self._camera}: {source.size}, {float(rate):.4g} frames per second")
         for sink in map(OwnSink, self._outputs.sinks):
-            outlets.add(sink.name, sink, "newest")
+            branches.add(sink.name, sink, "newest")
         for target in self._destinations:
             push = StreamSink(
                 target,
@@ -103,7 +103,7 @@ class OutputPlan:
                 bitrate=self._outputs.bitrate,
                 sound=self._outputs.microphone is not None,
                 tell=tell,
-                warn=outlets.warn,
+                warn=branches.warn,
                 timeout=self._timeout,
             )
-            outlets.add(target.name, push, "newest", patience=_STILL)
+            branches.add(target.name, push, "newest", patience=_STILL)

@@ -6,7 +6,7 @@ from rtstyle.frame import Frame, FrameSink
 
 
 class OwnSink:
-    """A ``FrameSink`` behind an outlet: it is entered at once, and left in the outlet's thread."""
+    """A ``FrameSink`` behind an branch: it is entered at once, and left in the branch's thread."""
 
     def __init__(self, sink: FrameSink) -> None:
         self.name = str(getattr(sink, "name", type(sink).__name__))

@@ -20,7 +20,7 @@ class Recording:
 
     Args:
         writer: An open writer with the time base ``CLOCK``; closed by ``close``.
-        tell: Takes lines for people.
+        tell: Called with each line to print.
     """
 
     def __init__(self, writer: VideoWriter, tell: Callable[[str], None]) -> None:

@@ -9,11 +9,11 @@ from rtstyle.frame import Frame
 from rtstyle.video.sound import Sound
 
 CLOCK = Fraction(1, 90000)
-"""Time base of frames that outlets hand to their sinks: they count from the zero of ``time.perf_counter()``."""
+"""Time base of frames that branches hand to their sinks: they count from the zero of ``time.perf_counter()``."""
 
 
 class Sink(Protocol):
-    """Where the frames of one outlet go. Made anywhere; then used by the outlet's thread only."""
+    """Where the frames of one sink go. Made anywhere; then used by the branch's thread only."""
 
     def write(self, frame: Frame) -> None:
         """Take one frame; its time is in ``CLOCK``, later than that of the frame before. It may take its time.

@@ -52,7 +52,7 @@ class Destination:
     format: str
     options: dict[str, str]
     name: str
-    """For people: without password and stream key."""
+    """Text to show: without password and stream key."""
 
 
 def destination(text: str, *, overwrite: bool = False, timeout: float = 5.0) -> Destination:
@@ -150,10 +150,10 @@ class StreamSink:
 
     Args:
         size, colour: Of the frames that will come.
-        rate: Frames per second for rate control; None where nobody knows.
+        rate: Frames per second for rate control; None where it is unknown.
         bitrate: Mean bits per second; None takes what suits size and rate.
         sound: True adds a stream of sound, AAC.
-        tell: Takes lines for people, from several threads.
+        tell: Called with each line to print, from several threads.
         warn: The same for those that a report should keep.
         timeout: Seconds that one step of the connection may take.
     """
@@ -335,7 +335,7 @@ class _Relay:
             self._key = pts
         self._container.mux(self._pictures.encode(replace(frame, pts=pts), key=key))
         if first and self._sounds:
-            # Whoever opens the stream looks for a packet of each kind; a microphone may have nothing yet.
+            # A player that opens the stream looks for a packet of each kind; a microphone may have nothing yet.
             silence = Sound(np.zeros((RATE // 10, 2), np.int16), float(frame.pts * CLOCK))
             self._container.mux(self._sounds.encode(silence, float(frame.pts * CLOCK)))
 

@@ -1,7 +1,7 @@
 """The program that carries a stream to the network: its standard input goes on to a URL, packet by packet.
 
 It is a process of its own and imports nothing of rtstyle. PyAV holds Python's lock while it connects, and a peer
-that stops reading blocks whoever writes to it: here neither can stop anything but this process, which ends itself
+that stops reading blocks the writer: here neither can stop anything but this process, which ends itself
 when one step takes longer than it may, and which can be killed.
 
 First line of the input: JSON with url, format, options and timeout (seconds). Then NUT. On standard output: ``on``

@@ -114,7 +114,7 @@ class LoopbackCamera:
         )
 
     def write(self, frame: Frame) -> None:
-        """Show a frame to whoever watches.
+        """Show a frame to the programs that read the camera.
 
         Raises:
             VideoWriteError: The device has gone.
@@ -196,7 +196,7 @@ class PyVirtualCam:
             ) from error
 
     def write(self, frame: Frame) -> None:
-        """Show a frame to whoever watches."""
+        """Show a frame to the programs that read the camera."""
         planes: tuple[NDArray[Any], ...] = even(frame).planes
         if self._tables:
             planes = tuple(table[plane] for table, plane in zip(self._tables, planes, strict=True))
