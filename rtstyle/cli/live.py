@@ -155,10 +155,14 @@ def _run_webcam(args: argparse.Namespace) -> int:
     from rtstyle.live import LiveInterrupted
 
     code, said = DONE, set[str]()
+    lost = []
     if args.record and args.mic is None and _has_audio(args.source):
-        say(f"warning: the audio of {args.source} is not recorded: rtstyle video keeps it; --mic records a microphone")
+        lost = [f"the audio of {args.source} is not recorded: rtstyle video keeps it; --mic records a microphone"]
 
     def say_once(line: str) -> None:
+        for warning in lost if not said else ():  # with the first line: a session that is refused says only why
+            said.add(warning)
+            say(f"warning: {warning}")
         said.add(line)
         say(line)
 
@@ -170,7 +174,7 @@ def _run_webcam(args: argparse.Namespace) -> int:
     finish(
         args,
         asdict(report),
-        [warning for warning in report.warnings if warning not in said],
+        [warning for warning in (*lost, *report.warnings) if warning not in said],
         f"{report.shown} of {report.captured} frames of {report.size} shown in {report.seconds:.1f} s, "
         f"{report.fps:.1f} FPS, {report.dropped} dropped, latency{latency} ms "
         f"({report.backend} {report.precision} on {report.device}; style {report.style})",
