@@ -124,6 +124,9 @@ def lead_in_of(packet: av.Packet[Any]) -> Fraction | None:
     if packet.pts is None or start is None:
         return None
     begin, length = packet.pts * unit_of(packet), (packet.duration or 0) * unit_of(packet)
+    codec = packet.stream.codec_context
+    if not length and isinstance(codec, AudioCodecContext) and codec.sample_rate:  # Matroska states none
+        length = Fraction(codec.frame_size or 1024, codec.sample_rate)
     return begin if begin < start and start - begin <= _LEAD_IN_PACKETS * length else None
 
 
