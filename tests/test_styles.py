@@ -24,7 +24,7 @@ STROKES = [name for name in STYLES if name not in ("cartoon", "etching", "ink")]
 """Styles that draw on the canvas everywhere; flats of a cartoon, washes of ink, empty areas of an etching are plain."""
 
 
-BEHIND = ("starry_night", "the_scream", "water_lilies", "great_wave", "composition_vii")
+BEHIND = ("starry_night", "the_scream", "great_wave", "composition_vii")
 """Styles that do not meet their limits yet: a name is removed when its style does."""
 
 NETWORKS = [*STYLES, *(f"{name} fast" for name in STYLES)]
@@ -62,7 +62,12 @@ def test_what_was_measured_once_is_measured_again(network):
     assert figures["noise_db"] >= recorded["noise_db"] - 0.5
     assert figures["pan_db"] >= recorded["pan_db"] - 0.5
     assert figures["source_db"] <= recorded["source_db"] + 0.5
-    assert recorded["source_db"] <= BARS[style.metadata["kind"]].source + 1  # on this clip; the bar is for the photos
+    if style.steering is None:
+        assert recorded["source_db"] <= BARS[style.metadata["kind"]].source + 1  # on this clip; the bar is for the photos
+    else:  # the clip's tones are near the painting's as they are, so its strength is that of the strokes
+        look = load_style(style.name).metadata["metrics"]
+        least = 0.35 if network.endswith("fast") else 0.5
+        assert recorded["contrast"] >= least * look["contrast"] / look["contrast_ratio"]
     if network.endswith("fast"):
         return  # the look is recorded for the default networks
     for name in ("contrast", "length", "width"):

@@ -271,7 +271,7 @@ MANNERS = {
     ),
     "starry_night": Manner(
         steering=Steering(Brush(length=24, width=5, seed=4), Stream(kind="whirls", angle=172)),
-        mix=0.85,
+        mix=0.9,
         gain=0.26,
     ),
     "the_scream": Manner(

@@ -27,7 +27,7 @@ _SCALES = ((0.7, 0.25), (1.8, 0.8), (4.0, 1.0), (9.0, 0.8))
 _FLOOR = np.float32(2e-5)
 """Squared slope, in white per pixel, below which a gradient counts for little."""
 
-_SHARE, _TONE_SHARE = 0.44, 0.1
+_SHARE, _TONE_SHARE = 0.2, 0.1
 """How much of a measurement goes into directions and fineness, and into tones; one frame in two is measured."""
 
 _CUT = 24.0

@@ -16,7 +16,7 @@ from rtstyle.canvas.field import TONES, Field
 
 Floats = NDArray[np.float32]
 
-STEEPEST = 2.5
+STEEPEST = 1.8
 """Largest slope of a curve."""
 
 _PLAIN = (4.0, 12.0)
