@@ -63,7 +63,7 @@ def test_what_was_measured_once_is_measured_again(network):
     assert figures["pan_db"] >= recorded["pan_db"] - 0.5
     assert figures["source_db"] <= recorded["source_db"] + 0.5
     if style.steering is None:
-        assert recorded["source_db"] <= BARS[style.metadata["kind"]].source + 1  # on this clip; the bar is for the photos
+        assert recorded["source_db"] <= BARS[style.metadata["kind"]].source + 1  # on this clip; the bar is of photos
     else:  # the clip's tones are near the painting's as they are, so its strength is that of the strokes
         look = load_style(style.name).metadata["metrics"]
         least = 0.35 if network.endswith("fast") else 0.5
