@@ -36,6 +36,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from peak import peak_kilobytes
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("RTSTYLE_DATA", ROOT.parent / "shared" / "data" / "video"))
@@ -322,7 +323,6 @@ def _judge(code: object, said: object, left: set[str], output: str) -> str:
 
 def _work(command: str) -> None:
     """Be the process: read jobs from stdin, answer on stdout."""
-    import resource
     import signal
 
     faulthandler.enable()
@@ -343,7 +343,7 @@ def _work(command: str) -> None:
             except BaseException:
                 fault = traceback.format_exc()
         faulthandler.register(signal.SIGTERM, chain=True)  # the command takes SIGTERM over
-        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        megabytes = peak_kilobytes() >> 10
         told = {"code": code, "said": said.getvalue(), "fault": fault, "megabytes": megabytes}
         print(json.dumps(told), file=answers, flush=True)
 

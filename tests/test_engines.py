@@ -111,6 +111,7 @@ def torch_ring_on_fake_device(style, size, precision, colour=Colour(), layout="i
         size=size,
         colour=colour,
         layout=layout,
+        layer=style.layer(size, colour),
     )
 
 

@@ -372,17 +372,17 @@ def test_auto_measures_the_encoder_itself():
     encoding = choose_encoding("a.mp4", EncoderSettings(preset="auto"), Size(320, 180))
     cost = {}
     for budget in (0.0, 1e6):
-        note = choose_preset(encoding, Size(320, 180), BT709, frames, budget).notes[-1]
+        note = choose_preset(encoding, frames, budget).notes[-1]
         cost[budget] = float(note.split(": ")[1].split()[0])
     assert cost[1e6] > 4 * cost[0.0]
     between = (cost[0.0] * cost[1e6]) ** 0.5
-    chosen = choose_preset(encoding, Size(320, 180), BT709, frames, between).options["preset"]
+    chosen = choose_preset(encoding, frames, between).options["preset"]
     assert chosen not in ("ultrafast", "veryslow")
 
 
 def test_auto_leaves_encoders_alone_whose_presets_are_no_matter_of_speed():
     encoding = choose_encoding("a.mkv", EncoderSettings(codec="ffv1"), SMALL)
-    assert choose_preset(encoding, SMALL, BT709, textured(2), 1.0) == encoding
+    assert choose_preset(encoding, textured(2), 1.0) == encoding
 
 
 # -- samples ---------------------------------------------------------------------------------------
@@ -715,9 +715,7 @@ def muxed(parts: list[list[av.Packet]], encoding: Encoding, like: Frame) -> io.B
     """Mux what several encoders made into one stream, whose headers are those of one more encoder."""
     memory = io.BytesIO()
     with av.open(memory, "w", format=encoding.muxer) as container:
-        encoder = VideoEncoder(
-            container, encoding, size=like.size, colour=like.colour, time_base=like.time_base, rate=RATE
-        )
+        encoder = VideoEncoder(container, encoding, VideoFormat(like.size, like.colour, like.time_base, RATE))
         container.start_encoding()
         for packet in (packet for part in parts for packet in part):
             again = av.Packet(bytes(packet))

@@ -265,11 +265,12 @@ def planar_stylized(
     height, width = planes.y.shape
     size = Size(width, height)
     model = graph.planar(style.trunk, None if dynamic else size, layout=layout, precision=precision)
-    shapes = graph.planar_shapes(size)
+    layer = style.layer(size, colour)
+    shapes = graph.planar_shapes(size, layer.channels)
     picture, canvas = (np.zeros(shapes[name], np.uint8) for name in ("picture", "canvas"))
     for target, source in zip(graph.planes_in(picture, layout), planes, strict=True):
         target[:] = source
-    CanvasCutter(*shapes["canvas"][1:3]).cut((13, 5), canvas[0])
+    layer.lay(Frame(planes, 0, Fraction(1), colour, canvas=(13, 5)), canvas[0])
     feeds = {"picture": picture, "canvas": canvas, "strength": graph.strength_of(strength, strength)}
     result = planar_runner(model.SerializeToString())({**feeds, **graph.colour_inputs(colour)})
     assert result.shape == picture.shape

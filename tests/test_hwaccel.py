@@ -51,7 +51,7 @@ def test_software_takes_over_where_the_hardware_does_not_know_the_codec(monkeypa
     monkeypatch.setattr("rtstyle.video.reader.hwaccel_problem", lambda name: None)
     asked = []
     monkeypatch.setattr(
-        "rtstyle.video.inputs.accelerator", lambda name: asked.append(name) or hardware.accelerator(name)
+        "rtstyle.video.opening.accelerator", lambda name: asked.append(name) or hardware.accelerator(name)
     )
     assert frames_of(hwaccel="qsv") == frames_of()
     assert asked == ["qsv"]

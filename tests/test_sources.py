@@ -215,7 +215,7 @@ def test_a_source_that_was_never_there_is_an_error_at_once():
 
 
 def test_a_wait_below_zero_is_refused():
-    with pytest.raises(SettingError, match="must not be below 0"):
+    with pytest.raises(SettingError, match="must be 0 seconds or more and at most a year, got -1"):
         open_source(0, wait=-1)
 
 

@@ -52,7 +52,9 @@ def test_every_shipped_network_is_what_the_whitelist_names(name):
     for size_class in load_style(name).size_classes:
         trunk = load_style(name, size_class).trunk
         shapes = {each: weights.shape for each, weights in trunk.weights.items()}
-        assert shapes == weight_shapes(shapes["tail.weight"][1], shapes["down.conv.weight"][0], 4)
+        blocks = 1 + max(int(each.split(".")[1]) for each in shapes if each.startswith("blocks."))
+        channels, deep = shapes["tail.weight"][1], shapes["down.conv.weight"][0]
+        assert shapes == weight_shapes(channels, deep, blocks, steered=load_style(name).steered)
 
 
 # -- operators -------------------------------------------------------------------------------------
@@ -262,10 +264,11 @@ def test_a_file_of_millions_of_parts_is_refused_before_it_fills_the_memory(folde
             data = message(7, message(1, message(5, message(6, data))))
     (folder / "trunk.onnx").write_bytes(data)
     code = (
-        "import sys, resource; from rtstyle.graph import Trunk; from pathlib import Path\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "import sys; sys.path.insert(0, 'tests'); from peak import peak_kilobytes\n"
+        "from rtstyle.graph import Trunk; from pathlib import Path\n"
+        "before = peak_kilobytes()\n"
         "try: Trunk.load(Path(sys.argv[1]))\n"
-        "except ValueError as error: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "except ValueError as error: print(peak_kilobytes() - before)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder / "trunk.onnx")],
