@@ -141,7 +141,7 @@ def measure_models(clips: dict[str, Path], args: argparse.Namespace, roof: dict[
         for label, backend, precision, device, mode in engines_of(args.backends, args.precisions):
             try:
                 engine = open_engine(
-                    style, SIZES[size], frames[0].colour, backend=backend, precision=precision, mode=mode, device=device
+                    style, SIZES[size], frames[0].color, backend=backend, precision=precision, mode=mode, device=device
                 )
             except RtstyleError as error:
                 reason = str(error).rpartition("; ")[2].removeprefix(f"{backend}: ")

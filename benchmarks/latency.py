@@ -187,7 +187,7 @@ class Slowed:
     def __init__(self, engine: Engine, seconds: float) -> None:
         self._engine, self._seconds, self._begin = engine, seconds, 0.0
         self.backend, self.precision, self.device = engine.backend, engine.precision, engine.device
-        self.size, self.colour, self.in_flight = engine.size, engine.colour, engine.in_flight
+        self.size, self.color, self.in_flight = engine.size, engine.color, engine.in_flight
 
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
         self._begin = time.perf_counter()

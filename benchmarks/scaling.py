@@ -36,7 +36,7 @@ def by_pixels(clip: Path, folder: Path, style: str, rounds: int) -> list[dict[st
     for name, size in PIXELS.items():
         with VideoReader(scaled_clip(clip, size, folder, 4)) as reader:
             frames = list(itertools.islice(reader, 4))
-        with open_engine(style, size, frames[0].colour, backend="openvino") as engine:
+        with open_engine(style, size, frames[0].color, backend="openvino") as engine:
             list(engine.stylize(frames[:2]))
             runs = [time_model(engine, frames, 1.0) for _ in range(rounds)]
             cpu = statistics.median(1000 * cpu / done for _, cpu, done in runs)

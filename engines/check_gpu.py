@@ -26,7 +26,7 @@ from rtstyle.backends.cuda import CudaDevice, driver_problem
 from rtstyle.backends.reference import open_reference
 from rtstyle.doctor import examine
 from rtstyle.errors import RtstyleError
-from rtstyle.frame import Colour, Frame, Size
+from rtstyle.frame import Color, Frame, Size
 from rtstyle.style import load_style
 from rtstyle.video.codecs import why_not
 from rtstyle.video.hwaccel import hwaccel_problem
@@ -84,18 +84,18 @@ def describe(device: CudaDevice) -> Iterator[str]:
 
 def check_backend(backend: BackendName, name: str, device: CudaDevice, seconds: float) -> Iterator[str]:
     """Check one backend at one size; lines of a table."""
-    style, size, colour = load_style("sketch"), SIZES[name], Colour()
+    style, size, color = load_style("sketch"), SIZES[name], Color()
     place = "cuda" if backend == "torch" else "cuda:0"
 
     def opened(mode: Mode) -> Engine:
-        return open_engine(style, size, colour, backend=backend, precision="f16", mode=mode, device=place)
+        return open_engine(style, size, color, backend=backend, precision="f16", mode=mode, device=place)
 
     begun = time.perf_counter()
     with opened("throughput") as ring:
         first = time.perf_counter() - begun
-        with open_reference(style, size, colour) as reference:
+        with open_reference(style, size, color) as reference:
             verdict = judge(ring, reference)
-        frames = [replace(frame, canvas=(0, 0)) for frame in fixed_frames(size, colour)]
+        frames = [replace(frame, canvas=(0, 0)) for frame in fixed_frames(size, color)]
         fast = fps_of(ring, frames, seconds)
     with opened("latency") as single:
         slow = fps_of(single, frames, seconds)

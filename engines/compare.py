@@ -24,7 +24,7 @@ from rtstyle import __version__, graph
 from rtstyle.backends import PRECISIONS, BackendName, Controls, Engine, Precision, open_engine
 from rtstyle.backends.accuracy import Difference, difference
 from rtstyle.errors import RtstyleError
-from rtstyle.frame import Colour, Frame, Planes, Size
+from rtstyle.frame import Color, Frame, Planes, Size
 from rtstyle.style import Style, load_style
 from rtstyle.video import VideoReader
 
@@ -67,17 +67,17 @@ class PlanarOnCpu(Engine):
         backend: BackendName,
         style: Style,
         size: Size,
-        colour: Colour,
+        color: Color,
         layout: graph.Layout,
         run: Callable[[Feeds], Any],
     ) -> None:
         self.backend, self.precision, self.device = backend, "f16", f"CPU, {layout}"
-        self.size, self.colour, self.in_flight = size, colour, 1
+        self.size, self.color, self.in_flight = size, color, 1
         self._layout, self._run = layout, run
-        self._layer = style.layer(size, colour)
+        self._layer = style.layer(size, color)
         shapes = graph.planar_shapes(size, self._layer.channels)
         self._feeds: Feeds = {name: np.zeros(shape, np.uint8) for name, shape in shapes.items()}
-        self._small = graph.colour_inputs(colour)
+        self._small = graph.color_inputs(color)
         self._done: deque[Frame] = deque()
 
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
@@ -102,7 +102,7 @@ class PlanarOnCpu(Engine):
         """See ``Engine``."""
 
 
-def graph_of_tensorrt(style: Style, size: Size, colour: Colour, layout: graph.Layout) -> Engine:
+def graph_of_tensorrt(style: Style, size: Size, color: Color, layout: graph.Layout) -> Engine:
     """Open the graph that TensorRT compiles, in ONNX Runtime, which keeps activations in float32 on a CPU."""
     import onnxruntime as ort
 
@@ -111,10 +111,10 @@ def graph_of_tensorrt(style: Style, size: Size, colour: Colour, layout: graph.La
     model = graph.planar(style.trunk, size, layout=layout).SerializeToString()
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     run = lambda feeds: session.run([graph.STYLIZED], feeds)[0]  # noqa: E731
-    return PlanarOnCpu("onnxruntime", style, size, colour, layout, run)
+    return PlanarOnCpu("onnxruntime", style, size, color, layout, run)
 
 
-def module_of_cuda(style: Style, size: Size, colour: Colour) -> Engine:
+def module_of_cuda(style: Style, size: Size, color: Color) -> Engine:
     """Open the module that torch runs on CUDA, on the CPU: every activation is rounded to float16."""
     import torch
 
@@ -126,17 +126,17 @@ def module_of_cuda(style: Style, size: Size, colour: Colour) -> Engine:
     def run(feeds: Feeds) -> NDArray[Any]:
         return np.asarray(module(**{name: torch.from_numpy(array) for name, array in feeds.items()}).numpy())
 
-    return PlanarOnCpu("torch", style, size, colour, "i420", run)
+    return PlanarOnCpu("torch", style, size, color, "i420", run)
 
 
 Opener = Callable[[], Engine]
 
 
-def contenders(style: Style, size: Size, colour: Colour) -> list[tuple[str, str, Opener]]:
+def contenders(style: Style, size: Size, color: Color) -> list[tuple[str, str, Opener]]:
     """Return every engine there is: backend, precision, and what opens it."""
 
     def opener(backend: BackendName, precision: Precision, device: str | None) -> Opener:
-        return lambda: open_engine(style, size, colour, backend=backend, precision=precision, device=device)
+        return lambda: open_engine(style, size, color, backend=backend, precision=precision, device=device)
 
     found: list[tuple[str, str, Opener]] = []
     for backend, precisions in PRECISIONS.items():
@@ -147,8 +147,8 @@ def contenders(style: Style, size: Size, colour: Colour) -> list[tuple[str, str,
             found += [(label, precision, opener(backend, precision, place)) for precision in able]
     layouts: tuple[graph.Layout, ...] = ("i420", "nv12")
     for layout in layouts:
-        found.append((f"graph of tensorrt, {layout}", "f16", partial(graph_of_tensorrt, style, size, colour, layout)))
-    found.append(("module of torch on cuda, on cpu", "f16", partial(module_of_cuda, style, size, colour)))
+        found.append((f"graph of tensorrt, {layout}", "f16", partial(graph_of_tensorrt, style, size, color, layout)))
+    found.append(("module of torch on cuda, on cpu", "f16", partial(module_of_cuda, style, size, color)))
     return found
 
 
@@ -180,11 +180,11 @@ def _time(engine: Engine, frames: Sequence[Frame]) -> tuple[float, float]:
 
 
 def compare(style: Style, frames: Sequence[Frame]) -> list[Row]:
-    """Compare all engines on frames of one size and colour; the reference is torch in float32 on the CPU."""
-    size, colour = frames[0].size, frames[0].colour
-    with open_engine(style, size, colour, backend="torch", precision="f32", device="cpu") as engine:
+    """Compare all engines on frames of one size and color; the reference is torch in float32 on the CPU."""
+    size, color = frames[0].size, frames[0].color
+    with open_engine(style, size, color, backend="torch", precision="f32", device="cpu") as engine:
         reference = [frame.planes for frame in engine.stylize(frames)]
-    return [measure(*each, frames, reference) for each in contenders(style, size, colour)]
+    return [measure(*each, frames, reference) for each in contenders(style, size, color)]
 
 
 def table(rows: Sequence[Row]) -> str:

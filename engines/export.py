@@ -74,7 +74,7 @@ def words_of_run(run: Path) -> dict[str, Any]:
     if late > 0:
         told += f", then {late} against the pictures themselves (VGG16 and a patch discriminator)"
     entries = {"format": FORMAT, **config["style_json"]} if "style_json" in config else {}
-    kind = "cartoon" if config["painter"] == "cartoon" else "painting" if config["colour"] else "drawing"
+    kind = "cartoon" if config["painter"] == "cartoon" else "painting" if config["color"] else "drawing"
     return {**entries, "kind": kind, "trained_by": told}
 
 

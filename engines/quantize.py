@@ -2,7 +2,7 @@
 
 Runs each style's float32 network over crops of photos, lit and scaled as the trainer does, and writes into its
 int8.json how far every tensor goes that int8 rounds to 8 bits. Weights are rounded when an engine is opened, since
-the stream's colour is folded into them. Every 17th photo is left out, as in training, and on some of those the result
+the stream's color is folded into them. Every 17th photo is left out, as in training, and on some of those the result
 is compared to float32: what is further off than the gate's bound is not written.
 """
 
@@ -33,7 +33,7 @@ from rtstyle.backends.openvino import the_core
 from rtstyle.canvas import TILE
 from rtstyle.canvas.layer import NoiseLayer
 from rtstyle.errors import RtstyleError, StyleFormatError
-from rtstyle.frame import Colour, Frame, Packing, Planes, Size, planes_from_rgb
+from rtstyle.frame import Color, Frame, Packing, Planes, Size, planes_from_rgb
 from rtstyle.graph import Gains, Ranges, Trunk
 from rtstyle.style import INT8_FILE, Style, load_style, trunk_digest
 from train.data import list_pictures, load_photos, photo_crop
@@ -44,14 +44,14 @@ CROPS, SIDE = 200, 256
 HELD_OUT = 17
 """Every so-manyth photo is for comparing only; as in train/trainer.py."""
 
-_COLOUR = Colour("bt601", full_range=True)
+_COLOR = Color("bt601", full_range=True)
 _VIEW = Size(640, 480)
 
 
-def frame_of(planes: Planes, rng: np.random.Generator, colour: Colour = _COLOUR) -> Frame:
+def frame_of(planes: Planes, rng: np.random.Generator, color: Color = _COLOR) -> Frame:
     """Make a frame that lies anywhere on the canvas."""
     x, y = rng.integers(TILE, size=2)
-    return Frame(planes, 0, Fraction(1, 25), colour, (int(x), int(y)))
+    return Frame(planes, 0, Fraction(1, 25), color, (int(x), int(y)))
 
 
 def crops_of(paths: Sequence[Path], count: int = CROPS, seed: int = 0) -> list[Frame]:
@@ -62,7 +62,7 @@ def crops_of(paths: Sequence[Path], count: int = CROPS, seed: int = 0) -> list[F
     frames = []
     for number in range(count):
         rgb = photo_crop(photos[number % len(photos) :][:1], SIDE, rng)
-        frames.append(frame_of(planes_from_rgb(np.rint(255 * rgb).astype(np.uint8), _COLOUR), rng))
+        frames.append(frame_of(planes_from_rgb(np.rint(255 * rgb).astype(np.uint8), _COLOR), rng))
     return frames
 
 
@@ -72,7 +72,7 @@ def views_of(paths: Sequence[Path], count: int) -> list[Frame]:
     photos = load_photos(paths[:: max(1, len(paths) // count)][:count], 1)
     size = (_VIEW.width, _VIEW.height)
     resized = (np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8) for photo in photos)
-    return [frame_of(planes_from_rgb(rgb, _COLOUR), rng) for rgb in resized]
+    return [frame_of(planes_from_rgb(rgb, _COLOR), rng) for rgb in resized]
 
 
 Extremes = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -80,7 +80,7 @@ Extremes = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 def measure_extremes(trunk: Trunk, frames: Sequence[Frame], style: Style | None = None) -> Extremes:
-    """Run a float32 network over frames of one size and colour and watch its ``graph.quantized_tensors``.
+    """Run a float32 network over frames of one size and color and watch its ``graph.quantized_tensors``.
 
     Args:
         style: Whose canvas lies below the frames; None: it is of noise.
@@ -88,8 +88,8 @@ def measure_extremes(trunk: Trunk, frames: Sequence[Frame], style: Style | None 
     names = graph.quantized_tensors(trunk)
     packing = Packing(frames[0].size)
     noise = NoiseLayer(packing.rows, packing.columns)
-    layer = style.layer(frames[0].size, frames[0].colour) if style else noise
-    model = graph.deployed(trunk, frames[0].colour, packing.rows, packing.columns)
+    layer = style.layer(frames[0].size, frames[0].color) if style else noise
+    model = graph.deployed(trunk, frames[0].color, packing.rows, packing.columns)
     for name in names:
         for kind in ("ReduceMin", "ReduceMax"):
             model.graph.node.append(helper.make_node(kind, [name], [f"{name}_{kind}"], axes=[0, 2, 3], keepdims=0))
@@ -130,7 +130,7 @@ def gains_of(trunk: Trunk, extremes: Extremes) -> Gains:
 
 COVERED = 0.9
 """Share of the crops whose values all fit into the ranges. What goes farther is clipped, at some edges and in the most
-vivid colours; all others have finer steps. With 0.7, pure colours in ``cartoon`` were at 37 dB instead of 49."""
+vivid colors; all others have finer steps. With 0.7, pure colors in ``cartoon`` were at 37 dB instead of 49."""
 
 
 def ranges_of(extremes: Extremes) -> Ranges:
@@ -217,8 +217,8 @@ def accuracy(style: Style, frames: Sequence[Frame], backend: BackendName = "open
     """Compare a style in int8 to itself in float32."""
     results = []
     for precision in ("int8", "f32"):
-        size, colour = frames[0].size, frames[0].colour
-        with open_engine(style, size, colour, backend=backend, precision=precision) as engine:
+        size, color = frames[0].size, frames[0].color
+        with open_engine(style, size, color, backend=backend, precision=precision) as engine:
             results.append([frame.planes for frame in engine.stylize(frames)])
     ours, theirs = results
     luma = [[[planes.y] for planes in planes_of] for planes_of in results]

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from rtstyle.errors import VideoOpenError as VideoOpenError
     from rtstyle.errors import VideoStalledError as VideoStalledError
     from rtstyle.errors import VideoWriteError as VideoWriteError
-    from rtstyle.frame import Colour as Colour
-    from rtstyle.frame import ColourTags as ColourTags
+    from rtstyle.frame import Color as Color
+    from rtstyle.frame import ColorTags as ColorTags
     from rtstyle.frame import Frame as Frame
     from rtstyle.frame import FrameSink as FrameSink
     from rtstyle.frame import FrameSource as FrameSource
@@ -123,8 +123,8 @@ _HOME = {
         "VideoWriteError",
     ),
     "frame": (
-        "Colour",
-        "ColourTags",
+        "Color",
+        "ColorTags",
         "Frame",
         "FrameSink",
         "FrameSource",

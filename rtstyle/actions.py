@@ -15,7 +15,7 @@ class Action(enum.Enum):
     PREVIOUS_STYLE = "previous style"
     STRONGER = "stronger"
     WEAKER = "weaker"
-    KEEP_COLOURS = "keep colours"
+    KEEP_COLORS = "keep colors"
     CROSSFADE = "crossfade"
     HOLD = "hold"
     MIRROR = "mirror"
@@ -53,7 +53,7 @@ class SessionState:
     loading: str | None
     """The style that is being made."""
     strength: float
-    keeps_colours: bool
+    keeps_colors: bool
     crossfades: bool
     holds: bool
     mirrored: bool

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rtstyle.errors import SettingError
 from rtstyle.frame import Frame, FrameSink, FrameSource
 
-_SOURCE_NAMES = ("size", "rate", "colour", "live", "__iter__", "__enter__", "__exit__")
+_SOURCE_NAMES = ("size", "rate", "color", "live", "__iter__", "__enter__", "__exit__")
 _SINK_NAMES = ("write", "__enter__", "__exit__")
 
 
@@ -59,10 +59,10 @@ def checked(frames: Iterable[Frame], source: FrameSource) -> Iterator[Frame]:
             )
         if frame.size != source.size:
             raise SettingError(f"{name} declares frames of {source.size}, frame {number} is {frame.size}")
-        if (frame.colour.matrix, frame.colour.full_range) != (source.colour.matrix, source.colour.full_range):
+        if (frame.color.matrix, frame.color.full_range) != (source.color.matrix, source.color.full_range):
             raise SettingError(
-                f"{name} declares frames in {source.colour.matrix}, full_range={source.colour.full_range}, frame "
-                f"{number} is in {frame.colour.matrix}, full_range={frame.colour.full_range}: pass self.colour to it"
+                f"{name} declares frames in {source.color.matrix}, full_range={source.color.full_range}, frame "
+                f"{number} is in {frame.color.matrix}, full_range={frame.color.full_range}: pass self.color to it"
             )
         if last is not None and frame.time_base != last.time_base:
             raise SettingError(f"{name} changes its time base from {last.time_base} to {frame.time_base}: keep one")

@@ -234,17 +234,17 @@ def _streams() -> Check:
 
     import numpy as np
 
-    from rtstyle.frame import Colour, Frame, Planes
+    from rtstyle.frame import Color, Frame, Planes
     from rtstyle.live.fanout import Fanout
     from rtstyle.live.sinks.stream import StreamSink, destination
 
-    colour = Colour("bt601")
-    frame = Frame(Planes(np.zeros((96, 160), np.uint8), *np.zeros((2, 48, 80), np.uint8)), 0, Fraction(1, 30), colour)
+    color = Color("bt601")
+    frame = Frame(Planes(np.zeros((96, 160), np.uint8), *np.zeros((2, 48, 80), np.uint8)), 0, Fraction(1, 30), color)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here, Fanout(lambda line: None) as branches:
         here.bind(("127.0.0.1", 0))
         here.settimeout(0.05)
         target = destination(f"udp://127.0.0.1:{here.getsockname()[1]}")
-        push = StreamSink(target, size=frame.size, colour=colour, rate=None, warn=branches.warn)
+        push = StreamSink(target, size=frame.size, color=color, rate=None, warn=branches.warn)
         branches.add("push", push, "newest")
         end = time.monotonic() + 5
         while time.monotonic() < end:

@@ -103,8 +103,8 @@ _LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {  # Kr and Kb; ITU-T H.273, 
 
 
 @dataclass(frozen=True, slots=True)
-class ColourTags:
-    """What the container says of colour, as the numbers of ITU-T H.273; 2 (range: 0) is unspecified."""
+class ColorTags:
+    """What the container says of color, as the numbers of ITU-T H.273; 2 (range: 0) is unspecified."""
 
     matrix: int = 2
     range: int = 0
@@ -114,16 +114,16 @@ class ColourTags:
 
 
 @dataclass(frozen=True, slots=True)
-class Colour:
-    """How samples are read as colour, and the tags that travel with them unchanged."""
+class Color:
+    """How samples are read as color, and the tags that travel with them unchanged."""
 
     matrix: Matrix = "bt709"
     full_range: bool = False
     """True: Y in 0..255 (pc, jpeg). False: Y in 16..235, U and V in 16..240 (tv, mpeg)."""
-    tags: ColourTags = field(default_factory=ColourTags)
+    tags: ColorTags = field(default_factory=ColorTags)
 
     @classmethod
-    def from_tags(cls, tags: ColourTags, size: Size, *, full_range: bool = False) -> Colour:
+    def from_tags(cls, tags: ColorTags, size: Size, *, full_range: bool = False) -> Color:
         """Read tags; where the matrix is unspecified, take BT.709 from 720 lines up and BT.601 below.
 
         Args:
@@ -148,11 +148,11 @@ class Colour:
         return np.array(matrix) @ np.diag([luma, chroma, chroma])
 
     def to_canonical(self) -> NDArray[np.float64]:
-        """Return the 3x3 matrix from centred samples to the generator's colour: BT.709, full range, [-0.5, 0.5].
+        """Return the 3x3 matrix from centred samples to the generator's color: BT.709, full range, [-0.5, 0.5].
 
         Its first column is (k, 0, 0): grey stays grey, so chroma never depends on luma.
         """
-        matrix: NDArray[np.float64] = np.linalg.inv(Colour("bt709", full_range=True).to_rgb() * 255) @ self.to_rgb()
+        matrix: NDArray[np.float64] = np.linalg.inv(Color("bt709", full_range=True).to_rgb() * 255) @ self.to_rgb()
         matrix[1:, 0] = 0
         return matrix
 
@@ -171,7 +171,7 @@ class Frame:
     """Presentation timestamp, in units of ``time_base``."""
     time_base: Fraction
     """Duration of one timestamp unit, in seconds, e.g. 1/90000."""
-    colour: Colour
+    color: Color
     canvas: tuple[int, int] = (0, 0)
     """Where the picture's top left lies on the canvas, (x, y) in pixels; moves with the camera."""
     alpha: Plane | None = None
@@ -209,7 +209,7 @@ class Frame:
         *,
         pts: int = 0,
         time_base: Fraction = Fraction(1),
-        colour: Colour = Colour(),
+        color: Color = Color(),
     ) -> Frame:
         """Make a frame from an RGB array.
 
@@ -218,29 +218,29 @@ class Frame:
             pts: Presentation timestamp, in units of ``time_base``: frame n of 25 per second is
                 ``pts=n, time_base=Fraction(1, 25)``.
             time_base: Duration of one timestamp unit, in seconds.
-            colour: The matrix and range of the planes; a ``FrameSource`` gives all of its frames in one.
+            color: The matrix and range of the planes; a ``FrameSource`` gives all of its frames in one.
 
         Raises:
             SettingError: The array has another shape or dtype.
         """
-        return cls(planes_from_rgb(check_rgb(image), colour), pts, time_base, colour)
+        return cls(planes_from_rgb(check_rgb(image), color), pts, time_base, color)
 
     def to_rgb(self) -> NDArray[np.uint8]:
         """Return the frame as a new RGB array of shape (height, width, 3), uint8, without ``alpha``.
 
         OpenCV wants BGR: ``frame.to_rgb()[..., ::-1]``.
         """
-        return planes_to_rgb(self.planes, self.colour)
+        return planes_to_rgb(self.planes, self.color)
 
     def with_planes(self, planes: Planes) -> Frame:
-        """Return a frame of the same moment and colour with other samples."""
+        """Return a frame of the same moment and color with other samples."""
         return replace(self, planes=planes)
 
     def __repr__(self) -> str:
-        levels = "full" if self.colour.full_range else "limited"
+        levels = "full" if self.color.full_range else "limited"
         return (
             f"Frame({self.size}, pts={self.pts}, time_base={self.time_base} ({self.seconds:.3f} s), "
-            f"{self.colour.matrix} {levels} range{', alpha' if self.alpha is not None else ''})"
+            f"{self.color.matrix} {levels} range{', alpha' if self.alpha is not None else ''})"
         )
 
     def _repr_png_(self) -> bytes:
@@ -259,7 +259,7 @@ class VideoFormat:
     """What all frames of a video have in common."""
 
     size: Size
-    colour: Colour
+    color: Color
     time_base: Fraction
     """Duration of one unit of the frames' ``pts``, in seconds."""
     rate: Fraction | None = None
@@ -272,14 +272,14 @@ class FrameSource(Protocol):
     """Where frames come from: a file, a camera, your own code. A context manager that is iterated once.
 
     To write one, derive from this class, set ``size`` and define ``__iter__``; the rest has defaults. All frames
-    have ``size`` and ``colour``, and times that rise. ``stylize_video`` and ``stylize_live`` iterate a source in a
+    have ``size`` and ``color``, and times that rise. ``stylize_video`` and ``stylize_live`` iterate a source in a
     thread of its own.
     """
 
     size: Size
     rate: Fraction | None = None
     """Frames per second as declared; None where the source does not say."""
-    colour: Colour = Colour()
+    color: Color = Color()
     """The matrix and range of all frames."""
     live: bool = False
     """True: frames come when they come, and old ones may be dropped. False: frames wait to be taken."""
@@ -343,9 +343,9 @@ def _describe(array: NDArray[np.generic]) -> str:
     return f"shape {array.shape}, dtype {array.dtype}" if array.ndim else f"{array.dtype} {str(array)[:60]}"
 
 
-def planes_to_rgb(planes: Planes, colour: Colour) -> NDArray[np.uint8]:
+def planes_to_rgb(planes: Planes, color: Color) -> NDArray[np.uint8]:
     """Convert samples to RGB of shape (height, width, 3), uint8; chroma is interpolated."""
-    return RgbConverter().convert(planes, colour)
+    return RgbConverter().convert(planes, color)
 
 
 class RgbConverter:
@@ -356,7 +356,7 @@ class RgbConverter:
         self._chroma: list[Plane] = []
         self._samples = self._rgb = np.empty((0, 0, 3), np.uint8)
 
-    def convert(self, planes: Planes, colour: Colour) -> NDArray[np.uint8]:
+    def convert(self, planes: Planes, color: Color) -> NDArray[np.uint8]:
         """Convert as ``planes_to_rgb``; the returned array is written to again by the next call."""
         import cv2
 
@@ -368,19 +368,19 @@ class RgbConverter:
         for plane, wide in zip((planes.u, planes.v), self._chroma, strict=True):
             cv2.resize(np.ascontiguousarray(plane), wide.shape[::-1], dst=wide, interpolation=cv2.INTER_LINEAR)
         cv2.merge([np.ascontiguousarray(planes.y), *(wide[:height, :width] for wide in self._chroma)], self._samples)
-        matrix = 255 * colour.to_rgb()
-        offset = 127.5 - matrix @ np.array(colour.centre)
+        matrix = 255 * color.to_rgb()
+        offset = 127.5 - matrix @ np.array(color.centre)
         cv2.transform(self._samples, np.column_stack((matrix, offset)), self._rgb)
         return self._rgb
 
 
-def planes_from_rgb(rgb: NDArray[np.uint8], colour: Colour) -> Planes:
+def planes_from_rgb(rgb: NDArray[np.uint8], color: Color) -> Planes:
     """Convert RGB of shape (height, width, 3), uint8, to new planes; chroma is the mean of each 2x2 pixels."""
     import cv2
 
     height, width = rgb.shape[:2]
-    matrix = np.linalg.inv(255 * colour.to_rgb())
-    offset = np.array(colour.centre) - matrix @ np.full(3, 127.5)
+    matrix = np.linalg.inv(255 * color.to_rgb())
+    offset = np.array(color.centre) - matrix @ np.full(3, 127.5)
     samples = cv2.transform(np.ascontiguousarray(rgb), np.column_stack((matrix, offset)))
     half = ((width + 1) // 2, (height + 1) // 2)
     chroma = cv2.copyMakeBorder(samples[..., 1:], 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)

@@ -59,7 +59,7 @@ class Generator(nn.Module):
     """The style residual S(x, z) of ``G(x, z) = x + strength * S(x, z)``.
 
     Everything is planar YUV 4:2:0, packed by space-to-depth(4): ``x`` is a picture in the canonical
-    colour (BT.709, full range, centred: Y - 0.5 and U, V around 0, so in [-0.5, 0.5]); ``z`` is the
+    color (BT.709, full range, centred: Y - 0.5 and U, V around 0, so in [-0.5, 0.5]); ``z`` is the
     canvas in [-2, 2]; both have a quarter of the picture's height and width, which must be even.
 
     The trunk works at 1/4 with ``channels`` and at 1/8 with ``deep`` channels; at 1/4 of the pixels a
@@ -105,7 +105,7 @@ class Generator(nn.Module):
         """Return the style residual.
 
         Args:
-            x: Shape (n, 24, h, w), float, canonical colour.
+            x: Shape (n, 24, h, w), float, canonical color.
             z: Shape (n, 16 or 40, h, w), float, in [-2, 2].
 
         Returns:

@@ -1,6 +1,6 @@
 """From a style's one float32 ONNX trunk to the graph that an engine runs. No torch.
 
-The trunk computes the style residual S(x, z) in canonical colour (see generator.py). Deployed, it
+The trunk computes the style residual S(x, z) in canonical color (see generator.py). Deployed, it
 becomes ``clamp(x + strength * S)`` on uint8 samples of one stream: the stream's matrix and range are
 folded into the first and last convolution, since they are linear, so no picture is ever converted.
 """
@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rtstyle.errors import StyleFormatError, reason_of
 from rtstyle.files import read_whole
-from rtstyle.frame import CELL, MARGIN, Colour, Planes, Size
+from rtstyle.frame import CELL, MARGIN, Color, Planes, Size
 from rtstyle.whitelist import CANVAS_CHANNELS as CANVAS_CHANNELS
 from rtstyle.whitelist import LARGEST, parse_trunk
 from rtstyle.whitelist import PLANE_CHANNELS as PLANE_CHANNELS
@@ -28,7 +28,7 @@ PICTURE, CANVAS, STRENGTH, STYLIZED = "picture", "canvas", "strength", "stylized
 """Names of the deployed graph's inputs and output."""
 
 CENTRE, INTO, BACK = "centre", "into", "back"
-"""Names of the planar graph's inputs that say what a stream's samples mean, see ``colour_inputs``."""
+"""Names of the planar graph's inputs that say what a stream's samples mean, see ``color_inputs``."""
 
 Layout = Literal["i420", "nv12"]
 
@@ -156,7 +156,7 @@ def equalized(trunk: Trunk, gains: Gains) -> Trunk:
 
 
 def _per_cell(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Expand a colour matrix (3, 3) that keeps grey grey to the 24 channels of a cell: (24, 24).
+    """Expand a color matrix (3, 3) that keeps grey grey to the 24 channels of a cell: (24, 24).
 
     Each of the 16 luma pixels takes chroma from the sample that covers it; chroma samples from each other.
     """
@@ -173,16 +173,16 @@ def _per_cell(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return cell
 
 
-def cell_matrices(colour: Colour) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the matrices (24, 24), float32, from centred samples of a packed picture to canonical colour, and back."""
-    matrix = colour.to_canonical()
+def cell_matrices(color: Color) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the matrices (24, 24), float32, from centred samples of a packed picture to canonical color, and back."""
+    matrix = color.to_canonical()
     into, back = _per_cell(matrix), _per_cell(np.asarray(np.linalg.inv(matrix), np.float64))
     return into.astype(np.float32), back.astype(np.float32)
 
 
-def fold_colour(weights: Weights, colour: Colour) -> Weights:
+def fold_color(weights: Weights, color: Color) -> Weights:
     """Return weights that take centred samples of a stream and a centred canvas, and give a residual in its levels."""
-    matrix = colour.to_canonical()
+    matrix = color.to_canonical()
     into, back = _per_cell(matrix), _per_cell(np.asarray(np.linalg.inv(matrix), np.float64))
     folded = dict(weights)
     stem = weights[_STEM].astype(np.float64)
@@ -454,13 +454,13 @@ def _quantized(
     return result
 
 
-def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int, ranges: Ranges | None = None) -> onnx.ModelProto:
+def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges | None = None) -> onnx.ModelProto:
     """Build the graph that engines run: packed uint8 in, packed uint8 out, static shape.
 
     Inputs: ``picture`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, ``trunk.canvas_channels``), uint8, rows
     and columns even;
     ``strength`` (24,), float32, of each channel. Output: ``stylized``, like ``picture``. Subtracting the stream's
-    middle grey first makes the zeros around each convolution mean the same in every colour. The source is added,
+    middle grey first makes the zeros around each convolution mean the same in every color. The source is added,
     rounded and clamped in float32, whatever precision the trunk runs in, so strength 0 changes no bit.
 
     Args:
@@ -470,7 +470,7 @@ def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int, ranges: Rang
             engine's float.
     """
     node = helper.make_node
-    folded = fold_colour(trunk.weights, colour)
+    folded = fold_color(trunk.weights, color)
     edges: dict[str, NDArray[np.generic]] = {
         "black": np.array(0, np.float32),
         "white": np.array(255, np.float32),
@@ -486,9 +486,9 @@ def deployed(trunk: Trunk, colour: Colour, rows: int, columns: int, ranges: Rang
         before.append(node("Cast", ["cells"], ["cell_numbers"], to=TensorProto.FLOAT))
         before.append(node("Sub", ["cell_numbers", "cells_centre"], ["cells_centred"]))
         canvas = folded[_STEM].shape[1] - PLANE_CHANNELS
-        edges["cells_centre"] = np.concatenate((centre_of(colour), np.full(canvas, 128, np.float32)))
+        edges["cells_centre"] = np.concatenate((centre_of(color), np.full(canvas, 128, np.float32)))
     else:
-        off = 128 - centre_of(colour)
+        off = 128 - centre_of(color)
         folded[_STEM_BIAS] = (folded[_STEM_BIAS] + folded[_STEM][:, :PLANE_CHANNELS].sum((2, 3)) @ off).astype("f4")
         folded[_TAIL_BIAS] = (folded[_TAIL_BIAS] + folded[_SKIP][:, :, 0, 0] @ off).astype("f4")
         inner, constants = _form(trunk, folded, rows, columns, joined=False)
@@ -573,16 +573,16 @@ _PLANAR_ORDER = [*range(16), *(16 + 4 * plane + sample for sample in range(4) fo
 """Where each channel of a planar graph's cells stands in a packed picture: there chroma is U0 V0 U1 V1 ..."""
 
 
-def colour_inputs(colour: Colour) -> dict[str, NDArray[np.float32]]:
-    """Return what a planar graph must be told of a stream's colour, float32.
+def color_inputs(color: Color) -> dict[str, NDArray[np.float32]]:
+    """Return what a planar graph must be told of a stream's color, float32.
 
     ``centre`` (24,) is middle grey of each channel of its cells; ``into`` (24, 24) takes centred samples, as a
-    row, to canonical colour; ``back`` (24, 24) takes canonical colour back to sample levels.
+    row, to canonical color; ``back`` (24, 24) takes canonical color back to sample levels.
     """
-    matrix = colour.to_canonical()
+    matrix = color.to_canonical()
     into, back = _per_cell(matrix), _per_cell(np.asarray(np.linalg.inv(matrix), np.float64))
     return {
-        CENTRE: centre_of(colour)[_PLANAR_ORDER],
+        CENTRE: centre_of(color)[_PLANAR_ORDER],
         INTO: into.T[_PLANAR_ORDER].astype(np.float32),
         BACK: back.T[:, _PLANAR_ORDER].astype(np.float32),
     }
@@ -598,7 +598,7 @@ def planar(
     """Build the graph of GPU engines: a frame's own planes in and out, packed and unpacked inside.
 
     Inputs: ``picture`` and ``canvas``, uint8, as ``planar_shapes`` says; ``strength`` (24,) and those of
-    ``colour_inputs``, float32, so that one plan serves every stream. Output: ``stylized``, like ``picture``.
+    ``color_inputs``, float32, so that one plan serves every stream. Output: ``stylized``, like ``picture``.
     TensorRT takes uint8 at a network's edge only, so it is cast first and last; everything between is
     ``precision``. Float16 holds samples exactly, and so strength 0 changes no bit; a residual is added to
     them on a grid of an eighth of a level or finer.
@@ -756,9 +756,9 @@ def _join_planes(layout: Layout) -> list[onnx.NodeProto]:
     return [*chroma, node("Concat", ["y_raised", "uv_bytes"], ["raised"], axis=2)]
 
 
-def centre_of(colour: Colour) -> NDArray[np.float32]:
+def centre_of(color: Color) -> NDArray[np.float32]:
     """Return middle grey of each channel of a packed picture: shape (24,), float32."""
-    return np.repeat(np.array(colour.centre, np.float32), (16, 4, 4))
+    return np.repeat(np.array(color.centre, np.float32), (16, 4, 4))
 
 
 def strength_of(luma: float, chroma: float) -> NDArray[np.float32]:

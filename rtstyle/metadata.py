@@ -1,4 +1,4 @@
-"""What a picture file holds beside its pixels: size and kind from the header, colour profile, EXIF, XMP, resolution.
+"""What a picture file holds beside its pixels: size and kind from the header, color profile, EXIF, XMP, resolution.
 
 Read from JPEG, PNG and WebP without decoding, and put into encoded JPEG, PNG and WebP again.
 """
@@ -18,10 +18,10 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _SEGMENT = 65533
 """Bytes that a segment of JPEG holds."""
-_PNG_COLOUR = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
+_PNG_COLOR = (b"cICP", b"gAMA", b"cHRM", b"sRGB")
 _PNG_WORDS = (b"tEXt", b"zTXt", b"iTXt", b"tIME")
 _MOST_PROFILE = 1 << 24
-"""Bytes of the largest colour profile that is unpacked."""
+"""Bytes of the largest color profile that is unpacked."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Metadata:
     """Of a sample."""
     animated: bool = False
     icc: bytes = b""
-    """Colour profile."""
+    """Color profile."""
     exif: bytes = b""
     """As a TIFF file."""
     xmp: bytes = b""
@@ -45,7 +45,7 @@ class Metadata:
     transparent: bytes = b""
     """The one sample value of a PNG without alpha that is transparent, 16 bits for each channel."""
     own: tuple[bytes, ...] = field(default=(), repr=False)
-    """Whole segments or chunks that only the same format can hold: captions (IPTC), comments, colour chunks."""
+    """Whole segments or chunks that only the same format can hold: captions (IPTC), comments, color chunks."""
     gain_map: bool = False
     """A second picture makes it HDR."""
 
@@ -89,7 +89,7 @@ def add_metadata(encoded: bytes, about: Metadata) -> tuple[bytes, list[str]]:
     kind = read_metadata(encoded[:64]).kind or (JPEG if encoded[:2] == b"\xff\xd8" else "")
     if about.icc and about.icc[16:20] != b"RGB ":
         space = about.icc[16:20].decode("ascii", "replace").strip()
-        lost.append(f"its colour profile is for {space}, and the output is RGB: it is left out")
+        lost.append(f"its color profile is for {space}, and the output is RGB: it is left out")
         about = replace(about, icc=b"")
     if about.own and about.kind != kind:
         lost.append(f"its {_own_words(about)} cannot be written to {kind}")
@@ -104,7 +104,7 @@ def _own_words(about: Metadata) -> str:
     if about.kind == JPEG:
         return "captions (IPTC) or comment"
     kinds = {chunk[4:8] for chunk in about.own}
-    words = ["colour chunks (gAMA, cICP)"] if kinds & set(_PNG_COLOUR) else []
+    words = ["color chunks (gAMA, cICP)"] if kinds & set(_PNG_COLOR) else []
     return " and ".join([*words, *(["texts"] if kinds & set(_PNG_WORDS) else [])])
 
 
@@ -201,7 +201,7 @@ def _read_png(data: bytes) -> Metadata:
             found = replace(found, transparent=content)
         elif kind == b"iTXt" and content.startswith(_XMP_KEYWORD + b"\0"):
             found = replace(found, xmp=_unpacked_text(content))
-        elif kind in _PNG_COLOUR or kind in _PNG_WORDS:
+        elif kind in _PNG_COLOR or kind in _PNG_WORDS:
             own.append(_png_chunk(kind, content))
     return replace(found, own=tuple(own))
 
@@ -230,8 +230,8 @@ def _unpacked_text(content: bytes) -> bytes:
 
 def _write_png(encoded: bytes, about: Metadata, lost: list[str]) -> bytes:
     behind = 8 + 25  # signature and IHDR
-    colour = [chunk for chunk in about.own if chunk[4:8] in _PNG_COLOUR]
-    made = b"".join(colour)
+    color = [chunk for chunk in about.own if chunk[4:8] in _PNG_COLOR]
+    made = b"".join(color)
     if about.icc:
         made += _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(about.icc))
     if about.dpi:
@@ -240,7 +240,7 @@ def _write_png(encoded: bytes, about: Metadata, lost: list[str]) -> bytes:
         made += _png_chunk(b"eXIf", about.exif)
     if about.xmp:
         made += _png_chunk(b"iTXt", _XMP_KEYWORD + b"\0\0\0\0\0" + about.xmp)
-    made += b"".join(chunk for chunk in about.own if chunk not in colour)
+    made += b"".join(chunk for chunk in about.own if chunk not in color)
     return encoded[:behind] + made + encoded[behind:]
 
 

@@ -77,8 +77,8 @@ class PictureStylizer:
         picture = loaded.samples
         if target != STDIO:
             check_file_output(target, overwrite=overwrite)
-        colours, alpha = (picture[..., :3], picture[..., 3:]) if picture.shape[2] == 4 else (picture, None)
-        result = self._stylizer.stylize(colours[..., ::-1])[..., ::-1]
+        colors, alpha = (picture[..., :3], picture[..., 3:]) if picture.shape[2] == 4 else (picture, None)
+        result = self._stylizer.stylize(colors[..., ::-1])[..., ::-1]
         self.warnings = list(loaded.notes)
         if alpha is not None and _ending(target) in (".png", ".webp"):
             result = np.concatenate((result, alpha), 2)
@@ -203,7 +203,7 @@ def _decode(path: Path, data: bytes, about: Metadata, notes: list[str]) -> NDArr
 
 
 def _opacity(samples: NDArray[Any], about: Metadata) -> NDArray[Any]:
-    """Return the opacity of a PNG of which one grey level or colour is transparent: shape (h, w, 1)."""
+    """Return the opacity of a PNG of which one grey level or color is transparent: shape (h, w, 1)."""
     top = np.iinfo(samples.dtype).max
     stated = np.frombuffer(about.transparent, ">u2")[::-1].astype(np.int64)  # RGB, and OpenCV's order is BGR
     value = stated * (top // ((1 << about.bits) - 1))
@@ -223,7 +223,7 @@ def write_picture(path: Path, picture: NDArray[np.uint8], about: Metadata = Meta
     """Write BGR or BGRA under its final name only when whole: jpg and webp at quality 95; to ``-`` PNG.
 
     Args:
-        about: What is to stand beside the pixels: colour profile, EXIF, XMP, resolution.
+        about: What is to stand beside the pixels: color profile, EXIF, XMP, resolution.
 
     Returns:
         What of ``about`` the format cannot hold, in words.

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from rtstyle.backends import Controls, EngineSettings, open_for
 from rtstyle.errors import SettingError
-from rtstyle.frame import Colour, Frame, Size, planes_from_rgb, planes_to_rgb
+from rtstyle.frame import Color, Frame, Size, planes_from_rgb, planes_to_rgb
 from rtstyle.picture import PICTURES, read_picture, write_picture
 from rtstyle.style import Style, list_styles, load_style
 from rtstyle.video import check_file_output
 
-_COLOUR = Colour("bt601", full_range=True)
+_COLOR = Color("bt601", full_range=True)
 _STYLIZED_WIDTH = 960
 """Widest picture that is stylized: strokes keep their size in pixels, so a larger photo would hide them in a tile."""
 _GAP, _CAPTION = 8, 28
@@ -59,14 +59,14 @@ def write_style_sheet(
     if scale < 1:
         rgb = np.asarray(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
     size = Size(rgb.shape[1], rgb.shape[0])
-    frame = Frame(planes_from_rgb(rgb, _COLOUR), 0, Fraction(1), _COLOUR)
+    frame = Frame(planes_from_rgb(rgb, _COLOR), 0, Fraction(1), _COLOR)
     chosen = [load_style(name) for name in list_styles()] if styles is None else list(styles)
     named: list[tuple[str, NDArray[np.uint8]]] = [("photo", rgb)]
     settings = replace(engine, stroke_size=1)  # the photo was scaled for it
     for style in chosen:
-        with open_for(style, size, _COLOUR, settings, live=False, mode="latency") as opened:
+        with open_for(style, size, _COLOR, settings, live=False, mode="latency") as opened:
             opened.submit(frame, controls)
-            named.append((style.name, planes_to_rgb(opened.next().planes, _COLOUR)))
+            named.append((style.name, planes_to_rgb(opened.next().planes, _COLOR)))
         if progress:
             progress(len(named) - 1, len(chosen), style.name)
     write_picture(target, np.ascontiguousarray(_laid_out(named, tile_width)[..., ::-1]))

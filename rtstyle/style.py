@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rtstyle.canvas.layer import CanvasLayer
     from rtstyle.canvas.steering import Steering
     from rtstyle.canvas.tone import ToneCurve
-    from rtstyle.frame import Colour, Size
+    from rtstyle.frame import Color, Size
     from rtstyle.graph import Gains, Ranges, Trunk
 
 FORMAT = 2
@@ -152,7 +152,7 @@ class Style:
         """Whether it, or a style of the blend that it is, draws on a steered canvas."""
         return any(part.steering is not None for part, _ in self.parts)
 
-    def layer(self, size: Size, colour: Colour) -> CanvasLayer:
+    def layer(self, size: Size, color: Color) -> CanvasLayer:
         """Return what lies below frames of one size for its network to draw from."""
         from rtstyle.canvas.layer import NoiseLayer, SteeredLayer
         from rtstyle.frame import Packing
@@ -160,7 +160,7 @@ class Style:
         if self.steering is None:
             packing = Packing(size)
             return NoiseLayer(packing.rows, packing.columns)
-        return SteeredLayer(self.steering, self.tone, size, colour)
+        return SteeredLayer(self.steering, self.tone, size, color)
 
     @cached_property
     def trunk(self) -> Trunk:

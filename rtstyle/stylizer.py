@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.canvas.follower import SceneFollower
-from rtstyle.frame import Colour, Frame, Size, check_rgb
+from rtstyle.frame import Color, Frame, Size, check_rgb
 from rtstyle.render.flow import signals_held
 from rtstyle.style import Style, load_style
 
-_COLOUR = Colour("bt601", full_range=True)
+_COLOR = Color("bt601", full_range=True)
 """How JPEG means its samples (JFIF); all images are treated so inside."""
 
 
@@ -73,7 +73,7 @@ class Stylizer:
         rgb = np.ascontiguousarray(check_rgb(image))
         height, width = rgb.shape[:2]
         engine = self._engine_for(Size(width, height))
-        frame = Frame.from_rgb(rgb, colour=_COLOUR)
+        frame = Frame.from_rgb(rgb, color=_COLOR)
         if self._follow:
             frame = self._scene.follow(frame)
         if self.controls == Controls(0, 0):
@@ -90,7 +90,7 @@ class Stylizer:
             self.close()
             # A backend that is interrupted while it is imported only looks as if it were missing.
             with signals_held() as let_signals_through:
-                self.engine = open_for(self.style, size, _COLOUR, self._settings, live=False, mode="latency")
+                self.engine = open_for(self.style, size, _COLOR, self._settings, live=False, mode="latency")
                 let_signals_through()
         return self.engine
 

@@ -36,7 +36,7 @@ KEYS_HELP = (
     "n p  arrows  next, previous style",
     "1 .. 9 0  style by number",
     "+ -  strength",
-    "k  keep colours",
+    "k  keep colors",
     "x  crossfade on, off",
     "v  split view; drag the line",
     "m  mirror",
@@ -61,7 +61,7 @@ _BY_NAME: dict[str, Command] = {
     "[+]": Action.STRONGER,
     "-": Action.WEAKER,
     "[-]": Action.WEAKER,
-    "k": Action.KEEP_COLOURS,
+    "k": Action.KEEP_COLORS,
     "x": Action.CROSSFADE,
     "o": Action.HOLD,
     "s": Action.SNAPSHOT,
@@ -210,7 +210,7 @@ class Window:
     @staticmethod
     def _in_rgb(frame: Frame, size: Size, converter: RgbConverter) -> NDArray[np.uint8]:
         """Convert to RGB of a size. Where that is smaller, the planes are scaled first: RGB is the dear part."""
-        rgb = converter.convert(_shrunk(frame.planes, size), frame.colour)
+        rgb = converter.convert(_shrunk(frame.planes, size), frame.color)
         if rgb.shape[:2] == (size.height, size.width):
             return rgb
         import cv2

@@ -39,7 +39,7 @@ def make_random_style(folder: Path, *, seed: int, gain: float, steered: bool = F
     from engines.export import export_trunk
     from engines.quantize import measure, write_int8
     from rtstyle.backends.accuracy import fixed_frames
-    from rtstyle.frame import Colour, Size
+    from rtstyle.frame import Color, Size
     from rtstyle.generator import Generator
 
     with torch.random.fork_rng():
@@ -62,7 +62,7 @@ def make_random_style(folder: Path, *, seed: int, gain: float, steered: bool = F
         metadata |= {"format": 2, "canvas": {"brush": brush, "stream": stream}, "tone": tone}
     (folder / "style.json").write_text(json.dumps(metadata))
     style = load_style(folder)
-    write_int8(folder, *measure(style.trunk, fixed_frames(Size(128, 96), Colour()), style))
+    write_int8(folder, *measure(style.trunk, fixed_frames(Size(128, 96), Color()), style))
     return folder
 
 

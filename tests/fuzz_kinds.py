@@ -258,7 +258,7 @@ def _pages() -> tuple[int, str, _Lines]:
     from rtstyle.web.preview import BrowserPreview
 
     state = SessionState(
-        styles=("sketch",), style="sketch", loading=None, strength=1.0, keeps_colours=False, crossfades=True,
+        styles=("sketch",), style="sketch", loading=None, strength=1.0, keeps_colors=False, crossfades=True,
         holds=True, mirrored=False, paused=False, recording=False, figures="",
     )  # fmt: skip
     preview = BrowserPreview(Address(port=0), lambda command: None, lambda: state)

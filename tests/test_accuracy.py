@@ -25,7 +25,7 @@ from rtstyle.backends.accuracy import (
 from rtstyle.backends.plans import PlanCache, Recipe
 from rtstyle.backends.reference import open_reference
 from rtstyle.errors import BackendUnavailableError
-from rtstyle.frame import Colour, Planes, Size
+from rtstyle.frame import Color, Planes, Size
 from rtstyle.style import load_style
 
 SIZE = Size(64, 48)
@@ -70,7 +70,7 @@ def test_every_precision_has_a_bound():
 
 
 def test_fixed_frames_are_the_same_each_time_and_hold_no_0():
-    first, second = fixed_frames(Size(70, 50), Colour()), fixed_frames(Size(70, 50), Colour())
+    first, second = fixed_frames(Size(70, 50), Color()), fixed_frames(Size(70, 50), Color())
     assert len(first) == 5
     for one, other in zip(first, second, strict=True):
         assert one.size == Size(70, 50)
@@ -86,7 +86,7 @@ def test_fixed_frames_are_the_same_each_time_and_hold_no_0():
 @pytest.mark.parametrize("name", ["sketch", "random"])
 def test_float16_of_a_sound_style_passes_and_its_figures_are_json(name, random_style):
     style = random_style if name == "random" else load_style(name)
-    with ring_on_fake_device(style, SIZE) as engine, open_reference(style, SIZE, Colour()) as reference:
+    with ring_on_fake_device(style, SIZE) as engine, open_reference(style, SIZE, Color()) as reference:
         verdict = judge(engine, reference)
     assert verdict.passed
     assert 0 < verdict.accuracy["mean"] <= BOUNDS["f16"].mean
@@ -97,7 +97,7 @@ def test_float16_of_a_sound_style_passes_and_its_figures_are_json(name, random_s
 def test_infinity_in_float16_is_found_and_named(overflowing_style):
     with (
         torch_ring_on_fake_device(overflowing_style, SIZE, "f16") as engine,
-        open_reference(overflowing_style, SIZE, Colour()) as reference,
+        open_reference(overflowing_style, SIZE, Color()) as reference,
     ):
         verdict = judge(engine, reference)
         assert not verdict.passed
@@ -107,7 +107,7 @@ def test_infinity_in_float16_is_found_and_named(overflowing_style):
 
 
 def test_an_engine_of_another_picture_fails_by_its_figures(random_style, wild_style):
-    with open_engine(wild_style, SIZE, precision="f32") as other, open_reference(random_style, SIZE, Colour()) as ours:
+    with open_engine(wild_style, SIZE, precision="f32") as other, open_reference(random_style, SIZE, Color()) as ours:
         verdict = judge(other, ours)
     assert not verdict.passed
     assert "allowed are 1 levels and 0.001 on average" in verdict.reason
@@ -115,7 +115,7 @@ def test_an_engine_of_another_picture_fails_by_its_figures(random_style, wild_st
 
 def test_an_engine_is_as_good_as_its_bound(random_style):
     """float16 has twice the bound of float32's 1: it passes as float16, and would not as float32."""
-    with ring_on_fake_device(random_style, SIZE) as engine, open_reference(random_style, SIZE, Colour()) as reference:
+    with ring_on_fake_device(random_style, SIZE) as engine, open_reference(random_style, SIZE, Color()) as reference:
         assert judge(engine, reference).passed
         engine.precision = "f32"
         assert not judge(engine, reference).passed
@@ -133,7 +133,7 @@ def test_a_plan_that_fails_is_not_kept_and_the_next_precision_is(overflowing_sty
         def build():
             with (
                 torch_ring_on_fake_device(overflowing_style, SIZE, precision) as engine,
-                open_reference(overflowing_style, SIZE, Colour()) as reference,
+                open_reference(overflowing_style, SIZE, Color()) as reference,
             ):
                 return b"plan of " + precision.encode(), check(engine, reference)
 

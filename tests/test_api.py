@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import rtstyle
-from rtstyle import Colour, Controls, Frame, SettingError, Size, Stylizer, load_style, stylize
+from rtstyle import Color, Controls, Frame, SettingError, Size, Stylizer, load_style, stylize
 from rtstyle.backends import opening
 
 ROOT = Path(__file__).parents[1]
@@ -155,7 +155,7 @@ def test_strokes_follow_the_camera_only_where_that_is_asked_for():
 @pytest.mark.parametrize("full", [False, True])
 def test_a_frame_of_an_array_gives_it_back(matrix, full):
     image = np.repeat(np.repeat(photo(48, 32), 2, 0), 2, 1)  # of 2x2 pixels each, which 4:2:0 can hold
-    frame = Frame.from_rgb(image, pts=3, time_base=Fraction(1, 25), colour=Colour(matrix, full))
+    frame = Frame.from_rgb(image, pts=3, time_base=Fraction(1, 25), color=Color(matrix, full))
     assert (frame.size, frame.pts * frame.time_base) == (Size(96, 64), Fraction(3, 25))
     inner = frame.to_rgb()[8:-8, 8:-8]
     assert distance(inner, image[8:-8, 8:-8]) < 4  # chroma is interpolated between areas
@@ -181,7 +181,7 @@ def test_a_notebook_shows_frames_and_styles():
     shown = cv2.imdecode(np.frombuffer(frame._repr_png_(), np.uint8), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(shown[..., ::-1], frame.to_rgb())
     alpha = np.tile(np.arange(96, dtype=np.uint8), (64, 1))
-    clear = Frame(frame.planes, 0, Fraction(1), frame.colour, alpha=alpha)
+    clear = Frame(frame.planes, 0, Fraction(1), frame.color, alpha=alpha)
     shown = cv2.imdecode(np.frombuffer(clear._repr_png_(), np.uint8), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(shown[..., 3], alpha)
     preview = cv2.imdecode(np.frombuffer(load_style("sketch")._repr_jpeg_(), np.uint8), cv2.IMREAD_COLOR)

@@ -60,7 +60,7 @@ def page(browser, server):
         assert errors == []
 
 
-def colourfulness(page, left: float, right: float) -> float:
+def colorfulness(page, left: float, right: float) -> float:
     """Mean distance between red and blue."""
     return page.evaluate(
         """([left, right]) => {
@@ -85,30 +85,30 @@ def test_the_page_streams_and_changes_style_without_a_gap(page):
 
 
 def test_what_the_controls_do_is_seen_in_the_picture(page):
-    place = list_styles().index("sketch")  # grey, where the clip is colourful
+    place = list_styles().index("sketch")  # grey, where the clip is colorful
     tool.change_style(page, place)
     page.wait_for_timeout(300)
-    assert colourfulness(page, 0, 1) < 4
+    assert colorfulness(page, 0, 1) < 4
     page.check("#split", force=True)
     page.wait_for_timeout(700)
-    assert colourfulness(page, 0, 0.45) > 15
-    assert colourfulness(page, 0.55, 1) < 4
+    assert colorfulness(page, 0, 0.45) > 15
+    assert colorfulness(page, 0.55, 1) < 4
     page.focus("#divider")
     for _ in range(7):
         page.keyboard.press("ArrowRight")
     page.wait_for_timeout(700)
-    assert colourfulness(page, 0.55, 0.8) > 15
+    assert colorfulness(page, 0.55, 0.8) > 15
     page.uncheck("#split", force=True)
     page.check("#keep", force=True)
     page.wait_for_timeout(1000)
-    assert colourfulness(page, 0, 1) > 15
+    assert colorfulness(page, 0, 1) > 15
     page.uncheck("#keep", force=True)
     page.evaluate(
         """() => { const s = document.getElementById("strength"); s.value = 0; s.dispatchEvent(new Event("input")); }"""
     )
     page.wait_for_timeout(1000)
     assert page.inner_text("#strength-value") == "0.00"
-    assert colourfulness(page, 0, 1) > 15
+    assert colorfulness(page, 0, 1) > 15
 
 
 def test_another_resolution_is_prepared_and_shown(page):

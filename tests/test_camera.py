@@ -23,7 +23,7 @@ from rtstyle.camera.address import SourceAddress
 from rtstyle.camera.feed import StreamFeed
 from rtstyle.camera.v4l2 import CameraMode
 from rtstyle.errors import CameraError, SettingError, SourceStalledError, VideoOpenError
-from rtstyle.frame import Colour, Frame, Planes, Size
+from rtstyle.frame import Color, Frame, Planes, Size
 
 SIZE = Size(160, 96)
 BITS, BIT_WIDTH = 16, 8
@@ -207,7 +207,7 @@ def test_cameras_are_listed_as_lines():
 def test_a_network_camera_gives_its_pictures_as_they_come():
     with NetworkCamera() as camera, open_source(camera.url, timeout=3) as source:
         assert (source.size, source.live, source.notes) == (SIZE, True, [])
-        assert source.colour.full_range, "JPEG is full range"
+        assert source.color.full_range, "JPEG is full range"
         assert source.rate is None, "MJPEG over HTTP does not say its rate"
         lags = []
         for captured in source.captures():
@@ -419,7 +419,7 @@ def test_no_packet_of_a_camera_outlives_its_container(way, end, tmp_path):
 
 def test_a_mirror_exchanges_left_and_right_without_a_copy():
     planes = Planes(*(np.arange(h * w, dtype=np.uint8).reshape(h, w) for h, w in ((6, 8), (3, 4), (3, 4))))
-    frame = Frame(planes, 5, Fraction(1, 25), Colour(), canvas=(7, -3))
+    frame = Frame(planes, 5, Fraction(1, 25), Color(), canvas=(7, -3))
 
     image = mirrored(frame)
 

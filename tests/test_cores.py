@@ -56,7 +56,7 @@ def test_onnxruntime_does_not_spin_between_frames():
     pytest.importorskip("onnxruntime")
     rgb = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
     with open_engine("sketch", Size(320, 240), backend="onnxruntime", precision="f32", mode="latency") as engine:
-        frame = Frame.from_rgb(rgb, colour=engine.colour)
+        frame = Frame.from_rgb(rgb, color=engine.color)
 
         def cpu_of(pause: float) -> float:
             begin = time.process_time()

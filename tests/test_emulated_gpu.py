@@ -21,7 +21,7 @@ import tensorrt_rtx as trt
 from cuda.bindings import runtime as real
 from emulated_gpu import CAPABILITY, NAME, EmulatedRuntime, emulated_tensorrt, plan_of
 
-from rtstyle import Colour, Controls, Frame, Size, open_engine
+from rtstyle import Color, Controls, Frame, Size, open_engine
 from rtstyle.backends import build_process, compiler, tensorrt
 from rtstyle.backends import cuda as cuda_py
 from rtstyle.backends.accuracy import BOUNDS, difference
@@ -33,7 +33,7 @@ from rtstyle.errors import BackendUnavailableError, DeviceError, SettingError
 pytestmark = pytest.mark.skipif(driver_problem() is None, reason="there is a real GPU here")
 
 SIZE = Size(80, 48)
-GREY = Colour("bt601")
+GREY = Color("bt601")
 TARGET = f"sm{CAPABILITY[0]}{CAPABILITY[1]}"
 
 
@@ -64,13 +64,13 @@ def gpu(monkeypatch, tmp_path):
     assert emulated.open == [0, 0, 0, 0, 0], "pinned memory, memory, streams, events, graphs"
 
 
-def frames_of(size, count=7, colour=GREY):
-    return [Frame(random_planes(size, i), i, Fraction(1, 25), colour, (3 * i, i)) for i in range(count)]
+def frames_of(size, count=7, color=GREY):
+    return [Frame(random_planes(size, i), i, Fraction(1, 25), color, (3 * i, i)) for i in range(count)]
 
 
 def assert_as_on_the_cpu(engine, style, frames):
     made = list(engine.stylize(frames))
-    with open_reference(style, engine.size, engine.colour) as reference:
+    with open_reference(style, engine.size, engine.color) as reference:
         wanted = list(reference.stylize(frames))
     assert [frame.pts for frame in made] == [frame.pts for frame in frames]
     assert BOUNDS[engine.precision].holds(difference([f.planes for f in made], [f.planes for f in wanted]))

@@ -16,7 +16,7 @@ from rtstyle.backends import BACKENDS, PRECISIONS, Controls, open_engine
 from rtstyle.backends.accuracy import BOUNDS
 from rtstyle.backends.ring import SLOTS, RingEngine
 from rtstyle.errors import BackendUnavailableError, RtstyleError, SettingError, StyleNotFoundError
-from rtstyle.frame import Colour, ColourTags, Frame, Planes, Size
+from rtstyle.frame import Color, ColorTags, Frame, Planes, Size
 from rtstyle.style import load_style
 
 SIZES = [Size(16, 16), Size(17, 33), Size(64, 48), Size(321, 241), Size(160, 90)]
@@ -53,21 +53,21 @@ def scene(size: Size, seed: int = 0) -> Planes:
     return Planes(*planes)
 
 
-def frame_of(planes: Planes, pts: int = 0, *, colour: Colour = Colour(), canvas: tuple[int, int] = (0, 0)) -> Frame:
-    return Frame(planes, pts, Fraction(1, 30000), colour, canvas)
+def frame_of(planes: Planes, pts: int = 0, *, color: Color = Color(), canvas: tuple[int, int] = (0, 0)) -> Frame:
+    return Frame(planes, pts, Fraction(1, 30000), color, canvas)
 
 
-def engine_for(kind, style, size, mode="throughput", colour=None):
+def engine_for(kind, style, size, mode="throughput", color=None):
     backend, precision = kind
     if backend == "ring":
-        return ring_on_fake_device(style, size, mode, colour or Colour())
+        return ring_on_fake_device(style, size, mode, color or Color())
     device = None
     if backend == "torch":
         device = "cuda" if precision == "f16" else "cpu"
-    return open_engine(style, size, colour, backend=backend, precision=precision, mode=mode, device=device)
+    return open_engine(style, size, color, backend=backend, precision=precision, mode=mode, device=device)
 
 
-def ring_on_fake_device(style, size, mode="throughput", colour=Colour(), layout="i420", precision="f16"):
+def ring_on_fake_device(style, size, mode="throughput", color=Color(), layout="i420", precision="f16"):
     """What the GPU engines are, but for the GPU."""
     pytest.importorskip("onnxruntime")
     loaded = load_style(style) if isinstance(style, str) else style
@@ -81,13 +81,13 @@ def ring_on_fake_device(style, size, mode="throughput", colour=Colour(), layout=
         device=device,
         network=PlanarOnCpu(device, model, size),
         size=size,
-        colour=colour,
+        color=color,
         layout=layout,
         slots=SLOTS if mode == "throughput" else 1,
     )
 
 
-def torch_ring_on_fake_device(style, size, precision, colour=Colour(), layout="i420"):
+def torch_ring_on_fake_device(style, size, precision, color=Color(), layout="i420"):
     """What torch on CUDA is, but for CUDA: its module on a CPU, in the streams of the fake device.
 
     Unlike ONNX Runtime, whose CPU provider keeps float16's activations in float32, it rounds them all.
@@ -109,9 +109,9 @@ def torch_ring_on_fake_device(style, size, precision, colour=Colour(), layout="i
         device=device,
         network=network,
         size=size,
-        colour=colour,
+        color=color,
         layout=layout,
-        layer=style.layer(size, colour),
+        layer=style.layer(size, color),
     )
 
 
@@ -205,14 +205,14 @@ def test_frames_come_out_in_the_order_in_which_they_went_in(kind, random_style):
         assert same(other.planes, expected)
 
 
-def test_time_colour_and_canvas_of_a_frame_pass_through(kind, random_style):
+def test_time_color_and_canvas_of_a_frame_pass_through(kind, random_style):
     size = Size(32, 32)
-    colour = Colour("bt2020", full_range=True, tags=ColourTags(9, 2, 9, 16))
-    frame = Frame(random_planes(size), -7, Fraction(1001, 24000), colour, (5, -3))
-    with engine_for(kind, random_style, size, colour=colour) as engine:
+    color = Color("bt2020", full_range=True, tags=ColorTags(9, 2, 9, 16))
+    frame = Frame(random_planes(size), -7, Fraction(1001, 24000), color, (5, -3))
+    with engine_for(kind, random_style, size, color=color) as engine:
         engine.submit(frame)
         result = engine.next()
-    assert (result.pts, result.time_base, result.colour, result.canvas) == (-7, Fraction(1001, 24000), colour, (5, -3))
+    assert (result.pts, result.time_base, result.color, result.canvas) == (-7, Fraction(1001, 24000), color, (5, -3))
 
 
 def test_stylize_of_no_frames_yields_none(kind, random_style):
@@ -270,7 +270,7 @@ def test_luma_and_chroma_have_a_strength_of_their_own(kind, random_style):
     assert same(chroma, Planes(source.y, both.u, both.v))
 
 
-def test_keeping_colours_is_chroma_0():
+def test_keeping_colors_is_chroma_0():
     assert Controls.of(0.7) == Controls(0.7, 0.7)
     assert Controls.of(0.7, keep_colors=True) == Controls(0.7, 0)
 
@@ -320,15 +320,15 @@ def test_a_frame_whose_chroma_does_not_fit_is_refused_and_costs_nothing(kind, ra
         assert same(run(engine, frame_of(whole), Controls(0, 0)), whole)
 
 
-def test_a_frame_of_another_colour_is_refused_by_both_colours(kind, random_style):
+def test_a_frame_of_another_color_is_refused_by_both_colors(kind, random_style):
     size = Size(32, 32)
-    with engine_for(kind, random_style, size, colour=Colour("bt709", full_range=False)) as engine:
+    with engine_for(kind, random_style, size, color=Color("bt709", full_range=False)) as engine:
         with pytest.raises(ValueError, match=r"bt709 limited.*bt601 limited"):
-            engine.submit(frame_of(random_planes(size), colour=Colour("bt601")))
+            engine.submit(frame_of(random_planes(size), color=Color("bt601")))
         with pytest.raises(ValueError, match=r"bt709 limited.*bt709 full"):
-            engine.submit(frame_of(random_planes(size), colour=Colour("bt709", full_range=True)))
-        # Other tags of the same matrix and range are no other colour.
-        engine.submit(frame_of(random_planes(size), colour=Colour("bt709", tags=ColourTags(1, 1, 1, 1))))
+            engine.submit(frame_of(random_planes(size), color=Color("bt709", full_range=True)))
+        # Other tags of the same matrix and range are no other color.
+        engine.submit(frame_of(random_planes(size), color=Color("bt709", tags=ColorTags(1, 1, 1, 1))))
 
 
 def test_more_frames_than_fit_are_refused_and_the_others_come_out(kind, random_style):

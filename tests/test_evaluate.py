@@ -19,7 +19,7 @@ SIZE = Size(200, 140)
 
 
 def photo(seed: int, width: int = 320, height: int = 240) -> np.ndarray:
-    """Soft blobs in colour: no detail that sampling alone would change."""
+    """Soft blobs in color: no detail that sampling alone would change."""
     coarse = np.random.default_rng(seed).integers(0, 256, (height // 10, width // 10, 3), np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 

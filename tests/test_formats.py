@@ -15,21 +15,21 @@ import pytest
 from clips import moving_bar, noise
 
 from rtstyle.errors import SettingError
-from rtstyle.frame import Colour, ColourTags, Frame, Planes, Size, VideoFormat, planes_from_rgb, planes_to_rgb
+from rtstyle.frame import Color, ColorTags, Frame, Planes, Size, VideoFormat, planes_from_rgb, planes_to_rgb
 from rtstyle.video.codecs import ALIASES, ENCODERS, HARDWARE, examine_encoders, why_not
 from rtstyle.video.encoder import VideoEncoder, choose_preset
 from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, choose_encoding, muxer_of
 from rtstyle.video.pixels import level_table
 
 SMALL = Size(64, 48)
-BT709 = Colour("bt709", tags=ColourTags(1, 1, 1, 1))
-FULL = Colour("bt709", full_range=True, tags=ColourTags(1, 2, 1, 1))
-COLOURS = {
-    "601-tv": Colour("bt601", tags=ColourTags(6, 1, 6, 6)),
-    "601-pc": Colour("bt601", full_range=True, tags=ColourTags(6, 2, 6, 6)),
+BT709 = Color("bt709", tags=ColorTags(1, 1, 1, 1))
+FULL = Color("bt709", full_range=True, tags=ColorTags(1, 2, 1, 1))
+COLORS = {
+    "601-tv": Color("bt601", tags=ColorTags(6, 1, 6, 6)),
+    "601-pc": Color("bt601", full_range=True, tags=ColorTags(6, 2, 6, 6)),
     "709-tv": BT709,
     "709-pc": FULL,
-    "2020-tv": Colour("bt2020", tags=ColourTags(9, 1, 9, 1)),
+    "2020-tv": Color("bt2020", tags=ColorTags(9, 1, 9, 1)),
 }
 RATE = Fraction(25)
 BASE = 1 / RATE
@@ -45,18 +45,18 @@ BARS = (
 )
 
 
-def frames_of(pictures, *, base=BASE, step=1, colour=BT709, alphas=None) -> list[Frame]:
+def frames_of(pictures, *, base=BASE, step=1, color=BT709, alphas=None) -> list[Frame]:
     """Turn planes into frames, one each ``step`` units of ``base``."""
     alphas = alphas or [None] * len(pictures)
     return [
-        Frame(Planes(*picture), number * step, base, colour, alpha=alpha)
+        Frame(Planes(*picture), number * step, base, color, alpha=alpha)
         for number, (picture, alpha) in enumerate(zip(pictures, alphas, strict=True))
     ]
 
 
-def bars(colour: Colour, width: int = 256, height: int = 64) -> Frame:
+def bars(color: Color, width: int = 256, height: int = 64) -> Frame:
     rgb = np.repeat(np.array(BARS, np.uint8), width // 8, axis=0)[None].repeat(height, 0)
-    return Frame(planes_from_rgb(rgb, colour), 0, BASE, colour)
+    return Frame(planes_from_rgb(rgb, color), 0, BASE, color)
 
 
 def textured(count: int, size: Size = SMALL, **more) -> list[Frame]:
@@ -70,9 +70,7 @@ def textured(count: int, size: Size = SMALL, **more) -> list[Frame]:
 
 
 def encode(frames: list[Frame], encoding: Encoding, container, *, rate=RATE) -> tuple[VideoEncoder, list[av.Packet]]:
-    encoder = VideoEncoder(
-        container, encoding, VideoFormat(frames[0].size, frames[0].colour, frames[0].time_base, rate)
-    )
+    encoder = VideoEncoder(container, encoding, VideoFormat(frames[0].size, frames[0].color, frames[0].time_base, rate))
     packets = [packet for frame in frames for packet in encoder.encode(frame)]
     return encoder, [*packets, *encoder.flush()]
 
@@ -80,7 +78,7 @@ def encode(frames: list[Frame], encoding: Encoding, container, *, rate=RATE) -> 
 def write(path: Path, frames: list[Frame], settings=EncoderSettings(), *, rate: Fraction | None = RATE) -> Encoding:
     """Write frames the way that VideoWriter does."""
     alpha = any(frame.alpha is not None for frame in frames)
-    full = frames[0].colour.full_range
+    full = frames[0].color.full_range
     encoding = choose_encoding(path, settings, frames[0].size, full_range=full, alpha=alpha, rate=rate)
     place = str(path) if "%" in path.name else f"file:{path}"
     with av.open(place, "w", format=encoding.muxer, container_options=encoding.muxer_options) as container:
@@ -396,15 +394,15 @@ DEEP = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("colour", [BT709, FULL], ids=["tv", "pc"])
+@pytest.mark.parametrize("color", [BT709, FULL], ids=["tv", "pc"])
 @pytest.mark.parametrize(("name", "codec", "pix_fmt"), DEEP)
-def test_wider_formats_are_filled_exactly(name, codec, pix_fmt, colour, tmp_path):
+def test_wider_formats_are_filled_exactly(name, codec, pix_fmt, color, tmp_path):
     """Limited range in 10 bits is that of 8 bits times 4; full range is stretched. Chroma stays where it was."""
-    frames = frames_of([noise(64, 48, i) for i in range(2)], colour=colour)
+    frames = frames_of([noise(64, 48, i) for i in range(2)], color=color)
     settings = EncoderSettings(codec=codec, pix_fmt=pix_fmt, crf=0 if codec == "x264" else None)
     written = write(tmp_path / name, frames, settings)
-    full = colour.full_range and name != "a.nut"  # NUT cannot say so
-    if codec == "rawvideo" and colour.full_range:
+    full = color.full_range and name != "a.nut"  # NUT cannot say so
+    if codec == "rawvideo" and color.full_range:
         assert any("limited range only" in note for note in written.notes)
     for frame, picture in zip(frames, decode(tmp_path / name), strict=True):
         bits = picture.format.components[0].bits
@@ -415,7 +413,7 @@ def test_wider_formats_are_filled_exactly(name, codec, pix_fmt, colour, tmp_path
                 plane = plane.repeat(2, 1)
             if number and plane.shape[0] != found.shape[0]:
                 plane = plane.repeat(2, 0)
-            table = level_table(luma=number == 0, from_full=colour.full_range, to_full=full, bits=bits)
+            table = level_table(luma=number == 0, from_full=color.full_range, to_full=full, bits=bits)
             lossy = codec == "x264" and bits > 8  # x264's crf 0 is lossless in 8 bits only
             error = np.abs(found - table[plane])
             assert error.mean() < 4 if lossy else error.max() == 0
@@ -467,11 +465,11 @@ PICTURES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("colour", COLOURS.values(), ids=COLOURS)
+@pytest.mark.parametrize("color", COLORS.values(), ids=COLORS)
 @pytest.mark.parametrize(("name", "codec", "pix_fmt", "bound"), PICTURES)
-def test_bars_have_their_colours_in_every_output(name, codec, pix_fmt, bound, colour, tmp_path):
+def test_bars_have_their_colors_in_every_output(name, codec, pix_fmt, bound, color, tmp_path):
     """Each is read by FFmpeg as tagged, and pictures by OpenCV, which knows no tags. Edges of bars are left out."""
-    write(tmp_path / name, [bars(colour), replace(bars(colour), pts=1)], EncoderSettings(codec=codec, pix_fmt=pix_fmt))
+    write(tmp_path / name, [bars(color), replace(bars(color), pts=1)], EncoderSettings(codec=codec, pix_fmt=pix_fmt))
     read = [picture.to_ndarray(format="rgb24") for picture in decode(tmp_path / name)]
     if "%" in name:
         read += [cv2.imread(str(tmp_path / (name % number)))[..., ::-1] for number in (1, 2)]
@@ -482,24 +480,24 @@ def test_bars_have_their_colours_in_every_output(name, codec, pix_fmt, bound, co
 
 
 @pytest.mark.parametrize(("preset", "bound"), [("lossy", 4), ("lossless", 2)])
-@pytest.mark.parametrize("colour", COLOURS.values(), ids=COLOURS)
-def test_bars_have_their_colours_in_an_animated_webp(colour, preset, bound, tmp_path):
-    write(tmp_path / "a.webp", [bars(colour), replace(bars(colour), pts=1)], EncoderSettings(preset=preset))
+@pytest.mark.parametrize("color", COLORS.values(), ids=COLORS)
+def test_bars_have_their_colors_in_an_animated_webp(color, preset, bound, tmp_path):
+    write(tmp_path / "a.webp", [bars(color), replace(bars(color), pts=1)], EncoderSettings(preset=preset))
     _, animation = cv2.imreadanimation(str(tmp_path / "a.webp"))
     middles = animation.frames[0][..., 2::-1].astype(int).reshape(64, 8, 32, 3)[:, :, 10:22]
     assert np.abs(middles - np.array(BARS)[None, :, None]).max() <= bound
 
 
-@pytest.mark.parametrize("colour", COLOURS.values(), ids=COLOURS)
+@pytest.mark.parametrize("color", COLORS.values(), ids=COLORS)
 @pytest.mark.parametrize(
     ("name", "codec"),
     [("a.mp4", "x264"), ("a.mp4", "x265"), ("a.mp4", "av1"), ("a.webm", "vp9"), ("a.mkv", "ffv1"),
      ("a.ts", "x264"), ("a.mov", "prores")],
 )  # fmt: skip
-def test_tags_of_colour_are_those_of_the_frames(name, codec, colour, tmp_path):
-    write(tmp_path / name, textured(6, colour=colour, size=Size(64, 64)), EncoderSettings(codec=codec))
+def test_tags_of_color_are_those_of_the_frames(name, codec, color, tmp_path):
+    write(tmp_path / name, textured(6, color=color, size=Size(64, 64)), EncoderSettings(codec=codec))
     picture = decode(tmp_path / name)[1]
-    tags = colour.tags
+    tags = color.tags
     limited = codec == "prores"
     assert picture.colorspace == tags.matrix
     assert picture.color_range == (1 if limited else tags.range)
@@ -643,7 +641,7 @@ def test_animations_are_shown_for_ever(tmp_path):
     assert webp[webp.index(b"ANIM") + 12 :][:2] == b"\x00\x00"
 
 
-def test_a_gif_is_drawn_with_many_colours(tmp_path):
+def test_a_gif_is_drawn_with_many_colors(tmp_path):
     y, x = np.mgrid[:96, :128]
     rgb = np.stack((x * 2, y * 2.6, 255 - x - y), axis=-1).clip(0, 255).astype(np.uint8)
     frames = [Frame(planes_from_rgb(rgb, BT709), i, BASE, BT709) for i in range(3)]
@@ -715,7 +713,7 @@ def muxed(parts: list[list[av.Packet]], encoding: Encoding, like: Frame) -> io.B
     """Mux what several encoders made into one stream, whose headers are those of one more encoder."""
     memory = io.BytesIO()
     with av.open(memory, "w", format=encoding.muxer) as container:
-        encoder = VideoEncoder(container, encoding, VideoFormat(like.size, like.colour, like.time_base, RATE))
+        encoder = VideoEncoder(container, encoding, VideoFormat(like.size, like.color, like.time_base, RATE))
         container.start_encoding()
         for packet in (packet for part in parts for packet in part):
             again = av.Packet(bytes(packet))
@@ -764,7 +762,7 @@ def test_every_run_gives_the_same_packets(codec, count):
     for number in range(14):
         luma = scene[:128, 3 * number : 3 * number + 160] + rng.integers(-20, 20, (128, 160))
         planes = Planes(luma.clip(0, 255).astype(np.uint8), grey, grey)
-        frames.append(Frame(planes, number, BASE, Colour()))
+        frames.append(Frame(planes, number, BASE, Color()))
     encoding = choose_encoding("a.mov" if codec == "prores" else "a.mkv", EncoderSettings(codec=codec), size)
     runs = set()
     for _ in range(count):
@@ -788,12 +786,12 @@ def test_av1_leaves_priorities_as_they_are():
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_x265_gives_times_of_decoding_also_to_a_film_shorter_than_its_delay(count, tmp_path):
     """In about one of fifty its own are what lay in memory, which no container takes; here they are ours, always."""
-    colour = next(iter(COLOURS.values()))
+    color = next(iter(COLORS.values()))
     settings = EncoderSettings(codec="x265")
     for number in range(12):
         path = tmp_path / f"{number}.mkv"
-        frames = [replace(bars(colour), pts=shown) for shown in range(count)]
-        encoding = choose_encoding(path, settings, frames[0].size, full_range=colour.full_range, rate=RATE)
+        frames = [replace(bars(color), pts=shown) for shown in range(count)]
+        encoding = choose_encoding(path, settings, frames[0].size, full_range=color.full_range, rate=RATE)
         with av.open(f"file:{path}", "w", format=encoding.muxer, container_options=encoding.muxer_options) as container:
             packets = encode(frames, encoding, container)[1]
             times = [packet.dts for packet in packets]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from rtstyle.errors import SettingError
-from rtstyle.frame import CELL, MARGIN, Colour, ColourTags, Packing, Planes, Size, planes_from_rgb, planes_to_rgb
+from rtstyle.frame import CELL, MARGIN, Color, ColorTags, Packing, Planes, Size, planes_from_rgb, planes_to_rgb
 
-COLOURS = [Colour(matrix, full_range=full) for matrix in ("bt601", "bt709", "bt2020") for full in (False, True)]
+COLORS = [Color(matrix, full_range=full) for matrix in ("bt601", "bt709", "bt2020") for full in (False, True)]
 
 
-def name_of(colour: Colour) -> str:
-    return f"{colour.matrix}-{'pc' if colour.full_range else 'tv'}"
+def name_of(color: Color) -> str:
+    return f"{color.matrix}-{'pc' if color.full_range else 'tv'}"
 
 
 def random_planes(size: Size, seed: int = 0) -> Planes:
@@ -51,28 +51,28 @@ def test_chroma_of_odd_sizes_is_rounded_up():
 )
 def test_a_tagged_matrix_is_believed_whatever_the_size(number, matrix):
     for size in (Size(320, 240), Size(1920, 1080)):
-        assert Colour.from_tags(ColourTags(matrix=number), size).matrix == matrix
+        assert Color.from_tags(ColorTags(matrix=number), size).matrix == matrix
 
 
 def test_an_untagged_picture_is_bt709_from_720_lines_up_and_bt601_below():
-    for tags in (ColourTags(), ColourTags(matrix=8)):  # unspecified, and one that rtstyle does not know
-        assert Colour.from_tags(tags, Size(1280, 720)).matrix == "bt709"
-        assert Colour.from_tags(tags, Size(1280, 719)).matrix == "bt601"
-        assert Colour.from_tags(tags, Size(720, 1280)).matrix == "bt709"  # a phone held upright
-        assert Colour.from_tags(tags, Size(719, 1280)).matrix == "bt601"
+    for tags in (ColorTags(), ColorTags(matrix=8)):  # unspecified, and one that rtstyle does not know
+        assert Color.from_tags(tags, Size(1280, 720)).matrix == "bt709"
+        assert Color.from_tags(tags, Size(1280, 719)).matrix == "bt601"
+        assert Color.from_tags(tags, Size(720, 1280)).matrix == "bt709"  # a phone held upright
+        assert Color.from_tags(tags, Size(719, 1280)).matrix == "bt601"
 
 
 def test_an_untagged_range_is_what_the_caller_knows_and_a_tag_wins():
     size = Size(64, 48)
-    assert not Colour.from_tags(ColourTags(range=0), size).full_range
-    assert Colour.from_tags(ColourTags(range=0), size, full_range=True).full_range
-    assert not Colour.from_tags(ColourTags(range=1), size, full_range=True).full_range
-    assert Colour.from_tags(ColourTags(range=2), size).full_range
+    assert not Color.from_tags(ColorTags(range=0), size).full_range
+    assert Color.from_tags(ColorTags(range=0), size, full_range=True).full_range
+    assert not Color.from_tags(ColorTags(range=1), size, full_range=True).full_range
+    assert Color.from_tags(ColorTags(range=2), size).full_range
 
 
 def test_tags_travel_along_unchanged():
-    tags = ColourTags(matrix=2, range=0, primaries=9, transfer=16)
-    assert Colour.from_tags(tags, Size(64, 48)).tags == tags
+    tags = ColorTags(matrix=2, range=0, primaries=9, transfer=16)
+    assert Color.from_tags(tags, Size(64, 48)).tags == tags
 
 
 # -- RGB -------------------------------------------------------------------------------------------
@@ -86,43 +86,43 @@ KNOWN = [  # Y, U, V of full red, green and blue, from the tables of the standar
 
 
 @pytest.mark.parametrize(("matrix", "full", "expected"), KNOWN)
-def test_primary_colours_have_the_samples_of_the_standard(matrix, full, expected):
-    colour = Colour(matrix, full_range=full)
+def test_primary_colors_have_the_samples_of_the_standard(matrix, full, expected):
+    color = Color(matrix, full_range=full)
     for rgb, yuv in zip(np.eye(3, dtype=np.uint8) * 255, expected, strict=True):
-        planes = planes_from_rgb(np.broadcast_to(rgb, (16, 16, 3)), colour)
+        planes = planes_from_rgb(np.broadcast_to(rgb, (16, 16, 3)), color)
         # One level: tables round halves either way.
         assert [int(plane[5, 5]) for plane in planes] == pytest.approx(yuv, abs=1)
 
 
-@pytest.mark.parametrize("colour", COLOURS, ids=name_of)
-def test_black_grey_and_white_have_no_colour_and_span_the_range(colour):
-    low, high = (0, 255) if colour.full_range else (16, 235)
+@pytest.mark.parametrize("color", COLORS, ids=name_of)
+def test_black_grey_and_white_have_no_color_and_span_the_range(color):
+    low, high = (0, 255) if color.full_range else (16, 235)
     for level, luma in ((0, low), (255, high)):
-        planes = planes_from_rgb(np.full((16, 16, 3), level, np.uint8), colour)
+        planes = planes_from_rgb(np.full((16, 16, 3), level, np.uint8), color)
         assert np.all(planes.y == luma)
         assert np.all(planes.u == 128)
         assert np.all(planes.v == 128)
-        assert np.all(planes_to_rgb(planes, colour) == level)
+        assert np.all(planes_to_rgb(planes, color) == level)
 
 
-@pytest.mark.parametrize("colour", COLOURS, ids=name_of)
-def test_rgb_comes_back_within_two_levels(colour):
+@pytest.mark.parametrize("color", COLORS, ids=name_of)
+def test_rgb_comes_back_within_two_levels(color):
     # Rounding Y (half a step of 255/219) and U or V (half a step of 255/224 times at most 1.88) moves a
     # channel by 0.6 + 1.1 at most, and rounding to RGB by 0.5: 2 levels where both rounded badly.
     for red, green, blue in itertools.product((0, 40, 128, 200, 255), repeat=3):
         rgb = np.full((16, 18, 3), (red, green, blue), np.uint8)
-        back = planes_to_rgb(planes_from_rgb(rgb, colour), colour)
+        back = planes_to_rgb(planes_from_rgb(rgb, color), color)
         assert np.abs(back.astype(int) - rgb).max() <= 2
 
 
 @pytest.mark.parametrize("size", [Size(17, 33), Size(33, 16), Size(321, 241)], ids=str)
-def test_odd_sizes_keep_size_and_colour_in_rgb(size):
+def test_odd_sizes_keep_size_and_color_in_rgb(size):
     x, y = np.arange(size.width), np.arange(size.height)[:, None]
     smooth = np.stack(np.broadcast_arrays(60 + x * 120 // size.width, 60 + y * 120 // size.height, 128), 2)
     rgb = smooth.astype(np.uint8)
-    planes = planes_from_rgb(rgb, Colour("bt601", full_range=True))
+    planes = planes_from_rgb(rgb, Color("bt601", full_range=True))
     assert planes.u.shape == planes.v.shape == (size.chroma.height, size.chroma.width)
-    back = planes_to_rgb(planes, Colour("bt601", full_range=True))
+    back = planes_to_rgb(planes, Color("bt601", full_range=True))
     # Chroma has a quarter of the samples; the gradient moves it by up to 120/16 levels per pixel in the smallest.
     steepest = 120 / min(size.width, size.height)
     assert back.shape == rgb.shape
@@ -133,14 +133,14 @@ def test_rgb_is_made_of_planes_with_any_strides():
     planes = random_planes(Size(32, 18))
     turned = Planes(*(np.ascontiguousarray(plane[::-1, ::-1])[::-1, ::-1] for plane in planes))
     assert not turned.y.flags.c_contiguous
-    assert np.array_equal(planes_to_rgb(turned, Colour()), planes_to_rgb(planes, Colour()))
+    assert np.array_equal(planes_to_rgb(turned, Color()), planes_to_rgb(planes, Color()))
 
 
-def test_the_canonical_colour_keeps_grey_grey():
-    for colour in COLOURS:
-        matrix = colour.to_canonical()
+def test_the_canonical_color_keeps_grey_grey():
+    for color in COLORS:
+        matrix = color.to_canonical()
         assert matrix[1, 0] == matrix[2, 0] == 0
-        assert matrix[0, 0] == pytest.approx(1 / 255 if colour.full_range else 1 / 219)
+        assert matrix[0, 0] == pytest.approx(1 / 255 if color.full_range else 1 / 219)
 
 
 # -- packing ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The deployed graph: the generator in torch and nothing else, in every colour, and blends."""
+"""The deployed graph: the generator in torch and nothing else, in every color, and blends."""
 
 import itertools
 from fractions import Fraction
@@ -12,19 +12,19 @@ from rtstyle import graph
 from rtstyle.backends import Controls, open_engine
 from rtstyle.canvas import CanvasCutter
 from rtstyle.errors import StyleFormatError
-from rtstyle.frame import Colour, Frame, Packing, Planes, Size
+from rtstyle.frame import Color, Frame, Packing, Planes, Size
 from rtstyle.graph import Trunk
 from rtstyle.style import list_styles, load_style
 
 torch = pytest.importorskip("torch")
 
-COLOURS = [Colour(matrix, full_range=full) for matrix in ("bt601", "bt709", "bt2020") for full in (False, True)]
+COLORS = [Color(matrix, full_range=full) for matrix in ("bt601", "bt709", "bt2020") for full in (False, True)]
 
 
-def stylized(style, planes: Planes, colour: Colour, *, backend: str = "openvino", canvas=(0, 0)) -> Planes:
+def stylized(style, planes: Planes, color: Color, *, backend: str = "openvino", canvas=(0, 0)) -> Planes:
     height, width = planes.y.shape
-    with open_engine(style, Size(width, height), colour, backend=backend, precision="f32") as engine:
-        engine.submit(Frame(planes, 0, Fraction(1), colour, canvas), Controls())
+    with open_engine(style, Size(width, height), color, backend=backend, precision="f32") as engine:
+        engine.submit(Frame(planes, 0, Fraction(1), color, canvas), Controls())
         return engine.next().planes
 
 
@@ -33,7 +33,7 @@ def largest_difference(first: Planes, second: Planes) -> int:
 
 
 def smooth_planes(size: Size, seed: int = 0) -> Planes:
-    """A picture without sharp edges, far from black, white and full colours."""
+    """A picture without sharp edges, far from black, white and full colors."""
     rng = np.random.default_rng(seed)
     planes = []
     for side, low, high in ((size, 90, 160), (size.chroma, 110, 146), (size.chroma, 110, 146)):
@@ -47,12 +47,12 @@ def smooth_planes(size: Size, seed: int = 0) -> Planes:
 # -- equal to torch --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("colour", COLOURS, ids=str)
-def test_the_deployed_graph_is_what_the_generator_computes(random_style, colour):
+@pytest.mark.parametrize("color", COLORS, ids=str)
+def test_the_deployed_graph_is_what_the_generator_computes(random_style, color):
     # Both add up the same float32 products in different orders: a sample next to a half may round the other way.
     planes = smooth_planes(Size(70, 50))
-    ours = stylized(random_style, planes, colour)
-    theirs = stylized(random_style, planes, colour, backend="torch")
+    ours = stylized(random_style, planes, color)
+    theirs = stylized(random_style, planes, color, backend="torch")
     assert largest_difference(ours, theirs) <= 1
     assert largest_difference(ours, planes) > 5, "this style does nothing, so it proves nothing"
     rounded_otherwise = np.mean([np.mean(a != b) for a, b in zip(ours, theirs, strict=True)])
@@ -61,8 +61,8 @@ def test_the_deployed_graph_is_what_the_generator_computes(random_style, colour)
 
 def test_the_shipped_style_is_the_same_picture_in_torch(sketch):
     planes = smooth_planes(Size(96, 64))
-    ours = stylized(sketch, planes, Colour())
-    theirs = stylized(sketch, planes, Colour(), backend="torch")
+    ours = stylized(sketch, planes, Color())
+    theirs = stylized(sketch, planes, Color(), backend="torch")
     assert largest_difference(ours, theirs) <= 1
 
 
@@ -70,7 +70,7 @@ def test_the_whole_path_is_the_formula_of_the_design(random_style):
     """x + S(x, z) with x and z as generator.py defines them, written out once without any of the package's folding."""
     from rtstyle.backends.torch import generator_of
 
-    size, colour, offset = Size(48, 40), Colour("bt709", full_range=True), (13, 5)
+    size, color, offset = Size(48, 40), Color("bt709", full_range=True), (13, 5)
     planes = smooth_planes(size)
     packing = Packing(size)
     picture = np.zeros((packing.rows, packing.columns, 24), np.uint8)
@@ -84,30 +84,30 @@ def test_the_whole_path_is_the_formula_of_the_design(random_style):
         style = generator_of(random_style.trunk.weights)(x, z)[0].permute(1, 2, 0).numpy()
     expected = np.clip(np.floor(picture + 255 * style + 0.5), 0, 255).astype(np.uint8)
 
-    assert largest_difference(stylized(random_style, planes, colour, canvas=offset), packing.unpack(expected)) <= 1
+    assert largest_difference(stylized(random_style, planes, color, canvas=offset), packing.unpack(expected)) <= 1
 
 
-# -- colour ----------------------------------------------------------------------------------------
+# -- color ----------------------------------------------------------------------------------------
 
 
-def samples_in(canonical: np.ndarray, colour: Colour) -> tuple[np.ndarray, ...]:
-    """Samples of a picture given in the canonical colour (centred, shape (h, w, 3)), as floats."""
-    samples = canonical @ np.linalg.inv(colour.to_canonical()).T + np.array(colour.centre)
+def samples_in(canonical: np.ndarray, color: Color) -> tuple[np.ndarray, ...]:
+    """Samples of a picture given in the canonical color (centred, shape (h, w, 3)), as floats."""
+    samples = canonical @ np.linalg.inv(color.to_canonical()).T + np.array(color.centre)
     height, width = samples.shape[:2]
     halved = samples.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3))
     return samples[..., 0], halved[..., 1], halved[..., 2]
 
 
-def canonical_of(planes: Planes, colour: Colour) -> np.ndarray:
+def canonical_of(planes: Planes, color: Color) -> np.ndarray:
     """The reverse: canonical levels (0..255 full range, BT.709), chroma repeated to the size of luma."""
     chroma = [plane.repeat(2, 0).repeat(2, 1) for plane in planes[1:]]
-    samples = np.stack([planes.y, *chroma], 2) - np.array(colour.centre)
-    return 255 * samples @ colour.to_canonical().T
+    samples = np.stack([planes.y, *chroma], 2) - np.array(color.centre)
+    return 255 * samples @ color.to_canonical().T
 
 
 @pytest.mark.parametrize("name", ["sketch", "random"])
-def test_one_picture_in_six_colours_is_stylized_alike(name, random_style):
-    """Colour is folded into the weights: nobody sees from the result how the stream was coded.
+def test_one_picture_in_six_colors_is_stylized_alike(name, random_style):
+    """Color is folded into the weights: nobody sees from the result how the stream was coded.
 
     The picture is one smooth float picture whose chroma is constant within 2x2 pixels, so that all six mean
     the same by their chroma samples. What is left is rounding: each input sample is off by up to half a step
@@ -130,19 +130,19 @@ def test_one_picture_in_six_colours_is_stylized_alike(name, random_style):
     )
     style = random_style if name == "random" else load_style(name)
     results = []
-    for colour in COLOURS:
-        planes = Planes(*(np.rint(plane).astype(np.uint8) for plane in samples_in(canonical, colour)))
-        results.append(np.clip(canonical_of(stylized(style, planes, colour), colour), -127.5, 127.5))
+    for color in COLORS:
+        planes = Planes(*(np.rint(plane).astype(np.uint8) for plane in samples_in(canonical, color)))
+        results.append(np.clip(canonical_of(stylized(style, planes, color), color), -127.5, 127.5))
     assert np.abs(results[0] - 255 * canonical).mean() > 3, "this style does nothing, so it proves nothing"
-    for one, other in itertools.combinations(range(len(COLOURS)), 2):
+    for one, other in itertools.combinations(range(len(COLORS)), 2):
         difference = np.abs(results[one] - results[other])
-        assert difference.max() <= 3, (COLOURS[one], COLOURS[other])
-        assert np.mean(difference > 2) < 0.002, (COLOURS[one], COLOURS[other])
+        assert difference.max() <= 3, (COLORS[one], COLORS[other])
+        assert np.mean(difference > 2) < 0.002, (COLORS[one], COLORS[other])
 
 
-def test_folding_for_the_canonical_colour_only_scales(random_style):
+def test_folding_for_the_canonical_color_only_scales(random_style):
     weights = random_style.trunk.weights
-    folded = graph.fold_colour(weights, Colour("bt709", full_range=True))
+    folded = graph.fold_color(weights, Color("bt709", full_range=True))
     np.testing.assert_allclose(folded["tail.weight"], 255 * weights["tail.weight"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(folded["skip.weight"], weights["skip.weight"], rtol=1e-5, atol=1e-7)
     assert set(folded) == set(weights)
@@ -175,10 +175,10 @@ def test_a_blend_of_three_is_the_same_in_openvino_and_torch(tmp_path):
     folders = [make_random_style(tmp_path / str(seed), seed=seed, gain=1) for seed in (5, 6, 7)]
     planes = smooth_planes(Size(32, 32))
     blend = load_style(",".join(f"{folder}:{share}" for folder, share in zip(folders, (1, 2, 3), strict=True)))
-    results = [stylized(blend, planes, Colour(), backend=name) for name in ("openvino", "torch")]
+    results = [stylized(blend, planes, Color(), backend=name) for name in ("openvino", "torch")]
     assert largest_difference(*results) <= 1
     for folder in folders:
-        assert largest_difference(results[0], stylized(load_style(folder), planes, Colour())) > 2
+        assert largest_difference(results[0], stylized(load_style(folder), planes, Color())) > 2
 
 
 def test_trunks_of_other_sizes_do_not_blend(random_style, sketch):
@@ -190,7 +190,7 @@ def test_trunks_of_other_sizes_do_not_blend(random_style, sketch):
 
 
 def test_the_deployed_graph_has_a_static_shape_and_passes_onnx_checks(random_style):
-    model = graph.deployed(random_style.trunk, Colour(), 10, 14)
+    model = graph.deployed(random_style.trunk, Color(), 10, 14)
     onnx.checker.check_model(model, full_check=True)
     shapes = {
         value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
@@ -207,7 +207,7 @@ def test_the_deployed_graph_has_a_static_shape_and_passes_onnx_checks(random_sty
 def test_what_is_one_number_is_no_list_of_one(random_style):
     """Clip asks for numbers, and so do the int8 additions of ONNX Runtime before 1.31; numpy likes to make lists."""
     trunk, ranges = random_style.int8
-    for model in (graph.deployed(trunk, Colour(), 40, 60, ranges), graph.planar(trunk, Size(64, 48))):
+    for model in (graph.deployed(trunk, Color(), 40, 60, ranges), graph.planar(trunk, Size(64, 48))):
         shapes = {constant.name: list(constant.dims) for constant in model.graph.initializer}
         scales = [node.input[1:] for node in model.graph.node if node.op_type == "QuantizeLinear"]
         limits = [node.input[1:] for node in model.graph.node if node.op_type == "Clip"]
@@ -217,7 +217,7 @@ def test_what_is_one_number_is_no_list_of_one(random_style):
 
 def test_no_normalisation_is_left_in_the_deployed_graph(sketch):
     # Global statistics would make brightness pump, and tiles differ from the whole frame.
-    kinds = {node.op_type for node in graph.deployed(sketch.trunk, Colour(), 8, 8).graph.node}
+    kinds = {node.op_type for node in graph.deployed(sketch.trunk, Color(), 8, 8).graph.node}
     assert not {kind for kind in kinds if "Norm" in kind or "ReduceMean" in kind or "GlobalAverage" in kind}
 
 
@@ -256,7 +256,7 @@ def test_a_trunk_without_its_tail_is_refused_by_the_name_of_what_is_wrong(tmp_pa
 
 
 def planar_stylized(
-    style, planes: Planes, colour: Colour, *, layout="i420", precision="f32", dynamic=False, strength=1.0
+    style, planes: Planes, color: Color, *, layout="i420", precision="f32", dynamic=False, strength=1.0
 ) -> Planes:
     """Run the planar graph in ONNX Runtime; planes must be of whole steps of 8 pixels."""
     pytest.importorskip("onnxruntime")
@@ -265,27 +265,27 @@ def planar_stylized(
     height, width = planes.y.shape
     size = Size(width, height)
     model = graph.planar(style.trunk, None if dynamic else size, layout=layout, precision=precision)
-    layer = style.layer(size, colour)
+    layer = style.layer(size, color)
     shapes = graph.planar_shapes(size, layer.channels)
     picture, canvas = (np.zeros(shapes[name], np.uint8) for name in ("picture", "canvas"))
     for target, source in zip(graph.planes_in(picture, layout), planes, strict=True):
         target[:] = source
-    layer.lay(Frame(planes, 0, Fraction(1), colour, canvas=(13, 5)), canvas[0])
+    layer.lay(Frame(planes, 0, Fraction(1), color, canvas=(13, 5)), canvas[0])
     feeds = {"picture": picture, "canvas": canvas, "strength": graph.strength_of(strength, strength)}
-    result = planar_runner(model.SerializeToString())({**feeds, **graph.colour_inputs(colour)})
+    result = planar_runner(model.SerializeToString())({**feeds, **graph.color_inputs(color)})
     assert result.shape == picture.shape
     return graph.planes_in(result, layout)
 
 
-@pytest.mark.parametrize("colour", COLOURS, ids=str)
+@pytest.mark.parametrize("color", COLORS, ids=str)
 @pytest.mark.parametrize("layout", ["i420", "nv12"])
-def test_the_planar_graph_is_what_the_generator_computes_in_every_colour(random_style, layout, colour):
+def test_the_planar_graph_is_what_the_generator_computes_in_every_color(random_style, layout, color):
     planes = smooth_planes(Size(72, 48))
-    theirs = stylized(random_style, planes, colour, backend="torch", canvas=(13, 5))
-    exact = planar_stylized(random_style, planes, colour, layout=layout)
+    theirs = stylized(random_style, planes, color, backend="torch", canvas=(13, 5))
+    exact = planar_stylized(random_style, planes, color, layout=layout)
     assert largest_difference(exact, theirs) <= 1
     assert np.mean(np.concatenate([(a != b).ravel() for a, b in zip(exact, theirs, strict=True)])) < 0.001
-    half = planar_stylized(random_style, planes, colour, layout=layout, precision="f16")
+    half = planar_stylized(random_style, planes, color, layout=layout, precision="f16")
     assert largest_difference(half, theirs) <= 2
     assert largest_difference(exact, planes) > 5, "this style does nothing, so it proves nothing"
 
@@ -297,15 +297,15 @@ def test_every_shipped_style_is_within_2_levels_in_float16(name):
     size = Size(96, 64)
     noise = Planes(*(rng.integers(0, 256, p.shape, np.uint8) for p in smooth_planes(size)))
     for planes in (smooth_planes(size), noise):
-        theirs = stylized(style, planes, Colour(), backend="torch", canvas=(13, 5))
-        assert largest_difference(planar_stylized(style, planes, Colour(), precision="f16"), theirs) <= 2
+        theirs = stylized(style, planes, Color(), backend="torch", canvas=(13, 5))
+        assert largest_difference(planar_stylized(style, planes, Color(), precision="f16"), theirs) <= 2
 
 
 @pytest.mark.parametrize("layout", ["i420", "nv12"])
 def test_an_open_size_gives_the_same_picture(random_style, layout):
     planes = smooth_planes(Size(72, 48))
     fixed, free = (
-        planar_stylized(random_style, planes, Colour(), layout=layout, dynamic=dynamic) for dynamic in (False, True)
+        planar_stylized(random_style, planes, Color(), layout=layout, dynamic=dynamic) for dynamic in (False, True)
     )
     assert largest_difference(fixed, free) == 0
 
@@ -314,8 +314,8 @@ def test_an_open_size_gives_the_same_picture(random_style, layout):
 def test_strength_0_of_the_planar_graph_keeps_every_level(random_style, precision):
     levels = np.arange(256, dtype=np.uint8)
     planes = Planes(*(np.resize(levels, p.shape) for p in smooth_planes(Size(72, 48))))
-    for colour in COLOURS:
-        kept = planar_stylized(random_style, planes, colour, precision=precision, strength=0.0)
+    for color in COLORS:
+        kept = planar_stylized(random_style, planes, color, precision=precision, strength=0.0)
         assert largest_difference(kept, planes) == 0
 
 

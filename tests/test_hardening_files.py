@@ -17,7 +17,7 @@ from rtstyle import files
 from rtstyle.backends import Controls
 from rtstyle.backends.plans import PlanCache, Recipe
 from rtstyle.errors import OutputExistsError, RtstyleError, VideoWriteError
-from rtstyle.frame import Colour, Frame, planes_from_rgb
+from rtstyle.frame import Color, Frame, planes_from_rgb
 from rtstyle.live.images import save_snapshot
 from rtstyle.live.sinks.stream import destination
 from rtstyle.picture import stylize_pictures, write_picture
@@ -310,8 +310,8 @@ def test_clearing_a_cache_removes_only_what_it_made(tmp_path, precious):
 
 def test_a_snapshot_passes_over_a_link_that_leads_nowhere(tmp_path):
     (tmp_path / "rtstyle-0001.png").symlink_to(tmp_path / "gone.png")
-    colour = Colour("bt601", full_range=True)
-    frame = Frame(planes_from_rgb(np.zeros((32, 32, 3), np.uint8), colour), 0, 1, colour)
+    color = Color("bt601", full_range=True)
+    frame = Frame(planes_from_rgb(np.zeros((32, 32, 3), np.uint8), color), 0, 1, color)
     assert save_snapshot(frame, tmp_path).name == "rtstyle-0002.png"
     assert not (tmp_path / "gone.png").exists()
 

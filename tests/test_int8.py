@@ -1,4 +1,4 @@
-"""int8: near float32 in every colour and blend, on every processor; ranges of another network are never used."""
+"""int8: near float32 in every color and blend, on every processor; ranges of another network are never used."""
 
 import json
 import os
@@ -16,13 +16,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from test_engines import frame_of, one_thread, random_planes, run, same, scene  # noqa: F401  (a fixture)
-from test_graph import COLOURS
+from test_graph import COLORS
 
 from rtstyle import graph
 from rtstyle.backends import Controls, open_engine
 from rtstyle.backends.accuracy import BOUNDS, difference
 from rtstyle.errors import SettingError, StyleFormatError
-from rtstyle.frame import Colour, Planes, Size, planes_from_rgb, planes_to_rgb
+from rtstyle.frame import Color, Planes, Size, planes_from_rgb, planes_to_rgb
 from rtstyle.style import INT8_FILE, list_styles, load_style, read_int8
 from rtstyle.video import VideoReader
 
@@ -69,16 +69,16 @@ def copied(tmp_path, random_style) -> Path:
 @pytest.mark.parametrize("name", list_styles())
 def test_shipped_styles_are_near_float32_on_frames_that_they_were_not_calibrated_on(name, backend):
     with VideoReader(DEMO) as reader:
-        rgbs = [planes_to_rgb(frame.planes, frame.colour) for frame in islice(reader, 10, 121, 55)]
+        rgbs = [planes_to_rgb(frame.planes, frame.color) for frame in islice(reader, 10, 121, 55)]
     small = [np.asarray(cv2.resize(rgb, (640, 360), interpolation=cv2.INTER_AREA), np.uint8) for rgb in rgbs]
-    frames = [frame_of(planes_from_rgb(rgb, Colour()), canvas=(37 * n, 11 * n)) for n, rgb in enumerate(small)]
+    frames = [frame_of(planes_from_rgb(rgb, Color()), canvas=(37 * n, 11 * n)) for n, rgb in enumerate(small)]
     assert len(frames) == 3
     found = accuracy(load_style(name), frames, backend)
     assert found.passed(), f"{found}; run python -m engines.quantize again"
 
 
-def pure_colours(size: Size, seed: int) -> Planes:
-    """Areas of black, white and the six pure colours, hard or soft at their edges, with a little noise."""
+def pure_colors(size: Size, seed: int) -> Planes:
+    """Areas of black, white and the six pure colors, hard or soft at their edges, with a little noise."""
     rng = np.random.default_rng(seed)
     areas = cv2.resize(
         255 * rng.integers(0, 2, (8, 11, 3), np.uint8),
@@ -86,28 +86,28 @@ def pure_colours(size: Size, seed: int) -> Planes:
         interpolation=(cv2.INTER_NEAREST, cv2.INTER_LINEAR)[seed % 2],
     )
     noisy = areas + rng.normal(0, 3, areas.shape)
-    return planes_from_rgb(np.clip(noisy, 0, 255).astype(np.uint8), Colour())
+    return planes_from_rgb(np.clip(noisy, 0, 255).astype(np.uint8), Color())
 
 
 @pytest.mark.parametrize("name", list_styles())
-def test_shipped_styles_are_near_float32_in_colours_more_vivid_than_photos(name, backend):
+def test_shipped_styles_are_near_float32_in_colors_more_vivid_than_photos(name, backend):
     """Their values lie outside of the ranges in a few places. Ranges of seven crops in ten left cartoon at 37 dB."""
-    frames = [frame_of(pure_colours(Size(320, 240), seed), canvas=(seed, 5)) for seed in range(4)]
+    frames = [frame_of(pure_colors(Size(320, 240), seed), canvas=(seed, 5)) for seed in range(4)]
     found = accuracy(load_style(name), frames, backend)
     assert found.passed(), str(found)
 
 
-@pytest.mark.parametrize("colour", COLOURS, ids=str)
+@pytest.mark.parametrize("color", COLORS, ids=str)
 @pytest.mark.parametrize("name", ["sketch", "random"])
-def test_every_colour_is_folded(name, colour, backend, random_style):
-    """The bound is that of one colour: weights are rounded after folding, so that each colour rounds anew, and no
+def test_every_color_is_folded(name, color, backend, random_style):
+    """The bound is that of one color: weights are rounded after folding, so that each color rounds anew, and no
     worse; middle grey that is not 128 is in the biases, but for the zeros around the picture."""
     style = random_style if name == "random" else load_style(name)
-    frames = [frame_of(scene(Size(97, 65), seed), colour=colour, canvas=(seed, 5)) for seed in range(2)]
+    frames = [frame_of(scene(Size(97, 65), seed), color=color, canvas=(seed, 5)) for seed in range(2)]
     found = accuracy(style, frames, backend)
     assert found.passed(), str(found)
     ours = [frame.planes for frame in frames]
-    with open_engine(style, Size(97, 65), colour, backend=backend, precision="int8") as engine:
+    with open_engine(style, Size(97, 65), color, backend=backend, precision="int8") as engine:
         changed = difference([frame.planes for frame in engine.stylize(frames)], ours)
     assert changed.mean > 5, "this style does nothing, so it proves nothing"
 
@@ -116,7 +116,7 @@ def test_every_colour_is_folded(name, colour, backend, random_style):
     "blend", ["sketch:0.5,great_wave:0.5", "cartoon:0.6,etching:0.4", "sketch:0.5,great_wave:0.2,the_scream:0.3"]
 )
 def test_blends_are_near_float32(blend, backend):
-    frames = [frame_of(pure_colours(Size(160, 90), seed)) for seed in range(2)]
+    frames = [frame_of(pure_colors(Size(160, 90), seed)) for seed in range(2)]
     found = accuracy(load_style(blend), frames, backend)
     assert found.passed(), str(found)
 
@@ -146,7 +146,7 @@ def test_every_convolution_is_computed_in_integers(name):
     from rtstyle.backends.openvino import the_core
 
     style = load_style(name)
-    model = graph.deployed(style.int8[0], Colour(), 12, 16, style.int8[1])
+    model = graph.deployed(style.int8[0], Color(), 12, 16, style.int8[1])
     compiled = the_core().compile_model(
         the_core().read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
@@ -162,7 +162,7 @@ def test_every_convolution_is_computed_in_integers(name):
 
 def test_products_of_neighbours_never_saturate_where_they_are_added_in_16_bits(sketch):
     """Processors without VNNI do so. Weights that fill 8 bits gave 30 dB there instead of 53."""
-    model = graph.deployed(sketch.int8[0], Colour(), 8, 8, sketch.int8[1])
+    model = graph.deployed(sketch.int8[0], Color(), 8, 8, sketch.int8[1])
     weights = {
         each.name: np.abs(graph.numpy_helper.to_array(each).astype(int))
         for each in model.graph.initializer
@@ -342,7 +342,7 @@ def photos(tmp_path_factory) -> Path:
     """Made photos: as many as leave two for comparing."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(HELD_OUT + 3):
-        rgb = planes_to_rgb(scene(Size(300, 280), number), Colour("bt601", full_range=True))
+        rgb = planes_to_rgb(scene(Size(300, 280), number), Color("bt601", full_range=True))
         assert cv2.imwrite(str(folder / f"{number:02}.png"), rgb)
     return folder
 
@@ -420,7 +420,7 @@ def test_ranges_leave_out_what_a_relu_makes_0_and_the_picture_stays():
         style = load_style("ink")
         if share:
             style.__dict__["trunk"] = cut_off(share)
-        with open_engine(style, Size(128, 96), frames[0].colour, precision="f32") as engine:
+        with open_engine(style, Size(128, 96), frames[0].color, precision="f32") as engine:
             results.append([frame.planes for frame in engine.stylize(frames)])
     assert difference(results[1], results[0]).largest <= 1
     assert difference(results[2], results[0]).largest > 4, "higher limits take something away"

@@ -72,7 +72,7 @@ class Slowed:
     def __init__(self, engine: Engine, seconds: float, fail_at: int | None = None) -> None:
         self._engine, self._seconds, self._fail_at, self._count = engine, seconds, fail_at, 0
         self.backend, self.precision, self.device = engine.backend, engine.precision, engine.device
-        self.size, self.colour, self.in_flight = engine.size, engine.colour, engine.in_flight
+        self.size, self.color, self.in_flight = engine.size, engine.color, engine.in_flight
 
     def submit(self, frame: Frame, controls: Controls = UNTOUCHED) -> None:
         self._engine.submit(frame, controls)

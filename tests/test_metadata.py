@@ -20,7 +20,7 @@ from rtstyle.picture import load_picture, stylize_pictures
 
 PLAIN = Controls(0, 0)
 PROFILE = struct.pack(">I12x4s", 4000, b"RGB ") + bytes(range(256)) * 300
-"""Stands for a colour profile of more than one segment of JPEG."""
+"""Stands for a color profile of more than one segment of JPEG."""
 DATE = b"2024:05:06 07:08:09\0"
 THUMBNAIL = b"\xff\xd8the small original\xff\xd9"
 
@@ -49,7 +49,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6
 
 
 def scene(width: int = 64, height: int = 48) -> np.ndarray:
-    """Four quarters, each of another colour, so that each way to lie can be told."""
+    """Four quarters, each of another color, so that each way to lie can be told."""
     bgr = np.zeros((height, width, 3), np.uint8)
     bgr[: height // 2, : width // 2] = (40, 60, 220)
     bgr[: height // 2, width // 2 :] = (60, 200, 50)

@@ -27,7 +27,7 @@ from test_camera import NetworkCamera, draw_number, read_number
 from rtstyle import Controls, Frame
 from rtstyle.camera import v4l2
 from rtstyle.errors import CameraError, OutputExistsError, SettingError, VideoWriteError
-from rtstyle.frame import Colour, Planes, Size, VideoFormat
+from rtstyle.frame import Color, Planes, Size, VideoFormat
 from rtstyle.live import LiveSettings, Outputs, stylize_live
 from rtstyle.live.fanout import Fanout
 from rtstyle.live.microphone import MicrophoneCapture, SoundClock, microphone_requests
@@ -39,7 +39,7 @@ from rtstyle.video import VideoWriter
 from rtstyle.video.sound import RATE, Sound
 
 SIZE = Size(320, 192)
-COLOUR = Colour("bt601")
+COLOR = Color("bt601")
 needs_ffmpeg = pytest.mark.skipif(
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="the programs ffmpeg and ffprobe are not installed"
 )
@@ -59,7 +59,7 @@ def numbered(number: int) -> Frame:
     """A frame that shows a number as bars."""
     luma = draw_number(number, SIZE)[..., 0] // 2 + 60
     chroma = np.full((SIZE.height // 2, SIZE.width // 2), 128, np.uint8)
-    return Frame(Planes(luma, chroma, chroma), 0, Fraction(1, 30), COLOUR)
+    return Frame(Planes(luma, chroma, chroma), 0, Fraction(1, 30), COLOR)
 
 
 def number_in(luma: np.ndarray) -> int:
@@ -86,7 +86,7 @@ def feed_until(outlets: Fanout, happened: Callable[[], bool]) -> None:
 
 
 def recording(path: Path, *, sound: bool = False, tell: Callable[[str], None] = print) -> Recording:
-    writer = VideoWriter(path, VideoFormat(SIZE, COLOUR, CLOCK, Fraction(30)), sound=sound)
+    writer = VideoWriter(path, VideoFormat(SIZE, COLOR, CLOCK, Fraction(30)), sound=sound)
     return Recording(writer, tell)
 
 
@@ -96,7 +96,7 @@ def push(
     return StreamSink(
         destination(url),
         size=SIZE,
-        colour=COLOUR,
+        color=COLOR,
         rate=Fraction(30),
         sound=sound,
         tell=lines.append if lines is not None else print,
@@ -174,7 +174,7 @@ def test_a_queue_is_bounded_and_what_had_no_room_is_counted():
     with Fanout(print) as outlets:
         outlets.add("file", Stuck(), "all")
         for number in range(40):
-            outlets.write(Frame(large, number, CLOCK, COLOUR), float(number))
+            outlets.write(Frame(large, number, CLOCK, COLOR), float(number))
         waiting = 40 - outlets.state()["file"].dropped
         wait.set()
 
@@ -297,7 +297,7 @@ def test_a_playlist_that_exists_is_not_lost(tmp_path):
 
 def test_odd_pictures_lose_their_last_line_and_column():
     planes = Planes(*(np.arange(h * w, dtype=np.uint8).reshape(h, w) for h, w in ((97, 161), (49, 81), (49, 81))))
-    cut = even(Frame(planes, 0, CLOCK, COLOUR)).planes
+    cut = even(Frame(planes, 0, CLOCK, COLOR)).planes
     assert [plane.shape for plane in cut] == [(96, 160), (48, 80), (48, 80)]
     assert np.array_equal(cut.y, planes.y[:96, :160])
     assert np.array_equal(cut.u, planes.u[:48, :80])
@@ -476,7 +476,7 @@ def test_a_receiver_that_stops_reading_stalls_nothing_and_the_end_comes_in_time(
             url = f"tcp://127.0.0.1:{port}"
             target = destination(url)
             stuck = StreamSink(
-                target, size=SIZE, colour=COLOUR, rate=Fraction(30), bitrate=30_000_000, warn=outlets.warn, timeout=1.5
+                target, size=SIZE, color=COLOR, rate=Fraction(30), bitrate=30_000_000, warn=outlets.warn, timeout=1.5
             )
             fast = Collector()
             outlets.add("push", stuck, "newest")
@@ -488,7 +488,7 @@ def test_a_receiver_that_stops_reading_stalls_nothing_and_the_end_comes_in_time(
             while time.perf_counter() - begin < 5:  # noise, so that buffers fill
                 planes = Planes(np.roll(noise, 37 * count), *numbered(0).planes[1:])
                 at = time.perf_counter()
-                outlets.write(Frame(planes, 0, CLOCK, COLOUR), at)
+                outlets.write(Frame(planes, 0, CLOCK, COLOR), at)
                 longest = max(longest, time.perf_counter() - at)
                 count += 1
                 time.sleep(max(0.0, begin + count / 30 - time.perf_counter()))
@@ -565,7 +565,7 @@ def write_with_sound(path: Path, rate: float, begin: float = 1e6, seconds: int =
         sink.write_sound(Sound(np.stack([click, click], 1).astype(np.int16), begin + samples / rate - 0.5))
         samples += 480
         while tick / 10 < samples / rate - 0.5:
-            sink.write(Frame(frame.planes, round((begin + tick / 10) / CLOCK), CLOCK, COLOUR))
+            sink.write(Frame(frame.planes, round((begin + tick / 10) / CLOCK), CLOCK, COLOR))
             tick += 1
     sink.close()
 
@@ -677,7 +677,7 @@ def test_yuyv_is_what_ffmpegs_scaler_makes_of_the_same_picture(full_range):
         rng.integers(16, 235, (96, 160), np.uint8), *(rng.integers(16, 240, (48, 80), np.uint8) for _ in "uv")
     )
     out = np.zeros((96, 320), np.uint8)
-    YuyvFiller(Colour("bt601", full_range=full_range))(Frame(planes, 0, CLOCK, COLOUR), out)
+    YuyvFiller(Color("bt601", full_range=full_range))(Frame(planes, 0, CLOCK, COLOR), out)
     again = av.VideoFrame(160, 96, "yuyv422")
     np.frombuffer(memoryview(again.planes[0]), np.uint8).reshape(96, -1)[:, :320] = out
     back = again.reformat(format="yuv422p")
@@ -699,7 +699,7 @@ def test_without_a_virtual_camera_one_line_says_how_to_make_one(tmp_path):
     file = tmp_path / "file"
     file.write_bytes(b"")
     with pytest.raises(VideoWriteError, match="is no virtual camera") as found:
-        open_virtual_camera(str(file), size=SIZE, colour=COLOUR, rate=Fraction(30))
+        open_virtual_camera(str(file), size=SIZE, color=COLOR, rate=Fraction(30))
     assert "\n" not in str(found.value)
     with pytest.raises(VideoWriteError, match=r"v4l2loopback|pyvirtualcam"):
         stylize_live(

@@ -13,7 +13,7 @@ import pytest
 from clips import Sound, look, make_clip
 
 from rtstyle import (
-    Colour,
+    Color,
     Controls,
     EngineSettings,
     Frame,
@@ -47,7 +47,7 @@ class Ramp(FrameSource):
         for number in range(self.count):
             self.threads.add(threading.current_thread().name)
             image = np.full((48, 64, 3), 40 + 20 * number, np.uint8)
-            yield Frame.from_rgb(image, pts=number * number, time_base=Fraction(1, 100), colour=self.colour)
+            yield Frame.from_rgb(image, pts=number * number, time_base=Fraction(1, 100), color=self.color)
 
 
 class Kept(FrameSink):
@@ -86,7 +86,7 @@ def test_frames_of_an_own_source_come_out_stylized_in_an_own_sink():
     assert (report.frames_out, report.input, report.output) == (6, "Ramp", "Kept, Kept")
     assert seen[-1] == (6, None, "openvino f32")
     assert source.threads == {"rtstyle-decode"}
-    with open_engine("sketch", source.size, source.colour, backend="openvino", precision="f32") as engine:
+    with open_engine("sketch", source.size, source.color, backend="openvino", precision="f32") as engine:
         expected = next(engine.stylize(Ramp()))
     for mine, theirs in zip(sink.frames[0].planes, expected.planes, strict=True):
         assert np.array_equal(mine, theirs)
@@ -148,8 +148,8 @@ class Wrong(FrameSource):
         yield self.second  # type: ignore[misc]
 
 
-def frame(pts: int, *, width: int = 64, colour: Colour = Colour(), time_base: Fraction = Fraction(1, 25)) -> Frame:
-    return Frame.from_rgb(np.zeros((48, width, 3), np.uint8), pts=pts, time_base=time_base, colour=colour)
+def frame(pts: int, *, width: int = 64, color: Color = Color(), time_base: Fraction = Fraction(1, 25)) -> Frame:
+    return Frame.from_rgb(np.zeros((48, width, 3), np.uint8), pts=pts, time_base=time_base, color=color)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def frame(pts: int, *, width: int = 64, colour: Colour = Colour(), time_base: Fr
     [
         (np.zeros((48, 64, 3), np.uint8), "Wrong gave a ndarray as frame 1; make frames with rtstyle.Frame.from_rgb"),
         (frame(2, width=66), "Wrong declares frames of 64x48, frame 1 is 66x48"),
-        (frame(2, colour=Colour("bt601")), "declares frames in bt709.*frame 1 is in bt601"),
+        (frame(2, color=Color("bt601")), "declares frames in bt709.*frame 1 is in bt601"),
         (frame(1), "frame 1 the pts 1 after 1: let pts rise"),
         (frame(50, time_base=Fraction(1, 30)), "changes its time base from 1/25 to 1/30"),
     ],

@@ -89,13 +89,13 @@ def test_a_picture_is_stylized_at_its_size(ending, tmp_path):
 @pytest.mark.parametrize("size", [(16, 16), (17, 16), (33, 47), (321, 241)])
 def test_strength_0_returns_a_png_exactly(size, tmp_path):
     rng = np.random.default_rng(1)
-    noise = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)  # of which 4:2:0 would lose nearly all colour
+    noise = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)  # of which 4:2:0 would lose nearly all color
     save(tmp_path / "in.png", noise)
     stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", controls=SOURCE)
     assert np.array_equal(load(tmp_path / "out.png"), noise)
 
 
-def test_keeping_the_colours_keeps_them(tmp_path):
+def test_keeping_the_colors_keeps_them(tmp_path):
     picture = cv2.GaussianBlur(photo(160, 96), (0, 0), 4)
     save(tmp_path / "in.png", picture)
     kept, lost = tmp_path / "kept.png", tmp_path / "lost.png"

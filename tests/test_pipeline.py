@@ -16,7 +16,7 @@ from clips import Sound, look, make_clip
 from rtstyle import backends, video
 from rtstyle.backends import Controls, EngineSettings, opening
 from rtstyle.errors import OutputExistsError, SettingError, StyleNotFoundError, VideoOpenError, VideoWriteError
-from rtstyle.frame import Colour, Frame, Planes
+from rtstyle.frame import Color, Frame, Planes
 from rtstyle.render import RenderOptions, segments, stylize_video
 from rtstyle.render.flow import Prefetch, Timings, signals_held
 from rtstyle.render.follow import CameraFollower
@@ -181,7 +181,7 @@ def test_the_canvas_moves_with_the_camera_and_nothing_else_changes(clip):
             Planes(world[i * 2 : i * 2 + 240, i * 3 : i * 3 + 320], *(np.full((120, 160), 128, np.uint8),) * 2),
             i,
             Fraction(1, 25),
-            Colour(),
+            Color(),
         )
         for i in range(6)
     ]
@@ -189,7 +189,7 @@ def test_the_canvas_moves_with_the_camera_and_nothing_else_changes(clip):
         followed = list(CameraFollower(reader, every=1000, steered=False).follow(frames))
     for number, (frame, result) in enumerate(zip(frames, followed, strict=True)):
         assert result.planes is frame.planes
-        assert (result.pts, result.colour) == (frame.pts, frame.colour)
+        assert (result.pts, result.color) == (frame.pts, frame.color)
         # The picture moved left and up, so its corner lies further right and down; a pixel for rounding.
         assert abs(result.canvas[0] - 3 * number) <= 1
         assert abs(result.canvas[1] - 2 * number) <= 1
@@ -293,7 +293,7 @@ def test_each_frame_is_what_the_engine_makes_of_it(clip, tmp_path, random_style)
     )
     with (
         video.VideoReader(clip) as reader,
-        backends.open_engine(random_style, reader.size, reader.colour, precision="f32") as engine,
+        backends.open_engine(random_style, reader.size, reader.color, precision="f32") as engine,
     ):
         expected = list(engine.stylize(CameraFollower(reader, every=1000, steered=False).follow(reader)))
     for picture, frame in zip(look(tmp_path / "out.mkv").pictures, expected, strict=True):

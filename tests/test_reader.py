@@ -326,7 +326,7 @@ def test_scaling_moves_nothing_and_keeps_levels(tmp_path):
     for full in (1, 2):
         source = make_clip(tmp_path / f"{full}.mp4", [picture], width=128, height=96, times=[0], tags=(1, full, 1, 1))
         with VideoReader(source, size=Size(64, 48)) as reader:
-            assert reader.colour.full_range == (full == 2)
+            assert reader.color.full_range == (full == 2)
             (frame,) = reader
         for plane, fine in zip(frame.planes, (y, u, v), strict=True):
             mean = fine.reshape(plane.shape[0], 2, plane.shape[1], 2).mean((1, 3))
@@ -359,7 +359,7 @@ def test_a_mirrored_video_says_so(tmp_path):
         assert reader.display_matrix is None
 
 
-# -- colour ------------------------------------------------------------------------------------------
+# -- color ------------------------------------------------------------------------------------------
 
 
 def hdr_clip(path: Path, rgb: np.ndarray, transfer: int) -> Path:
@@ -380,8 +380,8 @@ def test_hdr_becomes_sdr_with_greys_grey_and_highlights_told_apart(transfer, tmp
     ramp = np.repeat(np.tile(levels, (32, 1))[..., None], 3, -1)
     source = hdr_clip(tmp_path / "in.mkv", ramp, transfer)
     with VideoReader(source) as reader:
-        assert (reader.colour.matrix, reader.colour.full_range) == ("bt709", False)
-        assert (reader.colour.tags.matrix, reader.colour.tags.primaries, reader.colour.tags.transfer) == (1, 1, 1)
+        assert (reader.color.matrix, reader.color.full_range) == ("bt709", False)
+        assert (reader.color.tags.matrix, reader.color.tags.primaries, reader.color.tags.transfer) == (1, 1, 1)
         assert any("HDR" in note and "SDR" in note for note in reader.notes)
         frame = next(iter(reader))
     assert np.abs(frame.planes.u.astype(int) - 128).max() <= 1
@@ -394,7 +394,7 @@ def test_hdr_becomes_sdr_with_greys_grey_and_highlights_told_apart(transfer, tmp
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])
-def test_hdr_colours_are_those_of_the_formulas(transfer, tmp_path):
+def test_hdr_colors_are_those_of_the_formulas(transfer, tmp_path):
     """What the filters make of patches, against the tone map computed here for each of them, pixel by pixel."""
     rng = np.random.default_rng(4)
     top = float(nits_to_pq(np.array(1000.0))) if transfer == PQ else 1.0
@@ -402,7 +402,7 @@ def test_hdr_colours_are_those_of_the_formulas(transfer, tmp_path):
     source = hdr_clip(tmp_path / "in.mkv", patches.repeat(16, 0).repeat(16, 1), transfer)
     with VideoReader(source) as reader:
         frame = next(iter(reader))
-        got = planes_to_rgb(frame.planes, reader.colour)[8::16, 8::16].astype(float)
+        got = planes_to_rgb(frame.planes, reader.color)[8::16, 8::16].astype(float)
     # The steps of the table show where a channel comes near 0, whose steep gamma makes much of little.
     error = np.abs(got - 255 * map_tones(patches, transfer=transfer, peak=1000))
     assert error.mean() <= 2
@@ -427,7 +427,7 @@ def test_tags_that_change_are_converted_to_the_first(tmp_path):
     (tmp_path / "in.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
     with VideoReader(tmp_path / "in.ts") as reader:
         frames = list(reader)
-        assert any("colour tags change" in note for note in reader.notes)
+        assert any("color tags change" in note for note in reader.notes)
     assert len(frames) == 10
     for frame in frames:
         assert [int(plane[10, 10]) for plane in frame.planes] == pytest.approx([81, 90, 240], abs=2)
@@ -463,7 +463,7 @@ OPACITIES = {
 
 
 @pytest.mark.parametrize("name", OPACITIES)
-def test_opacity_travels_beside_the_colours(name, tmp_path):
+def test_opacity_travels_beside_the_colors(name, tmp_path):
     codec, pix_fmt, options, bound = OPACITIES[name]
     y, u, v = moving_bar(64, 48, 0)
     pictures = []
@@ -523,7 +523,7 @@ def test_a_frame_without_opacity_is_opaque(tmp_path):
     assert alpha_of(av.VideoFrame(16, 16, "yuv420p")).min() == 255
 
 
-def test_the_colours_under_clear_pixels_stay_what_they_were(tmp_path):
+def test_the_colors_under_clear_pixels_stay_what_they_were(tmp_path):
     packed = np.full((48, 64, 4), (200, 40, 90, 255), np.uint8)
     packed[:, 32:, 3] = 0
     source = make_clip(
@@ -572,7 +572,7 @@ def test_an_animated_webp_is_read_at_its_own_times(tmp_path):
         frames = list(reader)
     assert [frame.pts * frame.time_base for frame in frames] == [Fraction(n, 1000) for n in (0, 100, 350, 390)]
     for frame, picture in zip(frames, pictures, strict=True):
-        rgb = planes_to_rgb(frame.planes, frame.colour)
+        rgb = planes_to_rgb(frame.planes, frame.color)
         assert np.abs(rgb[20, 40].astype(int) - picture[20, 40, 2::-1]).max() <= 3
         assert frame.alpha is not None
         assert (frame.alpha[20, 4], frame.alpha[20, 40]) == (0, 255)
@@ -591,7 +591,7 @@ def write_sequence(folder: Path, names: list[str], size: tuple[int, int] = (48, 
 
 def greys(frames: list[Frame]) -> list[int]:
     """Which pictures of ``write_sequence`` these are."""
-    return [round((planes_to_rgb(f.planes, f.colour)[9, 9, 1] - 10) / 20) for f in frames]
+    return [round((planes_to_rgb(f.planes, f.color)[9, 9, 1] - 10) / 20) for f in frames]
 
 
 def test_a_folder_of_pictures_is_a_video_in_the_order_in_which_people_count(tmp_path):

@@ -30,7 +30,7 @@ from rtstyle.backends import Controls, open_engine
 from rtstyle.backends.accuracy import BOUNDS, difference, fixed_frames
 from rtstyle.backends.ring import OutputBuffers, RingEngine
 from rtstyle.errors import DeviceError
-from rtstyle.frame import Colour, Planes, Size, VideoFormat, as_i420
+from rtstyle.frame import Color, Planes, Size, VideoFormat, as_i420
 from rtstyle.style import list_styles, load_style
 from rtstyle.video.encoder import VideoEncoder
 from rtstyle.video.formats import EncoderSettings, choose_encoding
@@ -70,7 +70,7 @@ def inverting_ring(device: FakeDevice, size: Size = SIZE, slots: int = 3, second
         device=device,
         network=Inverter(device, size, seconds),
         size=size,
-        colour=Colour(),
+        color=Color(),
         slots=slots,
     )
 
@@ -248,7 +248,7 @@ def test_the_writer_keeps_what_the_ring_lends_and_copies_the_rest(tmp_path):
     frames = [frame_of(scene(size, number), number) for number in range(6)]
     encoding = choose_encoding("a.mkv", EncoderSettings(codec="ffv1"), size)
     with av.open(str(tmp_path / "a.mkv"), "w") as container, inverting_ring(FakeDevice(slowest=0.001), size) as engine:
-        encoder = VideoEncoder(container, encoding, VideoFormat(size, Colour(), frames[0].time_base, Fraction(25)))
+        encoder = VideoEncoder(container, encoding, VideoFormat(size, Color(), frames[0].time_base, Fraction(25)))
         for frame in engine.stylize(frames):
             assert not frame.planes.y.flags.writeable
             (lent, *_), (copied, *_) = (
@@ -339,7 +339,7 @@ def test_a_network_that_cannot_be_prepared_leaves_nothing():
     network = Broken(device, SIZE)
     with pytest.raises(DeviceError, match="out of memory"):
         RingEngine(
-            backend="tensorrt", precision="f16", device=device, network=network, size=SIZE, colour=Colour()
+            backend="tensorrt", precision="f16", device=device, network=network, size=SIZE, color=Color()
         )  # fmt: skip
     assert device.open == 0
     assert network.closed
@@ -398,11 +398,11 @@ def test_buffers_may_come_back_on_any_thread():
 @pytest.mark.parametrize("precision", ["f32", "bf16", "f16"])
 def test_the_network_of_torch_on_cuda_gives_the_reference_when_it_runs_on_a_cpu(random_style, layout, precision):
     """All of it but CUDA: the module, the tensors on memory of the ring, the order of channels."""
-    size, colour = Size(70, 50), Colour("bt601", full_range=True)
-    frames = [frame_of(scene(size, n), n, colour=colour, canvas=(13 * n, 7)) for n in range(3)]
+    size, color = Size(70, 50), Color("bt601", full_range=True)
+    frames = [frame_of(scene(size, n), n, color=color, canvas=(13 * n, 7)) for n in range(3)]
     with (
-        torch_ring_on_fake_device(random_style, size, precision, colour, layout) as engine,
-        open_engine(random_style, size, colour, backend="torch", precision="f32", device="cpu") as reference,
+        torch_ring_on_fake_device(random_style, size, precision, color, layout) as engine,
+        open_engine(random_style, size, color, backend="torch", precision="f32", device="cpu") as reference,
     ):
         for controls in (Controls(), Controls(0.5, 0), Controls(0, 0)):
             ours, theirs = (list(each.stylize(frames, controls)) for each in (engine, reference))
@@ -417,7 +417,7 @@ def test_the_network_of_torch_on_cuda_gives_the_reference_when_it_runs_on_a_cpu(
 @pytest.mark.parametrize("name", list_styles())
 def test_every_shipped_style_holds_its_bound_when_every_activation_is_float16(name):
     size = Size(161, 121)
-    frames = [frame_of(scene(size, n), n, canvas=(13 * n, 7)) for n in range(2)] + fixed_frames(size, Colour())
+    frames = [frame_of(scene(size, n), n, canvas=(13 * n, 7)) for n in range(2)] + fixed_frames(size, Color())
     style = load_style(name)
     with (
         torch_ring_on_fake_device(style, size, "f16") as engine,
@@ -438,7 +438,7 @@ def test_nv12_gives_the_same_picture_as_i420(random_style, size):
         model = graph.planar(random_style.trunk, size, layout=layout).SerializeToString()
         with RingEngine(
             backend="tensorrt", precision="f16", device=device, network=PlanarOnCpu(device, model, size),
-            size=size, colour=Colour(), layout=layout,
+            size=size, color=Color(), layout=layout,
         ) as engine:  # fmt: skip
             engine.submit(frame)
             results.append(engine.next().planes)

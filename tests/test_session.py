@@ -27,7 +27,7 @@ from rtstyle import Controls, Engine, Frame, LiveSettings, Outputs, Size, open_e
 from rtstyle.actions import Action, Command, SessionState, StrengthSet, StyleChosen
 from rtstyle.backends import EngineSettings, open_for
 from rtstyle.camera import open_source
-from rtstyle.frame import Colour, Planes
+from rtstyle.frame import Color, Planes
 from rtstyle.live.adaptive import AdaptiveQuality, Working, quality_levels, working_sizes
 from rtstyle.live.denoise import Denoiser
 from rtstyle.live.fanout import Fanout
@@ -36,7 +36,7 @@ from rtstyle.live.latest import LatestFrame
 from rtstyle.live.session import Session
 from rtstyle.live.styles import FADE, Styles
 
-COLOUR = Colour("bt709", full_range=True)
+COLOR = Color("bt709", full_range=True)
 F32 = EngineSettings(backend="openvino", precision="f32")
 
 
@@ -65,7 +65,7 @@ def live_session(url: str, *, controls: Controls = Controls(), wait: float = 0) 
         source = stack.enter_context(open_source(url, timeout=2, wait=wait))
 
         def make(style: str, working: Working) -> Engine:
-            return open_for(style, working.size, source.colour, F32, live=True, working=working.size)
+            return open_for(style, working.size, source.color, F32, live=True, working=working.size)
 
         newest = stack.enter_context(LatestFrame(source))
         styles = stack.enter_context(Styles("sketch", Working("default", source.size), make))
@@ -105,7 +105,7 @@ def test_other_threads_command_a_session_and_read_its_state():
             (StrengthSet(0.4), lambda s: s.strength == 0.4),
             (StrengthSet(7), lambda s: s.strength == 2),
             (Action.WEAKER, lambda s: s.strength == 1.9),
-            (Action.KEEP_COLOURS, lambda s: s.keeps_colours),
+            (Action.KEEP_COLORS, lambda s: s.keeps_colors),
             (Action.MIRROR, lambda s: s.mirrored),
             (Action.HOLD, lambda s: s.holds),
             (Action.CROSSFADE, lambda s: not s.crossfades),
@@ -122,7 +122,7 @@ def test_other_threads_command_a_session_and_read_its_state():
     assert len(kept.frames) > 5
 
 
-def test_colours_are_kept_while_the_strength_changes():
+def test_colors_are_kept_while_the_strength_changes():
     picture = np.zeros((96, 160, 3), np.uint8)
     picture[:, :80], picture[:, 80:] = (200, 60, 30), (30, 60, 200)
     data = jpeg(picture)
@@ -130,13 +130,13 @@ def test_colours_are_kept_while_the_strength_changes():
         run_and_post(
             session,
             (Action.HUD, lambda s: len(kept.frames) > 3),
-            (Action.KEEP_COLOURS, lambda s: s.keeps_colours),
+            (Action.KEEP_COLORS, lambda s: s.keeps_colors),
             (Action.STRONGER, lambda s: s.strength == 1.1),
             (Action.HELP, lambda s: len(kept.frames) > 20),
         )
 
     first, last = kept.frames[0].planes, kept.frames[-1].planes
-    assert last.u.min() < 120 < 136 < last.u.max(), "blue left, red right: the source's own colours"
+    assert last.u.min() < 120 < 136 < last.u.max(), "blue left, red right: the source's own colors"
     assert np.abs(last.u.astype(int) - 128).mean() > 2 * np.abs(first.u.astype(int) - 128).mean(), "sketch is grey"
     assert np.abs(last.y.astype(int) - first.y).mean() > 0.5, "luma is still stylized"
 
@@ -175,12 +175,12 @@ def test_the_key_r_begins_and_ends_numbered_recordings(dummy_display, monkeypatc
 
 def flat(level: int, size: Size = SIZE) -> Frame:
     chroma = np.full((size.chroma.height, size.chroma.width), 128, np.uint8)
-    return Frame(Planes(np.full((size.height, size.width), level, np.uint8), chroma, chroma), 0, Fraction(1), COLOUR)
+    return Frame(Planes(np.full((size.height, size.width), level, np.uint8), chroma, chroma), 0, Fraction(1), COLOR)
 
 
 def ready_styles(style: str, **options: bool) -> Styles:
     def make(name: str, working: Working) -> Engine:
-        return open_for(name, working.size, COLOUR, F32, live=True, working=working.size)
+        return open_for(name, working.size, COLOR, F32, live=True, working=working.size)
 
     return Styles(style, Working("default", SIZE), make, **options)
 
@@ -590,8 +590,8 @@ def xvfb() -> Iterator[Screen]:
         server.wait()
 
 
-def colourful(size: Size = Size(640, 360)) -> bytes:
-    """Red left, blue right: mirror, split and colour can be told from the screen."""
+def colorful(size: Size = Size(640, 360)) -> bytes:
+    """Red left, blue right: mirror, split and color can be told from the screen."""
     picture = np.zeros((size.height, size.width, 3), np.uint8)
     picture[:, : size.width // 2], picture[:, size.width // 2 :] = (40, 40, 220), (220, 40, 40)
     return jpeg(picture)
@@ -599,7 +599,7 @@ def colourful(size: Size = Size(640, 360)) -> bytes:
 
 @pytest.mark.skipif(bool(XVFB), reason=f"not installed: {', '.join(XVFB)}")
 def test_every_key_does_what_the_help_says_on_a_real_screen(tmp_path):
-    data = colourful()
+    data = colorful()
     log = tmp_path / "log.txt"
     with NetworkCamera(fps=15, picture=lambda n: data) as camera, xvfb() as screen, log.open("w") as err:
         show = subprocess.Popen(
@@ -631,7 +631,7 @@ def test_every_key_does_what_the_help_says_on_a_real_screen(tmp_path):
             left, _ = halves()
             assert abs(left) < 25, "sketch is grey"
             screen.key("k")
-            screen.wait("k keeps the colours", lambda: halves()[0] > 60 and halves()[1] < -60)
+            screen.wait("k keeps the colors", lambda: halves()[0] > 60 and halves()[1] < -60)
             screen.key("m")
             screen.wait("m mirrors", lambda: halves()[0] < -60 and halves()[1] > 60)
             screen.key("m", "k")

@@ -375,7 +375,7 @@ def test_a_folder_of_pictures_is_shown_again_and_again_in_the_order_of_its_numbe
     assert 0.25 < time.perf_counter() - begin < 3
     assert [read_number(frame.planes.y) for frame in frames] == [0, 1, 2, 0, 1, 2, 0]
     assert {frame.size for frame in frames} == {SIZE}
-    assert {frame.colour for frame in frames} == {source.colour}
+    assert {frame.color for frame in frames} == {source.color}
     grey = [int(frame.planes.y[80:].mean().round()) for frame in frames[:3]]
     assert max(grey) - min(grey) <= 1, "JPEG codes grey otherwise than PNG comes here; converted, it is the same"
 
@@ -439,7 +439,7 @@ def test_samples_of_every_raw_format_arrive_unchanged(format, tmp_path):
     with open_source(tmp_path / "cam.nut") as source:
         planes = next(source.captures()).frame.planes
         assert source.format == format
-        assert not source.colour.full_range
+        assert not source.color.full_range
 
     assert np.array_equal(planes.y, y)
     for plane, chroma in ((planes.u, u), (planes.v, v)):
@@ -464,7 +464,7 @@ def test_motion_jpeg_keeps_its_full_range_in_every_subsampling(format, tmp_path)
     with open_source(tmp_path / "cam.avi") as source:
         planes = next(source.captures()).frame.planes
         assert source.format == "mjpeg"
-        assert (source.colour.matrix, source.colour.full_range) == ("bt601", True)
+        assert (source.color.matrix, source.color.full_range) == ("bt601", True)
 
     expected = 0.299 * 220 + 0.587 * 60 + 0.114 * 30
     assert planes.y[8:40, 8:72].mean() == pytest.approx(255, abs=1)

@@ -20,7 +20,7 @@ from rtstyle.canvas.strokes import TILE, Brush, bank
 from rtstyle.canvas.tone import STEEPEST, ToneCurve
 from rtstyle.canvas.tracker import TrackerState
 from rtstyle.errors import StyleFormatError
-from rtstyle.frame import Colour, Frame, Size, planes_from_rgb
+from rtstyle.frame import Color, Frame, Size, planes_from_rgb
 from rtstyle.style import load_style
 
 SMALL = Brush(directions=6, scales=(1.0, 0.5))
@@ -145,7 +145,7 @@ def test_sensor_noise_turns_no_stroke_once_the_field_has_settled():
     rng = np.random.default_rng(1)
     still = scene(Size(320, 240), 4).y
     tracker, steering = FieldTracker(), Steering(replace(SMALL, directions=24))
-    layer = SteeredLayer(steering, None, Size(320, 240), Colour())
+    layer = SteeredLayer(steering, None, Size(320, 240), Color())
     before, changed = None, []
     for number in range(40):
         noisy = np.clip(still + rng.normal(0, 2, still.shape), 0, 255).astype(np.uint8)
@@ -247,13 +247,13 @@ def test_a_flat_frame_keeps_its_tone():
 # -- engines ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("colour", [Colour(), Colour("bt601", full_range=True), Colour("bt2020")], ids=str)
-def test_every_backend_gives_what_torch_gives(steered_style, colour):
+@pytest.mark.parametrize("color", [Color(), Color("bt601", full_range=True), Color("bt2020")], ids=str)
+def test_every_backend_gives_what_torch_gives(steered_style, color):
     size = Size(97, 66)
-    frame = replace(frame_of(scene(size, 5), colour=colour, canvas=(31, 17)))
+    frame = replace(frame_of(scene(size, 5), color=color, canvas=(31, 17)))
     results = {}
     for backend, precision in (("torch", "f32"), ("openvino", "f32"), ("onnxruntime", "f32"), ("openvino", "int8")):
-        with open_engine(steered_style, size, colour, backend=backend, precision=precision) as engine:
+        with open_engine(steered_style, size, color, backend=backend, precision=precision) as engine:
             results[backend, precision] = run(engine, frame)
     reference = results.pop(("torch", "f32"))
     assert not same(reference, frame.planes)
@@ -280,7 +280,7 @@ def test_the_graph_of_gpus_gives_what_torch_gives(steered_style, layout):
     frame = frame_of(scene(size, 2), canvas=(3, 9))
     with open_engine(steered_style, size, backend="torch", precision="f32") as engine:
         reference = run(engine, frame)
-    with graph_of_tensorrt(steered_style, size, Colour(), layout) as engine:
+    with graph_of_tensorrt(steered_style, size, Color(), layout) as engine:
         for ours, theirs in zip(run(engine, frame), reference, strict=True):
             assert np.abs(ours.astype(int) - theirs).max() <= 2
 
@@ -349,7 +349,7 @@ def pan(count: int) -> list[Frame]:
     wide = cv2.GaussianBlur(rng.integers(0, 255, (200, 400, 3)).astype(np.float32), (0, 0), 3)
     wide = np.clip(128 + 6 * (wide - 128), 0, 255).astype(np.uint8)
     views = (np.ascontiguousarray(wide[10 + n : 130 + n, 2 * n : 160 + 2 * n]) for n in range(count))
-    return [Frame(planes_from_rgb(view, Colour()), n, Fraction(1, 25), Colour()) for n, view in enumerate(views)]
+    return [Frame(planes_from_rgb(view, Color()), n, Fraction(1, 25), Color()) for n, view in enumerate(views)]
 
 
 def test_a_follower_that_is_restored_continues_to_the_bit(tmp_path):

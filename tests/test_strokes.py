@@ -10,9 +10,9 @@ from clips import make_clip
 from rtstyle import Controls, EngineSettings, Frame, Size, open_engine, open_for, stylize_video
 from rtstyle.backends.strokes import StrokeEngine, fitted, resized
 from rtstyle.errors import SettingError
-from rtstyle.frame import Colour, planes_from_rgb
+from rtstyle.frame import Color, planes_from_rgb
 
-COLOUR = Colour("bt709", full_range=True)
+COLOR = Color("bt709", full_range=True)
 
 
 def photo(size: Size, seed: int = 0) -> Frame:
@@ -21,7 +21,7 @@ def photo(size: Size, seed: int = 0) -> Frame:
     coarse = rng.integers(0, 256, (9, 16, 3), np.uint8)
     rgb = cv2.resize(coarse, (size.width, size.height), interpolation=cv2.INTER_CUBIC)
     rgb = np.clip(rgb + rng.normal(0, 2, rgb.shape), 0, 255).astype(np.uint8)
-    return Frame(planes_from_rgb(rgb, COLOUR), 7, Fraction(1, 25), COLOUR, (40, -24))
+    return Frame(planes_from_rgb(rgb, COLOR), 7, Fraction(1, 25), COLOR, (40, -24))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_stroke_sizes_out_of_range_are_refused_in_one_line(strokes, said):
 @pytest.mark.parametrize("size", [Size(161, 97), Size(320, 180)])
 def test_strength_0_leaves_every_sample(strokes, size):
     frame = photo(size)
-    with open_for("sketch", size, COLOUR, EngineSettings(stroke_size=strokes), live=False) as engine:
+    with open_for("sketch", size, COLOR, EngineSettings(stroke_size=strokes), live=False) as engine:
         engine.submit(frame, Controls(0, 0))
         result = engine.next()
     assert all(np.array_equal(a, b) for a, b in zip(result.planes, frame.planes, strict=True))
@@ -66,14 +66,14 @@ def test_strength_0_leaves_every_sample(strokes, size):
 def test_the_same_scene_in_twice_the_size_gets_strokes_of_twice_the_size():
     small = photo(Size(320, 180))
     large_planes = resized(small.planes, Size(640, 360))
-    large = Frame(large_planes, 7, Fraction(1, 25), COLOUR, (80, -48))
-    with open_engine("great_wave", small.size, COLOUR, precision="f32") as engine:
+    large = Frame(large_planes, 7, Fraction(1, 25), COLOR, (80, -48))
+    with open_engine("great_wave", small.size, COLOR, precision="f32") as engine:
         engine.submit(small)
         wanted = engine.next().planes.y.astype(float)
     results = {}
     for strokes in (1, 2):
         settings = EngineSettings(precision="f32", stroke_size=strokes)
-        with open_for("great_wave", large.size, COLOUR, settings, live=False) as engine:
+        with open_for("great_wave", large.size, COLOR, settings, live=False) as engine:
             engine.submit(large)
             results[strokes] = resized(engine.next().planes, small.size).y.astype(float)
 
@@ -89,7 +89,7 @@ def test_fine_detail_of_the_picture_stays():
     frame = photo(size)
     frame.planes.y[:, ::2] = np.minimum(frame.planes.y[:, ::2] // 2 + 80, 255)  # stripes of one pixel
     frame.planes.y[:, 1::2] = frame.planes.y[:, 1::2] // 2 + 60
-    with open_for("cartoon", size, COLOUR, EngineSettings(stroke_size=2), live=False) as engine:
+    with open_for("cartoon", size, COLOR, EngineSettings(stroke_size=2), live=False) as engine:
         engine.submit(frame)
         result = engine.next().planes.y.astype(float)
     contrast = (result[:, 2:-1:2] - result[:, 1:-2:2])[20:-20]
@@ -99,7 +99,7 @@ def test_fine_detail_of_the_picture_stays():
 def test_what_was_submitted_may_be_overwritten_and_frames_come_in_order():
     size = Size(192, 128)
     frames = [photo(size, seed) for seed in range(4)]
-    with open_for("sketch", size, COLOUR, EngineSettings(stroke_size=2), live=False) as engine:
+    with open_for("sketch", size, COLOR, EngineSettings(stroke_size=2), live=False) as engine:
         one_by_one = [next(iter(engine.stylize([frame]))).planes.y.copy() for frame in frames]
         for frame in frames[: engine.in_flight]:
             engine.submit(frame)
@@ -115,10 +115,10 @@ def test_what_was_submitted_may_be_overwritten_and_frames_come_in_order():
 
 
 def test_an_engine_of_the_right_size_is_left_alone():
-    engine = open_engine("sketch", Size(64, 48), COLOUR)
+    engine = open_engine("sketch", Size(64, 48), COLOR)
     with fitted(engine, Size(64, 48)) as same:
         assert same is engine
-    with fitted(open_engine("sketch", Size(64, 48), COLOUR), Size(128, 96)) as scaled:
+    with fitted(open_engine("sketch", Size(64, 48), COLOR), Size(128, 96)) as scaled:
         assert isinstance(scaled, StrokeEngine)
         assert (scaled.size, scaled.backend) == (Size(128, 96), engine.backend)
 

@@ -13,12 +13,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from rtstyle import Colour, Controls, Frame, Size, VideoReader, list_styles, load_style, open_engine
+from rtstyle import Color, Controls, Frame, Size, VideoReader, list_styles, load_style, open_engine
 from rtstyle.frame import Planes, planes_from_rgb, planes_to_rgb
 from rtstyle.style import Style
 from train.evaluate import BARS, DEMO, measure_demo, measure_grid, missed
 
-COLOUR = Colour("bt601", full_range=True)
+COLOR = Color("bt601", full_range=True)
 STYLES = list_styles()
 STROKES = [name for name in STYLES if name not in ("cartoon", "etching", "ink")]
 """Styles that draw on the canvas everywhere; flats of a cartoon, washes of ink, empty areas of an etching are plain."""
@@ -43,14 +43,14 @@ def figures_of(style: Style) -> dict[str, Any]:
 
 
 def luma_of(style: Style | str, frames: list[Frame]) -> list[np.ndarray]:
-    with open_engine(style, frames[0].size, frames[0].colour) as engine:
+    with open_engine(style, frames[0].size, frames[0].color) as engine:
         return [f.planes.y.astype(float) for f in engine.stylize(frames, Controls())]
 
 
 def flat(level: int, size: Size, canvas: tuple[int, int] = (0, 0)) -> Frame:
     chroma = np.full((size.chroma.height, size.chroma.width), 128, np.uint8)
     planes = Planes(np.full((size.height, size.width), level, np.uint8), chroma, chroma)
-    return Frame(planes, 0, Fraction(1, 25), COLOUR, canvas)
+    return Frame(planes, 0, Fraction(1, 25), COLOR, canvas)
 
 
 # Of the fast networks a drawing and two paintings: each takes seconds.
@@ -128,7 +128,7 @@ def test_flat_areas_have_no_grid(network, level):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_coloured_flats_have_no_grid(network):
+def test_colored_flats_have_no_grid(network):
     style = drawn_by(network)
     exact, rounded = (measure_grid(style, precision)["grid_levels"] for precision in ("f32", "int8"))
     assert exact == pytest.approx(figures_of(style)["grid_levels"], abs=0.05)
@@ -162,8 +162,8 @@ LIGHTEN = ("great_wave", "red_chalk", "sketch")
 def test_an_even_blend_is_the_mean_of_two_pictures(pair):
     with VideoReader(DEMO) as reader:
         frame = next(islice(reader, 60, None))
-        rgb = cv2.resize(planes_to_rgb(frame.planes, frame.colour), (640, 360), interpolation=cv2.INTER_AREA)
-    shown = Frame(planes_from_rgb(rgb, COLOUR), 0, Fraction(1, 25), COLOUR)
+        rgb = cv2.resize(planes_to_rgb(frame.planes, frame.color), (640, 360), interpolation=cv2.INTER_AREA)
+    shown = Frame(planes_from_rgb(rgb, COLOR), 0, Fraction(1, 25), COLOR)
     first, second, blend = (luma_of(name, [shown])[0] for name in (*pair, f"{pair[0]}:0.5,{pair[1]}:0.5"))
     assert np.abs(blend - (first + second) / 2).mean() < 2  # clipping and bf16 are all that separates them
     if set(pair) <= set(LIGHTEN):  # strength is the distance to the picture
@@ -171,13 +171,13 @@ def test_an_even_blend_is_the_mean_of_two_pictures(pair):
         assert strengths[2] >= 0.8 * (strengths[0] + strengths[1]) / 2
 
 
-def test_sketch_is_grey_without_colour():
+def test_sketch_is_grey_without_color():
     rng = np.random.default_rng(0)
     chroma = cv2.resize(rng.integers(60, 200, (2, 6, 8), np.uint8).transpose(1, 2, 0), (320, 180))
     luma = cv2.resize(rng.integers(0, 255, (9, 16), np.uint8), (640, 360), interpolation=cv2.INTER_CUBIC)
     u, v = (np.ascontiguousarray(chroma[..., i]) for i in range(2))
-    with open_engine("sketch", Size(640, 360), COLOUR) as engine:
-        engine.submit(Frame(Planes(luma, u, v), 0, Fraction(1, 25), COLOUR))
+    with open_engine("sketch", Size(640, 360), COLOR) as engine:
+        engine.submit(Frame(Planes(luma, u, v), 0, Fraction(1, 25), COLOR))
         out = engine.next().planes
     for plane in (out.u, out.v):
         assert np.abs(plane.astype(int) - 128).max() <= 10

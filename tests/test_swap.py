@@ -19,7 +19,7 @@ from rtstyle.backends.accuracy import BOUNDS
 from rtstyle.backends.engine import EngineLater
 from rtstyle.backends.swap import SwappingEngine
 from rtstyle.errors import BackendUnavailableError
-from rtstyle.frame import Colour, Size
+from rtstyle.frame import Color, Size
 
 SIZE = Size(64, 48)
 
@@ -206,7 +206,7 @@ def test_auto_starts_at_once_where_tensorrt_must_build_and_swaps_when_it_has(ran
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setattr("rtstyle.backends.tensorrt.open_tensorrt", open_tensorrt)
     frames = [frame_of(random_planes(SIZE, number), number) for number in range(10)]
-    with open_engine(random_style, SIZE, Colour(), precision="f32") as engine:
+    with open_engine(random_style, SIZE, Color(), precision="f32") as engine:
         assert engine.backend == "openvino"
 
         def source():

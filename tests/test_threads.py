@@ -14,16 +14,16 @@ import hashlib, os, sys
 os.sched_setaffinity(0, {int(core) for core in sys.argv[3].split(",")})
 from fractions import Fraction
 import av, numpy as np
-from rtstyle.frame import Colour, Frame, Planes, Size, VideoFormat
+from rtstyle.frame import Color, Frame, Planes, Size, VideoFormat
 from rtstyle.video import EncoderSettings, VideoWriter
 
 scene = np.kron(np.random.default_rng(0).integers(0, 255, (60, 90)), np.ones((8, 8))).astype(np.uint8)
-form = VideoFormat(Size(320, 240), Colour(), Fraction(1, 25), Fraction(25))
+form = VideoFormat(Size(320, 240), Color(), Fraction(1, 25), Fraction(25))
 with VideoWriter(sys.argv[1], form, encoder=EncoderSettings(codec=sys.argv[2])) as writer:
     for i in range(24):
         luma = np.ascontiguousarray(scene[i : 240 + i, 3 * i : 320 + 3 * i])
         chroma = np.full((120, 160), 90 + i, np.uint8)
-        writer.write(Frame(Planes(luma, chroma, chroma), i, Fraction(1, 25), Colour()))
+        writer.write(Frame(Planes(luma, chroma, chroma), i, Fraction(1, 25), Color()))
 with av.open(sys.argv[1]) as container:
     print(hashlib.sha256(b"".join(bytes(packet) for packet in container.demux())).hexdigest())
 """

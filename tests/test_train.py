@@ -30,7 +30,7 @@ BASE = ROOT / "train" / "weights" / "base.safetensors"
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A tiny run on made photos (blurred noise in colour) and made pictures (lines in two colours)."""
+    """A tiny run on made photos (blurred noise in color) and made pictures (lines in two colors)."""
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for folder in ("photos", "pictures"):
         (root / folder).mkdir()
@@ -166,8 +166,8 @@ def test_fine_tuning_from_the_base_keeps_the_family_and_starts_from_what_it_draw
         assert (tuned.state_dict()[name] - weights).abs().max() < 1e-3
 
 
-def test_paintings_are_looked_at_in_colour(config, tmp_path):
-    config = replace(config, painter="palette", colour=True, steps=4, warm_steps=2)
+def test_paintings_are_looked_at_in_color(config, tmp_path):
+    config = replace(config, painter="palette", color=True, steps=4, warm_steps=2)
     train(config, tmp_path, every=4)
     row = rows_of(tmp_path)[-1]
     assert row["relu3_3"] > 0
@@ -214,14 +214,14 @@ def test_a_painting_moves_with_picture_and_canvas(name, config):
     rng = np.random.default_rng(0)
     small = rng.random((12, 16, 3)).astype(np.float32)
     photo = cv2.resize(small, (320, 240), interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    own = data.load_pictures(data.list_pictures(Path(config.pictures[0][0])), 64, colour=True)
+    own = data.load_pictures(data.list_pictures(Path(config.pictures[0][0])), 64, color=True)
     paint = painters.make(name, own)
     whole, part = paint(photo, (0, 0)), paint(np.ascontiguousarray(photo[5:, 3:]), (5, 3))
     assert whole.shape == photo.shape
     assert 0 <= whole.min() <= whole.max() <= 1
     border = 64  # what the widest blur sees
     difference = np.abs(whole[5:, 3:] - part)[border:-border, border:-border]
-    # A table of colours may fall to the other side of an edge here and there.
+    # A table of colors may fall to the other side of an edge here and there.
     assert difference.mean() < 1e-3
     assert np.mean((whole - photo) ** 2) > 0.002
 
@@ -233,11 +233,11 @@ def test_a_painter_that_is_not_there_is_refused_with_all_names():
         painters.make("palette")
 
 
-def test_the_palette_is_made_of_the_colours_of_the_painting():
+def test_the_palette_is_made_of_the_colors_of_the_painting():
     picture = np.full((90, 90, 3), (20, 40, 120), np.uint8)
     picture[:30] = (230, 200, 90)
-    colours, quantiles = painters.palette_of(picture, 2)
-    rgb = sorted((colours @ data.TO_RGB.T * 255).tolist())
+    colors, quantiles = painters.palette_of(picture, 2)
+    rgb = sorted((colors @ data.TO_RGB.T * 255).tolist())
     np.testing.assert_allclose(rgb, [(20, 40, 120), (230, 200, 90)], atol=6)
     assert (np.diff(quantiles) >= 0).all()
 
@@ -277,13 +277,13 @@ def test_terms_are_zero_for_equal_and_one_for_nothing():
     assert float(losses.tone_term(luma, luma + 0.2)) == pytest.approx(0.04, rel=1e-3)
 
 
-def test_grey_pictures_give_the_features_of_equal_colour_channels():
+def test_grey_pictures_give_the_features_of_equal_color_channels():
     vgg = losses.Vgg16(VGG)
     luma = torch.rand(1, 1, 32, 32)
     mean = torch.tensor([123.68, 116.779, 103.939]).view(1, 3, 1, 1)
     with torch.no_grad():
-        grey, colour = vgg.grey(luma), vgg.conv1_1(255 * luma.repeat(1, 3, 1, 1) - mean)
-    assert torch.allclose(grey[..., 1:-1, 1:-1], colour[..., 1:-1, 1:-1], rtol=1e-4, atol=1e-2)
+        grey, color = vgg.grey(luma), vgg.conv1_1(255 * luma.repeat(1, 3, 1, 1) - mean)
+    assert torch.allclose(grey[..., 1:-1, 1:-1], color[..., 1:-1, 1:-1], rtol=1e-4, atol=1e-2)
 
 
 def test_a_fourth_block_is_run_where_it_is_asked_for():

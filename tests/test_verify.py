@@ -285,13 +285,13 @@ def test_an_attachment_that_is_gone_or_another_is_found(tmp_path):
     ("tags", "subject"),
     [((5, 1, 1, 1), "matrix"), ((1, 2, 1, 1), "range"), ((1, 1, 9, 1), "primaries"), ((1, 1, 1, 16), "transfer")],
 )
-def test_a_wrong_tag_of_colour_is_found(tmp_path, tags, subject):
+def test_a_wrong_tag_of_color_is_found(tmp_path, tags, subject):
     film = make_film(tmp_path / "in.mp4")
     report = verify_media(film, make_film(tmp_path / "out.mp4", tags=tags))
     assert list(differences(report)) == [subject]
 
 
-def test_a_lost_tag_of_colour_is_found(tmp_path):
+def test_a_lost_tag_of_color_is_found(tmp_path):
     film = make_film(tmp_path / "in.mp4")
     report = verify_media(film, make_film(tmp_path / "out.mp4", tags=(2, 0, 2, 2)))
     assert set(differences(report)) == {"matrix", "primaries", "transfer"}  # limited range is what no tag means

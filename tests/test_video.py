@@ -1,7 +1,7 @@
 """Video files in and out: nothing of the source is lost but the pictures that are stylized.
 
 Most tests copy a clip through VideoReader and VideoWriter without an engine: what they test stands in
-video.py alone. Those about colour go through stylize_video with strength 0.
+video.py alone. Those about color go through stylize_video with strength 0.
 """
 
 import json
@@ -20,7 +20,7 @@ from clips import LOSSLESS, Contents, Sound, add_track, fill, look, make_clip, m
 
 from rtstyle.backends import Controls
 from rtstyle.errors import OutputExistsError, RtstyleError, SettingError, VideoOpenError, VideoWriteError
-from rtstyle.frame import Colour, Frame, Planes, Size, VideoFormat
+from rtstyle.frame import Color, Frame, Planes, Size, VideoFormat
 from rtstyle.render import stylize_video
 from rtstyle.video import EncoderSettings, VideoReader, VideoWriter, free_name
 
@@ -243,7 +243,7 @@ def test_packets_whose_times_go_back_are_left_out_and_the_rest_is_kept(target, t
     writer = VideoWriter(tmp_path / f"out.{target}", reader.format, like=reader)
     with reader, writer:
         for frame in frames:
-            writer.write(replace(frame, colour=Colour()))
+            writer.write(replace(frame, color=Color()))
     kept = look(tmp_path / f"out.{target}").packets[0]
     assert [data for _, data in kept] == [bytes(packet) for packet in (*packets[:3], packets[6], *packets[7:])]
     assert any("1 packets of copied streams were left out" in warning for warning in writer.warnings)
@@ -356,10 +356,10 @@ def test_an_odd_size_is_said_to_be_written_as_444(tmp_path):
     assert any("33x17 is odd" in warning and "4:4:4" in warning for warning in report.warnings)
 
 
-# -- colour ----------------------------------------------------------------------------------------
+# -- color ----------------------------------------------------------------------------------------
 
 BARS = [(235, 128, 128), (210, 16, 146), (170, 166, 16), (145, 54, 34), (106, 202, 222), (81, 90, 240), (41, 240, 110)]
-"""Y, U, V of colour bars; which RGB they mean depends on the tags, and a conversion would move every one."""
+"""Y, U, V of color bars; which RGB they mean depends on the tags, and a conversion would move every one."""
 
 TAGS = {
     "601-tv": (5, 1, 5, 6),
@@ -371,14 +371,14 @@ TAGS = {
 
 
 def ramp_and_bars(full: bool) -> list[tuple[np.ndarray, ...]]:
-    """A grey ramp through every level that the range has, and colour bars; 256x32."""
+    """A grey ramp through every level that the range has, and color bars; 256x32."""
     low, high = (0, 255) if full else (16, 235)
     ramp = np.rint(np.linspace(low, high, 256)).astype(np.uint8)
     grey = (np.tile(ramp, (32, 1)), np.full((16, 128), 128, np.uint8), np.full((16, 128), 128, np.uint8))
     columns = np.arange(256) * len(BARS) // 256
-    colours = np.array(BARS, np.uint8)
-    y = np.tile(colours[columns, 0], (32, 1))
-    u, v = (np.tile(colours[columns[::2], i], (16, 1)) for i in (1, 2))
+    colors = np.array(BARS, np.uint8)
+    y = np.tile(colors[columns, 0], (32, 1))
+    u, v = (np.tile(colors[columns[::2], i], (16, 1)) for i in (1, 2))
     return [grey, (y, u, v)]
 
 
@@ -417,7 +417,7 @@ def test_ramp_and_bars_come_back_exact_and_tagged_right(name, target, tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["601-tv", "601-pc", "709-tv", "709-pc"])
-def test_another_program_sees_the_colours_of_the_source(name, tmp_path):
+def test_another_program_sees_the_colors_of_the_source(name, tmp_path):
     if shutil.which("ffmpeg") is None:
         pytest.skip("the ffmpeg program is not installed")
     pictures = ramp_and_bars(TAGS[name][1] == 2)
@@ -431,7 +431,7 @@ def test_another_program_sees_the_colours_of_the_source(name, tmp_path):
     assert len(seen[0]) == 2 * 256 * 32 * 3
 
 
-def test_untagged_colour_stays_untagged(tmp_path):
+def test_untagged_color_stays_untagged(tmp_path):
     source = make_clip(tmp_path / "in.mp4", tags=(2, 0, 2, 2))
     after = copy(source, tmp_path / "out.mp4")
     assert (after.tags[0], after.tags[2], after.tags[3]) == (2, 2, 2)
@@ -448,7 +448,7 @@ def test_ten_bits_become_eight_without_a_shift(full, tmp_path):
         pix_fmt="yuv420p10le", tags=(1, 2 if full else 1, 1, 1),
     )  # fmt: skip
     with VideoReader(tmp_path / "in.mkv") as reader:
-        assert reader.colour.full_range == full
+        assert reader.color.full_range == full
         assert any("yuv420p10le" in note and "8-bit" in note for note in reader.notes)
         (frame,) = reader
     assert np.abs(frame.planes.y.astype(int) - ramp // 4).max() <= 1
@@ -471,7 +471,7 @@ def test_finer_chroma_is_averaged_and_luma_left_alone(pix_fmt, tmp_path):
     )  # fmt: skip
     decoded = look(tmp_path / "in.mkv").pictures[0]
     with VideoReader(tmp_path / "in.mkv") as reader:
-        assert reader.colour.full_range == full
+        assert reader.color.full_range == full
         (frame,) = reader
     assert frame.planes.u.shape == (16, 128)
     assert np.array_equal(frame.planes.y, decoded[0]), "the range was converted"
@@ -484,7 +484,7 @@ def test_finer_chroma_is_averaged_and_luma_left_alone(pix_fmt, tmp_path):
 def test_yuvj420p_is_full_range_even_without_a_tag(tmp_path):
     make_clip(tmp_path / "in.mkv", codec="mjpeg", options={"qscale": "1"}, pix_fmt="yuvj420p", tags=(2, 0, 2, 2))
     with VideoReader(tmp_path / "in.mkv") as reader:
-        assert reader.colour.full_range
+        assert reader.color.full_range
         for frame, picture in zip(reader, look(tmp_path / "in.mkv").pictures, strict=True):
             assert np.array_equal(frame.planes.y, picture[0])
 
@@ -493,8 +493,8 @@ def test_rgb_input_becomes_tagged_bt709(tmp_path):
     red = np.tile(np.array([255, 0, 0], np.uint8), (48, 64))
     make_clip(tmp_path / "in.mov", [(red,)], times=[0], codec="png", options={}, pix_fmt="rgb24")
     with VideoReader(tmp_path / "in.mov") as reader:
-        assert reader.colour.matrix == "bt709"
-        assert not reader.colour.full_range
+        assert reader.color.matrix == "bt709"
+        assert not reader.color.full_range
         (frame,) = reader
     assert [int(plane[5, 5]) for plane in frame.planes] == pytest.approx([63, 102, 240], abs=1)
     assert copy(tmp_path / "in.mov", tmp_path / "out.mp4").tags == (1, 1, 1, 1)
@@ -637,11 +637,11 @@ def test_a_name_with_a_colon_is_a_name(tmp_path, monkeypatch):
 def write_frames(writer: VideoWriter, count: int = 3, size: Size = Size(64, 48)) -> None:
     for number in range(count):
         planes = Planes(*moving_bar(size.width, size.height, number))
-        writer.write(Frame(planes, number, Fraction(1, 25), Colour()))
+        writer.write(Frame(planes, number, Fraction(1, 25), Color()))
 
 
 def writer_of(path: Path, **settings) -> VideoWriter:
-    plain = VideoFormat(Size(64, 48), Colour(), Fraction(1, 25), Fraction(25))
+    plain = VideoFormat(Size(64, 48), Color(), Fraction(1, 25), Fraction(25))
     return VideoWriter(path, plain, **settings)
 
 

@@ -35,13 +35,13 @@ from rtstyle.actions import (  # noqa: E402
 from rtstyle.backends import Controls, Engine, open_engine  # noqa: E402
 from rtstyle.cli import main  # noqa: E402
 from rtstyle.errors import ServerError, SettingError  # noqa: E402
-from rtstyle.frame import Colour, Frame, Planes, Size, planes_from_rgb, planes_to_rgb  # noqa: E402
+from rtstyle.frame import Color, Frame, Planes, Size, planes_from_rgb, planes_to_rgb  # noqa: E402
 from rtstyle.live import CaptureSettings, LiveSettings, stylize_live  # noqa: E402
 from rtstyle.style import Style, load_style  # noqa: E402
 from rtstyle.web import host, jpeg, protocol, server, share  # noqa: E402
 from rtstyle.web.address import Address  # noqa: E402
 from rtstyle.web.guard import Guard  # noqa: E402
-from rtstyle.web.jpeg import JPEG_COLOUR, JpegDecoder, JpegError, encode_jpeg, jpeg_size  # noqa: E402
+from rtstyle.web.jpeg import JPEG_COLOR, JpegDecoder, JpegError, encode_jpeg, jpeg_size  # noqa: E402
 from rtstyle.web.preview import BrowserPreview, read_command  # noqa: E402
 from rtstyle.web.protocol import IN_FLIGHT, Reply, Request, read_reply, write_request  # noqa: E402
 from rtstyle.web.server import StyleServer  # noqa: E402
@@ -194,16 +194,16 @@ def test_jpegs_are_decoded_to_the_samples_that_they_hold(subsampling):
     planes = JpegDecoder(SMALL.width * SMALL.height).decode(as_jpeg(rgb, subsampling, 95))
     assert planes.y.shape == (360, 640)
     assert planes.u.shape == planes.v.shape == (180, 320)
-    assert np.abs(planes_to_rgb(planes, JPEG_COLOUR).astype(int) - rgb).mean() < 1.5
+    assert np.abs(planes_to_rgb(planes, JPEG_COLOR).astype(int) - rgb).mean() < 1.5
 
 
-@pytest.mark.parametrize("colour", [JPEG_COLOUR, Colour("bt601"), Colour("bt709"), Colour("bt709", full_range=True)])
+@pytest.mark.parametrize("color", [JPEG_COLOR, Color("bt601"), Color("bt709"), Color("bt709", full_range=True)])
 @pytest.mark.parametrize("size", [SMALL, Size(63, 41)])
-def test_frames_of_any_colour_become_jpegs_that_look_the_same(colour, size):
+def test_frames_of_any_color_become_jpegs_that_look_the_same(color, size):
     rgb = picture(size)
-    frame = Frame(planes_from_rgb(rgb, colour), 0, Fraction(1), colour)
+    frame = Frame(planes_from_rgb(rgb, color), 0, Fraction(1), color)
     seen = cv2.imdecode(np.frombuffer(encode_jpeg(frame, 95), np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
-    assert np.abs(seen.astype(int) - planes_to_rgb(frame.planes, colour)).mean() < 1.5
+    assert np.abs(seen.astype(int) - planes_to_rgb(frame.planes, color)).mean() < 1.5
 
 
 @pytest.mark.parametrize("size", protocol.SIZES, ids=str)
@@ -212,7 +212,7 @@ def test_pictures_of_all_sizes_that_are_taken_are_decoded(size):
     assert planes.y.shape == (size.height, size.width)
 
 
-def test_what_is_no_colour_jpeg_is_refused_and_the_next_one_is_decoded():
+def test_what_is_no_color_jpeg_is_refused_and_the_next_one_is_decoded():
     good = as_jpeg(picture())
     grey = simplejpeg.encode_jpeg(np.ascontiguousarray(picture()[..., :1]), 90, "GRAY")
     decoder = JpegDecoder(SMALL.width * SMALL.height)
@@ -330,7 +330,7 @@ def test_the_page_speaks_the_protocol_of_the_server():
     numbers = {name: int(value) for name, value in re.findall(r"\b([A-Z_]+) = (\d+)\b", script)}
     empty = Reply(1, 0, Controls(), 0, b"")
     assert numbers["VERSION"] == protocol.VERSION
-    assert numbers["KEEP_COLOURS"] == protocol.KEEP_COLOURS
+    assert numbers["KEEP_COLORS"] == protocol.KEEP_COLORS
     assert numbers["PREPARING"] == protocol.PREPARING
     assert numbers["REQUEST_BYTES"] == len(write_request(Request(1, 0, Controls(), b"")))
     assert numbers["REPLY_BYTES"] == len(protocol.write_reply(empty))
@@ -348,8 +348,8 @@ def test_a_picture_comes_back_as_the_engine_paints_it(shared):
             assert reply.controls == Controls.of(0.8)
             assert 0 < reply.microseconds < 10e6
             seen = JpegDecoder(protocol.MAX_PIXELS).decode(reply.jpeg)
-            with open_engine(STYLES[0], SMALL, JPEG_COLOUR, mode="latency") as engine:
-                engine.submit(Frame(planes, 0, Fraction(1), JPEG_COLOUR), Controls.of(0.8))
+            with open_engine(STYLES[0], SMALL, JPEG_COLOR, mode="latency") as engine:
+                engine.submit(Frame(planes, 0, Fraction(1), JPEG_COLOR), Controls.of(0.8))
                 wanted = engine.next()
             # Quality 85 loses a few levels; another style or strength differs by tens.
             assert np.abs(seen.y.astype(int) - wanted.planes.y).mean() < 6
@@ -358,7 +358,7 @@ def test_a_picture_comes_back_as_the_engine_paints_it(shared):
     play(action)
 
 
-def test_strength_0_gives_the_bytes_back_and_keeping_colours_keeps_them(shared):
+def test_strength_0_gives_the_bytes_back_and_keeping_colors_keeps_them(shared):
     data = as_jpeg(picture())
     source = JpegDecoder(protocol.MAX_PIXELS).decode(data)
 
@@ -1030,7 +1030,7 @@ def test_ctrl_c_ends_the_server_and_its_visitors_are_told(capsys):
 # -- the preview of a live session -----------------------------------------------------------------
 
 STATE = SessionState(
-    styles=("sketch", "great_wave"), style="sketch", loading=None, strength=1.0, keeps_colours=False, crossfades=True,
+    styles=("sketch", "great_wave"), style="sketch", loading=None, strength=1.0, keeps_colors=False, crossfades=True,
     holds=True, mirrored=False, paused=False, recording=False, figures="",
 )  # fmt: skip
 
@@ -1048,7 +1048,7 @@ def preview():
 def frame(level: int = 128, size: Size = SMALL) -> Frame:
     luma = np.full((size.height, size.width), level, np.uint8)
     chroma = np.full((size.chroma.height, size.chroma.width), 128, np.uint8)
-    return Frame(Planes(luma, chroma, chroma), 0, Fraction(1, 90000), Colour("bt709"))
+    return Frame(Planes(luma, chroma, chroma), 0, Fraction(1, 90000), Color("bt709"))
 
 
 def parts_of(answer: http.client.HTTPResponse):
@@ -1105,7 +1105,7 @@ def test_a_viewer_who_is_slow_gets_fewer_pictures_and_no_old_ones(preview):
     line.sendall(f"GET /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     wait_until(lambda: preview._viewers)
     for number in range(60):
-        preview.write(Frame(Planes(noise, chroma, chroma), number, Fraction(1, 90000), JPEG_COLOUR))
+        preview.write(Frame(Planes(noise, chroma, chroma), number, Fraction(1, 90000), JPEG_COLOR))
         time.sleep(0.01)
     line.settimeout(1)
     got = b""

@@ -17,16 +17,16 @@ import pytest
 
 from rtstyle.actions import Action, StyleChosen
 from rtstyle.errors import DisplayError
-from rtstyle.frame import Colour, Frame, Size, planes_from_rgb
+from rtstyle.frame import Color, Frame, Size, planes_from_rgb
 from rtstyle.window import KEYS_HELP, Window, has_display
 
-COLOUR = Colour("bt709", full_range=True)
+COLOR = Color("bt709", full_range=True)
 
 
 def flat(size: Size, rgb: tuple[int, int, int]) -> Frame:
     picture = np.empty((size.height, size.width, 3), np.uint8)
     picture[:] = rgb
-    return Frame(planes_from_rgb(picture, COLOUR), 0, Fraction(1, 25), COLOUR)
+    return Frame(planes_from_rgb(picture, COLOR), 0, Fraction(1, 25), COLOR)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def press(key: int, character: str = "") -> None:
         ("K_9", "9", StyleChosen(8)),
         ("K_0", "0", StyleChosen(9)),
         ("K_KP_2", "2", StyleChosen(1)),
-        ("K_k", "k", Action.KEEP_COLOURS),
+        ("K_k", "k", Action.KEEP_COLORS),
         ("K_x", "x", Action.CROSSFADE),
         ("K_o", "o", Action.HOLD),
         ("K_r", "r", Action.RECORD),
@@ -169,7 +169,7 @@ def test_the_split_view_shows_the_source_left_of_a_line_that_the_mouse_carries(w
     assert not shown_left_of(640).any()
 
 
-def test_a_picture_keeps_its_shape_and_its_colours(window):
+def test_a_picture_keeps_its_shape_and_its_colors(window):
     import pygame
 
     pygame.display.set_mode((300, 400), pygame.RESIZABLE)

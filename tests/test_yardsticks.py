@@ -202,7 +202,7 @@ def test_the_style_embedding_recognizes_the_other_half_of_a_texture():
 
 def clip(path: Path, frames: list[np.ndarray]) -> Path:
     height, width = frames[0].shape[:2]
-    color = evaluate._COLOUR
+    color = evaluate._COLOR
     evaluate._write(path, Size(width, height), color, (planes_from_rgb(frame, color) for frame in frames))
     return path
 

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--start-from", type=Path, metavar="CHECKPOINT", help="take weights and step from another run")
     parser.add_argument("--every", type=int, default=500, metavar="N", help="steps between previews and checkpoints")
     for field in fields(Config):
-        if isinstance(field.default, (int, float, str)) and field.name not in ("painter", "base", "colour"):
+        if isinstance(field.default, (int, float, str)) and field.name not in ("painter", "base", "color"):
             name = "--" + field.name.replace("_", "-")
             parser.add_argument(name, type=type(field.default), default=field.default, help="(default: %(default)s)")
     return parser
@@ -77,7 +77,7 @@ def main() -> int:
     if args.size_class != "default" and args.base == str(BASE):
         args.base = ""  # it is a default one
     settings = {f.name: getattr(args, f.name) for f in fields(Config) if hasattr(args, f.name)}
-    settings |= {"content": tuple(args.content), "pictures": tuple(args.style), "colour": not args.grey}
+    settings |= {"content": tuple(args.content), "pictures": tuple(args.style), "color": not args.grey}
     device = _join_others()
     try:
         config = Config(**settings)

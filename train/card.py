@@ -40,7 +40,7 @@ _ROWS = (
     ("motion_source_db", "the clips themselves"),
     ("noise_db", "noise of sigma 3, dB (the input itself: 38.6)"),
     ("light_db", "4 % brighter, dB (the input itself: about 34)"),
-    ("grid_levels", "grid of its cells in flats of nine colours, levels of 255"),
+    ("grid_levels", "grid of its cells in flats of nine colors, levels of 255"),
     ("warp_db", "real clips, motion undone by flow, dB"),
     ("warp_source_db", "the clips themselves"),
     ("still_db", "real clips, where nothing moves, dB"),

@@ -39,7 +39,7 @@ def load_photos(paths: Sequence[Path], at_least: int) -> list[NDArray[np.uint8]]
     return photos
 
 
-def load_pictures(paths: Sequence[Path], at_least: int, *, colour: bool) -> list[NDArray[np.uint8]]:
+def load_pictures(paths: Sequence[Path], at_least: int, *, color: bool) -> list[NDArray[np.uint8]]:
     """Load a style's pictures, without the outermost 3 % (frames, edges of paper).
 
     Returns:
@@ -50,7 +50,7 @@ def load_pictures(paths: Sequence[Path], at_least: int, *, colour: bool) -> list
     for photo in load_photos(paths, at_least):
         top, left = (round(0.03 * side) for side in photo.shape[:2])
         picture = np.ascontiguousarray(photo[top : len(photo) - top, left : photo.shape[1] - left])
-        if not colour:
+        if not color:
             grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
             dark, paper = np.percentile(grey, (0.5, 93))
             picture = np.clip((grey - dark) / (paper - dark) * 245 + 10, 0, 255).astype(np.uint8)[..., None]

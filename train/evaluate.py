@@ -40,7 +40,7 @@ alone is measured and the other figures stay. PSNR in dB of luma, peak 255:
                 the flow back (Lai et al. 2018 measure so); warp_source_db: the clip itself
     still_db    neighbouring frames where the clip itself stands still; still_source_db: the clip itself
     always
-    grid_levels  a grid of the network's cells, as painters are tempted to draw it: in flats of nine colours, deviation
+    grid_levels  a grid of the network's cells, as painters are tempted to draw it: in flats of nine colors, deviation
                 of the mean cell of 4x4 pixels from its mean, in levels of RGB, the worst
     demo        source_db, noise_db, pan_db and the look without a painting, of three frames of the clip in demo/,
                 which a test measures again
@@ -66,7 +66,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle import (
-    Colour,
+    Color,
     EncoderSettings,
     Frame,
     RenderOptions,
@@ -96,7 +96,7 @@ VGG = Path(__file__).parent / "weights" / "vgg16_imagenet_conv1-4.fp16.safetenso
 PRECISION: Precision = "f32"
 """What cards are measured in: the same on every machine, whatever ``auto`` takes there."""
 
-_COLOUR = Colour("bt601", full_range=True)
+_COLOR = Color("bt601", full_range=True)
 _FLATS = {
     "black": (0, 0, 0),
     "dark grey": (64, 64, 64),
@@ -223,12 +223,12 @@ def _decibels(square: float) -> float:
 def stylized(style: Style, frames: Sequence[Frame | Planes], precision: Precision = PRECISION) -> list[Planes]:
     """Run frames of one size through an engine."""
     ready = [each if isinstance(each, Frame) else _frame(each) for each in frames]
-    with open_engine(style, ready[0].size, _COLOUR, precision=precision) as engine:
+    with open_engine(style, ready[0].size, _COLOR, precision=precision) as engine:
         return [frame.planes for frame in engine.stylize(ready)]
 
 
 def _frame(planes: Planes) -> Frame:
-    return Frame(planes, 0, Fraction(1, 25), _COLOUR)
+    return Frame(planes, 0, Fraction(1, 25), _COLOR)
 
 
 def _with_noise(planes: Planes, rng: np.random.Generator) -> Planes:
@@ -261,15 +261,15 @@ def measure_stills(
     rng = np.random.default_rng(0)
     noise, light, source, outputs, lumas = [], [], [], [], []
     for rgb in pictures:
-        planes = planes_from_rgb(rgb, _COLOUR)
+        planes = planes_from_rgb(rgb, _COLOR)
         noisy = _settled(planes, rng) if style.steered else _frame(_with_noise(planes, rng))
-        brighter = planes_from_rgb(np.clip(np.rint(rgb * 1.04), 0, 255).astype(np.uint8), _COLOUR)
+        brighter = planes_from_rgb(np.clip(np.rint(rgb * 1.04), 0, 255).astype(np.uint8), _COLOR)
         results = stylized(style, [_frame(planes), noisy, _frame(brighter)], precision)
         clean, shaken, lit = (result.y.astype(np.float64) for result in results)
         noise.append(((clean - shaken) ** 2).mean())
         light.append(((clean - lit) ** 2).mean())
         source.append(((clean - planes.y) ** 2).mean())
-        outputs.append(planes_to_rgb(results[0], _COLOUR))
+        outputs.append(planes_to_rgb(results[0], _COLOR))
         lumas.append((np.ascontiguousarray(planes.y), np.ascontiguousarray(results[0].y)))
     figures = {
         "source_db": _decibels(np.mean(source)),
@@ -326,7 +326,7 @@ def measure_style(style: Style, pictures: list[Image], own: Path, others: list[P
         parts = [((a - b) ** 2).sum() / ((a**2).sum() + (b**2).sum()) for a, b in zip(first, second, strict=True)]
         return round(float(torch.stack(parts).mean()), 3)
 
-    made = grams([planes_to_rgb(stylized(style, [planes_from_rgb(p, _COLOUR)])[0], _COLOUR) for p in pictures])
+    made = grams([planes_to_rgb(stylized(style, [planes_from_rgb(p, _COLOR)])[0], _COLOR) for p in pictures])
     target = grams(load_pictures([own]))
     far = {path.stem: distance(made, grams(load_pictures([path]))) for path in others}
     figures: dict[str, Any] = {
@@ -351,12 +351,12 @@ def measure_look(
     Each photo is stylized alone, as ``rtstyle image`` does it: no state is carried from one to the next.
     """
     large = [_at_working_height(photo) for photo in photos]
-    outputs = [planes_to_rgb(stylized(style, [planes_from_rgb(rgb, _COLOUR)], precision)[0], _COLOUR) for rgb in large]
+    outputs = [planes_to_rgb(stylized(style, [planes_from_rgb(rgb, _COLOR)], precision)[0], _COLOR) for rgb in large]
     seen, made = ([yardsticks.center_crop(rgb, _SQUARE) for rgb in group] for group in (large, outputs))
     figures: dict[str, Any] = dict(yardsticks.measure(made, seen))
     if pictures:
         statistics = yardsticks.Statistics(VGG)
-        own = data.load_pictures(pictures[:1], 1, colour=True)[0]
+        own = data.load_pictures(pictures[:1], 1, color=True)[0]
         figures |= yardsticks.compare(made, figures, yardsticks.Painting.measure(own, statistics), statistics)
     if len(pictures) >= _ENOUGH:
         figures |= _embedded(made, pictures)
@@ -375,7 +375,7 @@ def _embedded(made: list[Image], pictures: Sequence[Path]) -> dict[str, Any]:
     except ModuleNotFoundError as missing:
         print(f"train: the style embedding is not measured: {missing}", file=sys.stderr)
         return {}
-    vectors = [embedding(data.load_pictures([path], 1, colour=True)) for path in pictures]
+    vectors = [embedding(data.load_pictures([path], 1, color=True)) for path in pictures]
     own, *others = yardsticks.likeness(embedding(made), vectors)
     nearest = max(range(len(others)), key=others.__getitem__)
     return {"embed": own, "embed_lead": own - others[nearest], "embed_other_name": pictures[1 + nearest].stem}
@@ -390,15 +390,15 @@ def _at_working_height(photo: Image) -> Image:
     return np.asarray(cv2.resize(photo, (size.width, size.height), interpolation=how), np.uint8)
 
 
-def _write(path: Path, size: Size, colour: Colour, pictures: Iterable[Planes]) -> None:
+def _write(path: Path, size: Size, color: Color, pictures: Iterable[Planes]) -> None:
     """Write a lossless clip of 25 frames a second, in the place of what is there."""
     path.unlink(missing_ok=True)
     base = Fraction(1, 25)
     with VideoWriter(
-        path, VideoFormat(size, colour, base, Fraction(25)), encoder=EncoderSettings(codec="ffv1")
+        path, VideoFormat(size, color, base, Fraction(25)), encoder=EncoderSettings(codec="ffv1")
     ) as writer:
         for index, planes in enumerate(pictures):
-            writer.write(Frame(planes, index, base, colour))
+            writer.write(Frame(planes, index, base, color))
 
 
 def _lumas(path: Path) -> list[Image]:
@@ -411,17 +411,17 @@ def _pan(rgb: Image, motion: tuple[int, int]) -> Iterable[Planes]:
     x0, y0 = ((-(_STEPS - 1) * m if m < 0 else 0) for m in motion)
     for step in range(_STEPS):
         x, y = x0 + motion[0] * step, y0 + motion[1] * step
-        yield planes_from_rgb(rgb[y : y + _VIEW.height, x : x + _VIEW.width], _COLOUR)
+        yield planes_from_rgb(rgb[y : y + _VIEW.height, x : x + _VIEW.width], _COLOR)
 
 
 def measure_grid(style: Style, precision: Precision = PRECISION) -> dict[str, float]:
     """How far cells of 4x4 pixels look alike where nothing is."""
     size, worst = Size(512, 384), 0.0
     flats = [
-        planes_from_rgb(np.full((size.height, size.width, 3), colour, np.uint8), _COLOUR) for colour in _FLATS.values()
+        planes_from_rgb(np.full((size.height, size.width, 3), color, np.uint8), _COLOR) for color in _FLATS.values()
     ]
     for planes in stylized(style, flats, precision):
-        rgb = planes_to_rgb(planes, _COLOUR)[32:-32, 32:-32].astype(np.float64)
+        rgb = planes_to_rgb(planes, _COLOR)[32:-32, 32:-32].astype(np.float64)
         height, width = (side // CELL for side in rgb.shape[:2])
         cell = rgb.reshape(height, CELL, width, CELL, 3).mean((0, 2))
         worst = max(worst, float(cell.std((0, 1)).max()))
@@ -518,7 +518,7 @@ def measure_pans(
             picture = np.asarray(
                 cv2.resize(picture, None, fx=scale + 1e-3, fy=scale + 1e-3, interpolation=cv2.INTER_CUBIC), np.uint8
             )
-            _write(source, _VIEW, _COLOUR, _pan(picture, motion))
+            _write(source, _VIEW, _COLOR, _pan(picture, motion))
             _film(source, target, style, precision, stroke_size)
             followed, rest = _pan_errors(source, target, motion)
             counted, blocks = counted + len(followed), blocks + len(followed) + len(rest)
@@ -565,7 +565,7 @@ def measure_motion(style: Style, pictures: list[Image], precision: Precision = P
                 "parallax": parallax(picture, pictures[index - 1], _VIEW, _STEPS),
             }
             for kind, clip in clips.items():
-                _write(source, _VIEW, _COLOUR, (planes_from_rgb(frame, _COLOUR) for frame in clip.frames))
+                _write(source, _VIEW, _COLOR, (planes_from_rgb(frame, _COLOR) for frame in clip.frames))
                 _film(source, target, style, precision)
                 own[kind] += _warping_errors(source, clip)
                 made[kind] += _warping_errors(target, clip)
@@ -592,7 +592,7 @@ def measure_clips(style: Style, clips: list[Path], frames: int = 13) -> dict[str
         with tempfile.TemporaryDirectory() as name:
             source, target = Path(name) / "in.mkv", Path(name) / "out.mkv"
             with VideoReader(clip) as reader:
-                _write(source, reader.size, reader.colour, (frame.planes for frame in islice(reader, frames)))
+                _write(source, reader.size, reader.color, (frame.planes for frame in islice(reader, frames)))
             _film(source, target, style, PRECISION)
             pictures, results = _lumas(source), _lumas(target)
         for i in range(1, len(pictures)):
@@ -621,12 +621,12 @@ def measure_clips(style: Style, clips: list[Path], frames: int = 13) -> dict[str
 def measure_demo(style: Style, precision: Precision = PRECISION) -> dict[str, float]:
     """The cheap figures on what ships with the project, so that everybody can measure them again."""
     with VideoReader(DEMO) as reader:
-        frames = [planes_to_rgb(f.planes, f.colour) for i, f in enumerate(reader) if i in (10, 60, 120)]
+        frames = [planes_to_rgb(f.planes, f.color) for i, f in enumerate(reader) if i in (10, 60, 120)]
     pictures = [np.asarray(cv2.resize(f, (640, 360), interpolation=cv2.INTER_AREA), np.uint8) for f in frames]
     stills = measure_stills(style, pictures, precision=precision)
     pans = measure_pans(style, pictures, MOTIONS[2:5], precision)
     figures = {"source_db": stills["source_db"], "noise_db": stills["noise_db"], "pan_db": pans["pan_db"]}
-    made = [planes_to_rgb(stylized(style, [planes_from_rgb(p, _COLOUR)], precision)[0], _COLOUR) for p in pictures]
+    made = [planes_to_rgb(stylized(style, [planes_from_rgb(p, _COLOR)], precision)[0], _COLOR) for p in pictures]
     return figures | {name: round(value, 3) for name, value in yardsticks.measure(made, pictures).items()}
 
 

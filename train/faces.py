@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle import (
-    Colour,
+    Color,
     EngineSettings,
     Frame,
     FrameSink,
@@ -49,7 +49,7 @@ FOUND, LANDMARKS = 0.9, 4.0
 PORTIONS = (0.22, 0.36)
 """Widths of the face in the two close-ups, relative to the height of the frame."""
 
-_COLOR = Colour("bt601", full_range=True)
+_COLOR = Color("bt601", full_range=True)
 _CONFIDENCE = 0.5
 _OVERLAP = 0.4
 _FRAMES, _EVERY = 9, 4
@@ -123,12 +123,12 @@ def close_ups(frames: Sequence[Image], lines: int) -> Iterator[list[Image]]:
 
 class _Frames(FrameSource):
     def __init__(self, images: Sequence[Image]) -> None:
-        self.size, self.rate, self.colour = Size(images[0].shape[1], images[0].shape[0]), Fraction(25), _COLOR
+        self.size, self.rate, self.color = Size(images[0].shape[1], images[0].shape[0]), Fraction(25), _COLOR
         self._images = images
 
     def __iter__(self) -> Iterator[Frame]:
         for index, image in enumerate(self._images):
-            yield Frame.from_rgb(image, pts=index, time_base=Fraction(1, 25), colour=_COLOR)
+            yield Frame.from_rgb(image, pts=index, time_base=Fraction(1, 25), color=_COLOR)
 
 
 @dataclass

@@ -44,11 +44,11 @@ class Vgg16(nn.Module):
         # has three equal channels: for those it sums its inputs, once and for all.
         weight, bias = self.conv1_1.weight.data, self.conv1_1.bias.data
         mean = torch.tensor([123.68, 116.779, 103.939])
-        self.colour = nn.Conv2d(3, 64, 3, padding=1, padding_mode="replicate")
-        self.colour.weight.data = 255 * weight
+        self.color = nn.Conv2d(3, 64, 3, padding=1, padding_mode="replicate")
+        self.color.weight.data = 255 * weight
         self.grey = nn.Conv2d(1, 64, 3, padding=1, padding_mode="replicate")
         self.grey.weight.data = 255 * weight.sum(1, keepdim=True)
-        self.colour.bias.data = self.grey.bias.data = bias - (weight.sum((2, 3)) * mean).sum(1)
+        self.color.bias.data = self.grey.bias.data = bias - (weight.sum((2, 3)) * mean).sum(1)
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
     def forward(self, picture: Tensor, blocks: int | None = None) -> list[Tensor]:
@@ -59,7 +59,7 @@ class Vgg16(nn.Module):
             blocks: Stop after so many, at most those that were loaded; None runs all of them.
         """
         plan = _VGG_PLAN[: self.blocks if blocks is None else min(blocks, self.blocks)]
-        first = self.grey if picture.shape[1] == 1 else self.colour
+        first = self.grey if picture.shape[1] == 1 else self.color
         features, x = [], torch.relu(first(picture))
         for block, layers, _, _ in plan:
             for layer in range(2 if block == 1 else 1, layers + 1):

@@ -1,7 +1,7 @@
 """Painters made in code: what a picture of a photo on the canvas could look like, in ten manners.
 
 They teach the generator's first stage. Style losses know which marks are right but not where they
-belong; a painter knows where (strokes run around forms, edges get a contour, tone and colour come from a
+belong; a painter knows where (strokes run around forms, edges get a contour, tone and color come from a
 palette), it costs a fifth of a loss network, and being a function of photo and canvas it is stable by
 itself. Its marks are plain: their manner is learnt from real pictures, in the second stage.
 
@@ -196,11 +196,11 @@ def _ink(bristles: Picture, wet: Picture, rgb: Picture, offset: tuple[int, int])
     return _mixed((247, 244, 236), (20, 20, 26), np.clip(cover, 0, 1).astype(np.float32))
 
 
-# -- flat colour -----------------------------------------------------------------------------------
+# -- flat color -----------------------------------------------------------------------------------
 
 
 def _cartoon(rgb: Picture, offset: tuple[int, int]) -> Picture:
-    """Few flat tones with clean edges, richer colour, bold dark outlines; the canvas is not used.
+    """Few flat tones with clean edges, richer color, bold dark outlines; the canvas is not used.
 
     After Winnemoeller, Olsen and Gooch 2006, "Real-time video abstraction".
     """
@@ -241,15 +241,15 @@ class Brush:
     light: tuple[float, float] = (0.10, 0.06)
     """How much strokes, and patches of them, differ in lightness."""
     hue: tuple[float, float] = (0.05, 0.10)
-    """How much they differ in colour."""
+    """How much they differ in color."""
     calm: float = 0.4
     """How much less they do so where the photo has much detail."""
     keep: float = 0.6
-    """How much of the photo's own colour decides the palette's."""
+    """How much of the photo's own color decides the palette's."""
     glow: float = 0.0
     """How much light is warm and dark is cold."""
     sharp: float = 220.0
-    """How decidedly a stroke takes one colour of the palette."""
+    """How decidedly a stroke takes one color of the palette."""
     purity: float = 1.25
     """Saturation of the palette: the paint was purer than what it mixes to from afar."""
     contrast: float = 0.7
@@ -262,20 +262,20 @@ class Brush:
     """Strength of dark contours."""
     veins: float = 0.0
     """Strength of dark lines between patches."""
-    colours: int = 10
+    colors: int = 10
     vivid: float = 1.0
-    """Share of the painting, its most colourful part, that the palette is taken from."""
+    """Share of the painting, its most colorful part, that the palette is taken from."""
     ridges: float = 0.05
     """Relief of the bristles."""
     faithful: float = 0.45
-    """How much light and dark is kept where the palette has no such colour, so that faces keep their features."""
+    """How much light and dark is kept where the palette has no such color, so that faces keep their features."""
 
 
-def palette_of(picture: NDArray[np.uint8], colours: int, vivid: float = 1.0) -> tuple[Picture, Picture]:
-    """Find the main colours of a painting, or of its share ``vivid`` that is most colourful.
+def palette_of(picture: NDArray[np.uint8], colors: int, vivid: float = 1.0) -> tuple[Picture, Picture]:
+    """Find the main colors of a painting, or of its share ``vivid`` that is most colorful.
 
     Returns:
-        Shape (colours, 3), YUV with Y in [0, 1]; and the painting's luma at 257 even quantiles.
+        Shape (colors, 3), YUV with Y in [0, 1]; and the painting's luma at 257 even quantiles.
     """
     # Not made small: averaging neighbouring strokes would grey the paint.
     clean = cv2.GaussianBlur(picture, (0, 0), 0.7).astype(np.float32) / 255
@@ -285,26 +285,26 @@ def palette_of(picture: NDArray[np.uint8], colours: int, vivid: float = 1.0) -> 
     cv2.setRNGSeed(1)
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 60, 1e-4)
     scale = np.array((1.0, 1.6, 1.6), np.float32)
-    _, _, centres = cv2.kmeans(yuv * scale, colours, None, criteria, 6, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
+    _, _, centres = cv2.kmeans(yuv * scale, colors, None, criteria, 6, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
     quantiles = np.quantile(_luma(picture.astype(np.float32) / 255), np.linspace(0.01, 0.99, 257))
     return np.asarray(centres / scale, np.float32), np.asarray(quantiles, np.float32)
 
 
 _LEVELS = np.array((96, 64, 64))
-"""Of the table that finds a palette's colour: Y from 0 to 1, U and V from -0.5 to 0.5."""
+"""Of the table that finds a palette's color: Y from 0 to 1, U and V from -0.5 to 0.5."""
 
 
 class Palette:
-    """Paints with the colours of a painting: each stroke takes the one that is nearest to what it should show."""
+    """Paints with the colors of a painting: each stroke takes the one that is nearest to what it should show."""
 
     def __init__(self, picture: NDArray[np.uint8], brush: Brush) -> None:
         self.brush = brush
-        colours, self.quantiles = palette_of(picture, brush.colours, brush.vivid)
+        colors, self.quantiles = palette_of(picture, brush.colors, brush.vivid)
         axes = [(np.arange(n) + 0.5) / n - (0.0 if i == 0 else 0.5) for i, n in enumerate(_LEVELS)]
         wanted = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 1, 3).astype(np.float32)
-        distance = ((wanted - colours) ** 2 * np.array((1.6, 1, 1), np.float32)).sum(-1)
+        distance = ((wanted - colors) ** 2 * np.array((1.6, 1, 1), np.float32)).sum(-1)
         share = np.exp(-brush.sharp * (distance - distance.min(-1, keepdims=True)))
-        pure = colours * np.array((1, brush.purity, brush.purity), np.float32)
+        pure = colors * np.array((1, brush.purity, brush.purity), np.float32)
         self.table = (share / share.sum(-1, keepdims=True)) @ pure
         self.strokes = strokes.hatchings(canvas.tile(), brush.length, brush.width)
         self.patches = strokes.hatchings(canvas.tile(), 1.5 * brush.length, brush.patch)
@@ -361,7 +361,7 @@ BRUSHES = {
         night=1.5,
         ridges=0.08,
         glow=0.3,
-        colours=12,
+        colors=12,
         outline=0.8,
     ),
     "great_wave": Brush(
@@ -376,7 +376,7 @@ BRUSHES = {
         sharp=700,
         outline=1.0,
         ridges=0.02,
-        colours=8,
+        colors=8,
         purity=1.5,
         flatten=0.25,
         glow=0.35,
@@ -394,7 +394,7 @@ BRUSHES = {
         purity=1.4,
         flatten=0.35,
         glow=0.6,
-        colours=12,
+        colors=12,
         contrast=1.4,
         calm=0.6,
     ),
@@ -416,7 +416,7 @@ BRUSHES = {
         contrast=3.0,
         calm=0.5,
         glow=0.3,
-        colours=14,
+        colors=14,
         vivid=0.8,
         ridges=0.05,
     ),
@@ -431,7 +431,7 @@ BRUSHES = {
         sharp=700,
         outline=0.9,
         veins=0.85,
-        colours=14,
+        colors=14,
         vivid=0.75,
         purity=1.5,
         flatten=0.35,
@@ -471,5 +471,5 @@ def make(name: str, pictures: Sequence[NDArray[np.uint8]] = ()) -> Painter:
     if name != "palette" and name not in BRUSHES:
         raise ValueError(f"no painter {name!r} (there are: {', '.join(PAINTERS)})")
     if not pictures:
-        raise ValueError(f"the painter {name!r} takes its palette from the style's picture: give one, in colour")
+        raise ValueError(f"the painter {name!r} takes its palette from the style's picture: give one, in color")
     return Palette(pictures[0], BRUSHES.get(name, Brush()))

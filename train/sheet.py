@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle import Colour, Frame, Size, VideoReader, load_style, open_engine
+from rtstyle import Color, Frame, Size, VideoReader, load_style, open_engine
 from rtstyle.frame import planes_from_rgb, planes_to_rgb
 from rtstyle.style import Style
 
-_COLOUR = Colour("bt601", full_range=True)
+_COLOR = Color("bt601", full_range=True)
 
 
 def picture_of(text: str) -> NDArray[np.uint8]:
@@ -30,16 +30,16 @@ def picture_of(text: str) -> NDArray[np.uint8]:
     with VideoReader(name) as reader:
         for frame in reader:
             if frame.pts * frame.time_base >= Fraction(second):
-                return planes_to_rgb(frame.planes, frame.colour)
+                return planes_to_rgb(frame.planes, frame.color)
     raise ValueError(f"{name} ends before second {second}")
 
 
 def stylized(style: Style, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Run one RGB picture through the default engine."""
     height, width = rgb.shape[:2]
-    with open_engine(style, Size(width, height), _COLOUR, mode="latency") as engine:
-        engine.submit(Frame(planes_from_rgb(rgb, _COLOUR), 0, Fraction(1), _COLOUR))
-        return planes_to_rgb(engine.next().planes, _COLOUR)
+    with open_engine(style, Size(width, height), _COLOR, mode="latency") as engine:
+        engine.submit(Frame(planes_from_rgb(rgb, _COLOR), 0, Fraction(1), _COLOR))
+        return planes_to_rgb(engine.next().planes, _COLOR)
 
 
 def sheet(pairs: Sequence[Sequence[NDArray[np.uint8]]], width: int, columns: int) -> NDArray[np.uint8]:

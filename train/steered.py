@@ -159,7 +159,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config, self.out = config, out
         out.mkdir(parents=True, exist_ok=True)
-        (self.picture,) = data.load_pictures([Path(config.style)], 400, colour=True)
+        (self.picture,) = data.load_pictures([Path(config.style)], 400, color=True)
         self.painting = Painting(self.picture, MANNERS[config.manner])
         paths = sorted(p for folder in config.content for p in data.list_pictures(Path(folder)))
         self.paths, self.held_out = [p for i, p in enumerate(paths) if i % 17], paths[::17]
@@ -327,7 +327,7 @@ class Trainer:
         part.replace(self.out / "checkpoint.pt")
         torch.save(self.average.state_dict(), self.out / "generator.pt")
         entries = {"canvas": self.painting.manner.steering.entry(), "tone": asdict(self.painting.curve)}
-        words = asdict(self.config) | {"painter": self.config.manner, "colour": True, "style_json": entries}
+        words = asdict(self.config) | {"painter": self.config.manner, "color": True, "style_json": entries}
         (self.out / "config.json").write_text(json.dumps(words, indent=1) + "\n", "utf-8")
 
     def load(self) -> None:

@@ -1,12 +1,12 @@
 """Train a style: generator against a patch discriminator. Read it from top to bottom.
 
 Two stages in one run. Until ``warm_steps`` the generator learns from a painter made in code
-(painters.py) where marks belong and what they do to tone and colour; no loss network is needed, a step
+(painters.py) where marks belong and what they do to tone and color; no loss network is needed, a step
 costs a fifth. From there on it learns from real pictures how marks look: style and content terms of
 VGG16, and a discriminator that is trained in alternation. Both stages are tied to themselves: picture and
 canvas shifted together must give the shifted output, and noise must change nothing.
 
-Drawings are looked at as luma, paintings in colour. A run may start from ``base``, the generator that all
+Drawings are looked at as luma, paintings in color. A run may start from ``base``, the generator that all
 shipped styles were fine-tuned from: it has no normalisation left, so their weights can be interpolated.
 """
 
@@ -60,12 +60,12 @@ class Config:
     pictures: tuple[tuple[str, float], ...] = ()
     """The style: pictures or folders of them, each with its share of the batches. Needed after ``warm_steps``."""
     painter: str = "pencil"
-    """Who teaches the first stage: a name of ``painters.PAINTERS`` (``palette`` takes the first picture's colours),
+    """Who teaches the first stage: a name of ``painters.PAINTERS`` (``palette`` takes the first picture's colors),
     or a style folder, whose pictures of clean photos are imitated from noisy ones: a way to make it stabler."""
     flat_strokes: float = 1.0
     """How strong the strokes of an imitated style are where the photo is empty and no tracker can hold them."""
-    colour: bool = False
-    """Whether the style terms see colour (paintings) or luma (drawings)."""
+    color: bool = False
+    """Whether the style terms see color (paintings) or luma (drawings)."""
     base: str = ""
     """What to start from: a style folder, or the .safetensors of a folded generator; empty: random weights."""
     size_class: str = "default"
@@ -150,14 +150,14 @@ class Batches:
         shares: list[float] = []
         for place, share in config.pictures:
             found = data.list_pictures(Path(place))
-            self.pictures += data.load_pictures(found, int(config.crop * 1.3), colour=config.colour)
+            self.pictures += data.load_pictures(found, int(config.crop * 1.3), color=config.color)
             shares += [share / len(found)] * len(found)
         self.shares = np.array(shares) / sum(shares) if shares else np.zeros(0)
         self.painter: painters.Painter
         if Path(config.painter).is_dir():
             self.painter = StylePainter(config.painter, config.flat_strokes)
         else:
-            self.painter = painters.make(config.painter, self.pictures if config.colour else [])
+            self.painter = painters.make(config.painter, self.pictures if config.color else [])
 
     def batch(self, step: int) -> Batch:
         """Make this process's share of batch ``step``."""
@@ -229,7 +229,7 @@ def stylize(generator: torch.nn.Module, planes: tuple[Tensor, Tensor, Tensor], z
     """Run the generator as it is deployed: the edge replicated by a margin, the canvas continued.
 
     Args:
-        planes: Y (n, 1, h, w), U, V; h and w multiples of 8; canonical colour.
+        planes: Y (n, 1, h, w), U, V; h and w multiples of 8; canonical color.
         z: Shape (n, 1, h + 16, w + 16): the canvas below picture and margin, in [-2, 2].
 
     Returns:
@@ -338,7 +338,7 @@ class Trainer:
         self.average: Generator = placed(new_generator(config.base, config.size_class)).eval()
         self.average.load_state_dict(self.generator.state_dict())
         self.average.requires_grad_(False)
-        self.discriminator: losses.Discriminator = placed(losses.Discriminator(3 if config.colour else 1))
+        self.discriminator: losses.Discriminator = placed(losses.Discriminator(3 if config.color else 1))
         self.shared_generator: torch.nn.Module = self.generator
         self.shared_discriminator: torch.nn.Module = self.discriminator
         if self.world > 1:
@@ -430,7 +430,7 @@ class Trainer:
         seen = luma[:count]
         if not warm:
             source = clean[:count, ..., 0][:, None] + 0.5
-            if config.colour:
+            if config.color:
                 seen = to_rgb(luma[:count], chroma[:count])
                 source = to_rgb(source, torch.cat(planes_of(clean[:count])[1:], 1))
             self._late_terms(luma[:count], seen, source, target_y[:count], terms, weights)

@@ -1,4 +1,4 @@
-"""Engines: a style, loaded on one device, ready for one size and colour.
+"""Engines: a style, loaded on one device, ready for one size and color.
 
 ``engine.py`` holds the protocol and the settings, ``opening.py`` chooses and opens; the other modules are the backends.
 """

@@ -12,7 +12,7 @@ import numpy as np
 
 from rtstyle.backends.engine import Controls, Engine
 from rtstyle.errors import BackendUnavailableError
-from rtstyle.frame import Colour, Frame, Plane, Planes, Size
+from rtstyle.frame import Color, Frame, Plane, Planes, Size
 
 log = logging.getLogger("rtstyle")
 
@@ -81,7 +81,7 @@ def difference(ours: Sequence[Sequence[Plane]], theirs: Sequence[Sequence[Plane]
     return Difference(largest, total / count, None if psnr is None else round(float(psnr), 2))
 
 
-def fixed_frames(size: Size, colour: Colour) -> list[Frame]:
+def fixed_frames(size: Size, color: Color) -> list[Frame]:
     """Return five made pictures: soft areas in three lights, stripes and edges with noise, and flat black and white.
 
     The same on every machine; no sample is 0, see ``judge``.
@@ -90,7 +90,7 @@ def fixed_frames(size: Size, colour: Colour) -> list[Frame]:
     pictures = [_areas(size, rng, low, high) for low, high in ((1, 60), (60, 190), (180, 255))]
     pictures.append(Planes(*(_stripes(plane, rng) for plane in pictures[1])))
     pictures.append(Planes(*(_bars(plane) for plane in pictures[1])))
-    return [Frame(planes, i, Fraction(1, 25), colour, (37 * i, 11 * i)) for i, planes in enumerate(pictures)]
+    return [Frame(planes, i, Fraction(1, 25), color, (37 * i, 11 * i)) for i, planes in enumerate(pictures)]
 
 
 def _areas(size: Size, rng: np.random.Generator, low: int, high: int) -> Planes:
@@ -133,7 +133,7 @@ def judge(engine: Engine, reference: Engine) -> Judgement:
     strength 0 every finite residual leaves the samples as they are, and the others turn them into 0,
     which no sample of the fixed frames is, or into something else.
     """
-    frames = fixed_frames(engine.size, engine.colour)
+    frames = fixed_frames(engine.size, engine.color)
     bound = BOUNDS[engine.precision]
     untouched = [frame.planes for frame in engine.stylize(frames, Controls(0, 0))]
     sources = [frame.planes for frame in frames]

@@ -22,7 +22,7 @@ class BlendEngine(Engine):
 
     def __init__(self, engines: Sequence[Engine], shares: Sequence[float]) -> None:
         self._engines, self._shares = list(engines), list(shares)
-        self.size, self.colour = engines[0].size, engines[0].colour
+        self.size, self.color = engines[0].size, engines[0].color
         self._inside = 0
         self._adopt()
 

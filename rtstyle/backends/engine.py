@@ -1,4 +1,4 @@
-"""The engine protocol: a style, loaded on one device, ready for one size and colour; and the settings of engines."""
+"""The engine protocol: a style, loaded on one device, ready for one size and color; and the settings of engines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self, get_args
 
 from rtstyle.errors import BackendUnavailableError, SettingError, StyleFormatError
-from rtstyle.frame import Colour, Frame, Size, check_is_size
+from rtstyle.frame import Color, Frame, Size, check_is_size
 from rtstyle.style import SizeClassChoice, Style
 
 BackendName = Literal["tensorrt", "openvino", "onnxruntime", "torch"]
@@ -50,7 +50,7 @@ class Controls:
     luma: float = 1.0
     """Strength of the style in the luma plane: 0 leaves it bit for bit, 1 is the style as trained."""
     chroma: float = 1.0
-    """The same for the chroma planes; 0 keeps the colours of the source."""
+    """The same for the chroma planes; 0 keeps the colors of the source."""
 
     def __post_init__(self) -> None:
         for name in ("luma", "chroma"):
@@ -116,7 +116,7 @@ def _automatic_strokes(size: Size, *, live: bool) -> float:
 
 
 class Engine(Protocol):
-    """A style that is loaded on one device and ready to stylize one size in one colour.
+    """A style that is loaded on one device and ready to stylize one size in one color.
 
     Frames go in by ``submit`` and come out by ``next`` in the same order; up to ``in_flight`` may be
     inside. One thread may use an engine at a time. A context manager.
@@ -128,7 +128,7 @@ class Engine(Protocol):
     """Text to show, e.g. ``AMD EPYC, 2 cores``."""
     size: Size
     """The only picture size that it accepts."""
-    colour: Colour
+    color: Color
     """The only matrix and range that it accepts; folded into its weights."""
     in_flight: int
     """Frames that may have been submitted and not taken."""
@@ -140,7 +140,7 @@ class Engine(Protocol):
             frame: Its planes are read before the call returns and may then be reused.
 
         Raises:
-            ValueError: Size or colour are not the engine's, or ``in_flight`` frames are inside already.
+            ValueError: Size or color are not the engine's, or ``in_flight`` frames are inside already.
         """
 
     def next(self) -> Frame:
@@ -148,7 +148,7 @@ class Engine(Protocol):
 
         Its planes are the caller's: they are not written to as long as they or views of them are referenced.
         On GPUs they are views of pinned memory, so a caller that keeps many should copy them. Pts, time base
-        and colour are the input's.
+        and color are the input's.
 
         Raises:
             ValueError: No frame is inside.
@@ -188,7 +188,7 @@ def check_frame(engine: Engine, frame: Frame, inside: int) -> None:
     if frame.planes.u.shape != chroma or frame.planes.v.shape != chroma:
         shapes = f"{frame.planes.u.shape} and {frame.planes.v.shape}"
         raise SettingError(f"a frame of {frame.size} has chroma planes of shape {chroma}, got {shapes}")
-    ours, given = engine.colour, frame.colour
+    ours, given = engine.color, frame.color
     if (given.matrix, given.full_range) != (ours.matrix, ours.full_range):
         raise SettingError(f"this engine is for {_describe(ours)}, the frame is {_describe(given)}")
     if inside >= engine.in_flight:
@@ -223,8 +223,8 @@ def auto_takes_int8(style: Style) -> bool:
     return True
 
 
-def _describe(colour: Colour) -> str:
-    return f"{colour.matrix} {'full' if colour.full_range else 'limited'} range"
+def _describe(color: Color) -> str:
+    return f"{color.matrix} {'full' if color.full_range else 'limited'} range"
 
 
 class EngineLater(BackendUnavailableError):

@@ -23,7 +23,7 @@ from rtstyle.backends.engine import (
 )
 from rtstyle.cores import cores
 from rtstyle.errors import BackendUnavailableError, SettingError
-from rtstyle.frame import Colour, Frame, Packing, Planes, Size
+from rtstyle.frame import Color, Frame, Packing, Planes, Size
 from rtstyle.style import Style
 
 
@@ -50,7 +50,7 @@ class OnnxRuntimeEngine(Engine):
         self,
         style: Style,
         size: Size,
-        colour: Colour,
+        color: Color,
         *,
         precision: Precision = "auto",
         mode: Mode = "throughput",
@@ -63,17 +63,17 @@ class OnnxRuntimeEngine(Engine):
             precision = "int8" if auto_takes_int8(style) else "f32"
         self.precision = precision
         self.device = "CPU"
-        self.size, self.colour = size, colour
+        self.size, self.color = size, color
         self._packing = Packing(size)
         rows, columns = self._packing.rows, self._packing.columns
-        self._layer = style.layer(size, colour)
+        self._layer = style.layer(size, color)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = 1 if mode == "throughput" else cores()
         # Threads that spin while they wait for the next frame take twice the CPU time that the frames need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         trunk, ranges = style.int8 if precision == "int8" else (style.trunk, None)
-        model = graph.deployed(trunk, colour, rows, columns, ranges).SerializeToString()
+        model = graph.deployed(trunk, color, rows, columns, ranges).SerializeToString()
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base but this

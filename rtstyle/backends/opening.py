@@ -22,7 +22,7 @@ from rtstyle.backends.engine import (
     check_size,
 )
 from rtstyle.errors import BackendUnavailableError, SettingError
-from rtstyle.frame import Colour, Frame, Planes, Size
+from rtstyle.frame import Color, Frame, Planes, Size
 from rtstyle.style import Style, load_style
 
 log = logging.getLogger("rtstyle")
@@ -31,14 +31,14 @@ log = logging.getLogger("rtstyle")
 def open_for(
     style: Style | str,
     size: Size,
-    colour: Colour,
+    color: Color,
     settings: EngineSettings = EngineSettings(),
     *,
     live: bool,
     mode: Mode | None = None,
     working: Size | None = None,
 ) -> Engine:
-    """Open the engine that stylizes frames of one size and colour as the settings say.
+    """Open the engine that stylizes frames of one size and color as the settings say.
 
     Args:
         style: A style, or what ``load_style`` accepts.
@@ -57,7 +57,7 @@ def open_for(
     inner = open_engine(
         loaded.sized(settings.size_class),
         working or settings.working_size(size, live=live),
-        colour,
+        color,
         backend=settings.backend,
         precision=settings.precision,
         mode=mode or ("latency" if live else "throughput"),
@@ -73,7 +73,7 @@ def _run_once(engine: Engine) -> None:
     try:
         luma = np.full((size.height, size.width), 128, np.uint8)
         chroma = np.full((size.chroma.height, size.chroma.width), 128, np.uint8)
-        engine.submit(Frame(Planes(luma, chroma, chroma), 0, Fraction(1, 90000), engine.colour))
+        engine.submit(Frame(Planes(luma, chroma, chroma), 0, Fraction(1, 90000), engine.color))
         engine.next()
     except BaseException:
         engine.close()
@@ -83,7 +83,7 @@ def _run_once(engine: Engine) -> None:
 def open_engine(
     style: Style | str,
     size: Size,
-    colour: Colour | None = None,
+    color: Color | None = None,
     *,
     backend: BackendChoice = "auto",
     precision: Precision = "auto",
@@ -94,7 +94,7 @@ def open_engine(
 
     Args:
         style: A style, or what ``load_style`` takes.
-        colour: How the samples of the frames are to be read; by default BT.709, limited range.
+        color: How the samples of the frames are to be read; by default BT.709, limited range.
         backend: ``auto`` takes the fastest that opens. Where TensorRT must build an engine first, it takes the
             next one at once, and TensorRT replaces it between two frames when it is ready.
         precision: ``auto`` is f16 on a GPU; on a CPU bf16 with AMX, else int8 where the style has it, else bf16
@@ -109,18 +109,18 @@ def open_engine(
     """
     loaded = style if isinstance(style, Style) else load_style(style)
     check_size(size)
-    colour = colour or Colour()
+    color = color or Color()
     if len(loaded.parts) > 1 and loaded.steered:  # one network has one canvas
         from rtstyle.backends.blend import BlendEngine
 
         engines = [
-            open_engine(part, size, colour, backend=backend, precision=precision, mode=mode, device=device)
+            open_engine(part, size, color, backend=backend, precision=precision, mode=mode, device=device)
             for part, _ in loaded.parts
         ]
         return BlendEngine(engines, [share for _, share in loaded.parts])
     if backend != "auto":
         try:
-            return _open(backend, loaded, size, colour, precision, mode, device)
+            return _open(backend, loaded, size, color, precision, mode, device)
         except (ImportError, BackendUnavailableError) as error:
             raise BackendUnavailableError(
                 f"no backend can run {loaded.name!r} at {size}; {backend}: {error}"
@@ -129,7 +129,7 @@ def open_engine(
     later: Callable[[threading.Event], Engine] | None = None
     for name, wanted in _candidates(device):
         try:
-            engine = _open(name, loaded, size, colour, precision, mode, wanted, wait=False)
+            engine = _open(name, loaded, size, color, precision, mode, wanted, wait=False)
         except EngineLater as missing:
             later = missing.make  # not the error, which holds every caller's frames
             reasons.append(f"{name}: {missing}")
@@ -174,7 +174,7 @@ def _open(
     name: BackendName,
     style: Style,
     size: Size,
-    colour: Colour,
+    color: Color,
     precision: Precision,
     mode: Mode,
     device: str | None,
@@ -184,15 +184,15 @@ def _open(
     if name == "tensorrt":
         from rtstyle.backends.tensorrt import open_tensorrt
 
-        return open_tensorrt(style, size, colour, precision=precision, mode=mode, device=device, wait=wait)
+        return open_tensorrt(style, size, color, precision=precision, mode=mode, device=device, wait=wait)
     if name == "openvino":
         from rtstyle.backends.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(style, size, colour, precision=precision, mode=mode, device=device)
+        return OpenVinoEngine(style, size, color, precision=precision, mode=mode, device=device)
     if name == "onnxruntime":
         from rtstyle.backends.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(style, size, colour, precision=precision, mode=mode, device=device)
+        return OnnxRuntimeEngine(style, size, color, precision=precision, mode=mode, device=device)
     from rtstyle.backends.torch import open_torch
 
-    return open_torch(style, size, colour, precision=precision, mode=mode, device=device)
+    return open_torch(style, size, color, precision=precision, mode=mode, device=device)

@@ -25,7 +25,7 @@ from rtstyle.backends.engine import (
 )
 from rtstyle.cores import cores
 from rtstyle.errors import BackendUnavailableError, SettingError
-from rtstyle.frame import Colour, Frame, Packing, Size
+from rtstyle.frame import Color, Frame, Packing, Size
 from rtstyle.style import Style
 
 # Importing openvino reports the import to its makers over the network, unless this package is missing.
@@ -110,7 +110,7 @@ class OpenVinoEngine(Engine):
         self,
         style: Style,
         size: Size,
-        colour: Colour,
+        color: Color,
         *,
         precision: Precision = "auto",
         mode: Mode = "throughput",
@@ -127,12 +127,12 @@ class OpenVinoEngine(Engine):
             raise SettingError("precision bf16 needs a CPU with AVX512-BF16 or AMX: take f32 or int8")
         self.precision: str = precision
         self.device = f"{core.get_property(name, 'FULL_DEVICE_NAME')}".strip()
-        self.size, self.colour = size, colour
+        self.size, self.color = size, color
         self._packing = Packing(size)
         rows, columns = self._packing.rows, self._packing.columns
-        self._layer = style.layer(size, colour)
+        self._layer = style.layer(size, color)
         trunk, ranges = style.int8 if precision == "int8" else (style.trunk, None)
-        model = graph.deployed(trunk, colour, rows, columns, ranges).SerializeToString()
+        model = graph.deployed(trunk, color, rows, columns, ranges).SerializeToString()
         # Files: a stream for each core, so that cores never wait for one another.
         streams = cores()
         options: dict[str, Any] = {

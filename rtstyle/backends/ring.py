@@ -27,7 +27,7 @@ from rtstyle import graph
 from rtstyle.backends.engine import BackendName, Controls, Engine, check_frame
 from rtstyle.canvas.layer import CanvasLayer, NoiseLayer
 from rtstyle.errors import DeviceError
-from rtstyle.frame import Colour, Frame, Plane, Planes, Size
+from rtstyle.frame import Color, Frame, Plane, Planes, Size
 
 SLOTS = 3
 """Slots of a ring for files: one copies in, one computes, one copies out."""
@@ -215,13 +215,13 @@ class RingEngine(Engine):
         device: Device,
         network: Network,
         size: Size,
-        colour: Colour,
+        color: Color,
         layer: CanvasLayer | None = None,
         layout: graph.Layout = "i420",
         slots: int = SLOTS,
     ) -> None:
         self.backend, self.precision, self.device = backend, precision, device.name
-        self.size, self.colour, self.in_flight = size, colour, slots
+        self.size, self.color, self.in_flight = size, color, slots
         self._device, self._network, self._layout = device, network, layout
         self._layer = layer or NoiseLayer(*graph.planar_shapes(size)[graph.CANVAS][1:3])
         self._shapes = graph.planar_shapes(size, self._layer.channels)
@@ -254,7 +254,7 @@ class RingEngine(Engine):
             addresses = {name: arena + offset for name, offset in offsets.items()}
             host = {name: pinned[offset : offset + self._sizes[name]] for name, offset in offsets.items()}
             pinned[:] = 0
-            for name, values in graph.colour_inputs(self.colour).items():
+            for name, values in graph.color_inputs(self.color).items():
                 host[name].view(np.float32)[:] = values.ravel()
             for name in host:
                 if name != graph.STYLIZED:

@@ -42,7 +42,7 @@ class StrokeEngine(Engine):
     """
 
     def __init__(self, inner: Engine, size: Size) -> None:
-        self._inner, self.size, self.colour = inner, size, inner.colour
+        self._inner, self.size, self.color = inner, size, inner.color
         self._inside: deque[tuple[Frame, Planes]] = deque()
         """Each frame with planes of its own, and its planes in the working size."""
         self._adopt()

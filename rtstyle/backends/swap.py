@@ -28,7 +28,7 @@ class SwappingEngine(Engine):
 
     def __init__(self, first: Engine, make: Callable[[threading.Event], Engine]) -> None:
         self._adopt(first)
-        self.size, self.colour, self.in_flight = first.size, first.colour, first.in_flight
+        self.size, self.color, self.in_flight = first.size, first.color, first.in_flight
         self._inside: deque[Engine] = deque()
         """The engine that each frame went into, oldest first."""
         self._early: deque[Frame] = deque()

@@ -36,7 +36,7 @@ from rtstyle.backends.reference import open_reference
 from rtstyle.backends.ring import SLOTS, RingEngine
 from rtstyle.errors import BackendUnavailableError, DeviceError
 from rtstyle.files import is_regular, write_whole
-from rtstyle.frame import Colour, Size
+from rtstyle.frame import Color, Size
 from rtstyle.style import Style
 
 log = logging.getLogger("rtstyle")
@@ -131,7 +131,7 @@ class _Wanted:
 
     style: Style
     size: Size
-    colour: Colour
+    color: Color
     slots: int
     layout: graph.Layout
     gpu: CudaDevice
@@ -162,9 +162,9 @@ class _Wanted:
                 precision=precision,
                 device=self.gpu,
                 network=PlanNetwork(data, self.gpu, self.size, kernels),
-                layer=self.style.layer(self.size, self.colour),
+                layer=self.style.layer(self.size, self.color),
                 size=self.size,
-                colour=self.colour,
+                color=self.color,
                 layout=self.layout,
                 slots=self.slots,
             )
@@ -203,10 +203,10 @@ def accuracy_of(data: bytes, wanted: _Wanted, precision: str) -> dict[str, Any]:
         AccuracyError: It is not good enough.
         PlanRejectedError: It does not load.
     """
-    wanted = replace(wanted, colour=Colour())
+    wanted = replace(wanted, color=Color())
     with (
         wanted.ring(data, precision) as engine,
-        open_reference(wanted.style, wanted.size, wanted.colour) as reference,
+        open_reference(wanted.style, wanted.size, wanted.color) as reference,
     ):
         return check(engine, reference)
 
@@ -218,7 +218,7 @@ def accept_on(request: BuildRequest) -> Callable[[bytes], dict[str, Any] | None]
     gpu = CudaDevice(request.device)
     gpu.activate()  # classic TensorRT builds for the current one
     style = Style(request.style, request.folders)
-    wanted = _Wanted(style, request.size or DYNAMIC[1], Colour(), SLOTS, request.layout, gpu)
+    wanted = _Wanted(style, request.size or DYNAMIC[1], Color(), SLOTS, request.layout, gpu)
 
     def accept(data: bytes) -> dict[str, Any]:
         try:
@@ -232,7 +232,7 @@ def accept_on(request: BuildRequest) -> Callable[[bytes], dict[str, Any] | None]
 def open_tensorrt(
     style: Style,
     size: Size,
-    colour: Colour,
+    color: Color,
     *,
     precision: Precision = "auto",
     mode: Mode = "throughput",
@@ -254,7 +254,7 @@ def open_tensorrt(
     """
     check_precision("tensorrt", precision)
     gpu = _gpu(device)
-    wanted = _Wanted(style, size, colour, SLOTS if mode == "throughput" else 1, layout, gpu)
+    wanted = _Wanted(style, size, color, SLOTS if mode == "throughput" else 1, layout, gpu)
 
     def build(choice: str, stop: threading.Event | None = None) -> None:
         log.info("building the engine of %s at %s for %s, once", style.name, size, gpu.name)

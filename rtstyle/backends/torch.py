@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rtstyle import graph
 from rtstyle.backends.engine import BackendName, Controls, Engine, Mode, Precision, check_frame, check_precision
 from rtstyle.errors import BackendUnavailableError, DeviceError, SettingError
-from rtstyle.frame import MARGIN, Colour, Frame, Packing, Size
+from rtstyle.frame import MARGIN, Color, Frame, Packing, Size
 from rtstyle.generator import Generator, with_weights
 from rtstyle.style import Style
 
@@ -36,7 +36,7 @@ def _channels_last(generator: Generator, device: torch.device, precision: str) -
 def open_torch(
     style: Style,
     size: Size,
-    colour: Colour,
+    color: Color,
     *,
     precision: Precision = "auto",
     mode: Mode = "throughput",
@@ -56,11 +56,11 @@ def open_torch(
     except (RuntimeError, AssertionError) as error:
         raise SettingError(f"torch has no device {name!r}: {str(error).splitlines()[0]}") from error
     if chosen.type == "cuda":
-        return _open_cuda(style, size, colour, precision, mode, chosen)
+        return _open_cuda(style, size, color, precision, mode, chosen)
     if precision == "f16":
         raise SettingError("precision f16 needs a GPU; a CPU has f32 and bf16")
     # The reference runs in float32 unless it is told otherwise.
-    return TorchEngine(style, size, colour, "f32" if precision == "auto" else precision, chosen)
+    return TorchEngine(style, size, color, "f32" if precision == "auto" else precision, chosen)
 
 
 class TorchEngine(Engine):
@@ -68,21 +68,21 @@ class TorchEngine(Engine):
 
     backend: BackendName = "torch"
 
-    def __init__(self, style: Style, size: Size, colour: Colour, precision: str, device: torch.device) -> None:
+    def __init__(self, style: Style, size: Size, color: Color, precision: str, device: torch.device) -> None:
         self._device = device
         self.precision = precision
         self.device = "CPU" if device.type == "cpu" else str(device)
-        self.size, self.colour, self.in_flight = size, colour, 1
+        self.size, self.color, self.in_flight = size, color, 1
         self._packing = Packing(size)
-        self._layer = style.layer(size, colour)
+        self._layer = style.layer(size, color)
         self._toned = style.trunk.toned
         shape = (self._packing.rows, self._packing.columns)
         self._picture = np.zeros((*shape, graph.PLANE_CHANNELS), np.uint8)
         self._canvas = np.zeros((*shape, self._layer.channels), np.uint8)
-        # The gate's strokes want colours as the style was trained in; so samples are converted here and back again.
+        # The gate's strokes want colors as the style was trained in; so samples are converted here and back again.
         self._generator = _channels_last(generator_of(style.trunk.weights), device, precision)
-        self._into, self._back = (torch.from_numpy(m).to(device) for m in graph.cell_matrices(colour))
-        centre = torch.tensor(graph.centre_of(colour), device=self._device)
+        self._into, self._back = (torch.from_numpy(m).to(device) for m in graph.cell_matrices(color))
+        centre = torch.tensor(graph.centre_of(color), device=self._device)
         self._centre = centre.view(1, -1, 1, 1)
         self._done: deque[Frame] = deque()
 
@@ -118,7 +118,7 @@ class TorchEngine(Engine):
 
 
 def _open_cuda(
-    style: Style, size: Size, colour: Colour, precision: Precision, mode: Mode, device: torch.device
+    style: Style, size: Size, color: Color, precision: Precision, mode: Mode, device: torch.device
 ) -> Engine:
     from rtstyle.backends.cuda import CudaDevice
     from rtstyle.backends.ring import SLOTS, RingEngine
@@ -130,9 +130,9 @@ def _open_cuda(
             precision=chosen,
             device=CudaDevice(device.index or 0),
             network=TorchNetwork(style, size, chosen, device),
-            layer=style.layer(size, colour),
+            layer=style.layer(size, color),
             size=size,
-            colour=colour,
+            color=color,
             slots=SLOTS if mode == "throughput" else 1,
         )
     except (DeviceError, torch.OutOfMemoryError) as error:

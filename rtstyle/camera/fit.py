@@ -1,12 +1,12 @@
-"""Pictures made as the session wants them: upright, of one size, in one colour."""
+"""Pictures made as the session wants them: upright, of one size, in one color."""
 
 from __future__ import annotations
 
 import av
 import numpy as np
 
-from rtstyle.frame import Colour, Plane, Planes, Size, planes_from_rgb, planes_to_rgb
-from rtstyle.video import colour_of, planes_of
+from rtstyle.frame import Color, Plane, Planes, Size, planes_from_rgb, planes_to_rgb
+from rtstyle.video import color_of, planes_of
 
 _SAME_SHAPE = 0.01
 """Difference of two pictures' ratios of width to height up to which one is stretched to the other."""
@@ -23,20 +23,20 @@ def _quarters(picture: av.VideoFrame) -> int:
     return round(picture.rotation / 90) % 4
 
 
-def fitted(picture: av.VideoFrame, size: Size, colour: Colour) -> Planes:
-    """Return a decoded picture upright, in this size and colour, as I420.
+def fitted(picture: av.VideoFrame, size: Size, color: Color) -> Planes:
+    """Return a decoded picture upright, in this size and color, as I420.
 
     Views of the decoder's memory where nothing is to be done. A picture of another shape keeps its own, and black
     fills the rest.
     """
     planes = planes_of(picture)
-    own = colour_of(picture, Size(picture.width, picture.height))
+    own = color_of(picture, Size(picture.width, picture.height))
     if quarters := _quarters(picture):
         planes = Planes(*(np.ascontiguousarray(np.rot90(plane, quarters)) for plane in planes))
     if planes.y.shape != (size.height, size.width):
         planes = _boxed(planes, size, black=0 if own.full_range else 16)
-    if (own.matrix, own.full_range) != (colour.matrix, colour.full_range):
-        planes = planes_from_rgb(planes_to_rgb(planes, own), colour)
+    if (own.matrix, own.full_range) != (color.matrix, color.full_range):
+        planes = planes_from_rgb(planes_to_rgb(planes, own), color)
     return planes
 
 

@@ -19,7 +19,7 @@ from rtstyle.camera.fit import fitted, inner_size, upright_size
 from rtstyle.camera.opening import Wish, open_feed
 from rtstyle.errors import CameraError, SettingError, SourceStalledError, check_seconds
 from rtstyle.frame import Frame, Size, check_is_size
-from rtstyle.video import colour_of
+from rtstyle.video import color_of
 
 _LATE = 0.25
 """Seconds that a file may be behind its own pace before its clock is set back."""
@@ -118,15 +118,15 @@ class LiveSource:
         self._look(self._feed.first)
 
     def _look(self, picture: av.VideoFrame) -> None:
-        """Set size and colour by the first picture, and note what differs from the wishes."""
+        """Set size and color by the first picture, and note what differs from the wishes."""
         own, size, fps = upright_size(picture), self._wish.size, self._wish.fps
         kind = self._address.kind
         asked = kind in ("device", "screen")
         self.size: Size = own if asked or not size else size
         if kind == "pictures" and not size and (own.width > _LARGEST_STILL.width or own.height > _LARGEST_STILL.height):
             self.size = inner_size(own, _LARGEST_STILL)
-        self.colour = colour_of(picture, Size(picture.width, picture.height))
-        self._known = {(own, self.colour.matrix, self.colour.full_range)}
+        self.color = color_of(picture, Size(picture.width, picture.height))
+        self._known = {(own, self.color.matrix, self.color.full_range)}
         if asked and size and size != own:
             listed = "; its modes are listed by: rtstyle devices" if kind == "device" else ""
             self.notes.append(f"{self.name} sends pictures of {own}, not of {size}: they are used as they come{listed}")
@@ -172,7 +172,7 @@ class LiveSource:
     def captures(self) -> Iterator[Captured]:
         """Yield frames as they come, with the moment of their arrival.
 
-        All have the size and colour of the source; a picture that comes otherwise (a phone that was turned, a camera
+        All have the size and color of the source; a picture that comes otherwise (a phone that was turned, a camera
         that came back in another mode) is fitted in. Planes are I420 in new or decoder-owned memory that no one
         else changes. ``pts`` is the source's and begins anew with each round and connection; ``Captured.at`` goes on.
 
@@ -219,15 +219,15 @@ class LiveSource:
             self._stop.wait(max(self._due - time.perf_counter(), 0))
 
     def _frame(self, picture: av.VideoFrame, at: float) -> Frame:
-        own = colour_of(picture, Size(picture.width, picture.height))
+        own = color_of(picture, Size(picture.width, picture.height))
         look = (upright_size(picture), own.matrix, own.full_range)
         if look not in self._known:
             known, self._known = self._known, self._known | {look}
             if self._address.kind != "pictures":  # which differ by nature
                 change = f"now sends pictures of {look[0]}: {self._fate(look[0])}"
-                colours = "codes its colours otherwise now: they are converted"
-                self._tell(f"{self.name} {colours if look[0] in (k[0] for k in known) else change}")
-        planes = fitted(picture, self.size, self.colour)
+                colors = "codes its colors otherwise now: they are converted"
+                self._tell(f"{self.name} {colors if look[0] in (k[0] for k in known) else change}")
+        planes = fitted(picture, self.size, self.color)
         time_base = picture.time_base or Fraction(1, 90000)
         self._first_at = at if self._first_at is None else self._first_at
         pts = picture.pts
@@ -237,7 +237,7 @@ class LiveSource:
         elif pts is None:
             pts = round((at - self._first_at) / time_base)
         self._last_pts = pts
-        return Frame(planes, pts, time_base, self.colour)
+        return Frame(planes, pts, time_base, self.color)
 
     # -- coming back
 

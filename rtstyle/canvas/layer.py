@@ -12,7 +12,7 @@ from rtstyle.canvas.field import measure
 from rtstyle.canvas.steering import CHANNELS, SteeredCutter, Steering, steered
 from rtstyle.canvas.tone import ToneCurve
 from rtstyle.canvas.tracker import CanvasCutter
-from rtstyle.frame import CELL, MARGIN, Colour, Frame, Packing, Size
+from rtstyle.frame import CELL, MARGIN, Color, Frame, Packing, Size
 
 
 class CanvasLayer(Protocol):
@@ -50,11 +50,11 @@ class NoiseLayer:
 class SteeredLayer:
     """Luma behind the style's tone curve, where it has one, and its steered canvas."""
 
-    def __init__(self, steering: Steering, tone: ToneCurve | None, size: Size, colour: Colour) -> None:
+    def __init__(self, steering: Steering, tone: ToneCurve | None, size: Size, color: Color) -> None:
         packing = Packing(size)
         self.channels = CHANNELS + (16 if tone else 0)
         self._steering, self._tone, self._size, self._packing = steering, tone, size, packing
-        self._levels = (0.0, 255.0) if colour.full_range else (16.0, 235.0)
+        self._levels = (0.0, 255.0) if color.full_range else (16.0, 235.0)
         self._cutter = SteeredCutter(steering, packing.rows, packing.columns)
 
     def key(self, frame: Frame) -> object:

@@ -26,7 +26,7 @@ def with_message(frame: Frame, message: str) -> Frame:
     """Return the frame with one line on a dark band across its middle; new planes."""
     y, u, v = (np.array(plane) for plane in frame.planes)
     height, width = y.shape
-    black, white = (0, 255) if frame.colour.full_range else (16, 235)
+    black, white = (0, 255) if frame.color.full_range else (16, 235)
     font = cv2.FONT_HERSHEY_SIMPLEX
     (long, high), _ = cv2.getTextSize(message, font, 1.0, 1)
     scale = min(0.9 * width / long, height / 12 / high)
@@ -59,7 +59,7 @@ def save_snapshot(frame: Frame, folder: Path) -> Path:
     Raises:
         PictureError: The folder cannot be written.
     """
-    bgr = np.ascontiguousarray(planes_to_rgb(frame.planes, frame.colour)[..., ::-1])
+    bgr = np.ascontiguousarray(planes_to_rgb(frame.planes, frame.color)[..., ::-1])
     ok, png = cv2.imencode(".png", bgr)
     assert ok, "cv2 cannot encode PNG"
     while True:

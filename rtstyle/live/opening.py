@@ -200,7 +200,7 @@ def _engine_maker(
             settings = replace(engine, size_class=working.size_class)
         else:
             tell(f"{name} has no {working.size_class} network: its default one draws it")
-        return open_for(loaded, camera.size, camera.colour, settings, live=True, working=working.size)
+        return open_for(loaded, camera.size, camera.color, settings, live=True, working=working.size)
 
     return make
 
@@ -210,7 +210,7 @@ class _Recorder:
 
     def __init__(self, camera: LiveSource | OwnSource, outputs: Outputs, fanout: Fanout, tell: Tell) -> None:
         rate = camera.rate if camera.rate and 1 <= camera.rate <= 240 else None
-        self._format = VideoFormat(camera.size, camera.colour, CLOCK, rate)
+        self._format = VideoFormat(camera.size, camera.color, CLOCK, rate)
         self._outputs, self._fanout, self._tell = outputs, fanout, tell
 
     def open(self, path: Path) -> Recording:

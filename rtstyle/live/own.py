@@ -36,7 +36,7 @@ class OwnSource:
 
     def __enter__(self) -> Self:
         source = self._source = self._source.__enter__()
-        self.size, self.rate, self.colour, self.live = source.size, source.rate, source.colour, True
+        self.size, self.rate, self.color, self.live = source.size, source.rate, source.color, True
         self.paced = not source.live
         return self
 

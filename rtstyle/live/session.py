@@ -65,7 +65,7 @@ class Session:
         self._latest, self._styles, self._window, self._fanout = latest, styles, window, fanout
         self._tell, self._record, self._quality = tell, record, quality
         self._controls, self._size, self._mirror = controls, size, settings.mirror
-        self._keeps_colours = controls.chroma == 0 < controls.luma
+        self._keeps_colors = controls.chroma == 0 < controls.luma
         self._denoiser = Denoiser() if settings.denoise else None
         self._quit = self._paused = self._help = False
         self._figures = True
@@ -216,8 +216,8 @@ class Session:
             case StrengthSet(strength):
                 self._set_strength(strength)
                 return True
-            case Action.KEEP_COLOURS:
-                self._keeps_colours = not self._keeps_colours
+            case Action.KEEP_COLORS:
+                self._keeps_colors = not self._keeps_colors
                 self._set_strength(self._controls.luma)
                 return True
             case Action.MIRROR:
@@ -242,7 +242,7 @@ class Session:
 
     def _set_strength(self, strength: float) -> None:
         luma = min(max(round(strength, 2), 0.0), 2.0)
-        self._controls = Controls.of(luma, keep_colors=self._keeps_colours)
+        self._controls = Controls.of(luma, keep_colors=self._keeps_colors)
 
     def _snapshot(self) -> None:
         if self._stylized is None:
@@ -312,7 +312,7 @@ class Session:
         engine = self._styles.engine
         self._renew_meter()
         if self._figures:
-            kept = ", colours kept" if self._keeps_colours else ""
+            kept = ", colors kept" if self._keeps_colors else ""
             size_class, working = self._styles.working
             network = "" if size_class == "default" else f" {size_class}"
             of = f" of {self._size}" if working != self._size else ""
@@ -340,7 +340,7 @@ class Session:
             style=self._styles.style,
             loading=self._styles.loading,
             strength=self._controls.luma,
-            keeps_colours=self._keeps_colours,
+            keeps_colors=self._keeps_colors,
             crossfades=self._styles.crossfade,
             holds=self._denoiser is not None,
             mirrored=self._mirror,

@@ -57,7 +57,7 @@ class _File(FrameSink):
     def __init__(self, path: Path, source: FrameSource, encoder: EncoderSettings, *, overwrite: bool) -> None:
         check_output(path, overwrite=overwrite)
         self.encoding: Encoding = choose_encoding(
-            path, encoder, source.size, full_range=source.colour.full_range, alpha=False, rate=source.rate
+            path, encoder, source.size, full_range=source.color.full_range, alpha=False, rate=source.rate
         )
         self.warnings: list[str] = []
         self._path, self._source, self._overwrite = path, source, overwrite
@@ -67,7 +67,7 @@ class _File(FrameSink):
         if self._writer is None:
             self._writer = VideoWriter(
                 self._path,
-                VideoFormat(self._source.size, self._source.colour, frame.time_base, self._source.rate),
+                VideoFormat(self._source.size, self._source.color, frame.time_base, self._source.rate),
                 encoder=self.encoding,
                 overwrite=self._overwrite,
             )
@@ -122,7 +122,7 @@ class FramesJob:
             file, sinks = self._sinks(source)
             total = _expected(source)
             refuse_too_large(source.size, memory_available())
-            engine = stack.enter_context(open_for(self.style, source.size, source.colour, self.engine, live=False))
+            engine = stack.enter_context(open_for(self.style, source.size, source.color, self.engine, live=False))
             for sink in sinks:
                 stack.enter_context(sink)
             let_signals_through()

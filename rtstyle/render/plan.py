@@ -217,7 +217,7 @@ def _plan_output(
         path,
         settings,
         reader.size,
-        full_range=reader.colour.full_range,
+        full_range=reader.color.full_range,
         alpha=reader.alpha,
         muxer=container,
         rate=reader.rate,

@@ -36,9 +36,7 @@ def render(plan: RenderPlan, progress: Progress | None = None) -> VideoReport:
     """
     timings, figures = Timings(), _Figures(plan)
     with signals_held() as let_signals_through, ExitStack() as stack:
-        engine = stack.enter_context(
-            open_for(plan.style, plan.reader.size, plan.reader.colour, plan.engine, live=False)
-        )
+        engine = stack.enter_context(open_for(plan.style, plan.reader.size, plan.reader.color, plan.engine, live=False))
         let_signals_through()
         tell = _teller(plan, engine, figures, progress)
         checkpoint = plan.journal.checkpoint if plan.journal else None

@@ -14,7 +14,7 @@ import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
 
-from rtstyle.frame import ColourTags
+from rtstyle.frame import ColorTags
 
 Thumbnail = NDArray[np.float32]
 
@@ -124,7 +124,7 @@ class VideoFacts:
     bits: int
     rgb: bool
     """True: RGB, palette or grey; no matrix is applied to it."""
-    tags: ColourTags
+    tags: ColorTags
     pixel_aspect: Fraction
     orientation: Orientation
     rate: Fraction | None
@@ -139,7 +139,7 @@ class VideoFacts:
     corrupt: int = 0
     """Frames that the decoder flags as damaged."""
     carries: set[str] = field(default_factory=set)
-    """What its frames carry, of projection, stereo 3D and colour profile."""
+    """What its frames carry, of projection, stereo 3D and color profile."""
     captions: list[bytes] = field(default_factory=list)
     """Of each frame that has any: digests of its closed captions."""
     look: Thumbnail | None = None

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from rtstyle.frame import Colour, ColourTags, Size
+from rtstyle.frame import Color, ColorTags, Size
 from rtstyle.verify.facts import Media, Thumbnail, VideoFacts
 from rtstyle.verify.finding import Finding, Verdict, both
 from rtstyle.verify.times import NO_TIMES, TimeMap
@@ -51,7 +51,7 @@ def compare_pictures(one: Media, other: Media, time_map: TimeMap, size: Size | N
     wanted = time_map.expected(source)
     yield from _compare_times(source, target, wanted, time_map, other)
     yield from _compare_geometry(source, target, size)
-    yield from _compare_colour(source, target, other)
+    yield from _compare_color(source, target, other)
     yield _compare_alpha(source, target, wanted, other)
     for name in sorted(source.carries | target.carries):
         has = both(lambda pictures, name=name: "yes" if name in pictures.carries else "no", source, target)  # type: ignore[misc]
@@ -171,19 +171,19 @@ def _likeness(one: Thumbnail, other: Thumbnail) -> float:
     return round(float((a * b).sum()) / norm, 3) if norm else 0.0
 
 
-# -- colour ----------------------------------------------------------------------------------------
+# -- color ----------------------------------------------------------------------------------------
 
 
-def _compare_colour(source: VideoFacts, target: VideoFacts, other: Media) -> Iterator[Finding]:
+def _compare_color(source: VideoFacts, target: VideoFacts, other: Media) -> Iterator[Finding]:
     formats = (source.pixel_format, target.pixel_format)
     samples: Verdict = "same" if target.bits >= source.bits else "intended"
     yield Finding("samples", *formats, samples, "" if samples == "same" else "styles are made in 8 bits")
     mapped = source.tags.transfer in _HDR and target.tags.transfer not in _HDR and target.bits == 8
     expected, why = source.tags, ""
     if mapped:
-        expected, why = ColourTags(1, 1, 1, 1), f"HDR ({_HDR[source.tags.transfer]}) is mapped to SDR"
+        expected, why = ColorTags(1, 1, 1, 1), f"HDR ({_HDR[source.tags.transfer]}) is mapped to SDR"
     elif source.rgb and not target.rgb:
-        expected, why = ColourTags(1, 1, 1, 1), "RGB is written as BT.709"
+        expected, why = ColorTags(1, 1, 1, 1), "RGB is written as BT.709"
     for name in ("matrix", "range", "primaries", "transfer"):
         has, gets, wants = (int(getattr(tags, name)) for tags in (source.tags, target.tags, expected))
         verdict, words = _judge_tag(name, has, gets, wants, why, source)
@@ -202,7 +202,7 @@ def _judge_tag(name: str, has: int, gets: int, wants: int, why: str, source: Vid
         return "differs", f"{why}, but not tagged so"
     if has == unspecified:
         # Saying what every player assumes is no change; saying something else is.
-        meant = Colour.from_tags(source.tags, Size(*source.size)).matrix
+        meant = Color.from_tags(source.tags, Size(*source.size)).matrix
         said = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}.get(gets)
         agrees = said == meant or (name == "transfer" and gets in (1, 6, 14, 15)) or name == "range"
         return ("intended", f"untagged; {meant} assumed") if agrees and name != "range" else ("differs", "")

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from rtstyle.errors import VideoOpenError, reason_of
-from rtstyle.frame import ColourTags
+from rtstyle.frame import ColorTags
 from rtstyle.verify.facts import Media, Orientation, Samples, StreamFacts, Thumbnail, VideoFacts
 from rtstyle.video import VideoReader
 from rtstyle.video.inputs import find_input
@@ -71,7 +71,7 @@ def _read_sequence(path: Path, seen: Callable[[], None]) -> Media:
                     pixel_format=reader.pixel_format,
                     bits=8,
                     rgb=True,
-                    tags=ColourTags(),
+                    tags=ColorTags(),
                     pixel_aspect=Fraction(1),
                     orientation=Orientation(),
                     rate=reader.rate,
@@ -345,7 +345,7 @@ def _pictures(frame: av.VideoFrame, stream: VideoStream, track: StreamFacts) -> 
         pixel_format=name,
         bits=max(component.bits for component in frame.format.components),
         rgb=frame.format.is_rgb or name.startswith(("gray", "mono", "pal", "ya")),
-        tags=ColourTags(int(frame.colorspace), range_, int(frame.color_primaries), int(frame.color_trc)),
+        tags=ColorTags(int(frame.colorspace), range_, int(frame.color_primaries), int(frame.color_trc)),
         pixel_aspect=_fraction(stream.sample_aspect_ratio) or Fraction(1),
         orientation=Orientation.of(frame),
         rate=_fraction(stream.average_rate) or _fraction(stream.guessed_rate),

@@ -1,6 +1,6 @@
 """Video files: VideoReader gives frames, VideoWriter takes them, every other stream is copied.
 
-All times are those of the container, all samples those of the decoder; tags of colour travel along.
+All times are those of the container, all samples those of the decoder; tags of color travel along.
 
     samples     between PyAV's frames and ours
     reader      VideoReader: times, ranges, going on behind a frame
@@ -17,7 +17,7 @@ All times are those of the container, all samples those of the decoder; tags of 
 
 from rtstyle.video.formats import EncoderSettings, check_file_output, check_output, free_name
 from rtstyle.video.reader import VideoReader
-from rtstyle.video.samples import colour_of, planes_of
+from rtstyle.video.samples import color_of, planes_of
 from rtstyle.video.writer import VideoWriter
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "VideoWriter",
     "check_file_output",
     "check_output",
-    "colour_of",
+    "color_of",
     "free_name",
     "planes_of",
 ]

@@ -13,7 +13,7 @@ from av.container import OutputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from rtstyle.frame import Colour, ColourTags, Frame, VideoFormat, as_i420
+from rtstyle.frame import Color, ColorTags, Frame, VideoFormat, as_i420
 from rtstyle.video.captions import CARRIERS, with_captions
 from rtstyle.video.codecs import AUTO_PRESETS, ENCODERS, RGB_ORDERS, accelerator, quiet, usual_priority
 from rtstyle.video.formats import Encoding
@@ -26,7 +26,7 @@ its segments made, on machines with other numbers of cores."""
 
 _HUNDREDTH = Fraction(1, 100)
 _STILLS = ("image2", "apng", "gif", "webp")
-"""Muxers of pictures: their readers know one colour space each, and no tags."""
+"""Muxers of pictures: their readers know one color space each, and no tags."""
 
 
 class VideoEncoder:
@@ -43,7 +43,7 @@ class VideoEncoder:
         encoding: Encoding,
         format: VideoFormat,
     ) -> None:
-        size, colour, rate = format.size, format.colour, format.rate
+        size, color, rate = format.size, format.color, format.rate
         self.size, self.encoding = size, encoding
         quiet(encoding.codec)
         if encoding.muxer == "gif" and rate:
@@ -53,13 +53,13 @@ class VideoEncoder:
         )
         assert isinstance(stream, VideoStream)
         self.stream = stream
-        self._target = target_colour(encoding, colour)
+        self._target = target_color(encoding, color)
         self._palette = Palette(size) if encoding.pix_fmt == "pal8" else None
         self._pix_fmt = "bgra" if self._palette else encoding.pix_fmt
-        self._fill = filler(self._pix_fmt, colour, self._target)
+        self._fill = filler(self._pix_fmt, color, self._target)
         # PyAV cuts pictures that are lent to whole alignments: a width of 90 came out 88 wide.
         aligned = size.width % 8 == 0 and size.height % 8 == 0
-        self._lends = aligned and self._pix_fmt == "yuv420p" and colour.full_range == self._target.full_range
+        self._lends = aligned and self._pix_fmt == "yuv420p" and color.full_range == self._target.full_range
         self._last: int | None = None
         self._given = False
         self._captions: dict[int, bytes] = {}
@@ -177,16 +177,16 @@ def _decode_in_turn(packets: list[av.Packet[Any]]) -> None:
         packet.dts = at - max(late, 0)
 
 
-def target_colour(encoding: Encoding, colour: Colour) -> Colour:
+def target_color(encoding: Encoding, color: Color) -> Color:
     """Return how readers of the output understand its samples, with the tags to write."""
     if encoding.codec == "mjpeg":  # JFIF 1.02: BT.601, full range, sRGB's primaries unsaid
-        return Colour("bt601", full_range=True, tags=ColourTags(5, 2, 2, 2))
+        return Color("bt601", full_range=True, tags=ColorTags(5, 2, 2, 2))
     if encoding.pix_fmt in RGB_ORDERS or encoding.pix_fmt == "pal8":
         said = encoding.muxer not in _STILLS
-        primaries, transfer = (colour.tags.primaries, colour.tags.transfer) if said else (2, 2)
-        return Colour(colour.matrix, full_range=True, tags=ColourTags(0, 2, primaries, transfer))
-    full = colour.full_range if encoding.full_range is None else encoding.full_range
-    return replace(colour, full_range=full, tags=replace(colour.tags, range=2 if full else 1))
+        primaries, transfer = (color.tags.primaries, color.tags.transfer) if said else (2, 2)
+        return Color(color.matrix, full_range=True, tags=ColorTags(0, 2, primaries, transfer))
+    full = color.full_range if encoding.full_range is None else encoding.full_range
+    return replace(color, full_range=full, tags=replace(color.tags, range=2 if full else 1))
 
 
 def choose_preset(encoding: Encoding, frames: Sequence[Frame], budget_ms: float) -> Encoding:
@@ -219,7 +219,7 @@ def choose_preset(encoding: Encoding, frames: Sequence[Frame], budget_ms: float)
 def _cost_ms(encoding: Encoding, frames: Sequence[Frame]) -> float:
     first = frames[0]
     with av.open("-", "w", format="null") as container:
-        encoder = VideoEncoder(container, encoding, VideoFormat(first.size, first.colour, first.time_base))
+        encoder = VideoEncoder(container, encoding, VideoFormat(first.size, first.color, first.time_base))
         started = time.process_time()
         for frame in frames:
             encoder.encode(frame)

@@ -1,4 +1,4 @@
-"""Pictures that are not as the others: fields, another size, other colours, HDR. All become what the reader promised.
+"""Pictures that are not as the others: fields, another size, other colors, HDR. All become what the reader promised.
 
 FFmpeg's filters do the work; a picture that is as it should be passes without a copy.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 import av
 from av.filter import Graph
 
-from rtstyle.frame import Colour, ColourTags, Matrix, Size
-from rtstyle.video.samples import colour_of, fraction_of, has_alpha
+from rtstyle.frame import Color, ColorTags, Matrix, Size
+from rtstyle.video.samples import color_of, fraction_of, has_alpha
 from rtstyle.video.tone import HLG, PQ, peak_of, write_table
 
 _NAMES: dict[Matrix, str] = {"bt601": "bt601", "bt709": "bt709", "bt2020": "bt2020"}
@@ -46,14 +46,14 @@ class Shaper:
         size: What all shall have; None keeps that of ``first``.
 
     Attributes:
-        size, colour: What all pictures have that come out.
+        size, color: What all pictures have that come out.
         notes: What was done to them, in words; grows.
     """
 
     def __init__(self, first: av.VideoFrame, size: Size | None) -> None:
         own = Size(first.width, first.height)
         self.size = size or own
-        self.colour = sdr_colour_of(first, own)
+        self.color = sdr_color_of(first, own)
         self.notes: list[str] = []
         self._alpha = has_alpha(first)
         self._peak = peak_of(first)
@@ -146,7 +146,7 @@ class Shaper:
                 f"the shape of its pixels changes to {shape} at {seconds:.1f} s: borders keep the shape of its pictures"
             )
         if key[3:5] != self._first_key[3:5]:
-            self._note(f"its colour tags change at {seconds:.1f} s: converted to those of the first picture")
+            self._note(f"its color tags change at {seconds:.1f} s: converted to those of the first picture")
 
     def _inner(self, picture: av.VideoFrame) -> Size:
         """Return how large a picture is inside of ``size`` if it is to keep its shape."""
@@ -164,11 +164,11 @@ class Shaper:
 
     def _converter(self, picture: av.VideoFrame) -> _Chain:
         own = Size(picture.width, picture.height)
-        source = Colour.from_tags(colour_of(picture, own).tags, own) if picture.color_trc in (PQ, HLG) else None
-        read = source or colour_of(picture, own)
+        source = Color.from_tags(color_of(picture, own).tags, own) if picture.color_trc in (PQ, HLG) else None
+        read = source or color_of(picture, own)
         rgb = picture.format.is_rgb
         incoming = {} if rgb else {"in_color_matrix": _NAMES[read.matrix], "in_range": _range(read)}
-        outgoing = {"out_color_matrix": _NAMES[self.colour.matrix], "out_range": _range(self.colour)}
+        outgoing = {"out_color_matrix": _NAMES[self.color.matrix], "out_range": _range(self.color)}
         inner = self._inner(picture)
         size = {"w": str(inner.width), "h": str(inner.height), "flags": _SCALER}
         end = [("format", {"pix_fmts": "yuva420p" if self._alpha else "yuv420p"})]
@@ -197,11 +197,11 @@ def _sides(outer: Size, inner: Size) -> tuple[tuple[int, int], tuple[int, int]]:
     return (outer.width, inner.width), (outer.height, inner.height)
 
 
-def sdr_colour_of(picture: av.VideoFrame, size: Size) -> Colour:
+def sdr_color_of(picture: av.VideoFrame, size: Size) -> Color:
     """Return what a picture's samples mean when HDR is mapped away."""
     if picture.color_trc in (PQ, HLG):
-        return Colour("bt709", full_range=False, tags=ColourTags(1, 1, 1, 1))
-    return colour_of(picture, size)
+        return Color("bt709", full_range=False, tags=ColorTags(1, 1, 1, 1))
+    return color_of(picture, size)
 
 
 def _key_of(picture: av.VideoFrame) -> Key:
@@ -222,8 +222,8 @@ def aspect_of(picture: av.VideoFrame) -> Fraction:
     return picture.opaque if isinstance(picture.opaque, Fraction) else Fraction(1)
 
 
-def _range(colour: Colour) -> str:
-    return "full" if colour.full_range else "limited"
+def _range(color: Color) -> str:
+    return "full" if color.full_range else "limited"
 
 
 class _Chain:

@@ -42,7 +42,7 @@ class Container:
     segments: bool = True
     """It may be put together from packets of several runs of an encoder."""
     untagged: tuple[str, ...] = ()
-    """Encoders whose colour nothing tells in it; readers take limited range."""
+    """Encoders whose color nothing tells in it; readers take limited range."""
     note: str = ""
     """What is lost in it, in words."""
 
@@ -83,7 +83,7 @@ CONTAINERS: dict[str, Container] = {
         options={"strict": "-1"},  # more than 8 bits are an extension
         pipe=True,
         segments=False,
-        note=f"y4m {_NO_TIMES}, and no colour matrix",
+        note=f"y4m {_NO_TIMES}, and no color matrix",
     ),
     "gif": Container(endings=(".gif",), codecs=("gif",), alpha=("gif",), options={"loop": "0"}, segments=False),
     "apng": Container(
@@ -199,7 +199,7 @@ def choose_encoding(
     only_range = encoder.only_range
     if codec in container.untagged:
         only_range = False
-        notes.append(f"{name} with {codec} holds no colour tags: tell the reader of the file")
+        notes.append(f"{name} with {codec} holds no color tags: tell the reader of the file")
     if full_range and only_range is False:
         notes.append(f"{_called(target, name)} with {codec} knows limited range only: full range is converted")
     if name == "gif" and rate and rate > 50:

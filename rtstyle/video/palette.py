@@ -1,4 +1,4 @@
-"""Pictures of 256 colours, for GIF: palettes that last for a while, so that what stands still stays the same."""
+"""Pictures of 256 colors, for GIF: palettes that last for a while, so that what stands still stays the same."""
 
 from __future__ import annotations
 

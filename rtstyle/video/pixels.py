@@ -9,22 +9,22 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.frame import Colour, Frame, planes_from_rgb, planes_to_rgb
+from rtstyle.frame import Color, Frame, planes_from_rgb, planes_to_rgb
 from rtstyle.video.codecs import RGB_ORDERS, SEMIPLANAR, YUV, halves_chroma
 
 Fill = Callable[[Frame, av.VideoFrame], None]
 """Writes the samples of a frame into a picture of an encoder's format."""
 
 
-def filler(pix_fmt: str, colour: Colour, target: Colour) -> Fill:
-    """Return what fills pictures of ``pix_fmt`` from frames of ``colour``.
+def filler(pix_fmt: str, color: Color, target: Color) -> Fill:
+    """Return what fills pictures of ``pix_fmt`` from frames of ``color``.
 
     Args:
         target: How readers of the result understand its samples; RGB is RGB in any case.
     """
     if pix_fmt in RGB_ORDERS:
-        return _rgb(pix_fmt, colour)
-    return _yuv(pix_fmt, colour, target)
+        return _rgb(pix_fmt, color)
+    return _yuv(pix_fmt, color, target)
 
 
 def level_table(*, luma: bool, from_full: bool, to_full: bool, bits: int) -> NDArray[Any]:
@@ -48,16 +48,16 @@ def rows_of(plane: av.video.plane.VideoPlane, dtype: type = np.uint8) -> NDArray
     return np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)
 
 
-def _yuv(pix_fmt: str, colour: Colour, target: Colour) -> Fill:
+def _yuv(pix_fmt: str, color: Color, target: Color) -> Fill:
     match = YUV.fullmatch(pix_fmt)
     semiplanar = pix_fmt in SEMIPLANAR
     assert match or semiplanar, pix_fmt
     bits = int(match[3] or 8) if match else (8 if pix_fmt == "nv12" else 10)
     across, down = halves_chroma(pix_fmt)
     dtype = np.uint8 if bits == 8 else np.uint16
-    same = bits == 8 and colour.full_range == target.full_range
+    same = bits == 8 and color.full_range == target.full_range
     luma_table, chroma_table = (
-        None if same else level_table(luma=luma, from_full=colour.full_range, to_full=target.full_range, bits=bits)
+        None if same else level_table(luma=luma, from_full=color.full_range, to_full=target.full_range, bits=bits)
         for luma in (True, False)
     )
     alpha_table = level_table(luma=True, from_full=True, to_full=True, bits=bits)
@@ -65,9 +65,9 @@ def _yuv(pix_fmt: str, colour: Colour, target: Colour) -> Fill:
 
     def fill(frame: Frame, picture: av.VideoFrame) -> None:
         planes = frame.planes
-        if colour.matrix != target.matrix:
-            rgb = planes_to_rgb(planes, colour)
-            planes = planes_from_rgb(rgb, Colour(target.matrix, colour.full_range))
+        if color.matrix != target.matrix:
+            rgb = planes_to_rgb(planes, color)
+            planes = planes_from_rgb(rgb, Color(target.matrix, color.full_range))
         height, width = planes.y.shape
         y = planes.y if luma_table is None else luma_table[planes.y] << shift
         rows_of(picture.planes[0], dtype)[:, :width] = y
@@ -88,12 +88,12 @@ def _yuv(pix_fmt: str, colour: Colour, target: Colour) -> Fill:
     return fill
 
 
-def _rgb(pix_fmt: str, colour: Colour) -> Fill:
+def _rgb(pix_fmt: str, color: Color) -> Fill:
     order = RGB_ORDERS[pix_fmt]
     planar = pix_fmt.startswith("gb")  # one plane for each channel
 
     def fill(frame: Frame, picture: av.VideoFrame) -> None:
-        rgb = planes_to_rgb(frame.planes, colour)
+        rgb = planes_to_rgb(frame.planes, color)
         height, width = rgb.shape[:2]
         if planar:
             channels = [rows_of(plane)[:, :width] for plane in picture.planes]

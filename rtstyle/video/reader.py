@@ -63,7 +63,7 @@ class VideoReader:
 
     One thread iterates it, once. Damaged packets cost their own frames only and are counted in
     ``damaged``; the times that it yields always rise. Frames come out deinterlaced, in SDR, in one size
-    and with one meaning of colour; what was done for that is in ``notes``.
+    and with one meaning of color; what was done for that is in ``notes``.
 
     Args:
         source: A file, a folder of pictures, a pattern of them (``frames/%05d.png``), a URL, or ``-`` (stdin).
@@ -164,7 +164,7 @@ class VideoReader:
     @property
     def format(self) -> VideoFormat:
         """What all frames have in common."""
-        return VideoFormat(self.size, self.colour, self.time_base, self.rate, self.pixel_aspect)
+        return VideoFormat(self.size, self.color, self.time_base, self.rate, self.pixel_aspect)
 
     # -- opening -----------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class VideoReader:
 
     def _describe(self, first: av.VideoFrame) -> None:
         self.size = self._shaper.size
-        self.colour = self._shaper.colour
+        self.color = self._shaper.color
         self.pixel_format = first.format.name
         if self.pixel_format not in ("yuv420p", "yuvj420p", "nv12", "yuva420p"):
             self._notes.append(f"its samples are {self.pixel_format}; they are reduced to 8-bit 4:2:0")
@@ -469,7 +469,7 @@ class VideoReader:
         alpha = alpha_of(picture) if self.alpha else None
         assert picture.pts is not None
         planes, captions = planes_of(picture), captions_of(picture)
-        return Frame(planes, picture.pts, self.time_base, self.colour, alpha=alpha, captions=captions)
+        return Frame(planes, picture.pts, self.time_base, self.color, alpha=alpha, captions=captions)
 
     def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Give each picture a time of its own, later than that of the one before."""

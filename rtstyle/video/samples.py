@@ -1,4 +1,4 @@
-"""Between PyAV's frames and ours: samples, tags of colour, rationals. No sample is changed where none has to be."""
+"""Between PyAV's frames and ours: samples, tags of color, rationals. No sample is changed where none has to be."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.frame import Colour, ColourTags, Plane, Planes, Size
+from rtstyle.frame import Color, ColorTags, Plane, Planes, Size
 
 
 def view(plane: av.video.plane.VideoPlane) -> Plane:
@@ -27,7 +27,7 @@ def planes_of(frame: av.VideoFrame) -> Planes:
     """Return the samples of a decoded frame as I420.
 
     Views of the frame's own buffer where it is 8-bit 4:2:0 already; else converted by swscale, with
-    matrix and range kept. RGB becomes what ``colour_of`` says.
+    matrix and range kept. RGB becomes what ``color_of`` says.
     """
     name = frame.format.name
     if name not in ("yuv420p", "yuvj420p"):
@@ -42,17 +42,17 @@ def planes_of(frame: av.VideoFrame) -> Planes:
     return Planes(y, u, v)
 
 
-def colour_of(frame: av.VideoFrame, size: Size) -> Colour:
+def color_of(frame: av.VideoFrame, size: Size) -> Color:
     """Read the tags of a decoded frame; RGB and grey ones are converted to BT.709, limited range."""
     if _is_rgb_or_grey(frame):
-        return Colour("bt709", full_range=False, tags=ColourTags(1, 1, 1, 1))
-    tags = ColourTags(
+        return Color("bt709", full_range=False, tags=ColorTags(1, 1, 1, 1))
+    tags = ColorTags(
         int(frame.colorspace) or 2,  # 0 is RGB, which these samples are not
         int(frame.color_range),
         int(frame.color_primaries),
         int(frame.color_trc),
     )
-    return Colour.from_tags(tags, size, full_range=frame.format.name.startswith("yuvj"))
+    return Color.from_tags(tags, size, full_range=frame.format.name.startswith("yuvj"))
 
 
 def has_alpha(frame: av.VideoFrame) -> bool:

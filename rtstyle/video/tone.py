@@ -73,7 +73,7 @@ def roll_off(nits: Floats, peak: float) -> Floats:
 
 
 def map_tones(signal: Floats, *, transfer: int, peak: float) -> Floats:
-    """Map HDR colours to SDR.
+    """Map HDR colors to SDR.
 
     The brightest of the three channels is rolled off and takes the others along, so that no highlight
     clips and no hue turns; what lies outside of BT.709 then moves towards grey of its own luminance.
@@ -89,13 +89,13 @@ def map_tones(signal: Floats, *, transfer: int, peak: float) -> Floats:
     nits = pq_to_nits(signal) if transfer == PQ else hlg_to_nits(signal)
     brightest = nits.max(-1, keepdims=True)
     mapped = nits * (roll_off(brightest, peak) / np.maximum(brightest, 1e-9)) / WHITE
-    colours = mapped @ _TO_BT709.T
-    grey = (colours @ np.array([0.2126, 0.7152, 0.0722]))[..., None]
-    away = colours - grey
+    colors = mapped @ _TO_BT709.T
+    grey = (colors @ np.array([0.2126, 0.7152, 0.0722]))[..., None]
+    away = colors - grey
     with np.errstate(divide="ignore", invalid="ignore"):
         room = np.where(away > 0, (1 - grey) / away, np.where(away < 0, -grey / away, np.inf))
-    colours = grey + away * np.clip(room.min(-1, keepdims=True), 0, 1)
-    coded: Floats = np.clip(colours, 0, 1) ** (1 / 2.4)
+    colors = grey + away * np.clip(room.min(-1, keepdims=True), 0, 1)
+    coded: Floats = np.clip(colors, 0, 1) ** (1 / 2.4)
     return coded
 
 

@@ -158,7 +158,7 @@ class VideoWriter:
                 self.path,
                 encoding,
                 format.size,
-                full_range=format.colour.full_range,
+                full_range=format.color.full_range,
                 alpha=transparent,
                 rate=format.rate,
             )

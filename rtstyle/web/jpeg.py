@@ -14,11 +14,11 @@ import numpy as np
 import simplejpeg
 from av.codec.context import ThreadType
 
-from rtstyle.frame import Colour, Frame, Planes, Size, planes_to_rgb
+from rtstyle.frame import Color, Frame, Planes, Size, planes_to_rgb
 from rtstyle.video import planes_of
 from rtstyle.video.pixels import level_table
 
-JPEG_COLOUR = Colour("bt601", full_range=True)
+JPEG_COLOR = Color("bt601", full_range=True)
 """What the samples of a JPEG mean (JFIF 1.02, ITU-T T.871)."""
 
 _SEQUENTIAL, _SCAN, _END = (0xC0, 0xC1), 0xDA, 0xD9
@@ -109,7 +109,7 @@ def plain_jpeg(data: bytes) -> bytes:
 
 
 class JpegDecoder:
-    """Decodes JPEGs of colour to planes of ``JPEG_COLOUR``. For one thread at a time.
+    """Decodes JPEGs of color to planes of ``JPEG_COLOR``. For one thread at a time.
 
     Args:
         max_pixels: Larger pictures are refused, also where one hides behind a small one in the same bytes.
@@ -151,12 +151,12 @@ class JpegDecoder:
 
 
 def encode_jpeg(frame: Frame, quality: int) -> bytes:
-    """Encode a frame of any colour as a JPEG of quality 1 to 100; its planes are only read."""
-    if frame.colour.matrix != JPEG_COLOUR.matrix:
-        rgb = np.ascontiguousarray(planes_to_rgb(frame.planes, frame.colour))
+    """Encode a frame of any color as a JPEG of quality 1 to 100; its planes are only read."""
+    if frame.color.matrix != JPEG_COLOR.matrix:
+        rgb = np.ascontiguousarray(planes_to_rgb(frame.planes, frame.color))
         return bytes(simplejpeg.encode_jpeg(rgb, quality=quality, colorspace="RGB", colorsubsampling="420"))
     planes = frame.planes
-    if not frame.colour.full_range:
+    if not frame.color.full_range:
         luma, chroma = (
             level_table(luma=luma, from_full=False, to_full=True, bits=8).astype(np.uint8) for luma in (True, False)
         )

@@ -1,6 +1,6 @@
 """What travels between the page and `rtstyle serve`, over one WebSocket at ``/ws``. Version 1.
 
-All numbers are little-endian. A picture is a baseline JPEG of colour (YCbCr, JFIF) in one scan.
+All numbers are little-endian. A picture is a baseline JPEG of color (YCbCr, JFIF) in one scan.
 
 page -> server, binary, at most ``MAX_MESSAGE`` bytes:
 
@@ -8,7 +8,7 @@ page -> server, binary, at most ``MAX_MESSAGE`` bytes:
     0       u32   sequence number of the picture; each is larger than the one before
     4       u8    style: its place in the list of the hello
     5       u8    strength in hundredths, 0 to 200
-    6       u8    flags: 1 keep the colours of the source; other bits 0
+    6       u8    flags: 1 keep the colors of the source; other bits 0
     7       u8    0
     8       ...   the JPEG, of one of the sizes of the hello
 
@@ -28,7 +28,7 @@ server -> page, binary, numbers rising:
 
 server -> page, text, JSON objects with ``type``:
 
-    hello   version, styles [{name, title}], sizes [[width, height]], in_flight, start {style, strength, keep_colours}
+    hello   version, styles [{name, title}], sizes [[width, height]], in_flight, start {style, strength, keep_colors}
     say     message: a line for the visitor, such as that a style cannot be loaded
     bye     reason, message: the last word before the server closes; reason is one of
             ``full`` (all places are taken), ``idle`` (no picture for a while), ``bad`` (too many bad messages),
@@ -60,7 +60,7 @@ SIZES = tuple(
 
 MAX_PIXELS = max(size.width * size.height for size in SIZES)
 
-KEEP_COLOURS, PREPARING = 1, 2
+KEEP_COLORS, PREPARING = 1, 2
 
 _REQUEST = struct.Struct("<IBBBB")
 _REPLY = struct.Struct("<IBBBBI")
@@ -96,15 +96,15 @@ def read_request(message: bytes, styles: int) -> Request:
     if len(message) <= _REQUEST.size:
         raise BadMessageError(f"a message has more than {_REQUEST.size} bytes, got {len(message)}")
     number, style, hundredths, flags, zero = _REQUEST.unpack_from(message)
-    if style >= styles or hundredths > 200 or flags & ~KEEP_COLOURS or zero:
+    if style >= styles or hundredths > 200 or flags & ~KEEP_COLORS or zero:
         raise BadMessageError(f"style {style}, strength {hundredths} or flags {flags} are out of range")
-    controls = Controls.of(hundredths / 100, keep_colors=bool(flags & KEEP_COLOURS))
+    controls = Controls.of(hundredths / 100, keep_colors=bool(flags & KEEP_COLORS))
     return Request(number, style, controls, message[_REQUEST.size :])
 
 
 def write_request(request: Request) -> bytes:
     """Put a message together; what the page does in JavaScript."""
-    flags = KEEP_COLOURS if request.controls.chroma == 0 < request.controls.luma else 0
+    flags = KEEP_COLORS if request.controls.chroma == 0 < request.controls.luma else 0
     return _REQUEST.pack(request.number, request.style, round(100 * request.controls.luma), flags, 0) + request.jpeg
 
 
@@ -123,7 +123,7 @@ class Reply:
 
 def write_reply(reply: Reply) -> bytes:
     """Put an answer together."""
-    flags = KEEP_COLOURS if reply.controls.chroma == 0 < reply.controls.luma else 0
+    flags = KEEP_COLORS if reply.controls.chroma == 0 < reply.controls.luma else 0
     flags |= 0 if reply.jpeg else PREPARING
     hundredths = round(100 * reply.controls.luma)
     head = _REPLY.pack(reply.number, reply.style, hundredths, flags, 0, min(reply.microseconds, 0xFFFFFFFF))
@@ -133,5 +133,5 @@ def write_reply(reply: Reply) -> bytes:
 def read_reply(message: bytes) -> Reply:
     """Take an answer apart; what the page does in JavaScript."""
     number, style, hundredths, flags, _, microseconds = _REPLY.unpack_from(message)
-    controls = Controls.of(hundredths / 100, keep_colors=bool(flags & KEEP_COLOURS))
+    controls = Controls.of(hundredths / 100, keep_colors=bool(flags & KEEP_COLORS))
     return Reply(number, style, controls, microseconds, message[_REPLY.size :])

@@ -21,7 +21,7 @@ from rtstyle.style import Style, list_styles, load_style
 from rtstyle.web import protocol
 from rtstyle.web.address import Address
 from rtstyle.web.host import MAX_CONNECTIONS, PATIENCE, WebServer, keep_fresh, page_route, preview_routes
-from rtstyle.web.jpeg import JPEG_COLOUR
+from rtstyle.web.jpeg import JPEG_COLOR
 from rtstyle.web.protocol import BadMessageError, Reason, Reply, read_request, write_reply
 from rtstyle.web.share import Share, Visitor
 
@@ -71,7 +71,7 @@ class StyleServer:
     Args:
         styles: What visitors may choose; the first is what they begin with.
         visitors: How many are served at a time; one more gets a message.
-        start: Strength and colours that the page begins with.
+        start: Strength and colors that the page begins with.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class StyleServer:
         self._begin = time.monotonic()
 
         def make(style: int, size: Size) -> Engine:
-            return open_for(styles[style], size, JPEG_COLOUR, engine, live=True)
+            return open_for(styles[style], size, JPEG_COLOR, engine, live=True)
 
         # Everything that can be wrong with address and files is so before the first engine is made.
         connections = max(MAX_CONNECTIONS, 8 * visitors)
@@ -150,7 +150,7 @@ class StyleServer:
                 "start": {
                     "style": 0,
                     "strength": self._start.luma,
-                    "keep_colours": self._start.chroma == 0 < self._start.luma,
+                    "keep_colors": self._start.chroma == 0 < self._start.luma,
                 },
             }
         )
@@ -290,7 +290,7 @@ def serve(
 
     Args:
         style: What visitors begin with; they may choose among it and the shipped ones.
-        controls: Strength and colours that they begin with.
+        controls: Strength and colors that they begin with.
         visitors: How many are served at a time.
         engine: Backend, precision, device, size of the networks and size of strokes.
         seconds: End after this time.

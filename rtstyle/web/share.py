@@ -15,7 +15,7 @@ from rtstyle.backends import Controls, Engine
 from rtstyle.canvas.follower import SceneFollower
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Frame, Size
-from rtstyle.web.jpeg import JPEG_COLOUR, JpegDecoder, JpegError, encode_jpeg, jpeg_size
+from rtstyle.web.jpeg import JPEG_COLOR, JpegDecoder, JpegError, encode_jpeg, jpeg_size
 from rtstyle.web.protocol import MAX_PIXELS, SIZES, Reply, Request
 
 QUALITY = 85
@@ -227,7 +227,7 @@ class Share:
             return request.jpeg  # as it came, which no second encoding would be
         if size != visitor._size:
             visitor._size, visitor._scene = size, SceneFollower()
-        frame = visitor._scene.follow(Frame(planes, request.number, _MICROSECOND, JPEG_COLOUR))
+        frame = visitor._scene.follow(Frame(planes, request.number, _MICROSECOND, JPEG_COLOR))
         engine.submit(frame, request.controls)
         return encode_jpeg(engine.next(), QUALITY)
 

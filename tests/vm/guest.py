@@ -141,7 +141,7 @@ def microphone() -> None:
 
     Without a network beside it: where every instruction is emulated, the reader of the device comes too late.
     """
-    from rtstyle.frame import Colour, Frame, Planes, Size, VideoFormat
+    from rtstyle.frame import Color, Frame, Planes, Size, VideoFormat
     from rtstyle.live.fanout import Fanout
     from rtstyle.live.microphone import MicrophoneCapture
     from rtstyle.live.sinks.recording import Recording
@@ -150,16 +150,16 @@ def microphone() -> None:
 
     words = "-re -f lavfi -i sine=frequency=1000:sample_rate=48000 -ac 2 -c:a pcm_s16le -f alsa hw:0,0,0"
     tone = subprocess.Popen([*FFMPEG, *words.split()], stderr=subprocess.PIPE, text=True)
-    path, size, colour = FOLDER / "m.mp4", Size(64, 48), Colour("bt601")
+    path, size, color = FOLDER / "m.mp4", Size(64, 48), Color("bt601")
     grey = Planes(np.full((48, 64), 120, np.uint8), *np.full((2, 24, 32), 128, np.uint8))
     try:
         time.sleep(5)
         with Fanout(print) as outlets:
-            writer = VideoWriter(path, VideoFormat(size, colour, CLOCK, Fraction(5)), sound=True)
+            writer = VideoWriter(path, VideoFormat(size, color, CLOCK, Fraction(5)), sound=True)
             outlets.add("recording", Recording(writer, print), "all")
             with MicrophoneCapture("plughw:0,1", outlets.write_sound, print, timeout=20):
                 for _ in range(100):
-                    outlets.write(Frame(grey, 0, CLOCK, colour), time.perf_counter())
+                    outlets.write(Frame(grey, 0, CLOCK, color), time.perf_counter())
                     time.sleep(0.2)
         control, words = FOLDER / "control.wav", "-f alsa -sample_rate 48000 -channels 2 -i plughw:0,1 -t 15"
         subprocess.run([*FFMPEG, *words.split(), str(control)], timeout=120)
@@ -192,14 +192,14 @@ def tenths_of(path: Path) -> np.ndarray:
 
 def pyvirtualcam() -> None:
     """What Windows and macOS use, with the driver that it has for Linux; ffmpeg reads."""
-    from rtstyle.frame import Colour, Frame, Size, planes_from_rgb
+    from rtstyle.frame import Color, Frame, Size, planes_from_rgb
     from rtstyle.live.sinks.virtual_camera import PyVirtualCam
 
     wanted = np.zeros((180, 320, 3), np.uint8)
     wanted[:, :160], wanted[:, 160:] = (200, 50, 50), (40, 90, 210)
-    colour = Colour("bt601")
-    frame = Frame(planes_from_rgb(wanted, colour), 0, Fraction(1, 5), colour)
-    camera = PyVirtualCam("/dev/video11", size=Size(*SIZE), colour=colour, rate=Fraction(5))
+    color = Color("bt601")
+    frame = Frame(planes_from_rgb(wanted, color), 0, Fraction(1, 5), color)
+    camera = PyVirtualCam("/dev/video11", size=Size(*SIZE), color=color, rate=Fraction(5))
     over = threading.Event()
 
     def show() -> None:

@@ -1,4 +1,4 @@
-"""Which outputs a live session has beside the window: checked before, opened when size and colour are known."""
+"""Which outputs a live session has beside the window: checked before, opened when size and color are known."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class OutputPlan:
     def add_to(
         self, branches: Fanout, source: FrameSource, *, fps: Fraction | None, tell: Callable[[str], None]
     ) -> None:
-        """Open everything for frames of the source's size and colour.
+        """Open everything for frames of the source's size and color.
 
         Args:
             fps: Rate that was asked for, if one was; the virtual camera keeps it.
@@ -87,7 +87,7 @@ class OutputPlan:
         """
         if self._camera is not None:
             rate = steady_rate(fps, source.rate)
-            camera = open_virtual_camera(self._camera, size=source.size, colour=source.colour, rate=rate)
+            camera = open_virtual_camera(self._camera, size=source.size, color=source.color, rate=rate)
             # Programs that watch want frames at a steady pace: one that is a little late must not be sent twice.
             period = float(1 / rate)
             branches.add("virtual camera", camera, "newest", spacing=0.75 * period, patience=1.25 * period)
@@ -98,7 +98,7 @@ class OutputPlan:
             push = StreamSink(
                 target,
                 size=source.size,
-                colour=source.colour,
+                color=source.color,
                 rate=source.rate,
                 bitrate=self._outputs.bitrate,
                 sound=self._outputs.microphone is not None,

@@ -20,7 +20,7 @@ from av.container import OutputContainer
 
 from rtstyle.errors import SettingError, VideoWriteError
 from rtstyle.files import is_regular
-from rtstyle.frame import Colour, Frame, Planes, Size, VideoFormat
+from rtstyle.frame import Color, Frame, Planes, Size, VideoFormat
 from rtstyle.live.sinks.sink import CLOCK, FrameDropped
 from rtstyle.video import check_file_output
 from rtstyle.video.encoder import VideoEncoder
@@ -149,7 +149,7 @@ class StreamSink:
     The connection is made and kept by a process of its own (see ``stream_process``).
 
     Args:
-        size, colour: Of the frames that will come.
+        size, color: Of the frames that will come.
         rate: Frames per second for rate control; None where it is unknown.
         bitrate: Mean bits per second; None takes what suits size and rate.
         sound: True adds a stream of sound, AAC.
@@ -163,7 +163,7 @@ class StreamSink:
         target: Destination,
         *,
         size: Size,
-        colour: Colour,
+        color: Color,
         rate: Fraction | None,
         bitrate: int | None = None,
         sound: bool = False,
@@ -174,7 +174,7 @@ class StreamSink:
         self.name = target.name
         self.connections = 0
         """How often the other side has accepted."""
-        self._target, self._colour, self._sound = target, colour, sound
+        self._target, self._color, self._sound = target, color, sound
         self._size = Size(size.width // 2 * 2, size.height // 2 * 2)
         self._rate = min(max(rate or Fraction(30), Fraction(1)), Fraction(60))
         self._bitrate = bitrate or max(
@@ -234,7 +234,7 @@ class StreamSink:
             "url": self._target.url, "format": self._target.format, "options": self._target.options,
             "timeout": self._timeout,
         }  # fmt: skip
-        relay = _Relay(order, self._encoding(), self._size, self._colour, self._rate, self._sound, self._opened)
+        relay = _Relay(order, self._encoding(), self._size, self._color, self._rate, self._sound, self._opened)
         if self._hurried.is_set():
             relay.end_within(_GRACE)
         return relay
@@ -287,7 +287,7 @@ class _Relay:
         order: dict[str, object],
         encoding: Encoding,
         size: Size,
-        colour: Colour,
+        color: Color,
         rate: Fraction,
         sound: bool,
         opened: Callable[[], None],
@@ -317,7 +317,7 @@ class _Relay:
                 _Flushed(self.write_bytes), "w", format="nut",
                 container_options={"flush_packets": "1", "max_interleave_delta": "500000"},
             )  # fmt: skip
-            self._pictures = VideoEncoder(self._container, encoding, VideoFormat(size, colour, CLOCK, rate))
+            self._pictures = VideoEncoder(self._container, encoding, VideoFormat(size, color, CLOCK, rate))
             self._sounds = SoundEncoder(self._container, sound_codec("nut", "")) if sound else None
         except BaseException:
             self.kill()

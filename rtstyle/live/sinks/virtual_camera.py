@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rtstyle.camera import v4l2
 from rtstyle.errors import VideoWriteError, reason_of
-from rtstyle.frame import Colour, Frame, Size
+from rtstyle.frame import Color, Frame, Size
 from rtstyle.live.sinks.sink import Sink
 from rtstyle.live.sinks.stream import even
 from rtstyle.video.pixels import level_table, rows_of
@@ -61,30 +61,30 @@ def find_virtual_camera(device: str) -> str:
     return device
 
 
-def open_virtual_camera(device: str, *, size: Size, colour: Colour, rate: Fraction) -> Sink:
-    """Open what ``find_virtual_camera`` found, for frames of this size and colour.
+def open_virtual_camera(device: str, *, size: Size, color: Color, rate: Fraction) -> Sink:
+    """Open what ``find_virtual_camera`` found, for frames of this size and color.
 
     Raises:
         VideoWriteError: It cannot be opened.
     """
     size = Size(size.width // 2 * 2, size.height // 2 * 2)
     if sys.platform == "linux":
-        return LoopbackCamera(device, size=size, colour=colour, rate=rate)
-    return PyVirtualCam(device, size=size, colour=colour, rate=rate)
+        return LoopbackCamera(device, size=size, color=color, rate=rate)
+    return PyVirtualCam(device, size=size, color=color, rate=rate)
 
 
 class LoopbackCamera:
     """A v4l2loopback device: YUYV, limited range; a ``Sink``.
 
-    The device has no tags of colour: the matrix stays the source's, which for cameras is what programs expect of one.
+    The device has no tags of color: the matrix stays the source's, which for cameras is what programs expect of one.
 
     Raises:
         VideoWriteError: It is not there, is none that can be written to, or another program writes to it.
     """
 
-    def __init__(self, device: str, *, size: Size, colour: Colour, rate: Fraction) -> None:
+    def __init__(self, device: str, *, size: Size, color: Color, rate: Fraction) -> None:
         self.device = device
-        self._fill = YuyvFiller(colour)
+        self._fill = YuyvFiller(color)
         self._size = size
         self._count = 0
         self._container: OutputContainer
@@ -137,9 +137,9 @@ class LoopbackCamera:
 class YuyvFiller:
     """Turns planes of 4:2:0 into lines of YUYV in limited range, as cameras give them."""
 
-    def __init__(self, colour: Colour) -> None:
+    def __init__(self, color: Color) -> None:
         self._tables = None
-        if colour.full_range:
+        if color.full_range:
             self._tables = tuple(
                 level_table(luma=luma, from_full=True, to_full=False, bits=8) for luma in (True, False)
             )
@@ -173,11 +173,11 @@ class PyVirtualCam:
         VideoWriteError: pyvirtualcam or the camera's driver is not installed, or another program uses it.
     """
 
-    def __init__(self, device: str, *, size: Size, colour: Colour, rate: Fraction) -> None:
+    def __init__(self, device: str, *, size: Size, color: Color, rate: Fraction) -> None:
         library = _import_pyvirtualcam()
         self._size = size
         self._tables: tuple[NDArray[Any], ...] | None = None
-        if colour.full_range:
+        if color.full_range:
             self._tables = tuple(
                 level_table(luma=luma, from_full=True, to_full=False, bits=8) for luma in (True, False, False)
             )

@@ -1,6 +1,6 @@
 // The page of `rtstyle serve`: camera -> JPEG -> server -> JPEG -> canvas. The protocol is in rtstyle/web/protocol.py.
 
-const VERSION = 1, REQUEST_BYTES = 8, REPLY_BYTES = 12, KEEP_COLOURS = 1, PREPARING = 2;
+const VERSION = 1, REQUEST_BYTES = 8, REPLY_BYTES = 12, KEEP_COLORS = 1, PREPARING = 2;
 const QUALITY = 0.85;
 const LOST_MS = 3000; // an answer that takes longer is not waited for
 
@@ -162,7 +162,7 @@ function heard(message) {
     hello = message;
     if (first) {
       $("strength").value = Math.round(100 * message.start.strength);
-      $("keep").checked = message.start.keep_colours;
+      $("keep").checked = message.start.keep_colors;
       showStrength();
     }
     showStyles(message.start.style);
@@ -217,7 +217,7 @@ async function send() {
   head.setUint32(0, own, true);
   head.setUint8(4, style);
   head.setUint8(5, strength);
-  head.setUint8(6, keep ? KEEP_COLOURS : 0);
+  head.setUint8(6, keep ? KEEP_COLORS : 0);
   to.send(new Blob([head.buffer, jpeg]));
 }
 
