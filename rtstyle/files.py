@@ -17,13 +17,17 @@ def cache_root() -> Path:
     return Path(os.environ.get("RTSTYLE_CACHE") or user_cache_path("rtstyle", appauthor=False))
 
 
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file that appears under its name only when it is whole and on disk; an existing one is replaced.
+def write_whole(path: Path, data: bytes | memoryview, *, overwrite: bool = True) -> None:
+    """Write a file that appears under its name only when it is whole and on disk.
 
     The temporary file beside it has a random name and is created exclusively, so nothing that lies in the folder
     already, such as a link, is written through. A link at ``path`` itself is replaced, not followed.
 
+    Args:
+        overwrite: True replaces an existing file.
+
     Raises:
+        FileExistsError: There is a file of that name, and ``overwrite`` is False.
         OSError: The disk is full, or the folder may not be written.
     """
     stem = os.fsencode(path.name)[:120].decode("utf-8", "ignore")  # names may be 255 bytes long, not more
@@ -33,9 +37,28 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        move_whole(part, path, overwrite=overwrite)
     finally:
         part.unlink(missing_ok=True)
+
+
+def move_whole(part: Path, path: Path, *, overwrite: bool) -> None:
+    """Rename a finished file. Without ``overwrite`` a file that appears at ``path`` at any moment is left alone.
+
+    Raises:
+        FileExistsError: There is something of that name, and ``overwrite`` is False.
+        OSError: The folder may not be written.
+    """
+    if not overwrite:
+        try:
+            os.link(part, path)  # fails where the name is taken, unlike a rename
+            part.unlink()
+            return
+        except FileExistsError:
+            raise
+        except (OSError, NotImplementedError):  # FAT and some network file systems have no links
+            path.open("xb").close()
+    os.replace(part, path)
 
 
 def is_regular(path: Path) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.backends import Controls, Engine, EngineSettings
-from rtstyle.errors import PictureError, RtstyleError, SettingError
+from rtstyle.errors import OutputExistsError, PictureError, RtstyleError, SettingError
 from rtstyle.files import hushed, read_whole, write_whole
 from rtstyle.frame import Size
 from rtstyle.metadata import JPEG, Metadata, add_metadata, read_metadata
@@ -84,7 +84,8 @@ class PictureStylizer:
             result = np.concatenate((result, alpha), 2)
         elif alpha is not None and np.min(alpha) < 255:
             self.warnings.append(f"its transparency is left out: {_ending(target)} holds none; write .png or .webp")
-        self.warnings += write_picture(target, np.ascontiguousarray(result), loaded.about.upright())
+        output = np.ascontiguousarray(result)
+        self.warnings += write_picture(target, output, loaded.about.upright(), overwrite=overwrite)
         return Size(picture.shape[1], picture.shape[0])
 
     def close(self) -> None:
@@ -219,17 +220,21 @@ def _upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(stored, quarters))
 
 
-def write_picture(path: Path, picture: NDArray[np.uint8], about: Metadata = Metadata()) -> list[str]:
+def write_picture(
+    path: Path, picture: NDArray[np.uint8], about: Metadata = Metadata(), *, overwrite: bool = True
+) -> list[str]:
     """Write BGR or BGRA under its final name only when whole: jpg and webp at quality 95; to ``-`` PNG.
 
     Args:
         about: What is to stand beside the pixels: color profile, EXIF, XMP, resolution.
+        overwrite: True replaces an existing file.
 
     Returns:
         What of ``about`` the format cannot hold, in words.
 
     Raises:
         PictureError: The disk is full, or the folder may not be written.
+        OutputExistsError: There is a file of that name, and ``overwrite`` is False.
         BrokenPipeError: The reader of the standard output has exited.
     """
     ending = _ending(path)
@@ -243,10 +248,12 @@ def write_picture(path: Path, picture: NDArray[np.uint8], about: Metadata = Meta
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
         else:
-            write_whole(path, content)
+            write_whole(path, content, overwrite=overwrite)
         return lost
     except (PictureError, BrokenPipeError):
         raise
+    except FileExistsError as error:
+        raise OutputExistsError(f"{path} exists already; give -y (--overwrite) to replace it") from error
     except (OSError, cv2.error) as error:
         reason = "the disk is full" if getattr(error, "errno", None) == errno.ENOSPC else str(error)
         raise PictureError(f"cannot write {path}: {reason}") from error

@@ -69,7 +69,8 @@ def write_style_sheet(
             named.append((style.name, planes_to_rgb(opened.next().planes, _COLOR)))
         if progress:
             progress(len(named) - 1, len(chosen), style.name)
-    write_picture(target, np.ascontiguousarray(_laid_out(named, tile_width)[..., ::-1]))
+    sheet = np.ascontiguousarray(_laid_out(named, tile_width)[..., ::-1])
+    write_picture(target, sheet, overwrite=overwrite)
     return [name for name, _ in named]
 
 

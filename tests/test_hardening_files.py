@@ -210,6 +210,42 @@ def test_what_became_of_the_name_meanwhile_is_looked_at_again(clip, tmp_path):
     assert target.is_fifo()
 
 
+@pytest.mark.parametrize(
+    ("name", "appears", "kept", "linkless"),
+    [
+        ("out.mp4", "out.mp4", "out-2.mp4", False),  # in segments
+        ("out.gif", "out.gif", "out-2.gif", False),  # straight through, as recordings are
+        ("out.gif", "out.gif", "out-2.gif", True),
+        ("f%03d.png", "f002.png", "kept/f002.png", False),
+    ],
+)
+def test_what_appears_at_the_output_meanwhile_is_not_replaced(
+    clip, tmp_path, monkeypatch, name, appears, kept, linkless
+):
+    def appear(done: int, total: int | None, label: str) -> None:
+        if done == 10:
+            (tmp_path / appears).write_text("dear")
+
+    def refuse(*args: object) -> None:
+        raise PermissionError("no links")
+
+    if linkless:  # as on FAT
+        monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OutputExistsError, match=f"{appears} appeared .* the result is kept in .*{kept[:4]}"):
+        stylize_video(clip, tmp_path / name, controls=SAME, progress=appear)
+    assert (tmp_path / appears).read_text() == "dear"
+    assert (tmp_path / kept).stat().st_size > 100
+    assert not list(tmp_path.glob(".*")), "a work folder was left"
+
+
+def test_an_image_that_appears_meanwhile_is_not_replaced(tmp_path):
+    (tmp_path / "out.png").write_text("dear")
+    with pytest.raises(OutputExistsError, match="exists already"):
+        write_picture(tmp_path / "out.png", np.zeros((32, 32, 3), np.uint8), overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
+    assert (tmp_path / "out.png").read_text() == "dear"
+
+
 def test_a_link_that_leads_nowhere_is_a_name_that_is_taken(clip, tmp_path):
     link = tmp_path / "out.mp4"
     link.symlink_to(tmp_path / "gone.mp4")

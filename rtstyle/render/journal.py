@@ -251,7 +251,7 @@ def claim(path: Path, *, overwrite: bool, resume: bool = False) -> tuple[WorkFol
         OutputExistsError: There is one, and neither ``overwrite`` nor ``resume`` says what to do with it.
         VideoWriteError: Another process is writing this output, or the folder cannot be written.
     """
-    folder = WorkFolder(path)
+    folder = WorkFolder(path, overwrite=overwrite)
     journal = Journal.read(folder)
     if journal and journal.checkpoint and not resume and not overwrite:
         folder.close()

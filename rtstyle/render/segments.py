@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import av
 
-from rtstyle.errors import SettingError
+from rtstyle.errors import OutputExistsError, SettingError
 from rtstyle.frame import Frame, Size, VideoFormat
 from rtstyle.render.journal import Checkpoint, Journal, Segment
 from rtstyle.video.copies import StreamPlan
@@ -149,6 +149,10 @@ class RenderWriter:
                 self.warnings += captions_lost_words(self._encoding, self._captions_lost)
                 self.warnings += output.finish()
             self._folder.publish(part, name)
+        except OutputExistsError:  # the whole result has another name
+            self._folder.keep = False
+            self._leave()
+            raise
         except FAILURES as error:
             self._leave()
             failure = cannot_write(self.path, error)

@@ -14,8 +14,8 @@ from typing import Self
 import filelock
 
 from rtstyle.errors import OutputExistsError, VideoWriteError, reason_of
-from rtstyle.files import is_regular, private_folder
-from rtstyle.video.formats import check_file_output, sequence_name
+from rtstyle.files import is_regular, move_whole, private_folder
+from rtstyle.video.formats import check_file_output, free_name, sequence_name
 
 JOURNAL = "journal.jsonl"
 """File in a work folder that lists the finished segments of a render."""
@@ -28,14 +28,16 @@ class WorkFolder:
 
     Args:
         output: The file, or the pattern of a sequence, that will be made.
+        overwrite: True replaces what has its name by the time it is finished.
 
     Raises:
         VideoWriteError: Another process is making this output, or the folder cannot be written, is a link or
             another user's, or holds anything that rtstyle did not make.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, *, overwrite: bool = False) -> None:
         self.output = output
+        self._overwrite = overwrite
         self.keep = False
         """True: what is in it serves a later run, so it stays when it is let go."""
         self.notes: list[str] = []
@@ -92,12 +94,39 @@ class WorkFolder:
 
         Raises:
             OSError: It cannot be done.
+            OutputExistsError: A file of that name appeared meanwhile; this one is kept under another name.
             VideoWriteError: There is a folder or device of that name by now.
         """
         check_file_output(name, overwrite=True)
         sync(part)
-        os.replace(part, name)
-        sync(name.parent)
+        try:
+            move_whole(part, name, overwrite=self._overwrite)
+        except FileExistsError as error:
+            kept = self._keep(part, name)
+            raise OutputExistsError(_appeared(name, kept)) from error
+        finally:
+            sync(name.parent)
+
+    def publish_sequence(self, parts: list[Path], parent: Path) -> None:
+        """Give the images of a sequence their final names, as ``publish`` does."""
+        taken = [parent / part.name for part in parts if os.path.lexists(parent / part.name)]
+        folder = parent
+        if taken and not self._overwrite:
+            folder = free_name(parent / "kept")
+            folder.mkdir()
+        for part in parts:
+            self.publish(part, folder / part.name)
+        if folder != parent:
+            raise OutputExistsError(_appeared(taken[0], folder))
+
+    @staticmethod
+    def _keep(part: Path, name: Path) -> Path:
+        """Move a finished file to a name like ``name`` that is free, and return it."""
+        while True:
+            kept = free_name(name)
+            with suppress(FileExistsError):
+                move_whole(part, kept, overwrite=False)
+                return kept
 
     def close(self) -> None:
         """Let go of the folder; it goes away unless it is to be kept."""
@@ -121,6 +150,10 @@ class WorkFolder:
         self.close()
 
 
+def _appeared(name: Path, kept: Path) -> str:
+    return f"{name} appeared while this output was made, and is not replaced without -y; the result is kept in {kept}"
+
+
 def claim_folder(output: Path, *, overwrite: bool) -> WorkFolder:
     """Lock the work folder of an output that is written straight through, and empty it.
 
@@ -128,7 +161,7 @@ def claim_folder(output: Path, *, overwrite: bool) -> WorkFolder:
         OutputExistsError: It holds segments of an interrupted render, and ``overwrite`` is False.
         VideoWriteError: Another process is writing this output, or the folder cannot be written.
     """
-    folder = WorkFolder(output)
+    folder = WorkFolder(output, overwrite=overwrite)
     if not overwrite and is_regular(folder.path / JOURNAL) and any(folder.path.glob("segment-*")):
         folder.keep = True
         folder.close()

@@ -17,7 +17,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
-from rtstyle.errors import SettingError, VideoWriteError, reason_of
+from rtstyle.errors import OutputExistsError, SettingError, VideoWriteError, reason_of
 from rtstyle.frame import Frame, VideoFormat
 from rtstyle.video.aspect import STATED, write_pixel_aspect
 from rtstyle.video.copies import StreamCopies, StreamPlan, plan_streams
@@ -266,8 +266,7 @@ class VideoWriter:
             folder.publish(self._part, name)
             return
         name.parent.mkdir(exist_ok=True)
-        for picture in sorted(folder.path.glob(f"*{name.suffix}")):
-            folder.publish(picture, name.parent / picture.name)
+        folder.publish_sequence(sorted(folder.path.glob(f"*{name.suffix}")), name.parent)
 
     def _discard(self) -> None:
         self._closed = True
@@ -304,6 +303,6 @@ def partial_name(path: Path) -> Path:
 
 def cannot_write(path: Path, error: Exception) -> Exception:
     """Return what to raise for a failure of PyAV: our own errors, and a reader that has gone, as they are."""
-    if isinstance(error, (VideoWriteError, SettingError, BrokenPipeError)):
+    if isinstance(error, (VideoWriteError, OutputExistsError, SettingError, BrokenPipeError)):
         return error
     return VideoWriteError(f"cannot write {path}: {reason_of(error)}")
