@@ -89,30 +89,34 @@ def test_pictures_that_change_their_shape_keep_it(codec, before, after, inside, 
 # -- audio that changes ---------------------------------------------------------------------------------
 
 
-def spliced(path: Path, before: tuple[str, int], after: tuple[str, int]) -> Path:
-    """Two transport streams of a second, whose AAC has other channels or another rate in the second."""
+def spliced(path: Path, before: tuple[str, int], after: tuple[str, int], codec: str = "aac") -> Path:
+    """Two transport streams or FLVs of a second, whose audio has other channels or another rate in the second."""
     with path.open("wb") as whole:
         for number, (layout, rate) in enumerate((before, after)):
-            part = path.with_suffix(f".{number}.ts")
+            part = path.with_suffix(f".{number}{path.suffix}")
             with av.open(str(part), "w") as container:
                 video = container.add_stream("libx264", rate=25, options={"bf": "0", "preset": "ultrafast"})
                 video.codec_context.width, video.codec_context.height = 64, 48
                 video.codec_context.time_base = Fraction(1, 25)
-                audio = container.add_stream("aac", rate=rate)
+                audio = container.add_stream(codec, rate=rate)
                 audio.codec_context.layout = layout
                 packets = []
                 for i in range(25):
                     frame = av.VideoFrame.from_ndarray(np.full((72, 64), 128, np.uint8), "yuv420p")
-                    frame.pts, frame.time_base = 25 * number + i, Fraction(1, 25)
+                    frame.pts, frame.time_base = 27 * number + i, Fraction(1, 25)
                     packets += video.encode(frame)
                 wave = 0.4 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
                 channels = av.AudioLayout(layout).nb_channels
                 sound = av.AudioFrame.from_ndarray(np.tile(wave.astype(np.float32), (channels, 1)), "fltp", layout)
-                sound.sample_rate, sound.pts, sound.time_base = rate, rate * number, Fraction(1, rate)
+                sound.sample_rate = rate
+                if codec == "mp2":
+                    sound = av.AudioResampler("s16", layout, rate).resample(sound)[0]
+                sound.pts, sound.time_base = rate * number * 27 // 25, Fraction(1, rate)
                 packets += [*video.encode(None), *audio.encode(sound), *audio.encode(None)]
                 for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
                     container.mux(packet)
-            whole.write(part.read_bytes())
+            data = part.read_bytes()
+            whole.write(data[13:] if number and path.suffix == ".flv" else data)  # behind FLV's header come its tags
     return path
 
 
@@ -123,31 +127,48 @@ def heard(path: Path) -> float:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "target"),
+    ("codec", "before", "after", "target", "source"),
     [
-        *((("stereo", 48000), ("5.1", 48000), target) for target in ("mp4", "mkv", "ts", "webm", "nut")),
-        (("5.1", 48000), ("mono", 48000), "mov"),
-        (("stereo", 48000), ("stereo", 44100), "mp4"),
+        *(("aac", ("stereo", 48000), ("5.1", 48000), target, "in.ts") for target in ("mp4", "ts", "webm")),
+        ("aac", ("5.1", 48000), ("mono", 48000), "mov", "in.ts"),
+        ("aac", ("stereo", 44100), ("5.1", 48000), "mkv", "in.flv"),
+        ("aac", ("stereo", 44100), ("stereo", 48000), "ts", "in.flv"),
+        ("ac3", ("stereo", 48000), ("5.1", 48000), "webm", "in.ts"),
+        ("ac3", ("5.1", 48000), ("mono", 44100), "mp4", "in.ts"),
+        ("eac3", ("mono", 44100), ("5.1", 48000), "webm", "in.ts"),
+        ("mp2", ("mono", 44100), ("stereo", 48000), "webm", "in.ts"),
+        ("mp2", ("mono", 44100), ("stereo", 48000), "mkv", "in.ts"),
     ],
 )
-def test_audio_that_changes_on_the_way_can_be_heard_to_the_end(before, after, target, tmp_path):
-    source, made = spliced(tmp_path / "in.ts", before, after), tmp_path / f"out.{target}"
+def test_audio_that_changes_on_the_way_can_be_heard_to_the_end(codec, before, after, target, source, tmp_path):
+    source, made = spliced(tmp_path / source, before, after, codec), tmp_path / f"out.{target}"
     report = stylize_video(source, made, controls=PLAIN)
     assert abs(heard(made) - heard(source)) < 0.08
-    assert bool([words for words in report.warnings if "changes its channels or rate" in words]) == (target != "ts")
+    warned = bool([words for words in report.warnings if "changes its channels or rate" in words])
+    assert warned == (codec == "aac" and (target != "ts" or source.suffix == ".flv"))
     with av.open(str(made)) as container:
         layouts = {frame.layout.nb_channels for frame in container.decode(audio=0)}
     assert max(layouts) == max(av.AudioLayout(layout).nb_channels for layout, _ in (before, after))
     assert [f"{f.subject}: {f.words}" for f in verify_media(source, made).differences] == []
 
 
-def test_verify_finds_audio_that_was_copied_and_cannot_be_decoded(tmp_path, monkeypatch):
-    source = spliced(tmp_path / "in.ts", ("stereo", 48000), ("5.1", 48000))
-    monkeypatch.setattr(_Planner, "_find_changing", lambda planner: {})
+@pytest.mark.parametrize("source", ["in.ts", "in.flv"])
+def test_verify_finds_audio_that_was_copied_and_cannot_be_decoded(tmp_path, monkeypatch, source):
+    source = spliced(tmp_path / source, ("stereo", 48000), ("5.1", 48000))
+    monkeypatch.setattr(_Planner, "_scan", lambda planner, relied: {})
     report = stylize_video(source, tmp_path / "out.mkv", controls=PLAIN)
     assert [words for words in report.warnings if "cannot be decoded from there" in words]
     words = {finding.subject: finding.words for finding in verify_media(source, tmp_path / "out.mkv").differences}
     assert "cannot be decoded" in words["audio 1 packets"]
+
+
+def test_audio_that_is_mixed_down_is_named_and_found(tmp_path, monkeypatch):
+    source = spliced(tmp_path / "in.ts", ("stereo", 48000), ("5.1", 48000), "ac3")
+    monkeypatch.setattr(_Planner, "_scan", lambda planner, relied: {})
+    report = stylize_video(source, tmp_path / "out.webm", controls=PLAIN)
+    assert [words for words in report.warnings if "mixed down to stereo" in words]
+    words = {finding.subject: finding.words for finding in verify_media(source, tmp_path / "out.webm").differences}
+    assert "2 channels instead of 6" in words["audio 1 sound"]
 
 
 def test_stereo_that_is_lost_is_named_and_found(tmp_path):

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -74,6 +74,8 @@ class StreamFacts:
     """Of sound: rate and channels, as text."""
     shapes: set[tuple[int, int]] = field(default_factory=set)
     """Rates and channels, as indices of ADTS, that AAC states packet by packet."""
+    headers: set[bytes] = field(default_factory=set)
+    """Of audio: the decoder's headers, of the stream and of packets that bring another one."""
     size: str = ""
     """Of a picture, as text."""
     content: bytes = b""
@@ -95,6 +97,11 @@ class StreamFacts:
     skipped: int = 0
     """Packets without a time, or whose decoding time goes back: damage, which no container could hold."""
     last_dts: int | None = None
+
+    @property
+    def splices(self) -> Literal["", "in packets", "in headers"]:
+        """Whether audio changes its channels or rate on the way in a way that one header cannot state, and where."""
+        return "in headers" if len(self.headers) > 1 else "in packets" if len(self.shapes) > 1 else ""
 
     @property
     def trimmed(self) -> bool:
@@ -196,6 +203,10 @@ class Samples:
     """Of all samples, channel by channel; equal in all containers and for all lossless codecs of the same depth."""
     seconds: Fraction
     """Length of sound."""
+    gaps: Fraction
+    """Seconds between its samples in which there are none."""
+    shape: tuple[int, int]
+    """Of sound: the most channels and the highest rate."""
     start: Fraction
     """When the first sample is heard."""
     frame: Fraction

@@ -39,6 +39,9 @@ _CUT_OFF = Fraction(1)
 _LOOKED_AT = 50
 """VideoFacts of which a small copy is averaged, to tell which side is up."""
 
+_GAP = Fraction(1, 50)
+"""Seconds without a sample that are a gap, not a rounded time."""
+
 _SIDE = 16
 """Width and height of those small copies, and of the small copies of alpha planes."""
 
@@ -300,6 +303,7 @@ def _track(stream: Stream) -> StreamFacts:
         # Some containers only count channels: one and two of them are what everybody takes them for.
         name = {1: "mono", 2: "stereo"}.get(layout.nb_channels, layout.name)
         track.layout = f"{stream.codec_context.sample_rate} Hz {name}"
+        track.headers = {bytes(stream.codec_context.extradata or b"")}
     elif isinstance(stream, VideoStream):
         track.size = f"{stream.codec_context.width}x{stream.codec_context.height}"
     elif isinstance(stream, AttachmentStream):
@@ -308,6 +312,8 @@ def _track(stream: Stream) -> StreamFacts:
 
 
 def _note_packet(track: StreamFacts, packet: av.Packet[Any]) -> None:
+    if track.type == "audio" and packet.has_sidedata("new_extradata"):
+        track.headers.add(bytes(packet.get_sidedata("new_extradata")))
     if packet.is_discard and track.type != "video":
         track.hidden.append(_digest(_payload(track, bytes(packet))))
         if not track.digests:
@@ -389,21 +395,32 @@ def decode_stream(path: Path, index: int) -> Samples:
         VideoOpenError: The file cannot be opened.
     """
     state = hashlib.blake2b(digest_size=8)
-    seconds = longest = Fraction(0)
+    seconds = longest = gaps = Fraction(0)
     start: Fraction | None = None
+    ended: Fraction | None = None
+    channels = rate = 0
     with _open(path) as container:
-        for packet in container.demux(container.streams[index]):
-            frames: list[Any] = []
-            with suppress(av.FFmpegError):
-                frames = list(packet.decode())
-            for frame in frames:
-                if start is None and frame.pts is not None:
-                    start = frame.pts * _fraction(frame.time_base)
-                state.update(_sound(frame) if isinstance(frame, av.AudioFrame) else frame.to_ndarray().tobytes())
-                if isinstance(frame, av.AudioFrame):
-                    lasts = Fraction(frame.samples, frame.sample_rate)
-                    seconds, longest = seconds + lasts, max(longest, lasts)
-    return Samples(state.digest(), seconds, start or Fraction(0), longest)
+        for frame in _decoded(container, index):
+            time = None if frame.pts is None else frame.pts * _fraction(frame.time_base)
+            start = time if start is None else start
+            if not isinstance(frame, av.AudioFrame):
+                state.update(frame.to_ndarray().tobytes())
+                continue
+            state.update(_sound(frame))
+            lasts = Fraction(frame.samples, frame.sample_rate)
+            if time is not None and ended is not None and time - ended > _GAP:
+                gaps += time - ended
+            ended = None if time is None else time + lasts
+            seconds, longest = seconds + lasts, max(longest, lasts)
+            channels, rate = max(channels, frame.layout.nb_channels), max(rate, frame.sample_rate)
+    return Samples(state.digest(), seconds, gaps, (channels, rate), start or Fraction(0), longest)
+
+
+def _decoded(container: InputContainer, index: int) -> Iterator[Any]:
+    """Yield the frames of one stream; packets that cannot be decoded are passed over."""
+    for packet in container.demux(container.streams[index]):
+        with suppress(av.FFmpegError):
+            yield from packet.decode()
 
 
 def _sound(frame: av.AudioFrame) -> bytes:

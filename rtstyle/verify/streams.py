@@ -135,9 +135,7 @@ def _compare_labels(name: str, track: StreamFacts, partner: StreamFacts, source:
         words.append("transcoded")
     elif track.codec != partner.codec:
         words.append(f"{target.format} calls {track.codec} {partner.codec}")
-    wider = len(track.shapes) > 1 and _transcoded(track, partner)
-    opus = partner.codec == "opus" and track.layout.split(" ", 1)[1:] == partner.layout.split(" ", 1)[1:]
-    if track.layout != partner.layout and track.layout and not wider and not (opus and _transcoded(track, partner)):
+    if track.layout != partner.layout and track.layout and not _transcoded(track, partner):
         verdict = "differs"
         words.append("other rate or channels")
     if _SAME_LANGUAGE.get(track.language, track.language) != _SAME_LANGUAGE.get(partner.language, partner.language):
@@ -176,7 +174,8 @@ def _flags(track: StreamFacts, media: Media) -> set[str]:
 
 def _transcoded(track: StreamFacts, partner: StreamFacts) -> bool:
     """Other packets of another codec. (mp4 has one name for MPEG audio of all layers.)"""
-    return (track.codec != partner.codec or len(track.shapes) > 1) and not _shared(track, partner)
+    other = track.codec != partner.codec or bool(track.splices)
+    return other and 2 * _shared(track, partner) <= len(track.digests)  # packets of silence may be equal
 
 
 def _alike(track: StreamFacts, media: Media) -> list[StreamFacts]:
@@ -202,7 +201,7 @@ def _compare_packets(
     if time_map.cut and wanted != partner.digests:
         offset, wanted = _best_cut(track, partner, first, last)
     verdict, words = _judge_packets(track, partner, wanted, source, target)
-    if len(track.shapes) > 1 and target.format not in ("mpegts", "aac"):
+    if track.splices and (track.splices == "in headers" or target.format not in ("mpegts", "aac")):
         verdict, words = "differs", "its channels or rate change on the way: it cannot be decoded from there"
     yield Finding(f"{name} packets", *has, verdict, words)
     if len(wanted) == len(partner.digests) == len(partner.times) and len(track.times) == len(track.digests):
@@ -291,15 +290,21 @@ def _compare_transcoded(
     slack = min(2 * other.frame, Fraction(15, 100)) + MS  # PCM has no frames: any number of samples is one
     late = other.start - time_map.shift - (opens - time_map.zero)
     words = []
-    if len(track.shapes) > 1:  # a splice: each half has a lead-in, and between them there may be a gap
+    if track.splices:  # each part has a lead-in
         slack += Fraction(1, 10)
-    if abs(other.seconds - wanted) > slack:
-        words.append(f"{float(abs(other.seconds - wanted)):.3f} s {'more' if other.seconds > wanted else 'less'}")
+    more = other.seconds - wanted
+    if more < -slack or more > slack + one.gaps:  # gaps may be written as silence
+        words.append(f"{float(abs(more)):.3f} s {'more' if more > 0 else 'less'}")
+    (channels, rate), (now, clock) = one.shape, other.shape
+    if now != channels:
+        words.append(f"{now} channels instead of {channels}")
+    if clock != rate and partner.codec != "opus":  # which has one rate
+        words.append(f"{clock} Hz instead of {rate}")
     if abs(late) > slack:
         words.append(f"starts {float(abs(late)) * 1000:.3g} ms {'later' if late > 0 else 'earlier'}")
     if words:
         return Finding(subject, *has, "differs", "; ".join(words))
-    if len(track.shapes) > 1:
+    if track.splices:
         return Finding(subject, *has, "intended", "its channels or rate change on the way; as long as it was")
     if _holds(target.format, track.codec):
         return Finding(subject, *has, "differs", f"transcoded, though {target.format} can hold {track.codec}")

@@ -24,18 +24,17 @@ from av.video.stream import VideoStream
 
 from rtstyle.video.opening import open_media
 from rtstyle.video.samples import fraction_of
+from rtstyle.video.shapes import SoundShape, needs_header, shape_of, shapes_of_header
 from rtstyle.video.transcode import (
     NEGATIVE_TIMES,
     AudioTranscoder,
     Cut,
     PacketCopy,
-    SoundShape,
     TextTranscoder,
     Track,
     chapters_of,
     delay_of,
     lead_in_of,
-    shape_of_adts,
     timecode_after,
     unit_of,
 )
@@ -47,6 +46,9 @@ _MADE_ANEW = {
     "encoder", "major_brand", "minor_version", "compatible_brands", "handler_name", "vendor_id", "duration",
 }  # fmt: skip
 """Metadata that the muxer writes itself, or that is not true of the new file."""
+
+_SPLICED = ("mpegts", "hls", "mpeg", "flv", "live_flv")
+"""Demuxers of recordings that may be put together of several."""
 
 _MANY = 500
 """Packets among which the first of each stream is looked for."""
@@ -154,7 +156,7 @@ class _Planner:
         self._source, self._video, self._muxer, self._audio = source, video, muxer, audio
         self._name = _NAMES.get(muxer, muxer)
         self._beginnings: list[av.Packet[Any]] = self._read_beginnings()
-        self._changing = self._find_changing()
+        self._scans: dict[bool, dict[int, SoundShape]] = {}
         self.plan = StreamPlan()
         # Where the header states what only the encoder knows, another codec stands in for the picture.
         bare = [av.Codec(codec, "w").canonical_name] if codec else []
@@ -254,7 +256,7 @@ class _Planner:
                     to = av.Codec(part.codec, "w").canonical_name
                     self.plan.copied.append(f"{label}, re-encoded as {to}")
                     reason = f"{self._name} cannot hold it as it is{self._better(stream, 'copy')}"
-                    if part.sound:
+                    if part.sound and needs_header(_codec_of(stream)):
                         reason = f"it changes its channels or rate on the way, which {self._name} cannot say"
                     self.plan.warnings.append(f"{label} is re-encoded as {to}: {reason}")
                 else:
@@ -283,8 +285,10 @@ class _Planner:
             return
         if muxer == "nut" and stream.type == "subtitle":
             return  # it would forget how long each is shown
-        shape = self._changing.get(index)
-        if shape and muxer != "mpegts":  # one header for the whole stream cannot tell both
+        in_band = muxer == "mpegts" and self._source.format.name in ("mpegts", "hls")
+        relied = needs_header(codec.canonical_name) and not in_band
+        shape = self._widest(stream) if relied else None
+        if shape:  # one header for the whole stream cannot tell both
             for encoder in ("libopus",) if muxer == "webm" else ("aac", *_sound_for(muxer, "aac", False, False)):
                 yield Part(index, "audio", encoder, shape)
             return
@@ -294,7 +298,7 @@ class _Planner:
             samples = stream.codec_context.format  # type: ignore[attr-defined]
             deep = bool(samples) and samples.bytes > 2
             for encoder in _sound_for(muxer, codec.canonical_name, codec.lossless and not codec.lossy, deep):
-                yield Part(index, "audio", encoder)
+                yield Part(index, "audio", encoder, self._widest(stream))
         elif codec.text_sub and muxer in _TEXT:
             yield Part(index, "text", _TEXT[muxer])
 
@@ -317,19 +321,31 @@ class _Planner:
                     break
         return list(found.values())
 
-    def _find_changing(self) -> dict[int, SoundShape]:
-        """Read all of a transport stream for AAC that changes: its packets say so, one by one, and only there."""
+    def _widest(self, stream: Stream) -> SoundShape | None:
+        """Return the most channels and the highest rate of audio that changes them on its way; None: it does not."""
+        relied = needs_header(_codec_of(stream))
+        if self._audio and relied not in self._scans:
+            self._scans[relied] = self._scan(relied)
+        return self._scans.get(relied, {}).get(stream.index)
+
+    def _scan(self, relied: bool) -> dict[int, SoundShape]:
+        """Read all of a recording for audio that changes: its packets say so, one by one, and only there.
+
+        Args:
+            relied: Look at codecs that need a header; else at all others.
+        """
         name = self._source.name
-        path = Path(name.removeprefix("file:"))
-        if self._source.format.name not in ("mpegts", "hls") or self._source.file is not None or not path.is_file():
+        if self._source.format.name not in _SPLICED or self._source.file is not None:
             return {}
-        wanted = [s.index for s in self._source.streams.audio if _codec_of(s) == "aac"] if self._audio else []
-        found: dict[int, set[SoundShape]] = {index: set() for index in wanted}
-        if not wanted:
+        if not Path(name.removeprefix("file:")).is_file():
             return {}
+        wanted = [s.index for s in self._source.streams.audio if needs_header(_codec_of(s)) == relied]
+        found: dict[int, set[SoundShape]] = {}
         with suppress(*_FAILURES, IndexError), open_media(name) as again:
-            for packet in again.demux([again.streams[index] for index in wanted]):
-                if shape := shape_of_adts(packet):
+            streams = [again.streams[index] for index in wanted]
+            found = {stream.index: shapes_of_header(stream) for stream in streams}
+            for packet in again.demux(streams) if streams else ():
+                if shape := shape_of(packet, _codec_of(packet.stream)):
                     found[packet.stream.index].add(shape)
         return {
             index: SoundShape(max(s.channels for s in shapes), max(s.rate for s in shapes))

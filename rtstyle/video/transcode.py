@@ -20,6 +20,7 @@ from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
 from rtstyle.video.samples import fraction_of
+from rtstyle.video.shapes import SoundShape, needs_header, shape_of, shapes_of_header
 
 _STEADY = Fraction(1, 50)
 """Seconds by which the times of decoded sound may be off before they are believed: containers round them."""
@@ -130,28 +131,6 @@ def lead_in_of(packet: av.Packet[Any]) -> Fraction | None:
     return begin if begin < start and start - begin <= _LEAD_IN_PACKETS * length else None
 
 
-@dataclass(frozen=True)
-class SoundShape:
-    """Channels and samples per second of audio."""
-
-    channels: int
-    rate: int
-
-
-_ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-
-
-def shape_of_adts(packet: av.Packet[Any]) -> SoundShape | None:
-    """Read the header before each packet of AAC in a transport stream (ISO/IEC 14496-3, 1.A.2); None: it has none."""
-    if packet.size < 7:
-        return None
-    head = bytes(packet)[:4]
-    rate, channels = head[2] >> 2 & 15, (head[2] & 1) << 2 | head[3] >> 6
-    if head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or rate >= len(_ADTS_RATES) or not channels:
-        return None
-    return SoundShape(8 if channels == 7 else channels, _ADTS_RATES[rate])
-
-
 class Track(Protocol):
     """One stream of the input on its way into the output."""
 
@@ -177,8 +156,10 @@ class PacketCopy:
     def __init__(self, source: Stream, target: OutputContainer, cut: Cut, muxer: str) -> None:
         self.damaged = 0
         self.notes: list[str] = []
-        self._shape: SoundShape | None = None
-        self._one_header = muxer != "mpegts"
+        self._shape = next(iter(shapes_of_header(source)), None)
+        codec = source.codec_context
+        self._watched = codec.codec.canonical_name if isinstance(codec, AudioCodecContext) else ""
+        self._in_band = muxer == "mpegts" and self._shape is None
         self.stream: Stream = target.add_stream_from_template(source, opaque=True)
         self._source, self._cut = source, cut
         self._last: int | None = None
@@ -202,7 +183,7 @@ class PacketCopy:
             return []
         if packet.dts is None or not self._is_shown(packet):
             return []
-        if self._one_header and not self.notes and self._source.type == "audio":
+        if needs_header(self._watched) and not self._in_band and not self.notes:
             self._watch_shape(packet)
         if self._source.type == "audio" and not packet.duration:
             # Matroska need not say how long a packet lasts; mp4 would take the last one for empty and lose it.
@@ -217,12 +198,12 @@ class PacketCopy:
         return [packet]
 
     def _watch_shape(self, packet: av.Packet[Any]) -> None:
-        shape = shape_of_adts(packet) if self._source.codec_context.codec.canonical_name == "aac" else None
+        shape = shape_of(packet, self._watched)
         if shape and self._shape and shape != self._shape:
             self.notes.append(
                 f"audio {self._source.index} changes to {shape.channels} channels of {shape.rate} Hz at "
-                f"{float((packet.pts or 0) * unit_of(packet)):.1f} s, and cannot be decoded from there: write .ts, "
-                "or render from a file"
+                f"{float((packet.pts or 0) * unit_of(packet)):.1f} s, and cannot be decoded from there: make one kind "
+                "of it first, with ffmpeg -i IN -map 0 -c copy -c:a aac OUT"
             )
         self._shape = shape or self._shape
 
@@ -359,10 +340,18 @@ class AudioTranscoder:
         for frame in frames:
             key = (frame.format.name, frame.layout.name, frame.sample_rate)
             if key not in self._converters:  # a broadcast may change to another one on its way
+                self._note_downmix(frame)
                 self._converters[key] = av.AudioResampler(self._format, self._layout, self._rate)
             for converted in self._converters[key].resample(frame):
                 packets += self._at_its_time(converted)
         return packets
+
+    def _note_downmix(self, frame: av.AudioFrame) -> None:
+        wider = frame.layout.nb_channels > av.AudioLayout(self._layout).nb_channels
+        if wider and self._converters and not self.notes:
+            self.notes.append(
+                f"the audio changes to {frame.layout.name} at {frame.time or 0:.1f} s, and is mixed down to {self._layout}"
+            )
 
     def _at_its_time(self, frame: av.AudioFrame) -> list[av.Packet[Any]]:
         """Encode a frame of the encoder's own format where its time says, cut to the window."""
