@@ -349,9 +349,8 @@ class AudioTranscoder:
     def _note_downmix(self, frame: av.AudioFrame) -> None:
         wider = frame.layout.nb_channels > av.AudioLayout(self._layout).nb_channels
         if wider and self._converters and not self.notes:
-            self.notes.append(
-                f"the audio changes to {frame.layout.name} at {frame.time or 0:.1f} s, and is mixed down to {self._layout}"
-            )
+            at = f"{frame.time or 0:.1f} s"
+            self.notes.append(f"the audio changes to {frame.layout.name} at {at} and is mixed down to {self._layout}")
 
     def _at_its_time(self, frame: av.AudioFrame) -> list[av.Packet[Any]]:
         """Encode a frame of the encoder's own format where its time says, cut to the window."""
