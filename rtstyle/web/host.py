@@ -33,6 +33,12 @@ MAX_CONNECTIONS = 40
 PATIENCE = 10.0
 """Seconds that a connection may take for its request, or for taking the answer."""
 
+_ARRIVALS, _REQUESTS = (40, 200.0), (60, 100.0)
+"""Connections and requests that are taken at once, and how many a second after that; others wait their turn."""
+
+_HEADS = 2
+"""Ends of a request's head in one piece of data; more are requests that do not wait for their answers."""
+
 _UNSENT_BYTES = 1 << 17
 """Of a stream that the system may hold."""
 
@@ -50,6 +56,20 @@ _SECURITY = {
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Allowance:
+    """Spreads events over time: ``burst`` of them at once, and ``rate`` a second after that."""
+
+    def __init__(self, burst: int, rate: float) -> None:
+        self._step, self._slack = 1 / rate, burst / rate
+        self._due = 0.0
+
+    def delay(self) -> float:
+        """Count one event; return the seconds to wait before it."""
+        now = time.monotonic()
+        self._due = max(self._due, now - self._slack) + self._step
+        return max(0.0, self._due - now)
 
 
 class WebServer:
@@ -74,13 +94,15 @@ class WebServer:
         self.port = 0
         """The one that was bound."""
         self.refused: Counter[str] = Counter()
-        """Connections and requests that were turned away, by reason: host (or origin, or token), crowd, slow."""
+        """Connections and requests that were turned away, by reason: host (or origin, or token), crowd, slow, rush."""
         self._address, self._routes, self._connections, self._ending = address, routes, connections, ending
         self._tls = address.tls()
         self._ready: Future[None] = Future()
         # All visitors of this machine have one address, and so have those behind a proxy on it.
         self._each = connections if address.is_loopback else max(8, connections // 2)
-        self._coming: dict[_Door, float] = {}
+        self._coming: set[asyncio.Task[None]] = set()
+        """Connections that were accepted and are not open yet, as during the handshake of TLS."""
+        self._arrivals, self._requests = Allowance(*_ARRIVALS), Allowance(*_REQUESTS)
         self._peers: dict[web.RequestHandler, str] = {}
         self._known: set[web.RequestHandler] = set()  # they have had a request that was not refused
         self._since: dict[web.RequestHandler, float] = {}
@@ -149,31 +171,33 @@ class WebServer:
         await runner.setup()
         try:
             self._server = runner.server
-            listener = await self._listen()
+            listeners = await self._listen()
+            self.port = listeners[0].getsockname()[1]
+            tasks = [asyncio.create_task(self._accept(listener)) for listener in listeners]
+            tasks.append(asyncio.create_task(self._sweep()))
             try:
-                self.port = listener.sockets[0].getsockname()[1]
-                sweeper = asyncio.create_task(self._sweep())
                 self._ready.set_result(None)
                 await self._stop.wait()
-                sweeper.cancel()
                 if self._ending:
                     await self._ending()
             finally:
-                listener.close()
+                for task in (*tasks, *self._coming):
+                    task.cancel()
+                for listener in listeners:
+                    listener.close()
         finally:
             await runner.cleanup()
 
-    async def _listen(self) -> asyncio.Server:
+    async def _listen(self) -> list[socket.socket]:
         address = self._address
-        tls_patience = PATIENCE if self._tls else None
         try:
-            return await self.loop.create_server(
-                self._accept,
-                address.host,
-                address.port,
-                ssl=self._tls,
-                ssl_handshake_timeout=tls_patience,
-            )
+            bound = await self.loop.create_server(asyncio.Protocol, address.host, address.port, start_serving=False)
+            listeners = [opened.dup() for opened in bound.sockets]
+            bound.close()
+            for listener in listeners:
+                listener.setblocking(False)
+                listener.listen(100)
+            return listeners
         except OSError as error:
             where = f"{address.host} port {address.port}"
             raise ServerError(
@@ -181,27 +205,41 @@ class WebServer:
                 "and --host is a name or address of this machine"
             ) from error
 
-    def _accept(self) -> asyncio.BaseProtocol:
-        assert self._server is not None
-        now = time.monotonic()
-        # Accepted, and not connected before the loop's next turn, or before the handshake of TLS.
-        patience = PATIENCE if self._tls else 0.5
-        self._coming = {door: since for door, since in self._coming.items() if now - since < patience}
-        if len(self._coming) >= self._connections:
-            self.refused["crowd"] += 1
-            return _Refusal()
-        door = _Door(self)
-        self._coming[door] = now
-        return door
+    async def _accept(self, listener: socket.socket) -> None:
+        """Accept connections one by one, no more of them than the loop can take beside its work for visitors.
 
-    def admit(self, door: _Door, transport: asyncio.BaseTransport) -> web.RequestHandler | None:
+        asyncio's own server accepts a hundred at a turn, and each costs as much as a part of a frame.
+        """
+        while True:
+            try:
+                connection, _ = await self.loop.sock_accept(listener)
+            except OSError as error:  # as where the process has too many files open
+                log.debug("web server: %s", error)
+                await asyncio.sleep(0.1)
+                continue
+            if len(self._coming) >= self._connections:
+                self.refused["crowd"] += 1
+                connection.close()
+                continue
+            opening = asyncio.create_task(self._open(connection))
+            self._coming.add(opening)
+            opening.add_done_callback(self._coming.discard)
+            await asyncio.sleep(self._arrivals.delay())
+
+    async def _open(self, connection: socket.socket) -> None:
+        patience = PATIENCE if self._tls else None
+        with contextlib.suppress(OSError, TimeoutError):  # as where it has gone, or speaks no TLS
+            await self.loop.connect_accepted_socket(
+                lambda: _Door(self), connection, ssl=self._tls, ssl_handshake_timeout=patience
+            )
+
+    def admit(self, transport: asyncio.BaseTransport) -> web.RequestHandler | None:
         """Return the handler of a new connection, None where there is no room for it.
 
         Where all places are taken, the one that has kept us waiting longest without a request that was not refused
         makes room: idle connections lock no client out.
         """
         assert self._server is not None
-        self._coming.pop(door, None)
         there = set(self._server.connections)
         self._peers = {handler: peer for handler, peer in self._peers.items() if handler in there}
         self._known &= there
@@ -238,6 +276,7 @@ class WebServer:
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        await asyncio.sleep(self._requests.delay())
         reason = self.guard.refuse(request)
         if reason is not None:
             self.refused["host"] += 1
@@ -277,30 +316,50 @@ class WebServer:
         )
 
 
-class _Refusal(asyncio.Protocol):
-    """One connection too many: told so and closed."""
+class _Door(asyncio.Protocol):
+    """Passes what comes on a connection to aiohttp, where there is room for it and it comes one request at a time.
+
+    aiohttp parses hundreds of requests in one go; browsers send no further one before the answer.
+    """
+
+    def __init__(self, server: WebServer) -> None:
+        self._server = server
+        self._handler: web.RequestHandler | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._handler = self._server.admit(transport)
+        if self._handler is not None:
+            self._handler.connection_made(transport)
+            return
         transport.write(
             b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         )
         transport.close()
 
+    def data_received(self, data: bytes) -> None:
+        if data.count(b"\r\n\r\n") > _HEADS:
+            self._server.refused["rush"] += 1
+            self._transport.abort()
+        elif self._handler is not None:
+            self._handler.data_received(data)
 
-class _Door(_Refusal):
-    """A connection whose address is not known yet."""
+    def eof_received(self) -> None:
+        if self._handler is not None:
+            self._handler.eof_received()
 
-    def __init__(self, server: WebServer) -> None:
-        self._server = server
+    def pause_writing(self) -> None:
+        if self._handler is not None:
+            self._handler.pause_writing()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        handler = self._server.admit(self, transport)
-        if handler is None:
-            super().connection_made(transport)
-            return
-        transport.set_protocol(handler)
-        handler.connection_made(transport)
+    def resume_writing(self) -> None:
+        if self._handler is not None:
+            self._handler.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._handler is not None:
+            self._handler.connection_lost(error)
 
 
 def _network(peer: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -34,10 +35,17 @@ MAX_BAD = 20
 _FASTEST = 1 / 120
 """Seconds between two pictures of a visitor; more are not read, and wait where they come from."""
 
+_PENALTY = 0.1
+"""Seconds for which nothing is read from a visitor after a bad message."""
+
 _BANDWIDTH = 10_000_000
 """Bytes a second that are read from a visitor; the largest pictures at 30 a second are half of it."""
 
 _FIRST_SIZE = Size(640, 360)
+
+_SWITCH = 0.0005
+"""Seconds after which Python's threads make room for one another: the one that stylizes asks the one of connections
+dozens of times a frame, and would wait 5 ms each time."""
 
 _FAREWELLS: dict[Reason, str] = {
     "full": "All places are taken. Try again in a while.",
@@ -61,7 +69,7 @@ class ServeReport:
     """Pictures that a newer one of the same visitor replaced."""
     bad_messages: int
     refused: dict[str, int]
-    """Connections and requests that were refused, by reason: host (also origin and token), crowd, slow."""
+    """Connections and requests that were refused, by reason: host (also origin and token), crowd, slow, rush."""
     seconds: float
 
 
@@ -194,7 +202,7 @@ class StyleServer:
 
     async def _receive(self, socket: web.WebSocketResponse, visitor: Visitor, bad: _Count) -> Reason | None:
         """Hand pictures on until the visitor leaves (None) or must go."""
-        last = time.monotonic()
+        last, seen = time.monotonic(), 0
         while bad.value < MAX_BAD:
             try:
                 message = await socket.receive(timeout=IDLE)
@@ -213,7 +221,8 @@ class StyleServer:
             elif message.type is not WSMsgType.PONG:  # closed, or too large a message
                 return None
             size = len(message.data) if isinstance(message.data, bytes | str) else 0
-            await asyncio.sleep(max(_FASTEST, size / _BANDWIDTH))
+            penalty, seen = (_PENALTY if bad.value > seen else 0.0), bad.value
+            await asyncio.sleep(max(_FASTEST, size / _BANDWIDTH, penalty))
             if time.monotonic() - last > IDLE:
                 return "idle"
         return "bad"
@@ -245,6 +254,8 @@ class StyleServer:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
+            stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+            sys.setswitchinterval(_SWITCH)
             stack.enter_context(self._share)
             stack.enter_context(self._web)
             self._open = stack.pop_all()
