@@ -19,6 +19,7 @@ from rtstyle.backends.plans import PlanCache, Recipe
 from rtstyle.errors import OutputExistsError, RtstyleError, VideoWriteError
 from rtstyle.frame import Color, Frame, planes_from_rgb
 from rtstyle.live.images import save_snapshot
+from rtstyle.live.sinks import stream_process
 from rtstyle.live.sinks.stream import destination
 from rtstyle.picture import stylize_pictures, write_picture
 from rtstyle.render import RenderOptions, segments, stylize_video
@@ -357,6 +358,20 @@ def test_hls_is_not_written_through_links(tmp_path, name):
     (tmp_path / name).symlink_to(tmp_path / "letter.txt")
     with pytest.raises(VideoWriteError, match="no ordinary file: move it away"):
         destination(str(tmp_path / "live.m3u8"), overwrite=True)
+
+
+def test_a_link_that_comes_while_hls_is_written_is_not_followed(tmp_path):
+    letter, name = tmp_path / "letter.txt", tmp_path / "live-1.ts"
+    letter.write_text("dear")
+    name.symlink_to(letter)
+    os.mkfifo(tmp_path / "pipe.ts")
+    for path in (name, tmp_path / "pipe.ts", tmp_path / "missing" / "a.ts"):
+        with pytest.raises(OSError, match=r"ordinary|symbolic|No such"):
+            stream_process._open_plain(str(path), 0, {})
+    assert letter.read_text() == "dear"
+    with stream_process._open_plain(f"file:{tmp_path / 'live-2.ts'}", 0, {}) as file:
+        file.write(b"data")
+    assert (tmp_path / "live-2.ts").read_bytes() == b"data"
 
 
 # -- damaged journals ------------------------------------------------------------------------------

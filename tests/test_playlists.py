@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from clips import make_clip
 from rtstyle.camera import open_source
 from rtstyle.cli import main
 from rtstyle.errors import RtstyleError, VideoOpenError
-from rtstyle.video import VideoReader
+from rtstyle.video import VideoReader, opening
 
 FRAMES = 10
 
@@ -130,7 +131,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.server.asked.append(self.path)
         if self.path.startswith("/to/"):
             self.send_response(302)
-            self.send_header("Location", self.path.removeprefix("/to/"))
+            self.send_header("Location", self.path.removeprefix("/to/").removesuffix("/end"))
             self.end_headers()
         else:
             super().do_GET()
@@ -182,6 +183,45 @@ def test_what_a_host_sends_under_another_name_is_no_playlist(given, secret, serv
         with pytest.raises(RtstyleError), open_source(f"http://127.0.0.1:{outside.server_port}/{name}") as source:
             next(iter(source))
         assert time.monotonic() - begin < 8, "it listened"
+    assert inside.asked == []
+
+
+def test_an_address_that_moved_is_followed_but_not_into_the_machines_own_network(given, serve, monkeypatch):
+    make_clip(given / "a.ts", width=64, height=48, times=range(FRAMES))
+    (given / "list.m3u8").write_text(hls("a.ts"))
+    inside, outside = serve(given), serve(given)
+    home, own = f"http://127.0.0.1:{outside.server_port}", f"http://localhost:{inside.server_port}"
+    assert count(f"{home}/to/{home}/a.ts", timeout=5) == FRAMES
+    with pytest.raises(VideoOpenError, match="leads to a playlist"):
+        count(f"{home}/to/{home}/list.m3u8/end", timeout=5)
+    monkeypatch.setattr(opening, "_is_private", lambda host: host == "localhost")
+    for target in (f"{own}/a.ts", f"{home}/to/{own}/a.ts"):
+        with pytest.raises(VideoOpenError, match="leads into this machine's own network, to http://localhost"):
+            count(f"{home}/to/{target}", timeout=5)
+    assert inside.asked == []
+
+
+def test_which_hosts_are_of_the_machines_own_network():
+    own = ("localhost", "127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "::1", "fe80::1", "0.0.0.0")
+    assert all(opening._is_private(host) for host in own)
+    assert not opening._is_private("8.8.8.8")
+
+
+def test_a_playlist_that_is_read_again_still_leads_nowhere(given, secret, serve):
+    """A live one, whose second version names another host."""
+    make_clip(given / "a.ts", width=64, height=48, times=range(FRAMES))
+    inside, outside = serve(secret.parent), serve(given)
+    live = given / "live.m3u8"
+    live.write_text(hls("a.ts").replace("#EXT-X-ENDLIST\n", ""))
+    elsewhere = f"http://127.0.0.1:{inside.server_port}/secret.ts"
+    with VideoReader(f"http://127.0.0.1:{outside.server_port}/live.m3u8", timeout=3) as reader:
+        frames = iter(reader)
+        next(frames)
+        live.write_text(hls("a.ts", elsewhere))
+        with suppress(OSError):
+            for _ in frames:
+                pass
+    assert outside.asked.count("/live.m3u8") >= 2
     assert inside.asked == []
 
 

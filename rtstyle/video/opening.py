@@ -6,7 +6,10 @@ So those are refused; but an HLS playlist that was named as one may play what li
 
 from __future__ import annotations
 
+import http.client
 import io
+import ipaddress
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -72,6 +75,8 @@ def open_media(
     named = _is_named_playlist(address)
     settings = {"max_pixels": str(MAX_PIXELS), **(options or {})}
     guard = None
+    if scheme in ("http", "https") and not playlists:
+        settings["max_redirects"] = "0"  # FFmpeg would follow one into the machine's own network
     if playlists:
         settings["protocol_whitelist"] = _EVERYTHING
         settings["format_whitelist"] = _formats(_REFERRING[-4:])
@@ -101,6 +106,10 @@ def open_media(
     except (av.FFmpegError, OSError, ValueError) as error:
         if guard and guard.refused:
             raise VideoOpenError(guard.refused) from error
+        first = "max_redirects" in settings and "max_redirects" not in (options or {})
+        if first and not guard and (moved := _redirected(address, timeout or 10.0)):
+            more = {**(options or {}), "max_redirects": "0"}
+            return open_media(moved, format=format, options=more, timeout=timeout, hwaccel=hwaccel)
         if not playlists and isinstance(error, av.error.ArgumentError) and (kind := _playlist_kind(address)):
             raise VideoOpenError(
                 f"{address.removeprefix('file:')} is a playlist ({kind}), which may lead to any file or host; "
@@ -128,6 +137,35 @@ def open_device(
 @cache
 def _formats(refused: tuple[str, ...]) -> str:
     return ",".join(sorted(name for name in av.formats_available if name not in refused))
+
+
+def _redirected(address: str, timeout: float) -> str | None:
+    """Follow the redirects of an address; None where there are none, or nothing answers.
+
+    Raises:
+        VideoOpenError: One leads from a host of the internet to this machine or its network.
+    """
+    request = urllib.request.Request(address, headers={"User-Agent": "rtstyle", "Range": "bytes=0-0"})
+    try:
+        with urllib.request.build_opener(_Outside(address)).open(request, timeout=timeout) as answer:
+            moved = str(answer.url)
+    except VideoOpenError:
+        raise
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    if _is_named_playlist(moved):
+        raise VideoOpenError(f"{address} leads to a playlist, {moved[:200]}: give that address itself")
+    return moved if moved != address else None
+
+
+def _is_private(host: str | None) -> bool:
+    """Whether a name stands for an address of this machine or of a network that the internet does not reach.
+
+    Raises:
+        OSError: There is no such name.
+    """
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return any(not ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_global for each in found)
 
 
 def _is_named_playlist(address: str) -> bool:
@@ -179,6 +217,24 @@ class _Within:
         where = "its folder" if self._folder is not None else "its host"
         name = self._address.removeprefix("file:")
         self.refused = f"{name} leads out of {where}, to {url[:200]}; --allow-playlist follows it"
+
+
+class _Outside(urllib.request.HTTPRedirectHandler):
+    """Follows redirects of a plain address, but not from the internet into this machine's own network."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme not in ("http", "https"):
+            raise VideoOpenError(f"{self._address} leads to {newurl[:200]}, which is no address of http")
+        if _is_private(urlsplit(newurl).hostname) and not _is_private(urlsplit(self._address).hostname):
+            raise VideoOpenError(
+                f"{self._address} leads into this machine's own network, to {newurl[:200]}: give that address itself"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):

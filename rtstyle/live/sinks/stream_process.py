@@ -14,9 +14,10 @@ import faulthandler
 import json
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import av
 
@@ -32,6 +33,21 @@ def _deadline(seconds: float) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
+def _open_plain(url: str, flags: int, options: dict[str, str]) -> IO[bytes]:
+    """Open a file that FFmpeg's HLS muxer writes: an ordinary one, never what a link of that name leads to.
+
+    Raises:
+        OSError: There is a link or a device of that name, or the folder may not be written.
+    """
+    way = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+    way |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # opening a pipe waits for a reader
+    handle = os.open(url.removeprefix("file:"), way, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise PermissionError(f"{url} is no ordinary file")
+    return os.fdopen(handle, "wb")
+
+
 def relay(url: str, format: str, options: dict[str, str], timeout: float) -> None:
     """Pass the standard input on to ``url`` until it ends.
 
@@ -42,7 +58,8 @@ def relay(url: str, format: str, options: dict[str, str], timeout: float) -> Non
     known = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0"}
     with av.open("pipe:0", "r", format="nut", options=known) as source:
         with _deadline(timeout):
-            target = av.open(url, "w", format=format, container_options=options)
+            own = _open_plain if format == "hls" and "://" not in url else None
+            target = av.open(url, "w", format=format, container_options=options, io_open=own)
             streams: list[Any] = [target.add_stream_from_template(stream) for stream in source.streams]
             target.start_encoding()
         print("on", flush=True)
