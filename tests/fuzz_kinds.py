@@ -15,7 +15,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -334,21 +334,25 @@ def _canary() -> socket.socket:
     return listener
 
 
-def try_playlist(chance: random.Random, outside: Path) -> None:
-    """A text that leads elsewhere, under any name: nothing that was not given is opened."""
-    from rtstyle.video import VideoReader
-
-    shutil.copy(outside.parent / "own.ts", "own.ts")
-    port = _canary().getsockname()[1]
-    secret = outside / "secret.ts"
-    goals = (
-        "own.ts", "own.ts", "own.ts", str(secret), f"file:{secret}", os.path.relpath(secret), f"http://127.0.0.1:{port}/a.ts",
-        f"tcp://127.0.0.1:{port}", f"crypto:{secret}", f"concat:{secret}|{secret}",
-        f"subfile,,start,0,end,0,,:{secret}",
-        f"data:,{secret}", "own.ts#EXT", "/dev/zero", f"https://127.0.0.1:{port}/", f"async:file:{secret}",
+def _playing(chance: random.Random, goals: Sequence[str]) -> str:
+    """A playlist of a video that plays, with oddities between its segments; some lead elsewhere behind it."""
+    oddities = (
+        "#EXT-X-DISCONTINUITY", "#EXT-X-BYTERANGE:1880@0", "#EXT-X-PROGRAM-DATE-TIME:2020-01-01T00:00:00Z", "# words",
+        "", "#EXT-X-KEY:METHOD=NONE", "#EXTINF:nan,", "#EXTINF:-5,", "#EXT-X-MEDIA-SEQUENCE:99999999999",
+        f'#EXT-X-MAP:URI="{chance.choice(goals)}"', f'#EXT-X-KEY:METHOD=AES-128,URI="{chance.choice(goals)}"',
+        "#EXT-X-TARGETDURATION:0", "#EXT-X-ENDLIST", "#EXTM3U", "#EXT-X-STREAM-INF:BANDWIDTH=1",
     )  # fmt: skip
-    goal, other = chance.choice(goals), chance.choice(goals)
-    text = chance.choice(
+    lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1"]
+    for number in range(chance.randrange(1, 5)):
+        lines += chance.sample(oddities, chance.choice((0, 0, 1, 2))) if number else []
+        own = chance.choice(("own.ts", "./own.ts", os.path.abspath("own.ts"), "nowhere/../own.ts"))
+        lines += ["#EXTINF:0.4,", own if not number or chance.random() < 0.6 else chance.choice(goals)]
+    return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
+
+
+def _leading(chance: random.Random, goal: str, other: str, port: int) -> str:
+    """A text of any kind that leads to ``goal`` and ``other``."""
+    return chance.choice(
         (
             f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{goal}\n#EXTINF:1,\n{other}\n#EXT-X-ENDLIST\n",
             f'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="{goal}"\n#EXTINF:1,\n{other}\n#EXT-X-ENDLIST\n',
@@ -361,16 +365,38 @@ def try_playlist(chance: random.Random, outside: Path) -> None:
             f"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\n",
             f"[playlist]\nFile1={goal}\n",
         )
-    ).encode()
-    if chance.random() < 0.5:
-        text = spoiled(chance, text)
-    path = Path("in" + chance.choice((".m3u8", ".m3u8", ".mp4", ".mpd", ".sdp", ".ts", ".txt", ".ffconcat", ".mkv")))
-    path.write_bytes(text)
+    )
+
+
+def try_playlist(chance: random.Random, outside: Path) -> None:
+    """A text that leads elsewhere, under any name: nothing that was not given is opened."""
+    from rtstyle.video import VideoReader, opening
+
+    opening._PATIENCE = 1.0  # for which playlists without an end may grow
+    shutil.copy(outside.parent / "own.ts", "own.ts")
+    port = _canary().getsockname()[1]
+    secret = outside / "secret.ts"
+    goals = (
+        "own.ts", "own.ts", "own.ts", str(secret), f"file:{secret}", os.path.relpath(secret), f"http://127.0.0.1:{port}/a.ts",
+        f"tcp://127.0.0.1:{port}", f"crypto:{secret}", f"concat:{secret}|{secret}",
+        f"subfile,,start,0,end,0,,:{secret}",
+        f"data:,{secret}", "own.ts#EXT", "/dev/zero", f"https://127.0.0.1:{port}/", f"async:file:{secret}",
+    )  # fmt: skip
+    goal, other = chance.choice(goals), chance.choice(goals)
+    if chance.random() < 0.6:
+        text, name = _playing(chance, goals), "in.m3u8"
+        spoil = chance.random() < 0.2
+    else:
+        text = _leading(chance, goal, other, port)
+        name = "in" + chance.choice((".m3u8", ".m3u8", ".mp4", ".mpd", ".sdp", ".ts", ".txt", ".ffconcat", ".mkv"))
+        spoil = chance.random() < 0.5
+    path = Path(name)
+    path.write_bytes(spoiled(chance, text.encode()) if spoil else text.encode())
     try:
         with VideoReader(path, timeout=3) as reader:
             assert reader.size.width == 96, "it played what was not given"
-            for _, _ in zip(reader, range(3), strict=False):
-                pass
+            for frame, _ in zip(reader, range(25), strict=False):
+                assert frame.size.width == 96, "it played what was not given"
     finally:
         with suppress(BlockingIOError):
             _canary().accept()

@@ -94,6 +94,29 @@ def test_a_playlist_that_was_named_plays_what_lies_in_its_folder(given):
     assert count(given / "list.m3u8") == 2 * FRAMES
 
 
+def test_a_playlist_that_was_broken_off_is_played_from_begin_to_end(given, monkeypatch):
+    """FFmpeg takes it for live: it would begin with the third last segment, and wait for ever behind the last."""
+    for number in range(5):
+        times = range(FRAMES * number, FRAMES * (number + 1))
+        make_clip(given / f"{number}.ts", width=64, height=48, times=times)
+    text = hls(*(f"{number}.ts" for number in range(5))).replace("#EXT-X-ENDLIST\n", "")
+    (given / "list.m3u8").write_text(text)
+    monkeypatch.setattr(opening, "_PATIENCE", 0.1)
+    begin = time.monotonic()
+    assert count(given / "list.m3u8") == 5 * FRAMES
+    assert time.monotonic() - begin < 6
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe.ts", b"a" * 5000, b"a\0.ts"])
+def test_a_damaged_playlist_is_one_line(given, damage, capfd):
+    make_clip(given / "a.ts", width=64, height=48, times=range(FRAMES))
+    (given / "list.m3u8").write_bytes(hls("a.ts", "NAME", "NAME").encode().replace(b"NAME", damage))
+    assert main(["video", str(given / "list.m3u8"), str(given / "out.mp4")]) == 1
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert "dropped" not in said
+
+
 def test_a_playlist_does_not_lead_out_of_its_folder_unless_that_is_allowed(given, secret):
     (given / "list.m3u8").write_text(hls(secret))
     for text in (hls(secret), hls("../private/secret.ts"), hls(f"file:{secret}")):

@@ -10,6 +10,7 @@ import http.client
 import io
 import ipaddress
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -44,6 +45,12 @@ _PROTOCOLS: Mapping[str, str] = {
 
 _EVERYTHING = "file,http,https,httpproxy,tcp,tls,crypto,data,udp,rtp"
 """Protocols where playlists are allowed to lead anywhere."""
+
+_PATIENCE = 10.0
+"""Seconds that a step of an address may take, and for which a playlist may not grow, unless something else is asked."""
+
+_LONGEST_PLAYLIST, _LONGEST_LINE = 1 << 24, 4000
+"""Bytes of a playlist and of a line of it that are read; FFmpeg cuts longer lines, also within a character."""
 
 _HEADS = {b"#EXTM3U": "HLS", b"ffconcat": "concat", b"<?xml": "DASH or XML", b"v=0": "SDP", b"<MPD": "DASH"}
 
@@ -90,7 +97,9 @@ def open_media(
                 "http_persistent": "0",
                 "http_multiple": "0",
             }  # FFmpeg's own connections, which are not checked
-            guard = _Within(address, timeout or 10.0)
+            if address.startswith("file:"):
+                settings["live_start_index"] = "0"  # one without an end begins at its begin, not near where it ends
+            guard = _Within(address, timeout or _PATIENCE)
     try:
         container: InputContainer = av.open(
             place,
@@ -107,7 +116,7 @@ def open_media(
         if guard and guard.refused:
             raise VideoOpenError(guard.refused) from error
         first = "max_redirects" in settings and "max_redirects" not in (options or {})
-        if first and not guard and (moved := _redirected(address, timeout or 10.0)):
+        if first and not guard and (moved := _redirected(address, timeout or _PATIENCE)):
             more = {**(options or {}), "max_redirects": "0"}
             return open_media(moved, format=format, options=more, timeout=timeout, hwaccel=hwaccel)
         if not playlists and isinstance(error, av.error.ArgumentError) and (kind := _playlist_kind(address)):
@@ -194,18 +203,51 @@ class _Within:
         self._address, self._timeout = address, timeout
         self._folder = Path(address.removeprefix("file:")).resolve().parent if address.startswith("file:") else None
         self._opener = urllib.request.build_opener(_SameHost(self))
+        self._failed = False
+        self._seen: dict[str, tuple[bytes, float]] = {}
+        """Of each playlist its bytes, and when they were first seen."""
 
     def __call__(self, url: str, flags: int, options: Mapping[str, str]) -> IO[bytes] | Any:
+        try:
+            return self._playlist(url, self._opened(url))
+        except Exception:
+            if self._failed:  # FFmpeg tries the next segment, and PyAV prints an error that it cannot pass on
+                return io.BytesIO()
+            self._failed = True
+            raise
+
+    def _opened(self, url: str) -> IO[bytes] | Any:
         if self._folder is not None:
             path = Path(url.removeprefix("file:")).resolve()
             if "://" not in url and path.is_relative_to(self._folder) and path.is_file():
                 return path.open("rb")
         elif self.is_same(url):
             return self._opener.open(url, timeout=self._timeout)
-        if self.refused:  # FFmpeg tries the next segment, and PyAV prints an error that it cannot pass on
-            return io.BytesIO()
         self.refuse(url)
         raise PermissionError(self.refused)
+
+    def _playlist(self, url: str, file: Any) -> IO[bytes] | Any:
+        """Read a playlist as a whole; return anything else as it is.
+
+        One of a file that is not ended, as that of a recording that was broken off, counts as ended when it has not
+        grown for a while.
+
+        Raises:
+            ValueError: Its names are not those of files.
+        """
+        if not file.peek(7).startswith(b"#EXTM3U"):
+            return file
+        with file:
+            data = file.read(_LONGEST_PLAYLIST)
+        if any(len(line) > _LONGEST_LINE for line in data.splitlines()) or b"\0" in data:
+            raise ValueError("the playlist is damaged: it has lines that are no names")
+        data.decode()
+        then, since = self._seen.get(url, (b"", 0.0))
+        if self._folder is None or data != then:
+            self._seen[url] = data, time.monotonic()
+        elif time.monotonic() - since > self._timeout:
+            return io.BytesIO(data.rstrip() + b"\n#EXT-X-ENDLIST\n")
+        return io.BytesIO(data)
 
     def is_same(self, url: str) -> bool:
         """Whether an address has the playlist's scheme, host and port, or https instead of http."""
