@@ -1,4 +1,4 @@
-"""An encoder writes the same bytes on machines with other numbers of cores, so that a render may move between them."""
+"""Threads: encoders write the same bytes with any number of them, and those of engines may use every core."""
 
 from __future__ import annotations
 
@@ -45,3 +45,29 @@ def test_one_core_and_two_give_the_same_packets(codec, target, tmp_path):
         words = [sys.executable, "-c", CODE, str(made), codec, ",".join(map(str, cores[:number]))]
         found.append(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     assert found[0] == found[1] != ""
+
+
+ENGINE = """
+import os
+from fractions import Fraction
+import numpy as np
+from rtstyle.backends import Controls
+from rtstyle.backends.openvino import OpenVinoEngine
+from rtstyle.frame import Color, Frame, Size, planes_from_rgb
+from rtstyle.style import load_style
+
+color, size = Color("bt709"), Size(64, 48)
+frame = Frame(planes_from_rgb(np.zeros((48, 64, 3), np.uint8), color), 0, Fraction(1, 25), color)
+for mode in ("throughput", "latency"):
+    engine = OpenVinoEngine(load_style("sketch"), size, color, mode=mode)
+    engine.submit(frame, Controls())
+    engine.next()
+own = os.sched_getaffinity(0)
+print(sum(os.sched_getaffinity(int(thread)) != own for thread in os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
+def test_no_thread_of_an_engine_is_pinned_so_that_workers_side_by_side_do_not_share_cores():
+    pytest.importorskip("openvino")
+    assert subprocess.run([sys.executable, "-c", ENGINE], capture_output=True, text=True, check=True).stdout == "0\n"

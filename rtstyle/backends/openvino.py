@@ -43,8 +43,14 @@ def the_core() -> ov.Core:
 
     Each Core's CPU plugin gives the thread a signal stack and removes it when it is destroyed. Two that end
     in the order in which they began leave the thread with a stack that is gone: the next Ctrl-C is a crash.
+
+    Threads are not pinned to cores: every process would pin its own to the same ones, so that workers side by side
+    share two cores of sixty, or wait for one another where a core is free.
     """
-    return ov.Core()
+    core = ov.Core()
+    if "CPU" in core.available_devices:
+        core.set_property("CPU", {"ENABLE_CPU_PINNING": False})
+    return core
 
 
 def processor() -> tuple[str, list[str]]:
