@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from rtstyle.camera import LiveSource as LiveSource
     from rtstyle.camera import open_source as open_source
     from rtstyle.canvas.field import Field as Field
+    from rtstyle.canvas.follower import Follow as Follow
     from rtstyle.canvas.layer import CanvasLayer as CanvasLayer
+    from rtstyle.canvas.map import CanvasMap as CanvasMap
     from rtstyle.canvas.steering import Steering as Steering
     from rtstyle.canvas.tone import ToneCurve as ToneCurve
     from rtstyle.errors import BackendUnavailableError as BackendUnavailableError
@@ -102,7 +104,9 @@ _HOME = {
     ),
     "camera": ("Captured", "LiveSource", "open_source"),
     "canvas.field": ("Field",),
+    "canvas.follower": ("Follow",),
     "canvas.layer": ("CanvasLayer",),
+    "canvas.map": ("CanvasMap",),
     "canvas.steering": ("Steering",),
     "canvas.tone": ("ToneCurve",),
     "errors": (

@@ -21,6 +21,7 @@ from rtstyle.errors import SettingError
 
 if TYPE_CHECKING:
     from rtstyle.canvas.field import Field
+    from rtstyle.canvas.map import CanvasMap
 
 Plane = NDArray[np.uint8]
 
@@ -181,6 +182,9 @@ class Frame:
     seen: Field | None = None
     """What was measured of the frame and those before it, for styles on a steered canvas; None: engines measure the
     frame by itself."""
+    canvas_map: CanvasMap | None = None
+    """How the canvas is deformed below the picture, beyond that offset; moves with what the scene shows. None: not at
+    all."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.planes, Planes):

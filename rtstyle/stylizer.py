@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
-from rtstyle.canvas.follower import SceneFollower
+from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.frame import Color, Frame, Size, check_rgb
 from rtstyle.render.flow import signals_held
 from rtstyle.style import Style, load_style
@@ -33,8 +33,9 @@ class Stylizer:
         style: What ``load_style`` takes, or a style.
         controls: Strength, and whether colors are kept; the attribute ``controls`` may be set between two images.
         engine: Backend, precision, device, size of the network and size of strokes.
-        follow: True where the images are the frames of one video, in order: strokes then follow the camera. False:
-            every image stands for itself, so the same image always gives the same result.
+        follow: True where the images are the frames of one video, in order: strokes then follow what moves. A word
+            says what they follow, see ``RenderOptions.follow``. False: every image stands for itself, so the same
+            image always gives the same result.
 
     Raises:
         StyleNotFoundError: There is no such style.
@@ -46,15 +47,15 @@ class Stylizer:
         *,
         controls: Controls = Controls(),
         engine: EngineSettings = EngineSettings(),
-        follow: bool = False,
+        follow: bool | Follow = False,
     ) -> None:
         self.style = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
         self.controls = controls
         self.engine: Engine | None = None
         """The engine in use; None before the first image."""
         self._settings = engine
-        self._follow = follow
-        self._scene = SceneFollower(steered=self.style.steered)
+        self._follow: Follow | None = "auto" if follow is True else follow or None
+        self._scene = self._new_scene()
 
     def stylize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Stylize one image.
@@ -99,7 +100,10 @@ class Stylizer:
         if self.engine is not None:
             self.engine.close()
         self.engine = None
-        self._scene = SceneFollower(steered=self.style.steered)
+        self._scene = self._new_scene()
+
+    def _new_scene(self) -> SceneFollower:
+        return SceneFollower(steered=self.style.steered, follow=self._follow or "off")
 
     def __enter__(self) -> Self:
         return self

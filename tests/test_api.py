@@ -201,7 +201,7 @@ MADE_BY_FUNCTIONS = {"LiveSource"}
 """Classes that users get from a function and never make themselves."""
 
 
-OPAQUE = {"CanvasLayer", "Field", "Steering", "StreamPlan", "ToneCurve"}
+OPAQUE = {"CanvasLayer", "CanvasMap", "Field", "Steering", "StreamPlan", "ToneCurve"}
 """Classes whose insides are the library's own; users at most pass them on."""
 
 

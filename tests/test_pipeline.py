@@ -19,7 +19,7 @@ from rtstyle.errors import OutputExistsError, SettingError, StyleNotFoundError, 
 from rtstyle.frame import Color, Frame, Planes
 from rtstyle.render import RenderOptions, segments, stylize_video
 from rtstyle.render.flow import Prefetch, Timings, signals_held
-from rtstyle.render.follow import CameraFollower
+from rtstyle.render.follow import VideoFollower
 from rtstyle.video import EncoderSettings
 
 QUICK = EncoderSettings(crf=0, preset="ultrafast")
@@ -186,7 +186,7 @@ def test_the_canvas_moves_with_the_camera_and_nothing_else_changes(clip):
         for i in range(6)
     ]
     with video.VideoReader(clip) as reader:
-        followed = list(CameraFollower(reader, every=1000, steered=False).follow(frames))
+        followed = list(VideoFollower(reader, every=1000, steered=False).follow(frames))
     for number, (frame, result) in enumerate(zip(frames, followed, strict=True)):
         assert result.planes is frame.planes
         assert (result.pts, result.color) == (frame.pts, frame.color)
@@ -295,7 +295,7 @@ def test_each_frame_is_what_the_engine_makes_of_it(clip, tmp_path, random_style)
         video.VideoReader(clip) as reader,
         backends.open_engine(random_style, reader.size, reader.color, precision="f32") as engine,
     ):
-        expected = list(engine.stylize(CameraFollower(reader, every=1000, steered=False).follow(reader)))
+        expected = list(engine.stylize(VideoFollower(reader, every=1000, steered=False).follow(reader)))
     for picture, frame in zip(look(tmp_path / "out.mkv").pictures, expected, strict=True):
         for plane, other in zip(picture, frame.planes, strict=True):
             assert np.array_equal(plane, other)

@@ -59,7 +59,8 @@ class StrokeEngine(Engine):
         small = resized(frame.planes, working)
         x, y = frame.canvas
         canvas = round(x * working.width / self.size.width), round(y * working.height / self.size.height)
-        inner_frame = replace(frame, planes=small, canvas=canvas, alpha=None)
+        bent = frame.canvas_map.scaled(self.size, working) if frame.canvas_map else None
+        inner_frame = replace(frame, planes=small, canvas=canvas, canvas_map=bent, alpha=None)
         self._inner.submit(inner_frame, controls)
         self._inside.append((frame.with_planes(Planes(*(plane.copy() for plane in frame.planes))), small))
         self._adopt()

@@ -24,4 +24,5 @@ def mirrored(frame: Frame) -> Frame:
     """
     planes = Planes(*(plane[:, ::-1] for plane in frame.planes))
     seen = frame.seen.mirrored() if frame.seen else None
-    return replace(frame, planes=planes, canvas=(-frame.canvas[0], frame.canvas[1]), seen=seen)
+    bent = frame.canvas_map.mirrored(frame.size.width) if frame.canvas_map else None
+    return replace(frame, planes=planes, canvas=(-frame.canvas[0], frame.canvas[1]), canvas_map=bent, seen=seen)

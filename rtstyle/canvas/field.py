@@ -188,12 +188,16 @@ class FieldTracker:
             self._field = Field(cos, sin, fine, tones, float(state["spread"]))
             self._last, self._age = np.asarray(state["tiny"], np.float32), int(state["age"])
 
-    def follow(self, luma: NDArray[np.uint8], moved: tuple[float, float] = (0.0, 0.0)) -> Field:
+    def follow(
+        self, luma: NDArray[np.uint8], moved: tuple[float, float] = (0.0, 0.0), back: Floats | None = None
+    ) -> Field:
         """Return the field of the next frame.
 
         Args:
             luma: Shape (height, width), uint8.
             moved: By how many pixels (x, y) the scene moved to the right and down since the frame before.
+            back: Where each part of the frame was in the frame before, shape (rows, columns, 2), (x, y) in pixels
+                relative to where it is; None: all of it moved by ``moved``.
         """
         tiny = cv2.resize(luma, _TINY, interpolation=cv2.INTER_AREA).astype(np.float32)
         tiny -= tiny.mean()
@@ -205,7 +209,9 @@ class FieldTracker:
             self._field, self._age = measure(luma, cell), 0
             return self._field
         self._age += 1
-        if moved != (0.0, 0.0):
+        if back is not None:
+            before = _warped(before, back / np.float32(cell))
+        elif moved != (0.0, 0.0):
             before = _carried(before, (moved[0] / cell, moved[1] / cell))
         # Every second frame is measured: the other one's measurement would hardly differ, and is half of the cost.
         self._field = before if self._age % 2 else _mixed(before, measure(luma, cell))
@@ -220,6 +226,18 @@ def _carried(seen: Field, cells: tuple[float, float]) -> Field:
         np.asarray(cv2.warpAffine(each, shift, (columns, rows), borderMode=cv2.BORDER_REPLICATE), np.float32)
         for each in (seen.cos, seen.sin, seen.fine)
     )
+    return replace(seen, cos=cos, sin=sin, fine=fine)
+
+
+def _warped(seen: Field, back: Floats) -> Field:
+    """Return the field of a scene each part of which was so many cells, (x, y), away."""
+    rows, columns = seen.cos.shape
+    at = np.asarray(cv2.resize(back, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
+    across = at[..., 0] + np.arange(columns, dtype=np.float32)
+    down = at[..., 1] + np.arange(rows, dtype=np.float32)[:, None]
+    planes = cv2.merge((seen.cos, seen.sin, seen.fine))
+    moved = cv2.split(cv2.remap(planes, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    cos, sin, fine = (np.asarray(each, np.float32) for each in moved)
     return replace(seen, cos=cos, sin=sin, fine=fine)
 
 

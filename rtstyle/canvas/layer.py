@@ -41,10 +41,10 @@ class NoiseLayer:
         self._cutter = CanvasCutter(rows, columns)
 
     def key(self, frame: Frame) -> object:
-        return frame.canvas
+        return frame.canvas, frame.canvas_map
 
     def lay(self, frame: Frame, out: NDArray[np.uint8]) -> None:
-        self._cutter.cut(frame.canvas, out)
+        self._cutter.cut(frame.canvas, out, frame.canvas_map)
 
 
 class SteeredLayer:
@@ -69,5 +69,6 @@ class SteeredLayer:
         rows, columns = seen.cos.shape
         scale = self._size.width / CELL / columns, self._size.height / CELL / rows
         shape = self._packing.rows, self._packing.columns
-        cells = steered(self._steering, seen, frame.canvas, shape, (-MARGIN, -MARGIN), scale)
-        self._cutter.cut(cells, frame.canvas, out[..., self.channels - CHANNELS :])
+        bent = frame.canvas_map
+        cells = steered(self._steering, seen, frame.canvas, shape, (-MARGIN, -MARGIN), scale, bent)
+        self._cutter.cut(cells, frame.canvas, out[..., self.channels - CHANNELS :], bent)

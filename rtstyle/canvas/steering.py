@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.canvas.field import CELL, Field
-from rtstyle.canvas.strokes import CELL_BYTES, SIDE, TILE, Brush, bank, check_numbers
+from rtstyle.canvas.map import CanvasMap, Lookup, Strip, blended, sampled
+from rtstyle.canvas.strokes import CELL_BYTES, SIDE, TILE, Brush, atlas, bank, check_numbers
 
 Floats = NDArray[np.float32]
 
@@ -111,20 +112,39 @@ class Stream:
         lights = (rng.random(len(found)) < self.lights).astype(float)
         return [(float(y), float(x), float(r), float(on)) for (y, x), r, on in zip(found, radii, lights, strict=True)]
 
-    def window(self, corner: tuple[float, float], pitch: tuple[float, float], shape: tuple[int, int]) -> Floats:
-        """Look the grid up at ``shape`` cells, each of ``pitch`` of its own, from ``corner`` (x, y) on, linearly."""
+    def window(
+        self,
+        corner: tuple[float, float],
+        pitch: tuple[float, float],
+        shape: tuple[int, int],
+        bent: Floats | None = None,
+    ) -> Floats:
+        """Look the grid up at ``shape`` cells, each of ``pitch`` of its own, from ``corner`` (x, y) on, linearly.
+
+        Args:
+            bent: By how many cells of its own each is displaced, shape (rows, columns, 2); None: not at all.
+        """
         rows, columns = shape
-        (x, y), (across, down) = (at % _STREAM for at in corner), pitch
+        if bent is not None:
+            x = (np.arange(columns) + 0.5) * pitch[0] - 0.5 + corner[0] + bent[..., 0]
+            y = ((np.arange(rows) + 0.5) * pitch[1] - 0.5 + corner[1])[:, None] + bent[..., 1]
+            at = np.mod(cv2.merge((x, y)), _STREAM).astype(np.float32)
+            return np.asarray(sampled(self._bordered, at, cv2.INTER_LINEAR), np.float32)
+        (left, top), (across, down) = (at % _STREAM for at in corner), pitch
         wide = self._wide
         while min(wide.shape[:2]) < max(columns * across, rows * down) + 2 * _STREAM + 2:
             wide = np.tile(wide, (2, 2, 1))
         # The first cell's center may lie before the grid's first: the same place one period further is as good.
         matrix = np.array(
-            [[across, 0, x + across / 2 - 0.5 + _STREAM], [0, down, y + down / 2 - 0.5 + _STREAM]], np.float64
+            [[across, 0, left + across / 2 - 0.5 + _STREAM], [0, down, top + down / 2 - 0.5 + _STREAM]], np.float64
         )
         how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         looked_up = cv2.warpAffine(wide, matrix, (columns, rows), flags=how, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(looked_up, np.float32)
+
+    @cached_property
+    def _bordered(self) -> Floats:
+        return np.asarray(cv2.copyMakeBorder(np.dstack(self.grid), 0, 1, 0, 1, cv2.BORDER_WRAP), np.float32)
 
     @cached_property
     def _wide(self) -> Floats:
@@ -164,6 +184,7 @@ def steered(
     shape: tuple[int, int],
     origin: tuple[float, float],
     scale: tuple[float, float] = (2.0, 2.0),
+    bent: CanvasMap | None = None,
 ) -> Floats:
     """Blend the style's stream into a field and look it up at the cells of a packed frame.
 
@@ -172,6 +193,7 @@ def steered(
         shape: Rows and columns of cells.
         origin: Where the top left of the packed frame lies in the measured frame, (x, y) in pixels of the packed one.
         scale: Cells of 4 pixels per cell of the field, across and down; 2 where it was measured at this size.
+        bent: How the canvas is deformed below the measured frame.
 
     Returns:
         Shape (rows, columns, 4): cosine and sine of twice the direction of strokes, the light at the centers of
@@ -180,7 +202,16 @@ def steered(
     stream = steering.stream
     height, width = seen.cos.shape
     corner = (offset[0] - origin[0]) / CELL, (offset[1] - origin[1]) / CELL  # of the measured frame, in cells
-    stream_cos, stream_sin, glow = cv2.split(stream.window(corner, (scale[0] / 2, scale[1] / 2), (height, width)))
+    pitch = scale[0] / 2, scale[1] / 2
+    if bent is None:
+        flowing = stream.window(corner, pitch, (height, width))
+    else:
+        flowing = np.zeros((height, width, 3), np.float32)
+        layers = bent.resized((height, width))
+        for grid, weight in layers:
+            share = np.float32(weight / sum(each for _, each in layers))
+            flowing += share * stream.window(corner, pitch, (height, width), grid / np.float32(CELL))
+    stream_cos, stream_sin, glow = cv2.split(flowing)
     cos, sin, empty = seen.cos, seen.sin, 1 - seen.fine
     empty = empty * empty * empty
     pull = np.float32(math.sqrt(stream.pull)) * (np.float32(0.05) + np.float32(0.95) * empty)
@@ -205,19 +236,23 @@ class SteeredCutter:
     def __init__(self, steering: Steering, rows: int, columns: int) -> None:
         self._rows, self._columns = rows, columns
         self._bank = bank(steering.brush).cells
+        self._brush, self._lookup = steering.brush, Lookup(TILE)
         self._levels, self._directions = len(steering.brush.scales), steering.brush.directions
         # One row and column more than the frame has: its cells need not begin where the canvas's do.
         self._cells = np.empty((rows + 1, columns + 1, CELL_BYTES), np.uint8)
         self._planes = np.empty((2, 4 * (rows + 1), columns + 1), np.uint32)  # four pixels each
         self._hues = np.empty((2 * (rows + 1), columns + 1), np.uint16)
 
-    def cut(self, cells: Floats, offset: tuple[int, int], out: NDArray[np.uint8]) -> None:
+    def cut(
+        self, cells: Floats, offset: tuple[int, int], out: NDArray[np.uint8], bent: CanvasMap | None = None
+    ) -> None:
         """Write the canvas below a frame.
 
         Args:
             cells: Shape (rows, columns, 4), as ``steered`` returns it.
             offset: Where the frame's top left lies, (x, y) in pixels of the endless canvas.
             out: Shape (rows, columns, 40), uint8, the last axis contiguous.
+            bent: How the canvas is deformed below the frame.
         """
         tile = np.pad(self._tiles(cells), ((0, 1), (0, 1)), mode="edge") * (SIDE * SIDE)
         x, y = offset[0] % TILE, offset[1] % TILE
@@ -230,6 +265,10 @@ class SteeredCutter:
             self._shift(x % 4, y % 4, out)
         levels = (np.float32(127) * cells + np.float32(128.5)).astype(np.uint8)
         out.view(np.uint32)[..., CELL_BYTES // 4] = levels.view(np.uint32)[..., 0]
+        if bent:
+            for strip in bent.strips((4 * self._rows, 4 * self._columns), offset, self._lookup):
+                part = tuple(slice(each.start // 4, each.stop // 4) for each in (strip.rows, strip.columns))
+                self._lay(strip, cells[part], out[part])
 
     def _shift(self, x: int, y: int, out: NDArray[np.uint8]) -> None:
         """Write the canvas's cells as the frame's, which begin (x, y) pixels to the right and below."""
@@ -247,10 +286,50 @@ class SteeredCutter:
         for row in range(2):
             twos[..., 16 + row] = hues[row::2][: self._rows, : 2 * self._columns].view(np.uint16)
 
-    def _tiles(self, cells: Floats) -> NDArray[np.intp]:
-        """Return the number of the tile under each cell: the nearest direction, the nearest brush."""
+    def _lay(self, strip: Strip, cells: Floats, out: NDArray[np.uint8]) -> None:
+        """Write strokes where the canvas is deformed, looked up pixel by pixel in the tile of each cell."""
+        tiles = atlas(self._brush)
+        strokes, hues = [], []
+        for number, (at, _) in enumerate(strip.layers):
+            middle = cv2.addWeighted(at[1::4, 1::4], 0.5, at[2::4, 2::4], 0.5, 0)
+            chosen = self._tiles(cells, _turned(at))
+            # From a pixel's place in the tile to that in the atlas, one for all pixels of a cell.
+            periods = np.floor(middle * np.float32(1 / TILE)) * np.float32(TILE)
+            there = cv2.subtract(np.take(tiles.corners, chosen, axis=0), periods)
+            wide = self._lookup.buffer(2 + number, at.shape[:2])
+            cv2.resize(there, at.shape[1::-1], dst=wide, interpolation=cv2.INTER_NEAREST)
+            cv2.add(wide, at, dst=wide)
+            strokes.append(sampled(tiles.strokes, wide, cv2.INTER_NEAREST))
+            half = cv2.resize(wide, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_NEAREST)
+            hues.append(sampled(tiles.hues, half, cv2.INTER_NEAREST))
+        weights = [weight for _, weight in strip.layers]
+        pairs = [each.view(np.uint8).reshape(*each.shape, 2) for each in strokes]
+        value, relief = cv2.split(blended(pairs, weights))
+        hue = blended(hues, weights)
+        fours, twos = out.view(np.uint32), out.view(np.uint16)
+        for row in range(4):
+            fours[..., row] = value[row::4].view(np.uint32)
+            fours[..., 4 + row] = relief[row::4].view(np.uint32)
+        for row in range(2):
+            twos[..., 16 + row] = hue[row::2].view(np.uint16)
+
+    def _tiles(self, cells: Floats, turned: Floats | None = None) -> NDArray[np.intp]:
+        """Return the number of the tile under each cell: the nearest direction, the nearest brush.
+
+        Args:
+            turned: By what angle the canvas is turned below each cell, in radians, shape (rows, columns).
+        """
         cos, sin, _, fine = cv2.split(cells)
         turns = cv2.phase(cos, sin)  # of twice the angle: 0 to 2 pi is half a turn of the stroke
+        if turned is not None:
+            turns = turns + 2 * turned
         direction = np.rint(turns * np.float32(self._directions / (2 * math.pi))).astype(np.intp) % self._directions
         level = np.clip(fine * np.float32(self._levels), 0, self._levels - 1).astype(np.intp)
         return np.asarray(level * self._directions + direction, np.intp)
+
+
+def _turned(places: Floats) -> Floats:
+    """Return by what angle the canvas is turned below each cell of 4x4 pixels, from the places of its pixels."""
+    across = places[1::4, 3::4] - places[1::4, ::4]
+    down = places[3::4, 1::4] - places[::4, 1::4]
+    return np.asarray(np.arctan2(across[..., 1] - down[..., 0], across[..., 0] + down[..., 1]), np.float32)

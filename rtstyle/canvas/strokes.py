@@ -113,6 +113,42 @@ def _cells(value: NDArray[np.uint8], relief: NDArray[np.uint8], hue: NDArray[np.
     return np.concatenate(parts, 1)
 
 
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """All tiles of a bank as one image, each with a rim, to be looked up between its pixels; read-only."""
+
+    strokes: NDArray[np.uint16]
+    """Shape (height, width): the value of each pixel in the first of its two bytes, its relief in the second."""
+    hues: NDArray[np.uint8]
+    """The same shape; two by two pixels have one hue."""
+    corners: NDArray[np.float32]
+    """Shape (tiles, 2): where the first pixel of each tile lies, (x, y)."""
+
+
+_RIM = 16
+"""Pixels around each tile of an atlas: as far as a cell that is stretched reaches beyond its middle."""
+
+
+@cache
+def atlas(brush: Brush) -> Atlas:
+    """Return the tiles of a brush as an atlas, made from its bank when it is first needed."""
+    cells = bank(brush).cells.reshape(-1, SIDE, SIDE, CELL_BYTES)
+    across = math.ceil(math.sqrt(len(cells)))
+    down, pitch = -(-len(cells) // across), TILE + 2 * _RIM
+    strokes = np.full((down, pitch, across, pitch, 2), 128, np.uint8)
+    hues = np.full((down, pitch, across, pitch), 128, np.uint8)
+    for number, tile in enumerate(cells):
+        row, column = divmod(number, across)
+        for channel in (0, 1):
+            plane = tile[..., 16 * channel : 16 * channel + 16].reshape(SIDE, SIDE, 4, 4).transpose(0, 2, 1, 3)
+            strokes[row, :, column, :, channel] = np.pad(plane.reshape(TILE, TILE), _RIM, mode="wrap")
+        hue = tile[..., 32:].reshape(SIDE, SIDE, 2, 2).transpose(0, 2, 1, 3).reshape(TILE // 2, TILE // 2)
+        hues[row, :, column] = np.pad(hue.repeat(2, 0).repeat(2, 1), _RIM, mode="wrap")
+    corners = np.stack(np.divmod(np.arange(len(cells)), across)[::-1], -1) * pitch + _RIM
+    size = down * pitch, across * pitch
+    return Atlas(strokes.view(np.uint16).reshape(size), hues.reshape(size), corners.astype(np.float32))
+
+
 @dataclass(frozen=True)
 class _Strokes:
     """Strokes of one layer; shapes (count,), in painting order."""

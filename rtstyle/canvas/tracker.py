@@ -20,6 +20,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from rtstyle.canvas.field import check_state
+from rtstyle.canvas.flow import check_flow
+from rtstyle.canvas.map import CanvasMap, Lookup, Strip, blended, sampled
 
 TILE = 512
 """Width and height of the tile, in pixels."""
@@ -62,6 +64,21 @@ def tile() -> NDArray[np.uint8]:
     return loaded
 
 
+_FINE = 2
+"""Samples per pixel of the tile that is looked up between its pixels: linear interpolation blurs its own ones."""
+
+
+@cache
+def _fine_tile() -> NDArray[np.uint8]:
+    """Return the tile with more samples between its pixels, repeated beyond what a strip of a frame reaches."""
+    spectrum = np.fft.fftshift(np.fft.fft2(tile().astype(np.float64) - 128))
+    wide = np.pad(spectrum, TILE * (_FINE - 1) // 2)
+    levels = np.fft.ifft2(np.fft.ifftshift(wide)).real * _FINE**2 + 128
+    fine = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    fine[::_FINE, ::_FINE] = tile()
+    return np.tile(fine, (2, 6))
+
+
 class CanvasCutter:
     """Cuts the canvas that lies under a packed picture of ``rows`` x ``columns`` cells."""
 
@@ -70,21 +87,37 @@ class CanvasCutter:
         # The tile, repeated once further than any window reaches.
         down, across = -(-self._height // TILE) + 1, -(-self._width // TILE) + 1
         self._wide = np.tile(tile(), (down, across))
+        self._window = np.empty((self._height, self._width), np.uint8)
+        self._lookup = Lookup(TILE, _FINE)
 
-    def cut(self, offset: tuple[int, int], out: NDArray[np.uint8]) -> None:
+    def cut(self, offset: tuple[int, int], out: NDArray[np.uint8], bent: CanvasMap | None = None) -> None:
         """Write the window whose top left lies at ``offset`` (x, y), in pixels, of the endless canvas.
 
         Args:
             out: Shape (rows, columns, 16), uint8, C-contiguous: the pixels of each 4x4 cell in row order.
+            bent: How the canvas is deformed below the picture.
         """
         x, y = offset[0] % TILE, offset[1] % TILE
         window = self._wide[y : y + self._height, x : x + self._width]
+        if bent:
+            np.copyto(self._window, window)
+            window = self._window
+            for strip in bent.strips(window.shape, (x, y), self._lookup):
+                window[strip.rows, strip.columns] = _looked_up(strip)
         cells = out.view(np.uint32)  # four pixels of a row each
         for row in range(4):
             cells[..., row] = window[row::4].view(np.uint32)
 
 
-FIELD = "field_"
+def _looked_up(strip: Strip) -> NDArray[np.uint8]:
+    """Return the tile at the coordinates of a strip."""
+    import cv2
+
+    levels = [sampled(_fine_tile(), at, cv2.INTER_LINEAR, cv2.BORDER_WRAP) for at, _ in strip.layers]
+    return blended(levels, [weight for _, weight in strip.layers])
+
+
+FIELD, FLOW = "field_", "flow_"
 
 
 @dataclass(frozen=True)
@@ -95,8 +128,8 @@ class TrackerState:
     """(x, y), not rounded."""
     key_position: NDArray[np.float64]
     arrays: dict[str, NDArray[np.generic]]
-    """The key frame and the last frame, whole and small, those that there are; and what a ``FieldTracker`` knows, its
-    names behind ``FIELD``."""
+    """The key frame and the last frame, whole and small, those that there are; and what a ``FieldTracker`` and a
+    ``FlowFollower`` know, their names behind ``FIELD`` and ``FLOW``."""
 
     def save(self, path: Path) -> None:
         """Write it as npz.
@@ -131,8 +164,9 @@ class TrackerState:
         for position in (self.position, self.key_position):
             if position.shape != (2,) or position.dtype != np.float64 or not np.abs(position).max() < 1 << 40:
                 raise ValueError("a position is no pair of numbers")
-        frames = {name: array for name, array in self.arrays.items() if not name.startswith(FIELD)}
-        check_state({name.removeprefix(FIELD): a for name, a in self.arrays.items() if name.startswith(FIELD)})
+        frames = {name: array for name, array in self.arrays.items() if not name.startswith((FIELD, FLOW))}
+        for prefix, check in ((FIELD, check_state), (FLOW, check_flow)):
+            check({name.removeprefix(prefix): a for name, a in self.arrays.items() if name.startswith(prefix)})
         if set(frames) not in (set(), {"last", "last_small"}, {"key", "key_small", "last", "last_small"}):
             raise ValueError(f"it holds {', '.join(self.arrays) or 'nothing'}")
         for name, whole in frames.items():

@@ -17,6 +17,7 @@ from rtstyle.cli.options import (
     add_command,
     add_encoder_options,
     add_engine_options,
+    add_follow_option,
     add_message_options,
     add_playlist_option,
     encoder_settings,
@@ -67,6 +68,7 @@ def add_video(commands: Any) -> None:
     parser.add_argument(
         "--recursive", action="store_true", help="with a folder: enter its folders, and keep the tree in OUT"
     )
+    add_follow_option(parser, "flow")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted render of OUT")
     parser.add_argument(
         "--format", metavar="F", help="container of OUT if its name has no extension: mkv, ts, nut, y4m"
@@ -108,6 +110,7 @@ def _run_video(args: argparse.Namespace) -> int:
             muxer=args.format,
             overwrite=args.overwrite,
             resume=args.resume,
+            follow=args.follow,
             timeout=args.timeout,
             playlists=args.allow_playlist,
         ),

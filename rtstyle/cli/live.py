@@ -17,6 +17,7 @@ from rtstyle.cli.options import (
     add_command,
     add_encoder_options,
     add_engine_options,
+    add_follow_option,
     add_message_options,
     add_playlist_option,
     bits,
@@ -116,6 +117,7 @@ def add_webcam(commands: Any) -> None:
         default=True,
         help="reduce noise in static areas before stylizing, so that it does not flicker (default: yes)",
     )
+    add_follow_option(parser, "flow, and camera while frames are dropped")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
     parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
     add_address_options(parser)
@@ -231,6 +233,7 @@ def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> Liv
             address=address_of(args),
             mirror=args.mirror,
             denoise=args.hold,
+            follow=args.follow,
             target_fps=args.target_fps,
             frames=args.frames,
             seconds=args.seconds,

@@ -20,6 +20,7 @@ DONE, FAILED, USAGE, DAMAGED, INTERRUPTED = 0, 1, 2, 3, 130
 BACKEND_WORDS = ("auto", "tensorrt", "openvino", "onnxruntime", "torch")
 PRECISION_WORDS = ("auto", "f32", "bf16", "f16", "int8")
 SIZE_CLASS_WORDS = ("auto", "fast", "default", "fine")
+FOLLOW_WORDS = ("auto", "flow", "camera", "off")
 
 
 class UsageError(Exception):
@@ -107,6 +108,21 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--backend", choices=BACKEND_WORDS, default="auto", help="inference engine" + default)
     group.add_argument("--precision", choices=PRECISION_WORDS, default="auto", help="of the network" + default)
     group.add_argument("--device", metavar="D", help="device name of the backend, e.g. CPU, cuda:1")
+
+
+def add_follow_option(parser: argparse.ArgumentParser, auto: str) -> None:
+    """Add --follow.
+
+    Args:
+        auto: What ``auto`` does.
+    """
+    parser.add_argument(
+        "--follow",
+        choices=FOLLOW_WORDS,
+        default="auto",
+        help="what strokes stick to: flow follows everything that moves, camera only its pans, off nothing; auto is "
+        f"{auto} (default: %(default)s)",
+    )
 
 
 def _stroke_size(text: str) -> float | str:

@@ -7,7 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtstyle.cli.options import DONE, add_command, add_engine_options, add_message_options, engine_settings
+from rtstyle.cli.options import (
+    DONE,
+    add_command,
+    add_engine_options,
+    add_follow_option,
+    add_message_options,
+    engine_settings,
+)
 from rtstyle.cli.talk import finish, say
 
 if TYPE_CHECKING:
@@ -33,6 +40,7 @@ def add_serve(commands: Any) -> None:
     )
     default = " (default: %(default)s)"
     parser.add_argument("--visitors", type=int, default=4, metavar="N", help="visitors at a time" + default)
+    add_follow_option(parser, "flow for a single visitor, else camera")
     parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
     add_address_options(parser)
     add_engine_options(parser)
@@ -80,6 +88,7 @@ def _run_serve(args: argparse.Namespace) -> int:
         controls=Controls.of(args.strength, keep_colors=args.keep_colors),
         visitors=args.visitors,
         engine=engine_settings(args),
+        follow=args.follow,
         seconds=args.seconds,
         say=say,  # also with --quiet, which would hide the address
     )

@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from types import TracebackType
 from typing import Self
 
 from rtstyle.camera import Captured, LiveSource
-from rtstyle.canvas.follower import SceneFollower
+from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.live.own import OwnSource
+
+
+class FlowPace:
+    """Decides whether this machine has time for optical flow: not while it drops frames.
+
+    It is given up as soon as a few frames are dropped, and tried again after a while, which doubles each time.
+    """
+
+    _SPAN, _MANY = 12, 2
+    """Of so many frames, so many that were dropped are too many."""
+    _WAIT, _LONGEST_WAIT = 20.0, 320.0
+    """Seconds."""
+
+    def __init__(self) -> None:
+        self._recent: deque[bool] = deque(maxlen=self._SPAN)
+        self._wait, self._until = self._WAIT, 0.0
+
+    def add(self, dropped: bool, now: float) -> bool:
+        """Take what became of a frame, at a moment in seconds. True if there is time for flow."""
+        self._recent.append(dropped)
+        if now < self._until:
+            return False
+        if sum(self._recent) >= self._MANY:
+            self._until = now + self._wait
+            self._wait = min(2 * self._wait, self._LONGEST_WAIT)
+            self._recent.clear()
+            return False
+        return True
 
 
 class LatestFrame:
@@ -16,14 +45,17 @@ class LatestFrame:
 
     Frames get their place on the canvas here, where none is missing; it is kept while a camera is away. Leaving joins
     the thread: at once for a file, with its next frame or after its timeout for a camera.
+
+    Args:
+        follow: What the canvas follows; ``auto`` gives flow up while frames are dropped.
     """
 
-    def __init__(self, source: LiveSource | OwnSource) -> None:
+    def __init__(self, source: LiveSource | OwnSource, follow: Follow = "auto") -> None:
         self.captured = 0
         """Frames that came since ``begin``."""
         self.dropped = 0
         """Frames among them that a newer one replaced."""
-        self._source = source
+        self._source, self._follow = source, follow
         self._slot: Captured | None = None
         self._ended = False
         self._error: BaseException | None = None
@@ -71,15 +103,18 @@ class LatestFrame:
 
     def _read(self) -> None:
         error: BaseException | None = None
-        scene = SceneFollower()
+        scene, pace = SceneFollower(follow=self._follow), FlowPace()
         try:
             for captured in self._source.captures():
                 frame = scene.follow(captured.frame)
                 with self._changed:
+                    dropped = self._slot is not None
                     self.captured += 1
-                    self.dropped += self._slot is not None
+                    self.dropped += dropped
                     self._slot = Captured(frame, captured.at)
                     self._changed.notify()
+                if self._follow == "auto":
+                    scene.flowing = pace.add(dropped, captured.at)
         except BaseException as reason:  # raised in the caller, by take()
             error = reason
         with self._changed:

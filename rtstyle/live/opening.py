@@ -106,7 +106,7 @@ def open_session(
         camera = _open_camera(source, capture, live, tell)
         stack.enter_context(camera)
         _describe(camera, tell)
-        latest = stack.enter_context(LatestFrame(camera))
+        latest = stack.enter_context(LatestFrame(camera, follow=live.follow))
         if not camera.paced:
             latest.start()  # a camera is emptied while the engine is made, so that nothing old waits in it
         levels = _levels(drawn, engine, camera, live)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from rtstyle.canvas.follower import Follow
 from rtstyle.errors import SettingError, check_seconds
 from rtstyle.frame import Size
 from rtstyle.web.address import Address
@@ -50,6 +51,9 @@ class LiveSettings:
     """Exchange left and right; the key m toggles it."""
     denoise: bool = True
     """Apply temporal noise reduction to static areas before stylization; the key o toggles it."""
+    follow: Follow = "auto"
+    """What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is flow, and
+    camera while frames are dropped."""
     target_fps: float | None = None
     """Frames per second to be reached: a machine that is too slow uses a smaller network, then a smaller size."""
     frames: int | None = None

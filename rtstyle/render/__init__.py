@@ -6,7 +6,7 @@ frames      the same with a caller's own source or sinks
 segments    the output, written in segments
 journal     which segments are finished
 resume      what an interrupted render and its continuation must have in common
-follow      the canvas follows the camera
+follow      the canvas follows the scene
 flow        threads, times, signals
 memory      how much memory a render needs
 batch       many files

@@ -1,11 +1,11 @@
-"""The canvas follows the camera through a whole film, and through one that is gone on with."""
+"""The canvas follows the scene through a whole video, and through one that is resumed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from rtstyle.canvas.follower import SceneFollower
+from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.errors import VideoOpenError
 from rtstyle.frame import Frame
 
@@ -14,18 +14,27 @@ if TYPE_CHECKING:
     from rtstyle.video import VideoReader
 
 
-class CameraFollower:
-    """Moves the canvas along with the camera, from the first frame or from a checkpoint.
+class VideoFollower:
+    """Moves the canvas along with the scene, from the first frame or from a checkpoint.
 
     Args:
         every: After so many frames, again and again, it notes where the render stands.
         steered: Whether the style draws on a steered canvas.
+        follow: What the canvas follows.
         checkpoint: Where an earlier run stood; this one goes on behind that frame, exactly as that one would have.
     """
 
-    def __init__(self, reader: VideoReader, *, every: int, steered: bool, checkpoint: Checkpoint | None = None) -> None:
+    def __init__(
+        self,
+        reader: VideoReader,
+        *,
+        every: int,
+        steered: bool,
+        follow: Follow = "auto",
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         self._reader, self._every, self._from = reader, every, checkpoint
-        self._scene = SceneFollower(steered=steered)
+        self._scene = SceneFollower(steered=steered, follow=follow)
         self._checkpoints: dict[int, Checkpoint] = {}
         self.damaged_before = 0
         """Damage that an earlier run found and this one does not meet again."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
-from rtstyle.canvas.follower import SceneFollower
+from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.contract import check_sinks, check_source, checked
 from rtstyle.errors import SettingError, VideoOpenError
 from rtstyle.frame import Frame, FrameSink, FrameSource, VideoFormat
@@ -44,9 +44,9 @@ def frame_source(source: Path | str | FrameSource, options: RenderOptions) -> Fr
     return check_source(source)
 
 
-def followed(frames: Iterable[Frame], *, steered: bool) -> Iterator[Frame]:
+def followed(frames: Iterable[Frame], *, steered: bool, follow: Follow) -> Iterator[Frame]:
     """Yield the frames, each with its place on the canvas, and for a steered canvas with what was measured of it."""
-    scene = SceneFollower(steered=steered)
+    scene = SceneFollower(steered=steered, follow=follow)
     for frame in frames:
         yield scene.follow(frame)
 
@@ -97,7 +97,7 @@ def stylize_frames(
         raise SettingError("muxer and resume are for files that are made from files")
     loaded = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
     opened = frame_source(source, options)
-    return FramesJob(opened, target, loaded, controls, engine, encoder, options.overwrite, progress).run()
+    return FramesJob(opened, target, loaded, controls, engine, encoder, options, progress).run()
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class FramesJob:
     controls: Controls
     engine: EngineSettings
     encoder: EncoderSettings | None
-    overwrite: bool
+    options: RenderOptions
     progress: Callable[[int, int | None, str], None] | None
 
     def run(self) -> VideoReport:
@@ -127,7 +127,8 @@ class FramesJob:
                 stack.enter_context(sink)
             let_signals_through()
             read = timings.timed("decode", checked(source, source))
-            with Prefetch(timings.timed("canvas", followed(read, steered=self.style.steered)), name="decode") as frames:
+            scene = followed(read, steered=self.style.steered, follow=self.options.follow)
+            with Prefetch(timings.timed("canvas", scene), name="decode") as frames:
                 for frame in timings.timed("engine", engine.stylize(frames, self.controls)):
                     if not done:
                         first, cpu = time.perf_counter() - begun, time.process_time()
@@ -145,7 +146,7 @@ class FramesJob:
 
     def _sinks(self, source: FrameSource) -> tuple[_File | None, list[FrameSink]]:
         if isinstance(self.target, str | os.PathLike):
-            file = _File(Path(self.target), source, self.encoder or EncoderSettings(), overwrite=self.overwrite)
+            file = _File(Path(self.target), source, self.encoder or EncoderSettings(), overwrite=self.options.overwrite)
             return file, [file]
         return None, check_sinks(self.target)
 

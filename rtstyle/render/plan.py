@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rtstyle import __version__
 from rtstyle.backends import Controls, EngineSettings
+from rtstyle.canvas.follower import Follow
 from rtstyle.errors import SettingError
 from rtstyle.frame import Size
 from rtstyle.render.flow import signals_held
@@ -49,6 +50,8 @@ class RenderOptions:
     """FFmpeg's name of the container; None: by the extension of the output."""
     overwrite: bool = False
     """Replace an output that exists."""
+    follow: Follow = "auto"
+    """What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is flow."""
     resume: bool = False
     """Continue an interrupted render of the same settings, if there is one."""
 
@@ -90,6 +93,7 @@ class RenderPlan:
             **asdict(self.encoder),
             "streams": self.streams.copied,
             "range": [str(self.options.start), str(self.options.end)],
+            "follow": "flow" if self.options.follow == "auto" else self.options.follow,
             "size": str(reader.size),
             "working size": str(self.engine.working_size(reader.size)),
             "frames of a segment": self.segment_frames,

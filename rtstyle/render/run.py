@@ -12,7 +12,7 @@ from rtstyle.backends import Engine, open_for
 from rtstyle.cores import cores
 from rtstyle.frame import Frame
 from rtstyle.render.flow import Prefetch, Timings, signals_held
-from rtstyle.render.follow import CameraFollower
+from rtstyle.render.follow import VideoFollower
 from rtstyle.render.journal import Journal
 from rtstyle.render.plan import RenderPlan
 from rtstyle.render.report import VideoReport
@@ -40,8 +40,12 @@ def render(plan: RenderPlan, progress: Progress | None = None) -> VideoReport:
         let_signals_through()
         tell = _teller(plan, engine, figures, progress)
         checkpoint = plan.journal.checkpoint if plan.journal else None
-        follower = CameraFollower(
-            plan.reader, every=plan.segment_frames, steered=plan.style.steered, checkpoint=checkpoint
+        follower = VideoFollower(
+            plan.reader,
+            every=plan.segment_frames,
+            steered=plan.style.steered,
+            follow=plan.options.follow,
+            checkpoint=checkpoint,
         )
         decoded = timings.timed("canvas", follower.follow(timings.timed("decode", plan.reader)))
         with Prefetch(decoded, name="decode") as frames:
@@ -95,7 +99,7 @@ def _teller(
 
 
 def _open_writer(
-    plan: RenderPlan, engine: Engine, follower: CameraFollower, joining: Callable[[float], None]
+    plan: RenderPlan, engine: Engine, follower: VideoFollower, joining: Callable[[float], None]
 ) -> VideoWriter | RenderWriter:
     """Open what accepts the frames: in segments where the plan has a work folder, else straight into the output."""
     if plan.folder is None:
@@ -135,7 +139,7 @@ def _measured(encoding: Encoding, styled: Iterator[Frame]) -> tuple[Encoding, It
 def _report(
     plan: RenderPlan,
     engine: Engine,
-    follower: CameraFollower,
+    follower: VideoFollower,
     writer: VideoWriter | RenderWriter,
     timings: Timings,
     figures: _Figures,

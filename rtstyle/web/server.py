@@ -16,6 +16,7 @@ from typing import Literal, Self
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
+from rtstyle.canvas.follower import Follow
 from rtstyle.errors import SettingError, check_seconds
 from rtstyle.frame import Size
 from rtstyle.style import Style, list_styles, load_style
@@ -80,6 +81,8 @@ class StyleServer:
         styles: What visitors may choose; the first is what they begin with.
         visitors: How many are served at a time; one more gets a message.
         start: Strength and colors that the page begins with.
+        follow: What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is
+            flow for a visitor alone, and else the camera.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class StyleServer:
         visitors: int = 4,
         start: Controls = Controls(),
         engine: EngineSettings = EngineSettings(),
+        follow: Follow = "auto",
     ) -> None:
         self.broken = threading.Event()
         """Set when the server can no longer stylize; leaving then raises the reason."""
@@ -109,7 +113,7 @@ class StyleServer:
         self.engine = f"{first.backend} {first.precision} on {first.device}"
         """Backend, precision and device, to be shown."""
         # Each visitor has one and may be about to change to another: then none is closed that is in use.
-        self._share = Share(make, first, room=max(6, 2 * visitors), fail=self._break)
+        self._share = Share(make, first, room=max(6, 2 * visitors), fail=self._break, follow=follow)
 
     @property
     def port(self) -> int:
@@ -294,6 +298,7 @@ def serve(
     controls: Controls = Controls(),
     visitors: int = 4,
     engine: EngineSettings = EngineSettings(),
+    follow: Follow = "auto",
     seconds: float | None = None,
     say: Callable[[str], None] | None = None,
 ) -> ServeReport:
@@ -304,6 +309,7 @@ def serve(
         controls: Strength and colors that they begin with.
         visitors: How many are served at a time.
         engine: Backend, precision, device, size of the networks and size of strokes.
+        follow: What strokes follow, see ``StyleServer``.
         seconds: End after this time.
         say: Called with each line to print, such as the address.
 
@@ -323,6 +329,7 @@ def serve(
         visitors=visitors,
         start=controls,
         engine=engine,
+        follow=follow,
     )
     tell(f"{style}: {server.engine}; {visitors} visitors at a time")
     try:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from rtstyle.backends import Controls, Engine
-from rtstyle.canvas.follower import SceneFollower
+from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Frame, Size
 from rtstyle.web.jpeg import JPEG_COLOR, JpegDecoder, JpegError, encode_jpeg, jpeg_size
@@ -36,7 +36,7 @@ Post = Callable[[Literal["reply", "say", "bad"], "Reply | str"], None]
 class Visitor:
     """What is kept of one visitor. Belongs to the ``Share``; others read the counts only."""
 
-    def __init__(self, post: Post) -> None:
+    def __init__(self, post: Post, follow: Follow) -> None:
         self.frames = 0
         """Pictures that were stylized."""
         self.dropped = 0
@@ -48,7 +48,7 @@ class Visitor:
         self._style: int | None = None  # the one that was used last
         self._told: set[int] = set()
         self._decoder = JpegDecoder(MAX_PIXELS)
-        self._scene = SceneFollower()
+        self._scene = SceneFollower(follow=follow)
         self._size: Size | None = None
 
 
@@ -114,15 +114,22 @@ class Share:
         make: Opens a warm engine for the style of that place in the list, and a size.
         first: An engine that exists already, for style 0.
         room: Engines that are kept.
+        follow: What strokes follow; ``auto`` is flow for a visitor alone, and else the camera.
         fail: Called with what ended the worker, where that is none of the errors that are foreseen.
     """
 
     def __init__(
-        self, make: Callable[[int, Size], Engine], first: Engine, *, room: int, fail: Callable[[BaseException], None]
+        self,
+        make: Callable[[int, Size], Engine],
+        first: Engine,
+        *,
+        room: int,
+        fail: Callable[[BaseException], None],
+        follow: Follow = "auto",
     ) -> None:
         self._engines = Engines(make, room)
         self._engines.put(0, first.size, first)
-        self._fail = fail
+        self._fail, self._follow = fail, follow
         self._visitors: list[Visitor] = []
         self._clock = 0.0  # the tag of the visitor whose turn it is
         self._changed = threading.Condition()
@@ -136,7 +143,7 @@ class Share:
 
     def join(self, post: Post) -> Visitor:
         """Add a visitor."""
-        visitor = Visitor(post)
+        visitor = Visitor(post, self._follow)
         with self._changed:
             self._visitors.append(visitor)
         return visitor
@@ -226,7 +233,8 @@ class Share:
         if request.controls == Controls(0, 0):
             return request.jpeg  # as it came, which no second encoding would be
         if size != visitor._size:
-            visitor._size, visitor._scene = size, SceneFollower()
+            visitor._size, visitor._scene = size, SceneFollower(follow=self._follow)
+        visitor._scene.flowing = self._follow == "flow" or len(self._visitors) == 1
         frame = visitor._scene.follow(Frame(planes, request.number, _MICROSECOND, JPEG_COLOR))
         engine.submit(frame, request.controls)
         return encode_jpeg(engine.next(), QUALITY)

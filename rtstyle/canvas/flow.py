@@ -1,0 +1,595 @@
+"""Carries the canvas along with what moves: optical flow, and what of it is believed.
+
+Flow is found between small frames (Kroeger, Timofte, Dai and Van Gool 2016, "Fast Optical Flow using Dense Inverse
+Search"). It is always a little wrong, and strokes that move by a little wrong flow boil. So a part of the scene moves
+only where moving explains what changed in it: by the offset of the tracker where that does, else by one similarity
+for the whole frame (a camera that zooms, rolls or pans by fractions of a pixel), else by its own flow. Everything
+else stays exactly where it is, and what is flat follows its surroundings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rtstyle.canvas.map import CanvasMap, grid_shape
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+SMALLEST = 96
+"""Width and height, in pixels, from which on a frame is followed."""
+
+_PIXELS = 34_000
+"""Least pixels of the small frame."""
+
+_BLOCK = 4
+"""Pixels of the small frame per side of a block, for each of which it is decided whether it moves."""
+
+_FEW = 8
+"""Blocks that are too few to agree on a motion."""
+
+_THINGS = 2
+"""Most things that move by similarities of their own."""
+
+_LOST = 0.01
+"""What sampling changes in a block that moves, as a share of its squared slopes: about a tenth of a pixel of motion."""
+
+_STIFF = np.float32(0.3)
+"""Squared slopes, in levels squared per pixel squared, below which a block's flow is left as it was found."""
+
+_OWN = 0.3
+"""What a flow of its own explains of a block by noise alone."""
+
+_NEW, _KEPT = 0.5, 0.15
+"""By how much more than noise a motion must explain before it is believed, and where something moved just before."""
+
+_REACH = 4.0
+"""Standard deviation of the surroundings that decide, in blocks."""
+
+_NODE = 2
+"""Pixels of the small frame per node of the map."""
+
+_QUIET = 0.02
+"""Least variance of what a camera's noise changes in the small frame, in levels squared."""
+
+_CUT = 24.0
+"""Mean difference of two small frames, in levels after their means are removed, that tells a scene cut."""
+
+_BOUND = 0.35
+"""Change of the displacement per pixel, as a share, beyond which strokes are stretched too far."""
+
+_STRETCHED = 0.03
+"""Share of the frame that may be stretched beyond that."""
+
+_FADE = 24
+"""Frames that a fade to a fresh map takes."""
+
+
+@dataclass(frozen=True)
+class _Similarity:
+    """A motion: where a pixel of the small frame was in the frame before, relative to where it is."""
+
+    turn: complex = 0j
+    shift: complex = 0j
+
+    def at(self, x: Floats, y: Floats) -> Floats:
+        """Return the motion at places of the small frame, shape (rows, columns, 2)."""
+        turn, shift = self.turn, self.shift
+        motion = np.empty((len(y), len(x), 2), np.float32)
+        motion[..., 0] = np.float32(turn.real) * x + (np.float32(shift.real) - np.float32(turn.imag) * y)[:, None]
+        motion[..., 1] = np.float32(turn.imag) * x + (np.float32(shift.imag) + np.float32(turn.real) * y)[:, None]
+        return motion
+
+    def warped(self, before: Floats) -> Floats:
+        """Return the frame before as this motion brings it here."""
+        if not self.turn and not self.shift:
+            return before
+        turn, shift = 1 + self.turn, self.shift
+        matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]], np.float64)
+        # OpenCV's cubic interpolation is sharper, but biased: it shifts a ramp by up to 0.05 pixels.
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        moved = cv2.warpAffine(before, matrix, before.shape[::-1], flags=how, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(moved, np.float32)
+
+
+class _Pair:
+    """Two consecutive small frames, and what can be told of motions between them, block by block."""
+
+    def __init__(self, before: Bytes, now: Bytes) -> None:
+        self.old, self.new = (cv2.GaussianBlur(each, (3, 3), 0).astype(np.float32) for each in (before, now))
+        self._gx, self._gy = (
+            np.asarray(cv2.Sobel(self.new, cv2.CV_32F, dx, 1 - dx, scale=1 / 8), np.float32) for dx in (1, 0)
+        )
+        pairs = ((self._gx, self._gx), (self._gy, self._gy), (self._gx, self._gy))
+        self.xx, self.yy, self.xy = (_means(a * b) for a, b in pairs)
+        """Mean structure tensor, in levels squared per pixel squared; shape (rows, columns), as all here."""
+        self.corner = (self.xx + self.yy - np.sqrt((self.xx - self.yy) ** 2 + 4 * self.xy * self.xy)) / 2
+        """Its smaller eigenvalue."""
+        y, x = ((np.arange(n, dtype=np.float32) + 0.5) * _BLOCK - 0.5 for n in self.corner.shape)
+        self.x, self.y = np.broadcast_to(x[None], self.corner.shape), np.broadcast_to(y[:, None], self.corner.shape)
+
+    def tone(self) -> Floats:
+        """Return the shares of each block in ranges of luma, shape (rows, columns, 8): those of a tent around each."""
+        level = _means(self.new)[..., None] * np.float32(7 / 255) - np.arange(8, dtype=np.float32)
+        return np.asarray(np.maximum(1 - np.abs(level), 0), np.float32)
+
+    def error(self, warped: Floats) -> Floats:
+        """Return the mean squared difference of each block to the frame before, warped by a motion."""
+        change = self.new - warped
+        return _means(change * change)
+
+    def change(self, motion: Floats) -> Floats:
+        """Return the mean squared difference that a motion, shape (rows, columns, 2), makes in each block."""
+        x, y = motion[..., 0], motion[..., 1]
+        return np.asarray(self.xx * x * x + self.yy * y * y + 2 * self.xy * x * y, np.float32)
+
+    def at(self, motion: _Similarity) -> Floats:
+        """Return a motion at each block."""
+        return motion.at(self.x[0], self.y[:, 0])
+
+    def entered(self, motion: Floats) -> Mask:
+        """Return which blocks lay, wholly or in part, outside of the frame before."""
+        x, y = self.x + motion[..., 0], self.y + motion[..., 1]
+        height, width = self.new.shape
+        rim = np.float32(_BLOCK / 2)
+        return np.asarray((x < rim) | (y < rim) | (x > width - 1 - rim) | (y > height - 1 - rim))
+
+    def improved(self, flow: Floats) -> tuple[Floats, Floats]:
+        """Return the mean flow of each block, fitted to the frames, and the mean squared difference that it leaves.
+
+        One step of Lucas and Kanade 1981 from a flow of each pixel, shape (height, width, 2).
+        """
+        change = self.new - _warped(self.old, flow)
+        error, gx, gy = (_means(change * each) for each in (change, self._gx, self._gy))
+        near = [
+            cv2.GaussianBlur(each, (0, 0), 0.8, borderType=cv2.BORDER_REPLICATE)
+            for each in (self.xx + _STIFF, self.yy + _STIFF, self.xy, gx, gy)
+        ]
+        xx, yy, xy, bx, by = near
+        inverse = 1 / (xx * yy - xy * xy)
+        across, down = (np.clip(each * inverse, -1, 1) for each in (yy * bx - xy * by, xx * by - xy * bx))
+        left = error - 2 * (across * gx + down * gy)
+        left += self.xx * across * across + self.yy * down * down + 2 * self.xy * across * down
+        return _means(flow) + cv2.merge((across, down)), np.maximum(left, 0)
+
+
+class FlowFollower:
+    """Carries a canvas map through consecutive frames of one size."""
+
+    def __init__(self) -> None:
+        self._dis = _dense_search()
+        self._small: Bytes | None = None
+        self._map: CanvasMap | None = None
+        self._noise = 1.0
+        """Variance of what nothing but noise changes in the smoothed small frame."""
+        self._moves: Floats | None = None
+        """Evidence of each block that it moves by itself, 0 to 1."""
+        self._turns = False
+        """Whether the whole frame moves by a similarity."""
+        self.back: Floats | None = None
+        """Where each node's part of the scene was in the frame before, (x, y) in pixels of the frame relative to where
+        it is; None: all of it moved by the offset of the tracker."""
+
+    def follow(self, luma: Bytes, moved: tuple[float, float]) -> CanvasMap | None:
+        """Return how the canvas is deformed below the next frame; None: not at all.
+
+        Args:
+            luma: Shape (height, width), uint8, the same size at every call.
+            moved: By how many pixels (x, y) the tracker's offset moved the scene to the right and down.
+        """
+        self.back = None
+        if min(luma.shape) < SMALLEST:
+            return None
+        small = _reduced(luma)
+        before, self._small = self._small, small
+        if before is None:
+            return self._map
+        if before.shape != small.shape or _cut(before, small):
+            self._map, self._moves, self._turns = None, None, False
+            return None
+        if moved == (0.0, 0.0) and np.array_equal(before, small):
+            return self._map
+        scale = luma.shape[1] // small.shape[1]
+        rigid = complex(*moved) / -scale
+        motion = self._motion(before, small, rigid)
+        pitch = _NODE * scale
+        shape = grid_shape((luma.shape[0], luma.shape[1]), pitch)
+        extra = None if motion is None else np.float32(scale) * _fitted(motion, shape) + _pair(moved)
+        self._carry(pitch, shape, moved, extra)
+        return self._map
+
+    def ease(self, moved: tuple[float, float]) -> CanvasMap | None:
+        """Return how the canvas is deformed below the next frame, which is not looked at: ever less, then not at all.
+
+        Args:
+            moved: As in ``follow``.
+        """
+        self.back, self._small, self._moves, self._turns = None, None, None, False
+        if self._map and self._map.fresh is None:
+            self._map = replace(self._map, fresh=np.zeros_like(self._map.grid))
+        if self._map:
+            self._carry(self._map.pitch, (self._map.grid.shape[0], self._map.grid.shape[1]), moved, None)
+        return self._map
+
+    def _motion(self, before: Bytes, small: Bytes, rigid: complex) -> Floats | None:
+        """Return where each node was, in pixels of the small frame; None: all of them moved rigidly."""
+        start = np.empty((*small.shape, 2), np.float32)
+        start[:] = rigid.real, rigid.imag
+        flow = np.asarray(self._dis.calc(small, before, start), np.float32)
+        pair, base = _Pair(before, small), _Similarity(shift=rigid)
+        still, (means, own) = pair.error(base.warped(pair.old)), pair.improved(flow)
+        noise = self._renewed_noise(np.minimum(still, own))
+        tells = pair.corner > max(noise, 0.5)
+        motion, agree = _common(pair, means, tells, noise)
+        expected = np.float32(noise) + np.float32(_LOST) * (pair.xx + pair.yy)
+        if motion and 2 * agree.sum() > tells.sum():
+            turned = pair.error(motion.warped(pair.old))
+            shown = pair.change(pair.at(motion) - pair.at(base))
+            if self._decide_turning(tells, still, turned, np.minimum(shown, 400 * noise), expected):
+                base, still = motion, turned
+        else:
+            self._turns = False
+        memory = np.zeros_like(still) if self._moves is None else self._moves
+        slopes = np.clip((pair.xx + pair.yy) / np.float32(2 * noise) - np.float32(0.75), 0, 1)
+        here = pair.at(base)
+        slopes[pair.entered(here)] = 0
+        gain = _gain(still, own, pair.change(means - here), expected, slopes)
+        moving = (gain > 1.5) | ((memory > 0.5) & tells)
+        motions, gains = [base], []
+        for _ in range(_THINGS):
+            motion, agree = _common(pair, means, moving, noise)
+            if motion is None or agree.sum() < _FEW:
+                break
+            motions.append(motion)
+            moved, shown = pair.error(motion.warped(pair.old)), pair.change(pair.at(motion) - here)
+            gains.append(_gain(still, moved, shown, expected, slopes))
+            moving &= ~agree & (gains[-1] < 1)
+        gains.append(gain - np.float32(_OWN))
+        labels = self._labels(gains, pair.tone())
+        if not labels.any():
+            return self._nodes(base, small.shape) if self._turns else None
+        return self._laid(labels, motions, means, small.shape)
+
+    def _labels(self, gains: list[Floats], tone: Floats) -> Bytes:
+        """Choose the motion of each block: 0 the common one, then those of things, the last one its own flow.
+
+        Args:
+            gains: Of each motion but the common one: by how much better it explains a block, in units of noise.
+            tone: Shares of each block in ranges of luma, shape (rows, columns, ranges): what is flat follows
+                surroundings of its own luma.
+        """
+        before = np.zeros_like(gains[0]) if self._moves is None else self._moves
+        total = _around(tone) + np.float32(0.02)
+        scores = [np.where(before > 0.3, np.float32(_KEPT), np.float32(_NEW)).astype(np.float32)]
+        for gain in gains:
+            capped = np.clip(gain, -8, 8).astype(np.float32)
+            fine = cv2.GaussianBlur(capped, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)
+            near = np.einsum("ijk,ijk->ij", tone, _around(tone * capped[..., None]) / total)
+            scores.append(np.asarray(np.float32(0.3) * fine + near, np.float32))
+        labels: Bytes = np.argmax(scores, axis=0).astype(np.uint8)
+        moves = cv2.GaussianBlur((labels > 0).astype(np.float32), (3, 3), 0)
+        self._moves = np.asarray(np.maximum(moves, np.float32(0.8) * before), np.float32)
+        return labels
+
+    def _laid(self, labels: Bytes, motions: list[_Similarity], flow: Floats, shape: tuple[int, ...]) -> Floats:
+        """Return where each node was, in pixels of the small frame, by the motion of its block."""
+        rows, columns = -(-shape[0] // _NODE), -(-shape[1] // _NODE)
+        times = _BLOCK // _NODE
+        at = _extended(np.repeat(np.repeat(labels, times, 0), times, 1), (rows, columns))
+        if labels.max() == len(motions):
+            smooth = cv2.GaussianBlur(flow, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)
+            wide = cv2.resize(smooth, (times * labels.shape[1], times * labels.shape[0]))
+            nodes = np.array(_extended(np.asarray(wide, np.float32), (rows, columns)))
+        else:
+            nodes = np.empty((rows, columns, 2), np.float32)
+        for number, motion in enumerate(motions):
+            cv2.copyTo(self._nodes(motion, shape), (at == number).astype(np.uint8), nodes)
+        return nodes
+
+    def _nodes(self, motion: _Similarity, shape: tuple[int, ...]) -> Floats:
+        y, x = ((np.arange(-(-n // _NODE), dtype=np.float32) + 0.5) * _NODE - 0.5 for n in shape[:2])
+        return motion.at(x, y)
+
+    def _renewed_noise(self, error: Floats) -> float:
+        """Take what changed in the quieter third of the frame, explained as well as possible, for noise."""
+        some = error[error > _QUIET]  # less is a codec's that left the block out
+        now = max(_QUIET, float(np.partition(some, len(some) * 3 // 10)[len(some) * 3 // 10])) if some.size else _QUIET
+        self._noise += (0.5 if now < self._noise else 0.1) * (now - self._noise)
+        return self._noise
+
+    def _decide_turning(self, tells: Mask, still: Floats, turned: Floats, shown: Floats, expected: Floats) -> bool:
+        """Decide whether a similarity explains the frame better than the tracker's offset.
+
+        Args:
+            tells: Blocks that can tell.
+            still, turned: Mean squared differences without and with it; sampling between pixels alone lowers the
+                second.
+            shown: What it should have changed.
+            expected: What noise and sampling change.
+        """
+        gain = np.minimum(still - turned, 2 * shown) / (np.minimum(still, turned) + expected)
+        least = 0.1 if self._turns else 0.2
+        count = tells & (gain > least)
+        against = (turned - still > least * (still + expected)) & (still < 4 * expected)  # it stays, and shows it
+        # A person before a wall covers a part of its width; a moving camera moves things from left to right.
+        wide = np.mean([part.any() for part in np.array_split(count.any(0), 8)]) > 0.7
+        votes = int(count.sum())
+        self._turns = bool(wide and votes > 3 * against.sum() and votes > 0.25 * tells.sum())
+        return self._turns
+
+    def _carry(self, pitch: int, shape: tuple[int, int], moved: tuple[float, float], extra: Floats | None) -> None:
+        """Move the map with the scene.
+
+        Args:
+            extra: Where each node was beyond what the offset says, in pixels of the frame; None: nowhere else.
+        """
+        if extra is not None:
+            self.back = extra - _pair(moved)
+        if self._map is None and extra is None:
+            return
+        grid, fresh, share = np.zeros((*shape, 2), np.float32), None, 0.0
+        if self._map is not None:
+            grid, fresh, share = self._map.grid, self._map.fresh, self._map.share
+        if extra is None and moved == (0.0, 0.0) and fresh is None:
+            return
+        back = np.empty((*shape, 2), np.float32)
+        back[:] = _pair(moved) / np.float32(-pitch)
+        if extra is not None:
+            back += extra / np.float32(pitch)
+        grid = _advected(grid, back, extra)
+        if fresh is not None:
+            fresh, share = _advected(fresh, back, extra), share + 1 / _FADE
+            if share >= 1:
+                grid, fresh, share = fresh, None, 0.0
+        elif _stretched(grid, pitch) > _STRETCHED:
+            fresh, share = np.zeros_like(grid), 1 / _FADE
+        self._map = CanvasMap(pitch, grid, fresh, share) if grid.any() or fresh is not None else None
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Return all that further maps depend on."""
+        if self._small is None:
+            return {}
+        arrays: dict[str, NDArray[np.generic]] = {"small": self._small, "noise": np.array(self._noise)}
+        arrays["turns"] = np.array(float(self._turns))
+        if self._moves is not None:
+            arrays["moves"] = self._moves
+        if self._map is not None:
+            arrays |= {
+                "grid": self._map.grid,
+                "share": np.array(self._map.share),
+                "pitch": np.array(float(self._map.pitch)),
+            }
+            if self._map.fresh is not None:
+                arrays["fresh"] = self._map.fresh
+        return arrays
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Continue as the follower did that gave ``state``."""
+        if not state:
+            return
+        self._small = np.asarray(state["small"], np.uint8)
+        self._noise, self._turns = float(state["noise"]), bool(state["turns"])
+        self._moves = np.asarray(state["moves"], np.float32) if "moves" in state else None
+        if "grid" in state:
+            fresh = np.asarray(state["fresh"], np.float32) if "fresh" in state else None
+            grid = np.asarray(state["grid"], np.float32)
+            self._map = CanvasMap(int(state["pitch"]), grid, fresh, float(state["share"]))
+
+
+def check_flow(state: Mapping[str, NDArray[np.generic]]) -> None:
+    """Raise ValueError if arrays are not what ``FlowFollower.state`` returns."""
+    if not state:
+        return
+    least, whole = {"small", "noise", "turns"}, {"small", "noise", "turns", "moves", "grid", "share", "pitch", "fresh"}
+    if not least <= set(state) <= whole or ("grid" in state) != ({"share", "pitch"} <= set(state)):
+        raise ValueError(f"it holds of a flow {', '.join(state)}")
+    for name, array in state.items():
+        kind = {"small": np.uint8, "moves": np.float32, "grid": np.float32, "fresh": np.float32}.get(name, np.float64)
+        shape = {"small": 2, "moves": 2, "grid": 3, "fresh": 3}.get(name, 0)
+        if array.dtype != kind or array.ndim != shape or not np.isfinite(array.astype(np.float64)).all():
+            raise ValueError(f"{name} is no part of a flow")
+    (height, width), pitch = state["small"].shape, float(state.get("pitch", np.array(2.0)))
+    shapes = {"moves": (height // _BLOCK, width // _BLOCK)}
+    if "grid" in state:
+        shapes["fresh"] = state["grid"].shape
+        if state["grid"].shape[2] != 2 or pitch not in range(2, 257, 2) or not 0 <= float(state["share"]) < 1:
+            raise ValueError("the map is none")
+    if any(name in state and state[name].shape != shape for name, shape in shapes.items()):
+        raise ValueError("parts of a flow have different sizes")
+
+
+def _reduced(luma: Bytes) -> Bytes:
+    """Return the small frame: halved as long as it is large enough; what is left over at right and bottom is cut."""
+    height, width = luma.shape
+    factor = 1
+    while height * width >= 4 * factor * factor * _PIXELS:
+        factor *= 2
+    height, width = height // factor, width // factor
+    small = luma[: height * factor, : width * factor]
+    while factor > 1:  # by halves is twice as fast as all at once
+        factor //= 2
+        size = width * factor, height * factor
+        small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return small.copy() if small.base is not None else small
+
+
+def _dense_search() -> cv2.DISOpticalFlow:
+    """Return a search down to half of the small frame, without the smoothing that takes two thirds of the time."""
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    search.setFinestScale(1)
+    search.setGradientDescentIterations(6)
+    search.setPatchStride(5)
+    search.setVariationalRefinementIterations(0)
+    return search
+
+
+def _pair(numbers: tuple[float, float]) -> Floats:
+    return np.array(numbers, np.float32)
+
+
+def _cut(before: Bytes, now: Bytes) -> bool:
+    change = now.astype(np.float32) - before
+    return bool(np.abs(change - change.mean()).mean() > _CUT)
+
+
+def _means(plane: Floats) -> Floats:
+    """Return the mean of each block; shape (rows, columns) or (rows, columns, channels)."""
+    rows, columns = plane.shape[0] // _BLOCK, plane.shape[1] // _BLOCK
+    whole = plane[: rows * _BLOCK, : columns * _BLOCK]
+    return np.asarray(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _warped(before: Floats, flow: Floats) -> Floats:
+    y, x = (np.arange(n, dtype=np.float32) for n in before.shape)
+    across, down = flow[..., 0] + x, flow[..., 1] + y[:, None]
+    return np.asarray(cv2.remap(before, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _common(pair: _Pair, flow: Floats, among: Mask, noise: float) -> tuple[_Similarity | None, Mask]:
+    """Return the similarity that most of some blocks agree on, and which of them do; None: there is none.
+
+    The most frequent flow first; then iteratively reweighted least squares (Holland and Welsch 1977) with Tukey's
+    biweight; in the end a block counts along its slopes alone, which is all that it can tell.
+
+    Args:
+        flow: Flow of each block.
+        among: Blocks that tell.
+    """
+    agree = np.zeros_like(among)
+    chosen = np.flatnonzero(among)
+    if len(chosen) < _FEW:
+        return None, agree
+    chosen = chosen[:: max(1, len(chosen) // 1000)]
+    places = pair.x.ravel()[chosen].astype(np.float64) + 1j * pair.y.ravel()[chosen]
+    seen = np.ascontiguousarray(flow).view(np.complex64).ravel()[chosen].astype(np.complex128)
+    trust = np.sqrt(np.minimum(pair.corner.ravel()[chosen].astype(np.float64), 100.0)) + 1e-3
+    step = max(1, len(seen) // 64)
+    votes = (np.abs(seen[::step, None] - seen[None, :: max(1, step // 4)]) < 1.0) @ trust[:: max(1, step // 4)]
+    shift, turn, middle = complex(seen[::step][votes.argmax()]), 0j, complex(places.mean())
+    away = places - middle
+    for width in (2.0, 1.0, 0.6, 0.4):
+        weight = trust * np.square(np.maximum(1 - np.square(np.abs(seen - turn * away - shift) / width), 0))
+        total = weight.sum()
+        if total < 1e-6:
+            return None, agree
+        center, mean = (weight * away).sum() / total, (weight * seen).sum() / total
+        spread = (weight * np.abs(away - center) ** 2).sum() + 100 * total  # few blocks tell of no turn
+        turn = (weight * np.conj(away - center) * (seen - mean)).sum() / spread
+        shift = mean - turn * center
+    near = np.abs(seen - turn * away - shift) < 0.5
+    tensor = [each.ravel()[chosen[near]].astype(np.float64) for each in (pair.xx, pair.yy, pair.xy)]
+    turn, shift = _fit(away[near], seen[near], tensor, noise, (complex(turn), complex(shift)))
+    motion = _Similarity(turn, shift - turn * middle)
+    off = np.ascontiguousarray(flow - motion.at(pair.x[0], pair.y[:, 0])).view(np.complex64)[..., 0]
+    return motion, among & (np.abs(off) < 0.5)
+
+
+def _fit(
+    places: NDArray[np.complex128],
+    seen: NDArray[np.complex128],
+    tensor: list[NDArray[np.float64]],
+    noise: float,
+    start: tuple[complex, complex],
+) -> tuple[complex, complex]:
+    """Return turn and shift that fit what blocks saw, each weighted by its structure tensor xx, yy, xy."""
+    xx, yy, xy = tensor
+    if not len(places):
+        return start
+    x, y = places.real / 100, places.imag / 100
+    zero, one = np.zeros_like(x), np.ones_like(x)
+    across, down = np.stack((x, -y, one, zero)), np.stack((y, x, zero, one))
+    turn, shift = start
+    for _ in range(2):
+        off = seen - turn * places - shift
+        left = xx * off.real**2 + yy * off.imag**2 + 2 * xy * off.real * off.imag
+        weight = np.square(4 * noise / (4 * noise + left)) / (1 + 0.02 * (xx + yy))  # sampling is worst at edges
+        mixed = (across * (xy * weight)) @ down.T
+        normal = (across * (xx * weight)) @ across.T + (down * (yy * weight)) @ down.T + mixed + mixed.T
+        along, beside = xx * seen.real + xy * seen.imag, xy * seen.real + yy * seen.imag
+        right = across @ (weight * along) + down @ (weight * beside)
+        normal[0, 0] += 0.01 * normal[2, 2]  # few blocks tell of no turn
+        normal[1, 1] += 0.01 * normal[3, 3]
+        try:
+            p, q, s, t = (float(each) for each in np.linalg.solve(normal, right))
+        except np.linalg.LinAlgError:
+            return start
+        turn, shift = complex(p, q) / 100, complex(s, t)
+    return turn, shift
+
+
+def _around(plane: Floats) -> Floats:
+    """Return weighted means of the surroundings of each block; shape (rows, columns, channels)."""
+    rows, columns = plane.shape[:2]
+    parts = []
+    for first in range(0, plane.shape[2], 4):  # OpenCV resizes four channels at most
+        part = np.ascontiguousarray(plane[..., first : first + 4])
+        half = cv2.resize(part, ((columns + 1) // 2, (rows + 1) // 2), interpolation=cv2.INTER_AREA)
+        wide = cv2.GaussianBlur(half, (0, 0), _REACH / 2, borderType=cv2.BORDER_REPLICATE)
+        parts.append(cv2.resize(wide, (columns, rows), interpolation=cv2.INTER_LINEAR))
+    return np.concatenate(parts, -1, dtype=np.float32)
+
+
+def _gain(still: Floats, moved: Floats, shown: Floats, expected: Floats, slopes: Floats) -> Floats:
+    """Return by how much better a motion explains each block, in units of what it leaves unexplained around it.
+
+    Nothing speaks for a motion where the slopes are those of noise, and where much is left unexplained: one scene that
+    fades to another is "explained" by any flow, a little.
+
+    Args:
+        still, moved: Mean squared differences, without and with the motion.
+        shown: What the motion should have changed; sampling between pixels alone lowers ``moved`` below ``still``.
+        expected: What noise and sampling change.
+        slopes: How far the block's slopes exceed those of noise, from 0 to 1.
+    """
+    left = cv2.GaussianBlur(moved, (5, 5), 0, borderType=cv2.BORDER_REPLICATE)
+    gain = np.minimum(still - moved, 2 * shown) / (left + expected)
+    trust = np.clip((8 * expected - left) / (5 * expected), 0, 1) * slopes
+    return np.asarray(np.where(gain > 0, gain * trust, gain), np.float32)
+
+
+def _extended(plane: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Repeat the last row and column up to a shape."""
+    down, across = shape[0] - plane.shape[0], shape[1] - plane.shape[1]
+    if not down and not across:
+        return plane
+    return np.asarray(cv2.copyMakeBorder(plane, 0, down, 0, across, cv2.BORDER_REPLICATE))
+
+
+def _fitted(nodes: Floats, shape: tuple[int, int]) -> Floats:
+    """Return as many nodes as the map has: the small frame may be a part of a pixel larger."""
+    return _extended(nodes, shape)[: shape[0], : shape[1]]
+
+
+def _advected(grid: Floats, back: Floats, extra: Floats | None) -> Floats:
+    """Return a grid that moved with the scene.
+
+    Args:
+        back: Where each node was, in nodes relative to where it is.
+        extra: What that is beyond the tracker's offset, in pixels of the frame.
+    """
+    y, x = (np.arange(n, dtype=np.float32) for n in grid.shape[:2])
+    across, down = back[..., 0] + x, back[..., 1] + y[:, None]
+    carried = np.asarray(cv2.remap(grid, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+    return carried if extra is None else carried + extra
+
+
+def _stretched(grid: Floats, pitch: int) -> float:
+    """Return the share of nodes around which strokes are stretched or pressed beyond the bound.
+
+    A jump between two nodes, where something moves before something else, is no stretch: the smaller of the changes to
+    both sides counts.
+    """
+    limit = np.float32(_BOUND * pitch)
+    over = np.zeros((grid.shape[0] - 2, grid.shape[1] - 2), bool)
+    for plane in cv2.split(grid):
+        across, down = cv2.absdiff(plane[:, 1:], plane[:, :-1]), cv2.absdiff(plane[1:], plane[:-1])
+        over |= (across[1:-1, 1:] > limit) & (across[1:-1, :-1] > limit)
+        over |= (down[1:, 1:-1] > limit) & (down[:-1, 1:-1] > limit)
+    return float(over.mean())
