@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from clips import LOSSLESS, Sound, fill, look, make_clip, moving_bar
 
+from rtstyle.verify import verify_media
+from rtstyle.video import ebml
 from rtstyle.video.copies import StreamCopies, StreamPlan, plan_streams
 from rtstyle.video.transcode import plain_text, timecode_after
 
@@ -485,6 +487,45 @@ def test_chapters_and_titles_are_kept_and_cut_with_the_window(source, target, tm
         window = (Fraction(4, 5), Fraction(8, 5))
         cut = copy(made, tmp_path / f"cut.{target}", window=window, shift=window[0])
         assert chapters_in(cut.path) == [(0, 0.4, "Two"), (0.4, 0.8, "Three")]
+
+
+def add_to_chapters(path: Path) -> None:
+    """Make the second chapter of a Matroska file one within the first, with French titles, in an ordered edition."""
+    data = path.read_bytes()
+    with path.open("rb") as file:
+        old = ebml.find_top(file, 0x1043A770, 1 << 20)
+    ((_, edition),) = (each for each in ebml.children(old) if each[0] == 0x45B9)
+    parts = [
+        (kind, content + ebml.element(0x80, ebml.element(0x85, b"Un") + ebml.element(0x437C, b"fra")))
+        if kind == 0xB6 else (kind, content)
+        for kind, content in ebml.children(edition)
+    ]  # fmt: skip
+    atoms = [content for kind, content in parts if kind == 0xB6]
+    nested = ebml.element(0xB6, atoms[0] + ebml.element(0xB6, atoms[1])) + ebml.element(0xB6, atoms[2])
+    new = ebml.element(0x45B9, ebml.element(0x45DD, b"\1") + nested)
+    at = data.index(old)
+    length = ebml.element(0x1043A770, old)
+    begin = data.index(length[:4], at - 12)
+    whole = ebml.element(0x1043A770, new)
+    segment = data.index(bytes.fromhex("18538067")) + 4
+    grown = len(whole) - (at + len(old) - begin)
+    size = int.from_bytes(data[segment : segment + 8], "big") + grown
+    path.write_bytes(
+        data[:segment] + size.to_bytes(8, "big") + data[segment + 8 : begin] + whole + data[at + len(old) :]
+    )
+
+
+def test_what_only_matroska_says_of_chapters_is_named_and_missed(tmp_path):
+    made = make_film(tmp_path / "in.mkv", chapters=CHAPTERS, seconds=2)
+    plain = copy(made, tmp_path / "plain.mp4")
+    add_to_chapters(made)
+    result = copy(made, tmp_path / "out.mkv")
+    said = " ".join(result.warnings)
+    for words in ("ordered edition", "1 chapters within chapters", "one title of several", "titles (fra)"):
+        assert words in said
+        assert words not in " ".join(plain.warnings)
+    findings = {finding.subject: finding.words for finding in verify_media(made, result.path).differences}
+    assert "ordered edition" in findings["editions"]
 
 
 def covers_in(path: Path) -> list[bytes]:

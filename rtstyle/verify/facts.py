@@ -183,6 +183,8 @@ class Media:
     """Start and end in seconds, and title."""
     streams: list[StreamFacts]
     """All streams but the pictures."""
+    editions: list[str]
+    """What Matroska says of its chapters and other containers do not hold, in words."""
     video: VideoFacts | None
     damage: list[str]
     """What is wrong with the file itself, in words; empty: nothing is."""

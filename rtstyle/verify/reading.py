@@ -24,6 +24,7 @@ from rtstyle.errors import VideoOpenError, reason_of
 from rtstyle.frame import ColorTags
 from rtstyle.verify.facts import Media, Orientation, Samples, StreamFacts, Thumbnail, VideoFacts
 from rtstyle.video import VideoReader
+from rtstyle.video.editions import what_chapters_lose
 from rtstyle.video.inputs import find_input
 from rtstyle.video.opening import open_media
 
@@ -97,6 +98,7 @@ def _read_sequence(path: Path, seen: Callable[[], None]) -> Media:
         metadata={},
         chapters=[],
         streams=[],
+        editions=[],
         video=pictures,
         damage=[],
     )
@@ -170,6 +172,7 @@ class _Reading:
                 for chapter in container.chapters()
             ],
             streams=list(self._tracks.values()),
+            editions=what_chapters_lose(self._path) if container.format.name.startswith("matroska") else [],
             video=self._pictures,
             damage=self._damage(video),
         )

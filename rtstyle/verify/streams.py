@@ -369,6 +369,8 @@ def compare_chapters(source: Media, target: Media, time_map: TimeMap) -> Iterato
     wanted = _clip(source.chapters, time_map)
     if not wanted and not target.chapters:
         return
+    if source.editions and source.editions != target.editions:
+        yield Finding("editions", f"{len(source.editions)} notes", "", "differs", "; ".join(source.editions))
     has = both(lambda chapters: str(len(chapters)), wanted, target.chapters)
     titles = [[chapter[2] for chapter in chapters] for chapters in (wanted, target.chapters)]
     if titles[0] != titles[1]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import mmap
 import zlib
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 from rtstyle.frame import Size
+from rtstyle.video.ebml import children, element, elements, number
 
 STATED = ("mp4", "mov", "mpegts")
 """Muxers that take the shape of pixels from the codec."""
@@ -22,9 +21,6 @@ _VOID, _CRC, _TRACKS, _TRACK, _VIDEO, _CLUSTER = 0xEC, 0xBF, 0x1654AE6B, 0xAE, 0
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _AS_RATIO = 3
 """DisplayUnit: width and height are the two sides of the display's aspect ratio."""
-
-Element = tuple[int, bytes]
-"""Id and content of an element of EBML (RFC 8794)."""
 
 
 def write_pixel_aspect(path: Path, muxer: str, size: Size, aspect: Fraction) -> bool:
@@ -133,18 +129,18 @@ def _nut_checksum(data: bytes) -> bytes:
 def _in_matroska(header: bytes, size: Size, aspect: Fraction) -> bytes | None:
     """Let the list of tracks grow at the cost of the gap that the muxer leaves before it; nothing behind it moves."""
     places: dict[int, tuple[int, int, int]] = {}
-    segment = next((content for kind, _, content, _ in _elements(header, 0, len(header)) if kind == _SEGMENT), 0)
-    for kind, begin, content, end in _elements(header, segment, len(header)):
+    segment = next((content for kind, _, content, _ in elements(header, 0, len(header)) if kind == _SEGMENT), 0)
+    for kind, begin, content, end in elements(header, segment, len(header)):
         if kind == _CLUSTER or end > len(header):
             break
         places.setdefault(kind, (begin, content, end))
     if not {_SEEK_HEAD, _VOID, _TRACKS} <= places.keys() or places[_VOID][0] > places[_TRACKS][0]:
         return None
     (gap, _, behind_gap), (begin, content, end) = places[_VOID], places[_TRACKS]
-    tracks = _element(_TRACKS, _with_display(header[content:end], size, aspect))
+    tracks = element(_TRACKS, _with_display(header[content:end], size, aspect))
     spare = end - begin - len(tracks)  # muxers write lengths wider than they need to be
     if spare == 1:
-        tracks = _element(_TRACKS, _with_display(header[content:end], size, aspect), wider=1)
+        tracks = element(_TRACKS, _with_display(header[content:end], size, aspect), wider=1)
     elif spare > 1:
         tracks += _gap(spare)
     grown = len(tracks) - (end - begin)
@@ -161,21 +157,21 @@ def _in_matroska(header: bytes, size: Size, aspect: Fraction) -> bytes | None:
 def _with_display(tracks: bytes, size: Size, aspect: Fraction) -> bytes:
     """Return the content of Tracks with the shape of the first track of video."""
     done, kept = False, b""
-    for kind, data in _children(tracks):
-        if kind == _TRACK and not done and any(child == _VIDEO for child, _ in _children(data)):
+    for kind, data in children(tracks):
+        if kind == _TRACK and not done and any(child == _VIDEO for child, _ in children(data)):
             done = True
             data = b"".join(
-                _element(child, _with_sides(inner, size, aspect) if child == _VIDEO else inner)
-                for child, inner in _children(data)
+                element(child, _with_sides(inner, size, aspect) if child == _VIDEO else inner)
+                for child, inner in children(data)
             )
         if kind != _CRC:
-            kept += _element(kind, data)
+            kept += element(kind, data)
     return _with_crc(kept, tracks)
 
 
 def _with_sides(video: bytes, size: Size, aspect: Fraction) -> bytes:
     sides = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
-    kept = b"".join(_element(kind, data) for kind, data in _children(video) if kind not in sides)
+    kept = b"".join(element(kind, data) for kind, data in children(video) if kind not in sides)
     wide, high = size.width * aspect, size.height / aspect
     if wide.denominator == 1:
         shown, unit = (int(wide), size.height), b""
@@ -183,65 +179,33 @@ def _with_sides(video: bytes, size: Size, aspect: Fraction) -> bytes:
         shown, unit = (size.width, int(high)), b""
     else:
         ratio = wide / size.height
-        shown, unit = (ratio.numerator, ratio.denominator), _element(_DISPLAY_UNIT, bytes([_AS_RATIO]))
-    return kept + _element(_DISPLAY_WIDTH, _number(shown[0])) + _element(_DISPLAY_HEIGHT, _number(shown[1])) + unit
+        shown, unit = (ratio.numerator, ratio.denominator), element(_DISPLAY_UNIT, bytes([_AS_RATIO]))
+    return kept + element(_DISPLAY_WIDTH, number(shown[0])) + element(_DISPLAY_HEIGHT, number(shown[1])) + unit
 
 
 def _moved(seek_head: bytes, low: int, high: int, by: int) -> bytes:
     """Return the content of a SeekHead whose places from ``low`` to ``high`` lie ``by`` bytes earlier."""
     kept = b""
-    for kind, data in _children(seek_head):
+    for kind, data in children(seek_head):
         if kind == _SEEK:
-            parts = list(_children(data))
+            parts = list(children(data))
             for number, (part, value) in enumerate(parts):
                 place = int.from_bytes(value, "big")
                 if part == _SEEK_POSITION and low <= place <= high:
                     parts[number] = (part, (place - by).to_bytes(len(value), "big"))
-            data = b"".join(_element(part, value) for part, value in parts)
+            data = b"".join(element(part, value) for part, value in parts)
         if kind != _CRC:
-            kept += _element(kind, data)
+            kept += element(kind, data)
     made = _with_crc(kept, seek_head)
     return made if len(made) == len(seek_head) else seek_head
 
 
 def _with_crc(content: bytes, like: bytes) -> bytes:
-    has = next(_children(like), (0, b""))[0] == _CRC
-    return _element(_CRC, zlib.crc32(content).to_bytes(4, "little")) + content if has else content
+    has = next(children(like), (0, b""))[0] == _CRC
+    return element(_CRC, zlib.crc32(content).to_bytes(4, "little")) + content if has else content
 
 
 def _gap(size: int) -> bytes:
     if size < 9:
         return bytes([_VOID, 0x80 | (size - 2)]) + bytes(size - 2)
     return bytes([_VOID, 1]) + (size - 9).to_bytes(7, "big") + bytes(size - 9)
-
-
-def _elements(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield id, begin, begin of the content and end of the elements in a range; an unknown length ends it."""
-    while at + 2 <= end:
-        begin, width = at, 9 - data[at].bit_length()
-        kind = int.from_bytes(data[at : at + width], "big")
-        at += width
-        if at >= end or not data[at]:
-            return
-        width = 9 - data[at].bit_length()
-        length = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
-        yield kind, begin, at + width, at + width + length
-        at += width + length
-
-
-def _children(data: bytes) -> Iterator[Element]:
-    for kind, _, content, end in _elements(data, 0, len(data)):
-        yield kind, data[content:end]
-
-
-def _element(kind: int, content: bytes, *, wider: int = 0) -> bytes:
-    width = 1
-    while len(content) >= (1 << 7 * width) - 1:
-        width += 1
-    width += wider
-    length = (len(content) | 1 << 7 * width).to_bytes(width, "big")
-    return kind.to_bytes(math.ceil(kind.bit_length() / 8), "big") + length + content
-
-
-def _number(value: int) -> bytes:
-    return value.to_bytes(max(1, math.ceil(value.bit_length() / 8)), "big")

@@ -22,6 +22,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from rtstyle.video.editions import what_chapters_lose
 from rtstyle.video.opening import open_media
 from rtstyle.video.samples import fraction_of
 from rtstyle.video.shapes import SoundShape, needs_header, shape_of, shapes_of_header
@@ -197,6 +198,9 @@ class _Planner:
         if chapters:
             self._decide("chapters", f"{len(chapters)} chapters", self._muxer in _CHAPTERS)
             begin = chapters[0]["start"] * (fraction_of(chapters[0]["time_base"]) or 0)
+            if self.plan.chapters and self._source.format.name.startswith("matroska"):
+                lost = what_chapters_lose(Path(self._source.name.removeprefix("file:")))
+                self.plan.warnings.extend(f"chapters: {words}" for words in lost)
             if self.plan.chapters and self._muxer in ("mp4", "mov") and begin > _SOON:
                 self.plan.warnings.append(f"the first chapter begins at 0: in {self._name} each moment is in a chapter")
         if any(key.lower() == "timecode" for key in said):
