@@ -210,6 +210,18 @@ def test_what_was_cut_off_is_not_in_the_file_at_all(target, whole, tmp_path):
     assert places[0] >= 1.5 * 48000 / 1024 - 2, "more than a decoder's lead-in is hidden in the file"
 
 
+def test_verify_finds_what_was_cut_off_and_can_be_heard_again(whole, tmp_path):
+    original, made = edited(whole, "trimmed", tmp_path), tmp_path / "out.mkv"
+    with av.open(str(original)) as old, av.open(str(made), "w") as new:
+        streams = [new.add_stream_from_template(stream, opaque=True) for stream in old.streams]
+        for packet in old.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream_index]
+                new.mux(packet)
+    words = {finding.subject: finding.words for finding in verify_media(original, made).differences}
+    assert "packets are in it that the input's edit list hides" in words["audio 1 packets"]
+
+
 def with_chapters(source: Path, target: Path, offset: int = 0) -> Path:
     """Copy streams, as many seconds later, and add chapters of two seconds each, moved likewise."""
     with av.open(str(source)) as whole, av.open(str(target), "w") as made:

@@ -92,6 +92,7 @@ def remux(
     without: int | None = None,
     change: Callable[[int, int, av.Packet[Any]], av.Packet[Any] | None] | None = None,
     chapters: bool = True,
+    chapters_late: Fraction = Fraction(0),
     metadata: Callable[[dict[str, str]], dict[str, str]] = dict,
     streams: Callable[[int, av.stream.Stream], None] | None = None,
 ) -> Path:
@@ -106,7 +107,11 @@ def remux(
     with av.open(str(source)) as old, av.open(str(target), "w", container_options=options) as new:
         new.metadata.update(metadata(old.metadata))
         if chapters:
-            new.set_chapters(old.chapters())
+            moved = old.chapters()
+            for chapter in moved:
+                later = round(chapters_late / chapter["time_base"])
+                chapter["start"], chapter["end"] = chapter["start"] + later, chapter["end"] + later
+            new.set_chapters(moved)
         made = {}
         for stream in old.streams:
             if stream.index == without or stream.type == "data":
@@ -219,6 +224,15 @@ def test_matroska_may_round_to_a_millisecond_and_move_all_in_step(tmp_path):
 
 # -- one thing is wrong ----------------------------------------------------------------------------
 
+
+def all_later(seconds: int):
+    def change(index: int, number: int, packet: av.Packet[Any]) -> av.Packet[Any]:
+        packet.pts, packet.dts = (int(time + seconds / packet.time_base) for time in (packet.pts, packet.dts))
+        return packet
+
+    return change
+
+
 FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a sound is gone": ({"without": 2}, "audio 2", "lost"),
     "subtitles are gone": ({"without": 3}, "subtitle 1", "lost"),
@@ -236,6 +250,8 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         {"streams": changed_stream(0, lambda s: s.set_display_rotation(0))}, "rotation", "not the right side up"),
     "rotation is the other way": (
         {"streams": changed_stream(0, lambda s: s.set_display_rotation(-90))}, "rotation", "not the right side up"),
+    "chapters are out of step": ({"chapters_late": Fraction(1, 10)}, "chapters", "up to 100 ms off"),
+    "hours of nothing come first": ({"change": all_later(8 * 3600)}, "times", "everything is 2.88e+07 ms later"),
     "chapters are gone": ({"chapters": False}, "chapters", "lost"),
     "the title is gone": ({"metadata": lambda old: {**old, "title": ""}}, "metadata", "lost: title"),
     "the comment is another": ({"metadata": lambda old: {**old, "comment": "?"}}, "metadata", "changed: comment"),
@@ -251,6 +267,7 @@ def test_one_fault_is_found_and_nothing_else(film, tmp_path, fault):
     assert words in found[subject]
     allowed = {
         "another sound is the default": {"audio 2"},
+        "hours of nothing come first": {"chapters", "subtitle 1 packets"},
         "rotation is gone": {"size", "pixel aspect"},
         "the last frame is gone": {"end of the video"},
     }
