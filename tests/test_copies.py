@@ -35,7 +35,9 @@ class Result:
 def copy(source, target, *, audio=True, window=ALL, shift=Fraction(0), options=None) -> Result:
     """Copy everything; the picture by packets, or in VP9 where the container takes no other."""
     muxer = MUXERS[target.suffix[1:]]
-    with av.open(str(source)) as whole, av.open(str(target), "w", format=muxer, container_options=options or {}) as out:
+    exact = {"movie_timescale": "28224000"} if muxer in ("mp4", "mov") else {}  # in which all lengths are whole
+    options = {**exact, **(options or {})}
+    with av.open(str(source)) as whole, av.open(str(target), "w", format=muxer, container_options=options) as out:
         video = next(s for s in whole.streams.video if not s.disposition & COVER)
         plan = plan_streams(whole, video, muxer, audio=audio, codec="libvpx-vp9" if muxer == "webm" else "libx264")
         if muxer == "webm":

@@ -203,7 +203,7 @@ class _Reading:
         assert self._decoder is not None
         try:
             frames = self._decoder.decode(packet if packet.size else None)
-        except av.FFmpegError:
+        except (av.FFmpegError, ValueError):  # of a codec that PyAV knows no decoder of
             self._undecoded += 1
             return
         for frame in frames:

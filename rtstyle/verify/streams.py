@@ -175,7 +175,8 @@ def _flags(track: StreamFacts, media: Media) -> set[str]:
 def _transcoded(track: StreamFacts, partner: StreamFacts) -> bool:
     """Other packets of another codec. (mp4 has one name for MPEG audio of all layers.)"""
     other = track.codec != partner.codec or bool(track.splices)
-    return other and 2 * _shared(track, partner) <= len(track.digests)  # packets of silence may be equal
+    fewer = min(len(track.digests), len(partner.digests))
+    return other and 2 * _shared(track, partner) <= fewer  # packets of silence may be equal
 
 
 def _alike(track: StreamFacts, media: Media) -> list[StreamFacts]:

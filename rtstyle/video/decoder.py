@@ -204,8 +204,9 @@ class Decoder:
                 continue
             except av.error.EOFError:  # it was emptied already
                 continue
-            except (av.FFmpegError, OSError, MemoryError) as error:
-                raise VideoOpenError(f"{self.source.name}: its video cannot be decoded: {reason_of(error)}") from error
+            except (av.FFmpegError, OSError, ValueError, MemoryError) as error:  # ValueError: it has no decoder
+                reason = f"its video cannot be decoded: {reason_of(error)}{self.doubts()}"
+                raise VideoOpenError(f"{self.source.name}: {reason}") from error
             for picture in pictures:
                 if since is not None and (picture.pts is None or picture.pts < since):
                     continue

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Protocol
 
 import av
@@ -19,6 +21,7 @@ from av.subtitles.codeccontext import SubtitleCodecContext
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
+from rtstyle.video.opening import open_media
 from rtstyle.video.samples import fraction_of
 from rtstyle.video.shapes import SoundShape, needs_header, shape_of, shapes_of_header
 
@@ -112,11 +115,18 @@ def begin_of(stream: Stream) -> Fraction | None:
 
 
 def delay_of(stream: Stream) -> Fraction:
-    """Return the seconds that a decoder of audio takes to find its feet, where the container states them."""
+    """Return the seconds that a decoder of audio takes to find its feet, where the container states them.
+
+    Of mp4 FFmpeg 9 takes all that an edit list hides for it; packets carry their times there, so it does not count.
+    """
     context = stream.codec_context
-    if not isinstance(context, AudioCodecContext):
+    if not isinstance(context, AudioCodecContext) or _of_mp4(stream):
         return Fraction(0)
     return Fraction(int(context.delay), context.sample_rate or 48000)
+
+
+def _of_mp4(stream: Stream) -> bool:
+    return stream.container.format.name.startswith("mov")
 
 
 def lead_in_of(packet: av.Packet[Any]) -> Fraction | None:
@@ -150,6 +160,24 @@ class Track(Protocol):
         """Return what is still held back."""
 
 
+@contextmanager
+def _template_of(source: Stream) -> Iterator[Stream]:
+    """Yield the stream to make a copy like: of mp4, without the edit list.
+
+    FFmpeg 9 takes all that an edit list hides for a lead-in of the decoder, and writes that length into other
+    containers, whose readers then cut it off what is shown.
+    """
+    name, context = source.container.name, source.codec_context
+    if not isinstance(context, AudioCodecContext) or not int(context.delay) or not _of_mp4(source):
+        yield source
+        return
+    if not Path(name.removeprefix("file:")).is_file():
+        yield source
+        return
+    with open_media(name, options={"ignore_editlist": "1"}) as plain:
+        yield plain.streams[source.index]
+
+
 class PacketCopy:
     """A stream whose packets are only cut and moved in time."""
 
@@ -157,10 +185,11 @@ class PacketCopy:
         self.damaged = 0
         self.notes: list[str] = []
         self._shape = next(iter(shapes_of_header(source)), None)
-        codec = source.codec_context
-        self._watched = codec.codec.canonical_name if isinstance(codec, AudioCodecContext) else ""
+        codec = source.codec_context if isinstance(source, AudioStream) else None
+        self._watched = codec.codec.canonical_name if codec else ""
         self._in_band = muxer == "mpegts" and self._shape is None
-        self.stream: Stream = target.add_stream_from_template(source, opaque=True)
+        with _template_of(source) as template:
+            self.stream: Stream = target.add_stream_from_template(template, opaque=True)
         self._source, self._cut = source, cut
         self._last: int | None = None
         self._step = 0
@@ -168,7 +197,7 @@ class PacketCopy:
             self.stream.codec_context.layout = layout_of(self.stream.codec_context)
         self._cover = source.type == "video"
         # Matroska states how long a decoder takes to find its feet, and starts the packets as much later.
-        self._exact = -int(source.codec_context.delay) if source.type == "audio" else 0
+        self._exact = -round(delay_of(source) * (codec.sample_rate or 48000)) if codec else 0
         """Where the next packet of sound begins, in samples, if nothing is missing."""
         self._earliest = None if muxer in NEGATIVE_TIMES else -delay_of(source)
         self._begin = begin_of(source)
@@ -241,7 +270,10 @@ class PacketCopy:
             return
         stated, lasts = round(packet.dts * base * rate), round((packet.duration or 0) * base * rate)
         margin = math.ceil(base * rate) + 1
-        frame = context.frame_size if abs(lasts - context.frame_size) <= margin else lasts
+        fixed = context.frame_size and context.codec.canonical_name != "opus"
+        # A shorter last packet is what the encoder filled up; readers of mp4 differ in whether they cut it.
+        whole = lasts <= context.frame_size + margin if fixed else abs(lasts - context.frame_size) <= margin
+        frame = context.frame_size if whole else lasts
         exact = self._exact if abs(stated - self._exact) <= margin else stated
         packet.pts, packet.dts, packet.duration, packet.time_base = exact, exact, frame, Fraction(1, rate)
         self._exact = exact + frame

@@ -25,7 +25,6 @@ from rtstyle.video.encoder import VideoEncoder, captions_lost_words
 from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, check_output, choose_encoding, free_name
 from rtstyle.video.reader import VideoReader
 from rtstyle.video.sound import Sound, SoundEncoder, sound_codec
-from rtstyle.video.transcode import begin_of
 from rtstyle.video.work_folder import WorkFolder, claim_folder
 
 STDOUT = Path("-")
@@ -100,11 +99,13 @@ class Output:
 
 
 def _movie_timescale(time_base: Fraction, like: VideoReader | None, plan: StreamPlan) -> int:
-    """Return units per second in which the starts of all streams of mp4 and mov are whole."""
+    """Return units per second in which the starts and lengths of all streams of mp4 and mov are whole.
+
+    FFmpeg 9 cuts audio where its edit ends.
+    """
     units = time_base.denominator
     for stream in (like.container.streams[part.index] for part in plan.parts) if like else ():
-        begin = begin_of(stream)
-        if isinstance(stream, AudioStream) and like and begin is not None and begin > like.shift:
+        if isinstance(stream, AudioStream):
             units = math.lcm(units, stream.codec_context.sample_rate or 1)
     return max(1000, units if units < 1 << 31 else time_base.denominator)
 
