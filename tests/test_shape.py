@@ -171,8 +171,15 @@ def test_audio_that_is_mixed_down_is_named_and_found(tmp_path, monkeypatch):
     assert "2 channels instead of 6" in words["audio 1 sound"]
 
 
-def test_stereo_that_is_lost_is_named_and_found(tmp_path):
-    source = make_clip(tmp_path / "in.mp4", options={"x264-params": "frame-packing=3", "preset": "ultrafast"})
-    report = stylize_video(source, tmp_path / "out.mp4", controls=PLAIN)
-    assert [words for words in report.warnings if "stereoscopic" in words]
-    assert "stereo 3D" in [finding.subject for finding in verify_media(source, tmp_path / "out.mp4").differences]
+@pytest.mark.parametrize(("packing", "target"), [(3, "mp4"), (4, "mkv"), (2, "ts"), (3, "webm")])
+def test_stereo_stays_in_h264_and_is_named_and_found_where_it_is_lost(packing, target, tmp_path):
+    options = {"x264-params": f"frame-packing={packing}", "preset": "ultrafast", "bf": "0"}
+    source, made = make_clip(tmp_path / "in.mp4", options=options), tmp_path / f"out.{target}"
+    report = stylize_video(source, made, controls=PLAIN)
+    lost = target == "webm"
+    assert bool([words for words in report.warnings if "stereoscopic" in words]) == lost
+    assert ("stereo 3D" in [finding.subject for finding in verify_media(source, made).differences]) == lost
+    if not lost:
+        with av.open(str(source)) as before, av.open(str(made)) as after:
+            kinds = {bytes(next(f.decode(video=0)).side_data.get("STEREO3D"))[:8] for f in (before, after)}
+        assert len(kinds) == 1

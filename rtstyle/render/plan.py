@@ -226,6 +226,9 @@ def _plan_output(
         muxer=container,
         rate=reader.rate,
     )
+    if encoding.codec == "libx264" and (packing := reader.frame_packing()) is not None:
+        parameters = f"{encoding.options.get('x264-params', '')}:frame-packing={packing}".strip(":")
+        encoding = replace(encoding, options=encoding.options | {"x264-params": parameters})
     streams = plan_streams(reader.container, reader.stream, encoding.muxer, audio=options.audio, codec=encoding.codec)
     return encoding, streams
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,7 +41,10 @@ _NOT_CARRIED = {
     "STEREO3D": "it is stereoscopic (3D): how the two views lie in its pictures is not written",
     "ICC_PROFILE": "its ICC color profile is lost: its colors are read by their tags",
 }
-"""What frames may carry that no output says, by FFmpeg's names."""
+"""What frames may carry that outputs do not say, by FFmpeg's names; H.264 by x264 does say STEREO3D."""
+
+_FRAME_PACKINGS = {1: 3, 2: 4, 3: 5, 4: 0, 6: 2, 7: 1}
+"""From FFmpeg's AVStereo3DType: side by side, top and bottom, alternate frames, checkerboard, rows, columns."""
 
 _CUT_OFF = 1.0
 """Seconds of video that may be missing at the end of a file before it counts as cut off."""
@@ -206,6 +210,7 @@ class VideoReader:
         if self.pixel_format not in ("yuv420p", "yuvj420p", "nv12", "yuva420p"):
             self._notes.append(f"its samples are {self.pixel_format}; they are reduced to 8-bit 4:2:0")
         self._notes += [words for kind, words in _NOT_CARRIED.items() if side_bytes_of(first, kind)]
+        self._stereo = side_bytes_of(first, "STEREO3D") or b""
         self.rotation = int(first.rotation or 0)
         """Degrees counterclockwise by which players turn the picture."""
         matrix = side_data_of(first, "DISPLAYMATRIX")[:9]
@@ -443,6 +448,17 @@ class VideoReader:
         if self._end is None:
             self._end_as_declared()
             self._check_end(float(self._ended))
+
+    def frame_packing(self) -> int | None:
+        """Return how the two views of a stereoscopic video lie in its frames, as x264 counts (H.264, table D-8).
+
+        The caller writes it, so ``notes`` no longer say that it is lost. None where there is nothing to write.
+        """
+        kind, flags = (int.from_bytes(self._stereo[i : i + 4], sys.byteorder) for i in (0, 4))
+        if self._turn or flags or kind not in _FRAME_PACKINGS:
+            return None
+        self._notes.remove(_NOT_CARRIED["STEREO3D"])
+        return _FRAME_PACKINGS[kind]
 
     def turn_upright(self) -> None:
         """Yield pictures the way they are shown, for an output that cannot say how to turn them. Before iterating."""
