@@ -86,6 +86,19 @@ def test_pictures_that_change_their_shape_keep_it(codec, before, after, inside, 
         assert abs(int(np.any(lit, axis=1).sum()) - inside[1]) <= 2
 
 
+def test_verify_finds_a_shape_that_was_squeezed(tmp_path):
+    source = change(tmp_path / "in.ts", {"sar": Fraction(64, 45)}, {"sar": Fraction(16, 15)})
+    made, squeezed = tmp_path / "out.mp4", tmp_path / "squeezed.mp4"
+    stylize_video(source, made, controls=PLAIN)
+    report = verify_media(source, made)
+    assert {f.subject: f.words for f in report.findings}["shape"] == "borders keep its shape"
+    assert [(f.subject, f.words) for f in report.differences] == []
+    flat = [tuple(np.full(size, 160, np.uint8) for size in ((128, 160), (64, 80), (64, 80)))] * 50
+    make_clip(squeezed, flat, width=160, height=128, times=range(50), sar=Fraction(64, 45))
+    words = {f.subject: f.words for f in verify_media(source, squeezed).differences}
+    assert words["shape"] == "squeezed: there are no borders"
+
+
 # -- audio that changes ---------------------------------------------------------------------------------
 
 

@@ -149,6 +149,8 @@ class VideoFacts:
     """What its frames carry, of projection, stereo 3D and color profile."""
     captions: list[bytes] = field(default_factory=list)
     """Of each frame that has any: digests of its closed captions."""
+    shapes: list[tuple[Fraction, Fraction]] = field(default_factory=list)
+    """Where frames change their shape: seconds, and width over height as shown; the first frame's comes first."""
     look: Thumbnail | None = None
     """Mean of the first pictures' luma, 16x16, as stored."""
     alpha: list[NDArray[np.uint8]] = field(default_factory=list)

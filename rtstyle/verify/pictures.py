@@ -10,6 +10,7 @@ import numpy as np
 from rtstyle.frame import Color, ColorTags, Size
 from rtstyle.verify.facts import Media, Thumbnail, VideoFacts
 from rtstyle.verify.finding import Finding, Verdict, both
+from rtstyle.verify.reading import borders_at
 from rtstyle.verify.times import NO_TIMES, TimeMap
 
 _HDR = {16: "PQ", 18: "HLG"}
@@ -53,6 +54,7 @@ def compare_pictures(one: Media, other: Media, time_map: TimeMap, size: Size | N
     yield from _compare_geometry(source, target, size)
     yield from _compare_color(source, target, other)
     yield _compare_alpha(source, target, wanted, other)
+    yield from _compare_changes(source, target, time_map, other)
     for name in sorted(source.carries | target.carries):
         has = both(lambda pictures, name=name: "yes" if name in pictures.carries else "no", source, target)  # type: ignore[misc]
         yield Finding(name, *has, "same" if has[0] == has[1] else "differs", "lost" if has[1] == "no" else "")
@@ -143,6 +145,22 @@ def _compare_geometry(source: VideoFacts, target: VideoFacts, size: Size | None)
     scans = both(lambda pictures: "interlaced" if pictures.interlaced else "progressive", source, target)
     verdict = "same" if scans[0] == scans[1] else "intended" if source.interlaced else "differs"
     yield Finding("scan", *scans, verdict, "deinterlaced" if verdict == "intended" else "")
+
+
+def _compare_changes(source: VideoFacts, target: VideoFacts, time_map: TimeMap, other: Media) -> Iterator[Finding]:
+    """Look for borders wherever the source has another shape than the target, which has one for all frames."""
+    if len(source.shapes) < 2 or len(target.shapes) != 1 or time_map.cut:
+        return
+    shown = target.shapes[0][1]
+    for begin, shape in source.shapes:
+        if abs(shape / shown - 1) < Fraction(1, 20):
+            continue
+        wide, high = borders_at(other.path, begin - time_map.zero + time_map.shift)
+        found, wanted = (wide, 1 - shape / shown) if shape < shown else (high, 1 - shown / shape)
+        shapes = f"{float(shape):.2f}:1 from {float(begin):.3f} s", f"{float(shown):.2f}:1"
+        kept = found > float(wanted) - 0.04
+        words = "borders keep its shape" if kept else "squeezed: there are no borders"
+        yield Finding("shape", *shapes, "intended" if kept else "differs", words)
 
 
 def _compare_rotation(source: VideoFacts, target: VideoFacts) -> Finding:

@@ -40,6 +40,12 @@ _CUT_OFF = Fraction(1)
 _LOOKED_AT = 50
 """VideoFacts of which a small copy is averaged, to tell which side is up."""
 
+_SAME_SHAPE = Fraction(1, 50)
+"""Share by which a shape may differ before it is another: codecs round sizes."""
+
+_BLACK = 28
+"""Brightness of lines that are borders, of 255; codecs leave some noise in them."""
+
 _GAP = Fraction(1, 50)
 """Seconds without a sample that are a gap, not a rounded time."""
 
@@ -223,6 +229,9 @@ class _Reading:
         else:
             pictures.times.append(time * base)
             pictures.last = frame.duration * base
+        aspect = Fraction(frame.width, frame.height) * (_fraction(self._decoder.sample_aspect_ratio) or 1)
+        if not pictures.shapes or abs(aspect / pictures.shapes[-1][1] - 1) > _SAME_SHAPE:
+            pictures.shapes.append((pictures.times[-1] if pictures.times else Fraction(0), aspect))
         pictures.interlaced += frame.interlaced_frame
         pictures.corrupt += frame.is_corrupt
         pictures.carries |= {name for kind, name in _CARRIED.items() if frame.side_data.get(kind) is not None}
@@ -417,6 +426,31 @@ def decode_stream(path: Path, index: int) -> Samples:
             seconds, longest = seconds + lasts, max(longest, lasts)
             channels, rate = max(channels, frame.layout.nb_channels), max(rate, frame.sample_rate)
     return Samples(state.digest(), seconds, gaps, (channels, rate), start or Fraction(0), longest)
+
+
+def borders_at(path: Path, moment: Fraction) -> tuple[float, float]:
+    """Return which shares of the width and of the height of a frame are black borders.
+
+    Args:
+        moment: Seconds; the first frame from there on is looked at.
+
+    Raises:
+        VideoOpenError: The file cannot be opened.
+    """
+    with _open(path) as container:
+        video = _choose_video(container)
+        assert video is not None
+        container.seek(round(moment * av.time_base))
+        for frame in container.decode(video):
+            if frame.pts is None or frame.pts * _fraction(frame.time_base) >= moment:
+                gray = frame.reformat(format="gray").to_ndarray()
+                return _border(gray.mean(axis=0)), _border(gray.mean(axis=1))
+    return 0.0, 0.0
+
+
+def _border(means: NDArray[Any]) -> float:
+    lit = np.flatnonzero(means > _BLACK)
+    return 1 - (int(lit[-1]) + 1 - int(lit[0])) / len(means) if len(lit) else 1.0
 
 
 def _decoded(container: InputContainer, index: int) -> Iterator[Any]:
