@@ -20,11 +20,14 @@ PLAIN = Controls(0, 0)
 
 
 @pytest.mark.parametrize(
-    ("target", "codec"),
-    [("mp4", None), ("mov", "prores"), ("ts", None), ("webm", None), ("mkv", None), ("mkv", "av1"), ("mkv", "ffv1"),
-     ("mkv", "prores"), ("nut", None), ("y4m", None)],
+    ("target", "codec", "aspect"),
+    [
+        *((target, codec, Fraction(4, 3)) for target, codec in (
+            ("mp4", None), ("mov", "prores"), ("ts", None), ("webm", None), ("mkv", None), ("mkv", "av1"),
+            ("mkv", "ffv1"), ("mkv", "prores"), ("nut", None), ("y4m", None))),
+        *((target, codec, Fraction(12, 11)) for target, codec in (("webm", None), ("mkv", "ffv1"), ("nut", None))),
+    ],
 )  # fmt: skip
-@pytest.mark.parametrize("aspect", [Fraction(4, 3), Fraction(12, 11)])
 def test_every_container_states_the_pixel_aspect(target, codec, aspect, tmp_path):
     source = make_clip(tmp_path / "in.mp4", sar=aspect, sounds=[Sound(seconds=0.3)] if target != "y4m" else [])
     made = tmp_path / f"out.{target}"
