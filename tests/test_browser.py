@@ -150,7 +150,8 @@ def test_a_second_visitor_is_served_and_a_third_is_told(page, browser, server):
         tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before + 5}")
 
 
-def test_the_page_comes_back_when_the_server_does(browser):
+def test_the_page_comes_back_when_the_server_does(browser, monkeypatch):
+    monkeypatch.setenv("RTSTYLE_TOKEN", "t" * 32)
     styles = [load_style("sketch")]
     with browser.new_context() as context:
         page = context.new_page()
@@ -163,6 +164,61 @@ def test_the_page_comes_back_when_the_server_does(browser):
         with StyleServer(Address(port=port), styles):
             page.click("#start")
             tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before + 5}")
+
+
+def test_a_page_whose_token_is_of_the_server_before_says_so(browser):
+    styles = [load_style("sketch")]
+    with browser.new_context() as context:
+        page = context.new_page()
+        with StyleServer(Address(port=0), styles) as running:
+            port = running.port
+            tool.begin(page, running.url)
+        tool.wait(page, "document.getElementById('notice').textContent.includes('server has ended')")
+        with StyleServer(Address(port=port), styles):
+            page.click("#start")
+            tool.wait(page, "document.getElementById('notice').textContent.includes('another token')")
+
+
+def test_a_second_click_while_the_microphone_is_asked_for_makes_no_second_recording(page):
+    page.check("#sound", force=True)
+    page.evaluate("() => { const b = document.getElementById('record'); b.click(); b.click(); b.click(); }")
+    page.wait_for_selector("#recording", state="visible")
+    assert all(page.is_disabled(f"#{name}") for name in ("camera", "resolution", "sound")), "one file has one size"
+    page.wait_for_timeout(1500)
+    with page.expect_download():
+        page.click("#record")
+    page.wait_for_timeout(500)
+    assert page.inner_text("#record") == "Record"
+    assert page.is_enabled("#resolution")
+
+
+def test_a_visitor_keeps_the_style_when_the_server_has_other_ones(browser, monkeypatch):
+    monkeypatch.setenv("RTSTYLE_TOKEN", "t" * 32)
+    sketch, ink = load_style("sketch"), load_style("ink")
+    with browser.new_context() as context:
+        page = context.new_page()
+        with StyleServer(Address(port=0), [sketch, ink]) as running:
+            port = running.port
+            tool.begin(page, running.url)
+            tool.change_style(page, 1)
+        tool.wait(page, "document.getElementById('notice').textContent.includes('server has ended')")
+        with StyleServer(Address(port=port), [ink, sketch], first=1):
+            page.click("#start")
+            tool.wait(page, "window.rtstyle.stats.style === 0")
+            assert page.evaluate("document.querySelector('#styles input:checked').dataset.name") == "ink"
+
+
+def test_a_camera_that_is_gone_is_replaced_by_another(page):
+    before = page.evaluate("window.rtstyle.stats.drawnAt.length")
+    page.evaluate(
+        """() => {
+            const camera = document.getElementById("camera");
+            camera.replaceChildren(new Option("gone", "0".repeat(64)));
+            camera.dispatchEvent(new Event("change"));
+        }"""
+    )
+    tool.wait(page, "document.getElementById('toast').textContent.includes('That camera is gone')")
+    tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before + 5}")
 
 
 @pytest.mark.parametrize(

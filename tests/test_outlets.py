@@ -278,6 +278,9 @@ def test_addresses_are_put_into_ffmpegs_words(tmp_path):
         ("srt://host:9000", "srt is no protocol.*ffmpeg -i udp"),
         ("http://host/x.ts", r"http://HOST/NAME\.m3u8"),
         ("rtmp://", "an address"),
+        ("udp://host", "udp needs a host and a port"),
+        ("tcp://:5000", "tcp needs a host and a port"),
+        ("udp://host:99999", "the port of an output is a number from 1 to 65535"),
     ],
 )
 def test_what_is_no_address_is_refused_in_one_line(text, words):

@@ -35,6 +35,7 @@ from rtstyle.live.images import with_message
 from rtstyle.live.latest import LatestFrame
 from rtstyle.live.session import Session
 from rtstyle.live.styles import FADE, Styles
+from rtstyle.style import list_styles
 
 COLOR = Color("bt709", full_range=True)
 F32 = EngineSettings(backend="openvino", precision="f32")
@@ -110,7 +111,7 @@ def test_other_threads_command_a_session_and_read_its_state():
             (Action.HOLD, lambda s: s.holds),
             (Action.CROSSFADE, lambda s: not s.crossfades),
             (StyleChosen("red_chalk"), lambda s: s.style == "red_chalk"),
-            (StyleChosen(0), lambda s: s.style == "sketch"),
+            (StyleChosen(0), lambda s: s.style == s.styles[0] == list_styles()[0]),
             (StyleChosen(99), lambda s: s.loading is None),
             (StyleChosen("/etc"), lambda s: s.loading is None),
             (Action.NEXT_STYLE, lambda s: s.style == s.styles[1]),
@@ -242,6 +243,7 @@ class Machine:
 
     def __init__(self, pace: AdaptiveQuality, engine_ms: float, other_ms: float) -> None:
         self.pace, self.engine_ms, self.other_ms = pace, engine_ms, other_ms
+        self.arriving: float | None = None
         self.now, self.rungs = 0.0, [pace.working]
 
     def engine(self, rung: Working) -> float:
@@ -255,7 +257,7 @@ class Machine:
         while self.now < end:
             engine = self.engine(self.rungs[-1])
             self.now += max((engine + self.other_ms) / 1000, 1 / 30)
-            if self.pace.add(self.rungs[-1], engine, self.other_ms, self.now):
+            if self.pace.add(self.rungs[-1], engine, self.other_ms, self.now, self.arriving):
                 changes += 1
                 self.rungs.append(self.pace.working)
         return changes
@@ -309,6 +311,36 @@ def test_the_pace_stays_where_it_is_if_the_machine_is_fast_enough():
     assert machine.run(60) == 0
 
 
+def test_the_pace_goes_by_what_arrives_where_the_source_declares_no_rate():
+    rungs = quality_levels(Size(1280, 720), ["default", "fast"], smaller=False)
+    machine = Machine(AdaptiveQuality(rungs, None), engine_ms=60, other_ms=4)
+    assert machine.run(3) == 0, "nothing is known yet"
+    machine.arriving = 25
+    machine.run(3)
+    assert machine.rungs[-1] == rungs[1]
+    assert machine.pace.behind == 0
+
+
+def test_dim_light_that_halves_the_rate_of_a_camera_costs_no_quality():
+    rungs = quality_levels(Size(1280, 720), ["default", "fast"], smaller=True)
+    machine = Machine(AdaptiveQuality(rungs, 30), engine_ms=60, other_ms=4)
+    machine.arriving = 12
+    assert machine.run(20) == 0
+    machine.arriving = 30
+    assert machine.run(3) == 1
+
+
+def test_the_pace_tells_when_the_cheapest_way_is_too_slow():
+    rungs = quality_levels(Size(1280, 720), ["default", "fast"], smaller=False)
+    machine = Machine(AdaptiveQuality(rungs, 30), engine_ms=300, other_ms=4)
+    machine.run(8)
+    assert machine.rungs[-1] == rungs[1]
+    assert machine.pace.behind >= 3
+    machine.engine_ms = 20
+    machine.run(3)
+    assert machine.pace.behind == 0
+
+
 def test_the_pace_does_not_go_to_and_fro():
     """Engines whose small sizes cost less than the pixels say lure it up; it tries less and less often."""
     size = Size(1280, 720)
@@ -355,6 +387,30 @@ def test_a_slow_machine_works_in_a_smaller_size_and_records_in_the_full_one(dumm
     with av.open(str(tmp_path / "r.mkv")) as container:
         sizes = {(frame.width, frame.height) for frame in container.decode(video=0)}
     assert sizes == {(320, 192)}
+
+
+def test_a_camera_without_a_rate_gets_the_fast_network_and_a_line_that_helps(monkeypatch):
+    full = Size(320, 192)
+    monkeypatch.setattr(
+        rtstyle.backends.opening, "open_engine", lambda *a, **o: SlowedByPixels(open_engine(*a, **o), full, 0.15)
+    )
+    data = jpeg(draw_number(5, full))
+    with NetworkCamera(picture=lambda n: data) as camera:  # multipart JPEGs declare none
+        report = stylize_live(camera.url, live=LiveSettings(seconds=7, preview="none"))
+    assert set(report.working_sizes) == {"320x192", "320x192 fast"}
+    said = [line for line in report.warnings if "frames per second" in line]
+    assert len(said) == 1
+    assert "this machine stylizes about " in said[0]
+    assert "--target-fps" in said[0]
+
+
+def test_keys_and_tiles_have_one_order_whatever_a_session_begins_with():
+    shipped = list_styles()
+    for first in ("ink", "sketch"):
+        with ready_styles(first) as styles:
+            assert styles.names == shipped
+    with ready_styles("sketch:0.5,ink:0.5") as styles:
+        assert styles.names == [*shipped, "sketch:0.5,ink:0.5"]
 
 
 # -- hold
@@ -667,7 +723,7 @@ def test_every_key_does_what_the_help_says_on_a_real_screen(tmp_path):
                 screen.key(key)
                 screen.wait(f"{key} changes the style", lambda: screen.window()[0] != before)  # noqa: B023
             screen.key("1")
-            screen.wait("1 is the first", lambda: screen.window()[0] == "rtstyle: sketch")
+            screen.wait("1 is the first", lambda: screen.window()[0] == f"rtstyle: {list_styles()[0]}")
 
             screen.key("s")
             screen.wait("s saves a snapshot", lambda: told("saved "))

@@ -506,7 +506,7 @@ def test_who_needs_more_of_the_machine_gets_fewer_pictures():
     def make(style: int, size: Size) -> Timed:
         return Timed(size, 0.05 if size == SMALL else 0.2)
 
-    with share.Share(make, make(0, SMALL), room=4, fail=errors.append) as machine:
+    with share.Share(make, (0, make(0, SMALL)), room=4, fail=errors.append) as machine:
         counts = [0, 0]
         visitors: list[share.Visitor] = []
 
@@ -1158,6 +1158,9 @@ def test_the_page_tells_the_state_and_takes_commands(preview):
                 {},
                 [],
                 {"action": "no"},
+                {"style": "no such style"},
+                {"style": 2},
+                {"style": -1},
                 {"strength": 3},
                 {"strength": True},
                 {"style": None},

@@ -1,4 +1,4 @@
-"""The pace: with which network and in which size this machine reaches the frames per second that were asked for."""
+"""The pace: with which network, in which size this machine stylizes every frame that arrives or was asked for."""
 
 from __future__ import annotations
 
@@ -76,13 +76,15 @@ class AdaptiveQuality:
 
     Args:
         rungs: What it chooses from, the best and dearest first.
-        target_fps: Frames per second to be reached.
+        target_fps: Frames per second to be reached; None: as many as arrive.
     """
 
-    def __init__(self, rungs: Sequence[Working], target_fps: float) -> None:
+    def __init__(self, rungs: Sequence[Working], target_fps: float | None) -> None:
         self._rungs = rungs
-        self._budget = 1000 / target_fps
+        self._target = target_fps
         self._step = 0
+        self.behind = 0
+        """Decisions in a row at which even the cheapest rung was too slow."""
         self._costs: list[tuple[float, float]] = []
         self._since: float | None = None
         self._changed: float | None = None
@@ -94,7 +96,9 @@ class AdaptiveQuality:
         """What is to be used."""
         return self._rungs[self._step]
 
-    def add(self, working: Working, engine_ms: float, other_ms: float, now: float) -> bool:
+    def add(
+        self, working: Working, engine_ms: float, other_ms: float, now: float, arriving: float | None = None
+    ) -> bool:
         """Take what a frame cost. True if ``working`` is another one afterwards.
 
         Args:
@@ -102,6 +106,8 @@ class AdaptiveQuality:
             engine_ms: Milliseconds in the engine, which grow with the pixels.
             other_ms: Milliseconds for all else but waiting.
             now: Seconds, on any clock.
+            arriving: Frames per second that the source gives: a camera in dim light gives fewer than it declares, and
+                more than that need not be reached. None where it is not known yet.
         """
         if working != self.working:
             self._costs.clear()
@@ -117,23 +123,28 @@ class AdaptiveQuality:
         self._costs.clear()
         self._since = None
         before = self._step
-        self._decide(engine, other, now)
+        rates = [rate for rate in (self._target, arriving) if rate]
+        if rates:
+            self._decide(engine, other, now, 1000 / min(rates))
         return self._step != before
 
-    def _decide(self, engine: float, other: float, now: float) -> None:
+    def _decide(self, engine: float, other: float, now: float, budget: float) -> None:
         assert self._changed is not None
         stayed = now - self._changed
+        slow = engine + other > _TOLERANCE * budget
+        last = self._step + 1 == len(self._rungs)
+        self.behind = self.behind + 1 if slow and last else 0
 
         def expected(step: int) -> float:
             return other + engine * _weight(self._rungs[step]) / _weight(self.working)
 
-        if engine + other > _TOLERANCE * self._budget and self._step + 1 < len(self._rungs):
+        if slow and not last:
             if self._rose and stayed < 2 * self._wait:
                 self._wait = min(2 * self._wait, _LONGEST_WAIT)
             cheaper = range(self._step + 1, len(self._rungs))
-            self._step = next((step for step in cheaper if expected(step) <= self._budget), cheaper[-1])
+            self._step = next((step for step in cheaper if expected(step) <= budget), cheaper[-1])
             self._rose, self._changed = False, now
-        elif self._step and stayed >= self._wait and _MARGIN * expected(self._step - 1) <= self._budget:
+        elif self._step and stayed >= self._wait and _MARGIN * expected(self._step - 1) <= budget:
             self._step -= 1
             self._rose, self._changed = True, now
         elif self._rose and stayed >= 2 * self._wait:

@@ -11,6 +11,9 @@ from rtstyle.camera import Captured, LiveSource
 from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.live.own import OwnSource
 
+_SPAN = 2.0
+"""Seconds over which arriving frames are counted."""
+
 
 class FlowPace:
     """Decides whether this machine has time for optical flow: not while it drops frames.
@@ -57,6 +60,7 @@ class LatestFrame:
         """Frames among them that a newer one replaced."""
         self._source, self._follow = source, follow
         self._slot: Captured | None = None
+        self._arrivals: deque[float] = deque(maxlen=500)
         self._ended = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
@@ -74,6 +78,7 @@ class LatestFrame:
         with self._changed:
             self.captured = self.dropped = 0
             self._slot = None
+            self._arrivals.clear()
         self.start()
 
     def take(self, timeout: float) -> Captured | None:
@@ -88,6 +93,14 @@ class LatestFrame:
             if captured is None and self._error:
                 raise self._error
             return captured
+
+    @property
+    def arriving(self) -> float | None:
+        """Frames per second that the source gave over the last two seconds; None where fewer than four came."""
+        with self._changed:
+            recent = [at for at in self._arrivals if at >= self._arrivals[-1] - _SPAN]
+        span = recent[-1] - recent[0] if recent else 0.0
+        return (len(recent) - 1) / span if len(recent) >= 4 and span > 0 else None
 
     @property
     def waiting(self) -> str | None:
@@ -111,6 +124,7 @@ class LatestFrame:
                     dropped = self._slot is not None
                     self.captured += 1
                     self.dropped += dropped
+                    self._arrivals.append(captured.at)
                     self._slot = Captured(frame, captured.at)
                     self._changed.notify()
                 if self._follow == "auto":

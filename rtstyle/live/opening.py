@@ -127,7 +127,7 @@ def open_session(
             )
         latest.begin()
         rate = live.target_fps or camera.rate
-        quality = AdaptiveQuality(levels, float(rate)) if rate and len(levels) > 1 else None
+        quality = AdaptiveQuality(levels, float(rate) if rate else None)
         session = Session(
             latest,
             styles,

@@ -34,6 +34,9 @@ RECORDING = "recording"
 _TICK = 0.03
 """Seconds between two looks at the keys while no frame comes."""
 
+_BEHIND = 3
+"""Decisions of the pace in a row, each of a second or more, after which a session says that it is too slow."""
+
 _AGAIN = 0.5
 """Seconds between two stills while a camera is waited for."""
 
@@ -66,6 +69,7 @@ class Session:
         self._tell, self._record, self._quality = tell, record, quality
         self._controls, self._size, self._mirror = controls, size, settings.mirror
         self._keeps_colors = controls.chroma == 0 < controls.luma
+        self._smaller_helps, self._said_behind = settings.target_fps is None, False
         self._denoiser = Denoiser() if settings.denoise else None
         self._quit = self._paused = self._help = False
         self._figures = True
@@ -137,8 +141,23 @@ class Session:
         if self._quality and not self._styles.fading:
             engine_ms = 1000 * (self._last - begin)
             now = time.perf_counter()
-            if self._quality.add(self._styles.working, engine_ms, 1000 * (now - begin) - engine_ms, now):
+            other_ms, arriving = 1000 * (now - begin) - engine_ms, self._latest.arriving
+            if self._quality.add(self._styles.working, engine_ms, other_ms, now, arriving):
                 self._styles.work(self._quality.working)
+            if self._quality.behind >= _BEHIND and arriving and not self._said_behind:
+                self._said_behind = True
+                self.warn(self._behind(arriving, engine_ms + other_ms))
+
+    def _behind(self, arriving: float, frame_ms: float) -> str:
+        """Return a line that says what this machine does not reach, and what helps."""
+        reached = min(arriving, 1000 / frame_ms)
+        cures = []
+        if self._styles.working.size_class != "fast":
+            cures.append("--size-class fast")
+        if self._smaller_helps:
+            cures.append(f"--target-fps {min(25, round(arriving))}")
+        cure = f": try {' or '.join(cures)}" if cures else ""
+        return f"this machine stylizes about {reached:.0f} of {arriving:.0f} frames per second{cure}"
 
     def _hand_over(self, frame: Frame, at: float) -> None:
         """Give a frame to the sinks."""

@@ -42,8 +42,9 @@ class Styles:
     def __init__(
         self, style: str, working: Working, make: Callable[[str, Working], Engine], *, crossfade: bool = True
     ) -> None:
-        self.names = [style, *(name for name in list_styles() if name != style)]
-        """The styles to choose from; the first is the one that the session began with."""
+        shipped = list_styles()
+        self.names = shipped if style in shipped else [*shipped, style]
+        """The styles to choose from: the shipped ones, always in one order, and behind them one of the user's own."""
         self.crossfade = crossfade
         """Whether a new style fades in."""
         self._make = make

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -136,10 +136,25 @@ class BrowserPreview:
             return web.Response(status=415, text="rtstyle: a command is application/json\n")
         try:
             async with asyncio.timeout(PATIENCE):
-                self._post(read_command((await request.read()).decode()))
+                command = read_command((await request.read()).decode())
+            check_style(command, self._state().styles)
+            self._post(command)
         except (ValueError, TimeoutError) as error:
             return web.Response(status=400, text=f"rtstyle: {error}\n")
         return web.Response(status=204)
+
+
+def check_style(command: Command, styles: Sequence[str]) -> None:
+    """Refuse a style that the session does not have.
+
+    Raises:
+        ValueError: It has none of this name, or none in this place.
+    """
+    match command:
+        case StyleChosen(str() as name) if name not in styles:
+            raise ValueError(f"there is no style {name!r}; there are {', '.join(styles)}"[:400])
+        case StyleChosen(int() as place) if not 0 <= place < len(styles):
+            raise ValueError(f"there is no style in place {place}; places are 0 to {len(styles) - 1}")
 
 
 def read_command(text: str) -> Command:

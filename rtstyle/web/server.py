@@ -78,7 +78,8 @@ class StyleServer:
     """The server of ``serve``. A context manager, in threads of its own.
 
     Args:
-        styles: What visitors may choose; the first is what they begin with.
+        styles: What visitors may choose.
+        first: Place of the style that they begin with.
         visitors: How many are served at a time; one more gets a message.
         start: Strength and colors that the page begins with.
         follow: What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is
@@ -90,6 +91,7 @@ class StyleServer:
         address: Address,
         styles: list[Style],
         *,
+        first: int = 0,
         visitors: int = 4,
         start: Controls = Controls(),
         engine: EngineSettings = EngineSettings(),
@@ -98,7 +100,7 @@ class StyleServer:
         self.broken = threading.Event()
         """Set when the server can no longer stylize; leaving then raises the reason."""
         self._error: BaseException | None = None
-        self._styles, self._places, self._start = styles, visitors, start
+        self._styles, self._first, self._places, self._start = styles, first, visitors, start
         self._came = self._turned_away = self._frames = self._dropped = self._bad = 0
         self._sockets: set[web.WebSocketResponse] = set()
         self._begin = time.monotonic()
@@ -109,11 +111,11 @@ class StyleServer:
         # Everything that can be wrong with address and files is so before the first engine is made.
         connections = max(MAX_CONNECTIONS, 8 * visitors)
         self._web = WebServer(address, self._routes(), connections=connections, ending=self._say_farewell)
-        first = make(0, _FIRST_SIZE)
-        self.engine = f"{first.backend} {first.precision} on {first.device}"
+        engine_of_first = make(first, _FIRST_SIZE)
+        self.engine = f"{engine_of_first.backend} {engine_of_first.precision} on {engine_of_first.device}"
         """Backend, precision and device, to be shown."""
         # Each visitor has one and may be about to change to another: then none is closed that is in use.
-        self._share = Share(make, first, room=max(6, 2 * visitors), fail=self._break, follow=follow)
+        self._share = Share(make, (first, engine_of_first), room=max(6, 2 * visitors), fail=self._break, follow=follow)
 
     @property
     def port(self) -> int:
@@ -160,7 +162,7 @@ class StyleServer:
                 "sizes": [[size.width, size.height] for size in protocol.SIZES],
                 "in_flight": protocol.IN_FLIGHT,
                 "start": {
-                    "style": 0,
+                    "style": self._first,
                     "strength": self._start.luma,
                     "keep_colors": self._start.chroma == 0 < self._start.luma,
                 },
@@ -322,10 +324,12 @@ def serve(
         raise SettingError(f"visitors must be in [1, 64], got {visitors}")
     check_seconds("the time to serve", seconds)
     tell = say or (lambda line: None)
-    names = [style, *(name for name in list_styles() if name != style)]
+    shipped = list_styles()
+    names = shipped if style in shipped else [*shipped, style]  # tiles always have one order
     server = StyleServer(
         address,
         [load_style(name) for name in names],
+        first=names.index(style),
         visitors=visitors,
         start=controls,
         engine=engine,

@@ -112,7 +112,7 @@ class Share:
 
     Args:
         make: Opens a warm engine for the style of that place in the list, and a size.
-        first: An engine that exists already, for style 0.
+        first: Place of a style, and an engine for it that exists already.
         room: Engines that are kept.
         follow: What strokes follow; ``auto`` is flow for a visitor alone, and else the camera.
         fail: Called with what ended the worker, where that is none of the errors that are foreseen.
@@ -121,14 +121,15 @@ class Share:
     def __init__(
         self,
         make: Callable[[int, Size], Engine],
-        first: Engine,
+        first: tuple[int, Engine],
         *,
         room: int,
         fail: Callable[[BaseException], None],
         follow: Follow = "auto",
     ) -> None:
         self._engines = Engines(make, room)
-        self._engines.put(0, first.size, first)
+        place, engine = first
+        self._engines.put(place, engine.size, engine)
         self._fail, self._follow = fail, follow
         self._visitors: list[Visitor] = []
         self._clock = 0.0  # the tag of the visitor whose turn it is

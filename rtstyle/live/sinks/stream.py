@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import av
 import numpy as np
@@ -87,6 +88,8 @@ def destination(text: str, *, overwrite: bool = False, timeout: float = 5.0) -> 
         return Destination(str(path), "hls", options | hls | segments, text)
     if not rest.strip("/"):
         raise SettingError(f"an output needs an address behind {scheme}://, got {text!r}")
+    if scheme in ("udp", "tcp"):
+        _check_port(scheme, text)
     name = _shown(scheme, rest)
     if scheme in ("rtmp", "rtmps"):
         return Destination(text, "flv", options | {"flvflags": "no_duration_filesize"}, name)
@@ -105,6 +108,22 @@ def destination(text: str, *, overwrite: bool = False, timeout: float = 5.0) -> 
         f"{scheme} is no protocol of this rtstyle, which sends rtmp, rtmps, rtsp, udp, tcp and HLS; the ffmpeg program "
         f"can carry on: --output udp://127.0.0.1:5000 and ffmpeg -i udp://127.0.0.1:5000 -c copy -f mpegts {text}"
     )
+
+
+def _check_port(scheme: str, text: str) -> None:
+    """Refuse an address without a port: these two have no usual one, and a connection would be retried for ever.
+
+    Raises:
+        SettingError: It has no host, or no port from 1 to 65535.
+    """
+    example = f"such as {scheme}://192.168.1.5:5000"
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise SettingError(f"the port of an output is a number from 1 to 65535, {example}; got {text!r}") from None
+    if not host or not port:
+        raise SettingError(f"an output by {scheme} needs a host and a port, {example}; got {text!r}")
 
 
 def _refuse_links(playlist: Path) -> None:

@@ -3,6 +3,7 @@
 const VERSION = 1, REQUEST_BYTES = 8, REPLY_BYTES = 12, KEEP_COLORS = 1, PREPARING = 2;
 const QUALITY = 0.85;
 const LOST_MS = 3000; // an answer that takes longer is not waited for
+const HUNG_MS = 2000; // a visitor is told when none came for so long
 
 const $ = (id) => document.getElementById(id);
 const video = $("source"), picture = $("picture"), paint = picture.getContext("2d", { alpha: false });
@@ -14,6 +15,7 @@ let ended = ""; // why there is no going on without the visitor
 let tries = 0;
 let number = 0, answered = 0, drawn = 0;
 let splitAt = 0.5;
+let heardAt = 0; // when the server answered last
 let pending = null; // the style that was chosen and is not seen yet
 const inside = new Map(); // sequence number -> { canvas, at }: pictures that are on their way
 const spare = []; // canvases to use again
@@ -34,13 +36,16 @@ const settings = () => ({
 });
 
 function showStyles(start) {
-  const before = document.querySelector("#styles input:checked")?.value;
+  // By name: a server that was started again may have other styles.
+  const before = document.querySelector("#styles input:checked")?.dataset.name;
+  const chosen = hello.styles.findIndex((style) => style.name === before);
   $("styles").replaceChildren(...hello.styles.map((style, place) => {
     const tile = document.createElement("label"), radio = document.createElement("input");
     const image = document.createElement("img"), name = document.createElement("span");
     tile.className = "tile";
     tile.title = style.title;
-    Object.assign(radio, { type: "radio", name: "style", value: place, checked: String(place) === (before ?? String(start)) });
+    Object.assign(radio, { type: "radio", name: "style", value: place, checked: place === (chosen < 0 ? start : chosen) });
+    radio.dataset.name = style.name;
     Object.assign(image, { src: `/styles/${place}.jpg`, alt: "", loading: "lazy" });
     image.addEventListener("error", () => image.remove());
     name.textContent = style.name.replaceAll("_", " ");
@@ -92,7 +97,15 @@ async function openCamera() {
   const wish = { width: { ideal: lines === 720 ? 1280 : lines === 480 ? 848 : 640 }, height: { ideal: lines }, frameRate: { ideal: 30 } };
   if (chosen) wish.deviceId = { exact: chosen };
   else wish.facingMode = "user";
-  stream = await navigator.mediaDevices.getUserMedia({ video: wish, audio: false });
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: wish, audio: false });
+  } catch (error) {
+    // The camera that was chosen may be gone, or have another id since: any one is better than none.
+    if (!chosen || !["OverconstrainedError", "NotFoundError"].includes(error.name)) throw error;
+    delete wish.deviceId;
+    stream = await navigator.mediaDevices.getUserMedia({ video: wish, audio: false });
+    toast("That camera is gone; this is another one.");
+  }
   const track = stream.getVideoTracks()[0];
   track.addEventListener("ended", () => stream?.getVideoTracks()[0] === track && stopWith("The camera has gone.", "Try again"));
   video.srcObject = stream;
@@ -151,14 +164,23 @@ function connect() {
     forget();
     if (ended || !stream || document.hidden) return;
     cover("The connection was lost. Trying again …", "");
-    setTimeout(() => stream && !ended && connect(), Math.min(1000 * 2 ** tries++, 15000));
+    setTimeout(again, Math.min(1000 * 2 ** tries++, 15000));
   });
+}
+
+async function again() {
+  if (!stream || ended) return;
+  const answer = await fetch("/app.js", { cache: "no-store" }).catch(() => null); // null: there is no server yet
+  if (answer && [401, 403].includes(answer.status)) {
+    stopWith("The server was started again, with another token. Open the address that it prints now.", "");
+  } else connect();
 }
 
 function heard(message) {
   if (message.type === "hello") {
     if (message.version !== VERSION) { stopWith("The server was renewed. Load this page again.", ""); return; }
     const first = hello === null;
+    heardAt = performance.now();
     hello = message;
     if (first) {
       $("strength").value = Math.round(100 * message.start.strength);
@@ -236,6 +258,7 @@ async function answer(data) {
   const head = new DataView(data), own = head.getUint32(0, true);
   const sent = inside.get(own);
   answered = own;
+  heardAt = performance.now();
   for (const [key, { canvas }] of inside) {
     if (key <= own) { inside.delete(key); if (key !== own) spare.push(canvas); }
   }
@@ -287,6 +310,9 @@ setInterval(() => {
   const trips = stats.trips.slice(-Math.max(recent, 1)).sort((a, b) => a - b);
   $("fps").textContent = recent ? (recent / 2).toFixed(0) : "–";
   $("trip").textContent = recent ? trips[trips.length >> 1].toFixed(0) : "–";
+  if (socket?.readyState === WebSocket.OPEN && inside.size && now - heardAt > HUNG_MS) {
+    toast("The server does not answer; the picture stands still.", 1000);
+  }
 }, 500);
 
 // -- split
@@ -333,7 +359,20 @@ function save(blob, ending) {
 $("snapshot").addEventListener("click", () => picture.toBlob((blob) => save(blob, "png"), "image/png"));
 
 let recorder = null;
+let preparing = false; // between the click and the first picture: the visitor is asked for the microphone
 async function record() {
+  if (preparing) return;
+  preparing = true;
+  $("record").disabled = true;
+  try {
+    await beginRecording();
+  } finally {
+    preparing = false;
+    $("record").disabled = false;
+  }
+}
+
+async function beginRecording() {
   const type = ["video/mp4;codecs=avc1.42E01E,mp4a.40.2", "video/webm;codecs=vp9,opus", "video/webm;codecs=vp8,opus", "video/webm"]
     .find((candidate) => MediaRecorder.isTypeSupported(candidate));
   const film = picture.captureStream(30);
@@ -373,7 +412,8 @@ function showRecording(on) {
   $("recording").hidden = !on;
   $("record").classList.toggle("on", on);
   $("record").textContent = on ? "Stop" : "Record";
-  $("sound").disabled = on;
+  // One file has one size: camera and resolution stay meanwhile.
+  for (const id of ["sound", "camera", "resolution"]) $(id).disabled = on;
 }
 
 navigator.mediaDevices?.addEventListener("devicechange", () => stream && listCameras(stream.getVideoTracks()[0].getSettings().deviceId));
