@@ -64,7 +64,7 @@ def test_forty_inputs_of_every_other_kind_are_taken_or_refused(kind):
     if kind in ("styles", "journals", "playlists"):
         assert {0, 1} >= {ending.code for ending in tally.endings} >= {1}
     if kind == "playlists":
-        assert sum(ending.code == 0 for ending in tally.endings) >= 10, "few of them play"
+        assert sum(ending.code == 0 for ending in tally.endings) >= 5, "few of them play"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from rtstyle.camera.address import SourceAddress
 from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
 from rtstyle.frame import Size
 from rtstyle.video.animation import Pictures
+from rtstyle.video.samples import fraction_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -102,7 +103,7 @@ class StreamFeed:
         self.format = self.first.format.name if codec == "rawvideo" else codec
         # MJPEG over HTTP has no clock: FFmpeg counts its pictures at 25 per second, whatever comes.
         invented = container.format.name == "mpjpeg"
-        self.rate = None if invented else self._stream.average_rate or self._stream.guessed_rate
+        self.rate = None if invented else fraction_of(self._stream.average_rate or self._stream.guessed_rate)
 
     def _choose_stream(self) -> av.VideoStream:
         cover = av.stream.Disposition.attached_pic

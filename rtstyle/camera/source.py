@@ -20,6 +20,7 @@ from rtstyle.camera.opening import Wish, open_feed
 from rtstyle.errors import CameraError, SettingError, SourceStalledError, check_seconds
 from rtstyle.frame import Frame, Size, check_is_size
 from rtstyle.video import color_of
+from rtstyle.video.samples import fraction_of
 
 _LATE = 0.25
 """Seconds that a file may be behind its own pace before its clock is set back."""
@@ -228,7 +229,7 @@ class LiveSource:
                 colors = "codes its colors otherwise now: they are converted"
                 self._tell(f"{self.name} {colors if look[0] in (k[0] for k in known) else change}")
         planes = fitted(picture, self.size, self.color)
-        time_base = picture.time_base or Fraction(1, 90000)
+        time_base = fraction_of(picture.time_base) or Fraction(1, 90000)
         self._first_at = at if self._first_at is None else self._first_at
         pts = picture.pts
         if pts is None and self.paced:

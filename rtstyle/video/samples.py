@@ -109,8 +109,11 @@ def side_data_of(frame: av.VideoFrame, kind: str) -> NDArray[np.int32]:
     return np.frombuffer(content[: len(content) // 4 * 4], np.int32)
 
 
-def fraction_of(value: Fraction | None) -> Fraction | None:
-    """Return one of PyAV's rationals as a Fraction, None where it says nothing (None, or 0)."""
+def fraction_of(value: Any) -> Fraction | None:
+    """Return one of PyAV's rationals as a Fraction, None where it says nothing (None, or 0).
+
+    They are fractions up to PyAV 18, and of a kind of its own from 19 on.
+    """
     return Fraction(value.numerator, value.denominator) if value else None
 
 
