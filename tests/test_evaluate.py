@@ -90,8 +90,26 @@ def test_a_style_that_changes_nothing_is_as_stable_as_the_clips(tmp_path, monkey
 
 def test_strokes_that_do_not_follow_are_measured(sketch, monkeypatch):
     monkeypatch.setattr(evaluate, "_STEPS", 4)
-    figures = evaluate.measure_motion(sketch, [photo(0)])
+    figures = evaluate.measure_motion(sketch, [photo(0)], follow="camera")
     assert figures["motion_db"] < figures["motion_source_db"] - 5
+    followed = evaluate.measure_motion(sketch, [photo(0)])
+    for name in ("zoom_db", "parallax_db"):
+        assert followed[name] > figures[name] + 5
+
+
+def test_what_moves_and_what_is_calm_are_told_apart():
+    rng = np.random.default_rng(0)
+    scene = cv2.GaussianBlur(rng.integers(0, 256, (240, 400), dtype=np.uint8), (0, 0), 1.5)
+    before, now = scene.copy(), scene.copy()
+    person = np.clip(3 * scene[100:180, 100:180].astype(int) - 256, 0, 255).astype(np.uint8)
+    before[80:160, 40:120], now[80:160, 43:123] = person, person
+    parts = evaluate._parts(before, now)
+    inside = np.zeros(scene.shape, bool)
+    inside[90:150, 55:110] = True
+    assert parts.moving[inside].mean() > 0.9
+    assert not parts.moving[:, 200:].any()
+    assert parts.calm[:, 240:].mean() > 0.9
+    assert not parts.calm[70:170, 40:130].any()
 
 
 def test_one_part_is_measured_alone_and_the_other_figures_stay(tmp_path, monkeypatch):
@@ -108,7 +126,9 @@ def test_one_part_is_measured_alone_and_the_other_figures_stay(tmp_path, monkeyp
 
     assert run("--only", "motion", "--card", str(tmp_path / "cards")) == 0
     metrics = json.loads((style / "style.json").read_text())["metrics"]
-    motion = {name: metrics[name] for name in ("motion_db", "motion_mean_db", "motion_source_db")}
+    motion = {
+        name: metrics[name] for name in ("motion_db", "zoom_db", "parallax_db", "motion_mean_db", "motion_source_db")
+    }
     assert metrics == others | motion
     page = (tmp_path / "cards" / "mine.md").read_text()
     assert f"| {motion['motion_source_db']} |" in page

@@ -19,6 +19,7 @@ alone is measured and the other figures stay. PSNR in dB of luma, peak 255:
     motion_db   neighbouring frames of clips whose motion is known by formula (motion.py), the one before warped by it,
                 what is occluded and 16 pixels of border left out: a slow zoom with rotation and a parallax with
                 occlusion, each over every photo; the worst of the two, lossless and through ``rtstyle video`` as pans
+    zoom_db, parallax_db: each of the two
     motion_mean_db the same over both; motion_source_db: the worst of the clips themselves, which is sampling alone
     edges       share of the photo's edges (Canny) that the output has within 2 pixels, and chance_edges: the
                 share that it has when the output belongs to another photo
@@ -39,6 +40,9 @@ alone is measured and the other figures stay. PSNR in dB of luma, peak 255:
     warp_db     neighbouring frames with the motion undone by DIS flow (Kroeger et al. 2016), occlusions masked by
                 the flow back (Lai et al. 2018 measure so); warp_source_db: the clip itself
     still_db    neighbouring frames where the clip itself stands still; still_source_db: the clip itself
+    moving_db   as warp_db, where the clip shows that it moves by more than 0.7 pixels: around there, undoing the motion
+                lowers its difference by more than 3 dB; moving_source_db: the clip itself
+    calm_db     as still_db, 48 pixels and more from anything that moves; calm_source_db: the clip itself
     always
     grid_levels  a grid of the network's cells, as painters are tempted to draw it: in flats of nine colors, deviation
                 of the mean cell of 4x4 pixels from its mean, in levels of RGB, the worst
@@ -78,7 +82,7 @@ from rtstyle import (
     stylize_video,
 )
 from rtstyle.backends import EngineSettings, Precision, StrokeSize
-from rtstyle.canvas.follower import SceneFollower
+from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.frame import CELL, Planes, VideoFormat, planes_from_rgb, planes_to_rgb
 from rtstyle.style import Style
 from train import data, yardsticks
@@ -428,7 +432,14 @@ def measure_grid(style: Style, precision: Precision = PRECISION) -> dict[str, fl
     return {"grid_levels": round(worst, 2)}
 
 
-def _film(source: Path, target: Path, style: Style, precision: Precision, stroke_size: StrokeSize = 1) -> None:
+def _film(
+    source: Path,
+    target: Path,
+    style: Style,
+    precision: Precision,
+    stroke_size: StrokeSize = 1,
+    follow: Follow = "auto",
+) -> None:
     """Stylize a clip as ``rtstyle video`` does, lossless."""
     encoder = EncoderSettings(codec="ffv1")
     stylize_video(
@@ -437,7 +448,7 @@ def _film(source: Path, target: Path, style: Style, precision: Precision, stroke
         style=style,
         encoder=encoder,
         engine=EngineSettings(precision=precision, stroke_size=stroke_size),
-        options=RenderOptions(overwrite=True),
+        options=RenderOptions(overwrite=True, follow=follow),
     )
 
 
@@ -553,7 +564,9 @@ def _warping_errors(path: Path, clip: Clip) -> list[float]:
     ]
 
 
-def measure_motion(style: Style, pictures: list[Image], precision: Precision = PRECISION) -> dict[str, float]:
+def measure_motion(
+    style: Style, pictures: list[Image], precision: Precision = PRECISION, follow: Follow = "auto"
+) -> dict[str, float]:
     """Stability where no shift of the whole picture is the motion: a zoom, and something that moves in front."""
     own: dict[str, list[float]] = {"zoom": [], "parallax": []}
     made: dict[str, list[float]] = {"zoom": [], "parallax": []}
@@ -566,12 +579,14 @@ def measure_motion(style: Style, pictures: list[Image], precision: Precision = P
             }
             for kind, clip in clips.items():
                 _write(source, _VIEW, _COLOR, (planes_from_rgb(frame, _COLOR) for frame in clip.frames))
-                _film(source, target, style, precision)
+                _film(source, target, style, precision, follow=follow)
                 own[kind] += _warping_errors(source, clip)
                 made[kind] += _warping_errors(target, clip)
     means, source_means = ([float(np.mean(squares)) for squares in group.values()] for group in (made, own))
     return {
         "motion_db": _decibels(max(means)),
+        "zoom_db": _decibels(means[0]),
+        "parallax_db": _decibels(means[1]),
         "motion_mean_db": _decibels(float(np.mean(means))),
         "motion_source_db": _decibels(max(source_means)),
     }
@@ -587,7 +602,7 @@ def _flow(first: Image, second: Image) -> NDArray[np.float32]:
 
 def measure_clips(style: Style, clips: list[Path], frames: int = 13) -> dict[str, float]:
     """Flicker on real clips, the first ``frames`` of each, through ``rtstyle video``."""
-    kept: dict[str, list[float]] = {"warp_db": [], "warp_source_db": [], "still_db": [], "still_source_db": []}
+    kept: dict[str, list[float]] = {}
     for clip in clips:
         with tempfile.TemporaryDirectory() as name:
             source, target = Path(name) / "in.mkv", Path(name) / "out.mkv"
@@ -596,26 +611,53 @@ def measure_clips(style: Style, clips: list[Path], frames: int = 13) -> dict[str
             _film(source, target, style, PRECISION)
             pictures, results = _lumas(source), _lumas(target)
         for i in range(1, len(pictures)):
-            back, forth = _flow(pictures[i], pictures[i - 1]), _flow(pictures[i - 1], pictures[i])
-            # There and back again: what does not come back is occluded.
-            there = cv2.remap(forth, back, None, cv2.INTER_LINEAR)
-            height, width = pictures[i].shape
-            grid = np.dstack(np.meshgrid(np.arange(width), np.arange(height)))
-            seen = np.abs(there - grid).max(-1) < 0.5
-            seen &= (back >= 0).all(-1) & (back[..., 0] <= width - 1) & (back[..., 1] <= height - 1)
-            # Still is what changes by no more than a camera's noise, and whose surroundings do, too.
-            change = cv2.absdiff(pictures[i], pictures[i - 1])
-            still = cv2.dilate(change, np.ones((9, 9), np.uint8)) <= 10
-            for group, warp, stays in (
-                (results, "warp_db", "still_db"),
-                (pictures, "warp_source_db", "still_source_db"),
-            ):
-                if seen.mean() > 0.1:
-                    kept[warp].append(_warping_error(group[i - 1], group[i], back, seen, cv2.INTER_LINEAR))
-                if still.mean() > 0.1:
-                    now, old = group[i].astype(np.float32), group[i - 1].astype(np.float32)
-                    kept[stays].append(float(((now - old)[still] ** 2).mean()))
-    return {name: _decibels(float(np.mean(squares))) for name, squares in kept.items() if squares}
+            parts = _parts(pictures[i - 1], pictures[i])
+            for group, suffix in ((results, "_db"), (pictures, "_source_db")):
+                old, new = group[i - 1], group[i]
+                difference = (new.astype(np.float32) - old) ** 2
+                for kind, where in (("warp", parts.seen), ("moving", parts.moving)):
+                    if where.mean() > (0.1 if kind == "warp" else 0.02):
+                        error = _warping_error(old, new, parts.back, where, cv2.INTER_LINEAR)
+                        kept.setdefault(kind + suffix, []).append(error)
+                for kind, where in (("still", parts.still), ("calm", parts.calm)):
+                    if where.mean() > (0.1 if kind == "still" else 0.03):
+                        kept.setdefault(kind + suffix, []).append(float(difference[where].mean()))
+    return {name: _decibels(float(np.mean(squares))) for name, squares in kept.items()}
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What moves in a frame of a real clip, and what does not; masks of shape (h, w)."""
+
+    back: NDArray[np.float32]
+    """Where each pixel was in the frame before, (x, y), shape (h, w, 2)."""
+    seen: NDArray[np.bool_]
+    """What was visible there, too."""
+    moving: NDArray[np.bool_]
+    """Of that, what shows that it moves."""
+    still: NDArray[np.bool_]
+    """What changes by no more than a camera's noise, and whose surroundings do, too."""
+    calm: NDArray[np.bool_]
+    """Of that, what is far from anything that moves: a smooth cheek changes as little as a wall."""
+
+
+def _parts(before: Image, now: Image) -> _Parts:
+    back, forth = _flow(now, before), _flow(before, now)
+    # There and back again: what does not come back is occluded.
+    there = cv2.remap(forth, back, None, cv2.INTER_LINEAR)
+    height, width = now.shape
+    grid = np.dstack(np.meshgrid(np.arange(width), np.arange(height))).astype(np.float32)
+    seen = np.abs(there - grid).max(-1) < 0.5
+    seen &= (back >= 0).all(-1) & (back[..., 0] <= width - 1) & (back[..., 1] <= height - 1)
+    warped = cv2.remap(before.astype(np.float32), back, None, cv2.INTER_LINEAR)
+    undone, left = (
+        cv2.blur((now.astype(np.float32) - old) ** 2, (_BLOCK, _BLOCK)) + _CAMERA_NOISE for old in (warped, before)
+    )
+    moving = seen & (np.abs(back - grid).max(-1) > 0.7) & (left > 2 * undone)
+    still = cv2.dilate(cv2.absdiff(now, before), np.ones((9, 9), np.uint8)) <= 10
+    moves = (np.abs(cv2.blur(back - grid, (15, 15))).max(-1) > 0.3).astype(np.uint8)
+    near = cv2.dilate(moves, np.ones((97, 97), np.uint8)) > 0
+    return _Parts(back, seen, moving, still, still & ~near)
 
 
 def measure_demo(style: Style, precision: Precision = PRECISION) -> dict[str, float]:

@@ -47,6 +47,9 @@ _STIFF = np.float32(0.3)
 _OWN = 0.3
 """What a flow of its own explains of a block by noise alone."""
 
+_LOOSE = 0.85
+"""Factor of what a flow of its own explains: a motion that many blocks share is believed sooner."""
+
 _NEW, _KEPT = 0.5, 0.15
 """By how much more than noise a motion must explain before it is believed, and where something moved just before."""
 
@@ -62,11 +65,14 @@ _QUIET = 0.02
 _CUT = 24.0
 """Mean difference of two small frames, in levels after their means are removed, that tells a scene cut."""
 
-_BOUND = 0.35
+_BOUND = 0.3
 """Change of the displacement per pixel, as a share, beyond which strokes are stretched too far."""
 
 _STRETCHED = 0.03
 """Share of the frame that may be stretched beyond that."""
+
+_CREASE, _EASE = 3.0, 0.05
+"""Size of creases that are smoothed out of a map, in nodes, and how much of them per frame."""
 
 _FADE = 24
 """Frames that a fade to a fresh map takes."""
@@ -173,6 +179,12 @@ class FlowFollower:
         """Evidence of each block that it moves by itself, 0 to 1."""
         self._turns = False
         """Whether the whole frame moves by a similarity."""
+        self._followed = False
+        """Whether anything moved beyond the tracker's offset."""
+        self._moved: Bytes | None = None
+        """Motion of each block in the last frame, as a number; 0: the common one."""
+        self._bare: Mask | None = None
+        """Blocks that something which moved has just uncovered; None: there are none."""
         self.back: Floats | None = None
         """Where each node's part of the scene was in the frame before, (x, y) in pixels of the frame relative to where
         it is; None: all of it moved by the offset of the tracker."""
@@ -184,7 +196,8 @@ class FlowFollower:
             luma: Shape (height, width), uint8, the same size at every call.
             moved: By how many pixels (x, y) the tracker's offset moved the scene to the right and down.
         """
-        self.back = None
+        self.back = self._bare = None
+        self._followed = False
         if min(luma.shape) < SMALLEST:
             return None
         small = _reduced(luma)
@@ -192,13 +205,14 @@ class FlowFollower:
         if before is None:
             return self._map
         if before.shape != small.shape or _cut(before, small):
-            self._map, self._moves, self._turns = None, None, False
+            self._map, self._moves, self._moved, self._turns = None, None, None, False
             return None
         if moved == (0.0, 0.0) and np.array_equal(before, small):
             return self._map
         scale = luma.shape[1] // small.shape[1]
         rigid = complex(*moved) / -scale
         motion = self._motion(before, small, rigid)
+        self._followed = motion is not None
         pitch = _NODE * scale
         shape = grid_shape((luma.shape[0], luma.shape[1]), pitch)
         extra = None if motion is None else np.float32(scale) * _fitted(motion, shape) + _pair(moved)
@@ -211,7 +225,8 @@ class FlowFollower:
         Args:
             moved: As in ``follow``.
         """
-        self.back, self._small, self._moves, self._turns = None, None, None, False
+        self.back, self._small, self._moves, self._moved = None, None, None, None
+        self._turns = self._followed = False
         if self._map and self._map.fresh is None:
             self._map = replace(self._map, fresh=np.zeros_like(self._map.grid))
         if self._map:
@@ -251,11 +266,15 @@ class FlowFollower:
             moved, shown = pair.error(motion.warped(pair.old)), pair.change(pair.at(motion) - here)
             gains.append(_gain(still, moved, shown, expected, slopes))
             moving &= ~agree & (gains[-1] < 1)
-        gains.append(gain - np.float32(_OWN))
+        gains.append(np.float32(_LOOSE) * np.minimum(gain, 8) - np.float32(_OWN))
         labels = self._labels(gains, pair.tone())
+        self._bare = _uncovered(None if self._turns else self._moved, labels, still > 6 * expected)
+        self._moved = labels
         if not labels.any():
             return self._nodes(base, small.shape) if self._turns else None
-        return self._laid(labels, motions, means, small.shape)
+        sure = np.asarray(pair.corner / (pair.corner + np.float32(noise + 1)), np.float32)
+        own = _spread(means - here, sure, labels == len(motions)) + here
+        return self._laid(labels, motions, own, small.shape)
 
     def _labels(self, gains: list[Floats], tone: Floats) -> Bytes:
         """Choose the motion of each block: 0 the common one, then those of things, the last one its own flow.
@@ -284,8 +303,7 @@ class FlowFollower:
         times = _BLOCK // _NODE
         at = _extended(np.repeat(np.repeat(labels, times, 0), times, 1), (rows, columns))
         if labels.max() == len(motions):
-            smooth = cv2.GaussianBlur(flow, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)
-            wide = cv2.resize(smooth, (times * labels.shape[1], times * labels.shape[0]))
+            wide = cv2.resize(flow, (times * labels.shape[1], times * labels.shape[0]))
             nodes = np.array(_extended(np.asarray(wide, np.float32), (rows, columns)))
         else:
             nodes = np.empty((rows, columns, 2), np.float32)
@@ -343,14 +361,23 @@ class FlowFollower:
         back[:] = _pair(moved) / np.float32(-pitch)
         if extra is not None:
             back += extra / np.float32(pitch)
-        grid = _advected(grid, back, extra)
+        grid = self._mended(_advected(grid, back, extra))
         if fresh is not None:
-            fresh, share = _advected(fresh, back, extra), share + 1 / _FADE
+            fresh, share = self._mended(_advected(fresh, back, extra)), share + 1 / _FADE
             if share >= 1:
                 grid, fresh, share = fresh, None, 0.0
         elif _stretched(grid, pitch) > _STRETCHED:
             fresh, share = np.zeros_like(grid), 1 / _FADE
         self._map = CanvasMap(pitch, grid, fresh, share) if grid.any() or fresh is not None else None
+
+    def _mended(self, grid: Floats) -> Floats:
+        """Smooth out what errors of the flow crumple, and let what was uncovered continue what stays around it."""
+        if self._moved is None or not self._followed:
+            return grid
+        shape = grid.shape[0], grid.shape[1]
+        moves = _on_nodes(self._moved > 0, shape)
+        grid = _eased(grid, moves)
+        return grid if self._bare is None else _continued(grid, ~moves, _on_nodes(self._bare, shape))
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return all that further maps depend on."""
@@ -360,6 +387,8 @@ class FlowFollower:
         arrays["turns"] = np.array(float(self._turns))
         if self._moves is not None:
             arrays["moves"] = self._moves
+        if self._moved is not None:
+            arrays["moved"] = self._moved
         if self._map is not None:
             arrays |= {
                 "grid": self._map.grid,
@@ -377,6 +406,7 @@ class FlowFollower:
         self._small = np.asarray(state["small"], np.uint8)
         self._noise, self._turns = float(state["noise"]), bool(state["turns"])
         self._moves = np.asarray(state["moves"], np.float32) if "moves" in state else None
+        self._moved = np.asarray(state["moved"], np.uint8) if "moved" in state else None
         if "grid" in state:
             fresh = np.asarray(state["fresh"], np.float32) if "fresh" in state else None
             grid = np.asarray(state["grid"], np.float32)
@@ -387,16 +417,21 @@ def check_flow(state: Mapping[str, NDArray[np.generic]]) -> None:
     """Raise ValueError if arrays are not what ``FlowFollower.state`` returns."""
     if not state:
         return
-    least, whole = {"small", "noise", "turns"}, {"small", "noise", "turns", "moves", "grid", "share", "pitch", "fresh"}
+    least, whole = (
+        {"small", "noise", "turns"},
+        {"small", "noise", "turns", "moves", "moved", "grid", "share", "pitch", "fresh"},
+    )
     if not least <= set(state) <= whole or ("grid" in state) != ({"share", "pitch"} <= set(state)):
         raise ValueError(f"it holds of a flow {', '.join(state)}")
     for name, array in state.items():
-        kind = {"small": np.uint8, "moves": np.float32, "grid": np.float32, "fresh": np.float32}.get(name, np.float64)
-        shape = {"small": 2, "moves": 2, "grid": 3, "fresh": 3}.get(name, 0)
+        kind = {"small": np.uint8, "moved": np.uint8, "moves": np.float32, "grid": np.float32, "fresh": np.float32}.get(
+            name, np.float64
+        )
+        shape = {"small": 2, "moves": 2, "moved": 2, "grid": 3, "fresh": 3}.get(name, 0)
         if array.dtype != kind or array.ndim != shape or not np.isfinite(array.astype(np.float64)).all():
             raise ValueError(f"{name} is no part of a flow")
     (height, width), pitch = state["small"].shape, float(state.get("pitch", np.array(2.0)))
-    shapes = {"moves": (height // _BLOCK, width // _BLOCK)}
+    shapes = dict.fromkeys(("moves", "moved"), (height // _BLOCK, width // _BLOCK))
     if "grid" in state:
         shapes["fresh"] = state["grid"].shape
         if state["grid"].shape[2] != 2 or pitch not in range(2, 257, 2) or not 0 <= float(state["share"]) < 1:
@@ -524,6 +559,39 @@ def _fit(
     return turn, shift
 
 
+def _uncovered(before: Bytes | None, labels: Bytes, changed: Mask) -> Mask | None:
+    """Return which blocks something that moves has uncovered, or left beside its contour; None: there are none.
+
+    Args:
+        before, labels: The motion of each block in the frame before and now; 0: the common one.
+        changed: Blocks that no motion explains.
+    """
+    moves = (labels > 0).astype(np.uint8)
+    left = changed if before is None or before.shape != labels.shape else changed | (before > 0)
+    # Not inside of what moves, where a block may rest for a frame; and not where all of it has come to rest.
+    among = cv2.GaussianBlur(moves.astype(np.float32), (0, 0), 1.5, borderType=cv2.BORDER_REPLICATE)
+    bare = (labels == 0) & left & (among > 0.02) & (among < 0.55)
+    return bare if bare.any() else None
+
+
+def _spread(flow: Floats, sure: Floats, among: Mask) -> Floats:
+    """Return the flow of some blocks, smooth, and that of sure surroundings where they are not sure themselves.
+
+    Args:
+        flow: Of each block.
+        sure: How sure it is, from 0 to 1.
+        among: The blocks that count.
+    """
+    if not among.any():
+        return flow
+    weight = np.where(among, sure, 0).astype(np.float32)
+    planes = cv2.merge((flow[..., 0] * weight, flow[..., 1] * weight, weight))
+    near = cv2.GaussianBlur(planes, (0, 0), 0.9, borderType=cv2.BORDER_REPLICATE)
+    far = cv2.GaussianBlur(planes, (0, 0), 4.0, borderType=cv2.BORDER_REPLICATE)
+    total = near + np.float32(0.03) * far
+    return np.asarray(total[..., :2] / (total[..., 2:] + np.float32(1e-6)), np.float32)
+
+
 def _around(plane: Floats) -> Floats:
     """Return weighted means of the surroundings of each block; shape (rows, columns, channels)."""
     rows, columns = plane.shape[:2]
@@ -562,7 +630,7 @@ def _extended(plane: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return np.asarray(cv2.copyMakeBorder(plane, 0, down, 0, across, cv2.BORDER_REPLICATE))
 
 
-def _fitted(nodes: Floats, shape: tuple[int, int]) -> Floats:
+def _fitted(nodes: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
     """Return as many nodes as the map has: the small frame may be a part of a pixel larger."""
     return _extended(nodes, shape)[: shape[0], : shape[1]]
 
@@ -578,6 +646,41 @@ def _advected(grid: Floats, back: Floats, extra: Floats | None) -> Floats:
     across, down = back[..., 0] + x, back[..., 1] + y[:, None]
     carried = np.asarray(cv2.remap(grid, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
     return carried if extra is None else carried + extra
+
+
+def _on_nodes(blocks: Mask, shape: tuple[int, int]) -> Mask:
+    """Return what is known of blocks for each of ``shape`` nodes."""
+    times = _BLOCK // _NODE
+    wide = np.repeat(np.repeat(blocks.astype(np.uint8), times, 0), times, 1)
+    return np.asarray(_fitted(wide, shape) > 0)
+
+
+def _mean_of(grid: Floats, among: Mask, sigma: float) -> tuple[Floats, Floats]:
+    """Return the mean of some nodes around each node, and how many there are, as a share."""
+    count = among.astype(np.float32)
+    planes = cv2.merge((grid[..., 0] * count, grid[..., 1] * count, count))
+    around = np.asarray(cv2.GaussianBlur(planes, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.float32)
+    return around[..., :2] / (around[..., 2:] + np.float32(1e-6)), around[..., 2]
+
+
+def _eased(grid: Floats, moves: Mask) -> Floats:
+    """Return a grid that is a little smoother where it moves: else errors of the flow would add up to a crumpled map.
+
+    It moves strokes by a few hundredths of a pixel; what stays is left alone.
+    """
+    if not moves.any():
+        return grid
+    mean, _ = _mean_of(grid, moves, _CREASE)
+    return np.asarray(grid + (np.float32(_EASE) * moves)[..., None] * (mean - grid), np.float32)
+
+
+def _continued(grid: Floats, stays: Mask, bare: Mask) -> Floats:
+    """Return a grid that continues, where something was uncovered, what stays around it."""
+    mean, share = _mean_of(grid, stays & ~bare, 2 * _CREASE)
+    known = bare & (share > 0.01)
+    continued = grid.copy()
+    continued[known] = mean[known]
+    return continued
 
 
 def _stretched(grid: Floats, pitch: int) -> float:

@@ -10,7 +10,6 @@ Bidirectional Texture Advection".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,8 +22,32 @@ from rtstyle.frame import MARGIN, Size
 
 Floats = NDArray[np.float32]
 
+_ALIKE = 3.0
+"""Distance, in pixels, at which two places of the canvas have little in common: about a stroke's width."""
+
 STRIP, _WIDE = 64, 2048
 """Most rows and columns of a packed frame that are looked up at once: their coordinates stay in the cache."""
+
+
+@dataclass(frozen=True)
+class Fade:
+    """How what lies on two maps is mixed: with the contrast of its ends, and without any change where they are equal.
+
+    Strokes of two places have nothing in common, so that the squares of their weights must sum to 1; where both maps
+    show the same place, the weights themselves must.
+    """
+
+    share: float
+    """Of the second."""
+    gain: Floats
+    """Of the contrast of the mean, shape (rows, columns)."""
+
+    def mixed(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Mix levels around 128, shape (rows, columns) or (rows, columns, channels), or half of both."""
+        gain = self.gain if first.shape[:2] == self.gain.shape else self.gain[::2, ::2]
+        mean = cv2.addWeighted(first, 1 - self.share, second, self.share, -128, dtype=cv2.CV_32F)
+        mean = mean * (gain if first.ndim == 2 else gain[..., None])
+        return np.asarray(cv2.add(mean, np.full(mean.shape, 128, np.float32), dtype=cv2.CV_8U), np.uint8)
 
 
 class Strip(NamedTuple):
@@ -33,10 +56,11 @@ class Strip(NamedTuple):
     rows: slice
     columns: slice
     """In pixels of the packed frame, whole cells of 4."""
-    layers: tuple[tuple[Floats, float], ...]
+    layers: tuple[Floats, ...]
     """Where its pixels lie in the tile, shape (rows, columns, 2), (x, y) in samples of the tile, from its first period
-    on, as good as; and the weight of what lies there. The squares of the weights sum to 1. Valid until the next strip
-    is asked for."""
+    on, as good as; of one map or of two. Valid until the next strip is asked for."""
+    fade: Fade | None
+    """How the two are mixed."""
 
 
 @dataclass
@@ -104,21 +128,23 @@ class CanvasMap:
     def _grids(self) -> list[Floats]:
         return [self.grid] if self.fresh is None else [self.grid, self.fresh]
 
-    def weights(self) -> tuple[float, ...]:
-        """Return the weight of each grid: the squares sum to 1, so that a fade has the contrast of its ends."""
+    def _gains(self) -> Floats | None:
+        """Return what the contrast of a mean must be multiplied by at each node."""
         if self.fresh is None:
-            return (1.0,)
+            return None
+        off = self.fresh - self.grid
+        alike = np.exp((off[..., 0] ** 2 + off[..., 1] ** 2) * np.float32(-1 / _ALIKE**2))
         first, second = 1 - self.share, self.share
-        length = math.hypot(first, second)
-        return first / length, second / length
+        return np.asarray((first * first + second * second + 2 * first * second * alike) ** -0.5, np.float32)
 
     def resized(self, shape: tuple[int, int]) -> list[tuple[Floats, float]]:
-        """Return each grid with ``shape`` nodes over the same frame, and its weight."""
+        """Return each grid with ``shape`` nodes over the same frame, and its share."""
         size = shape[1], shape[0]
         grids = [
             np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR), np.float32) for grid in self._grids()
         ]
-        return list(zip(grids, self.weights(), strict=True))
+        shares = (1.0,) if self.fresh is None else (1 - self.share, self.share)
+        return list(zip(grids, shares, strict=True))
 
     def strips(self, size: tuple[int, int], offset: tuple[int, int], lookup: Lookup) -> Iterator[Strip]:
         """Yield the parts of a packed frame that are deformed.
@@ -141,16 +167,18 @@ class CanvasMap:
         for grid in grids:
             wide = cv2.copyMakeBorder(grid, rim, down, rim, across, cv2.BORDER_REPLICATE)
             places.append(_places(wide, self.pitch, rim, offset))
+        gains = self._gains()
+        if gains is not None:
+            gains = np.asarray(cv2.copyMakeBorder(gains, rim, down, rim, across, cv2.BORDER_REPLICATE), np.float32)
         for top in range(0, rows, STRIP):
             bottom = min(rows, top + STRIP)
             part = self._columns(moved, rim, slice(top, bottom), columns)
             for left in range(part.start, part.stop, _WIDE):
                 within = slice(left, min(part.stop, left + _WIDE))
-                layers = tuple(
-                    (self._looked_up(each, rim, (slice(top, bottom), within), lookup, number), weight)
-                    for number, (each, weight) in enumerate(zip(places, self.weights(), strict=True))
-                )
-                yield Strip(slice(top, bottom), within, layers)
+                both = slice(top, bottom), within
+                layers = tuple(self._looked_up(each, rim, both, lookup, number) for number, each in enumerate(places))
+                fade = None if gains is None else Fade(self.share, self._wide(gains, rim, both))
+                yield Strip(*both, layers, fade)
 
     def _columns(self, moved: NDArray[np.bool_], rim: int, rows: slice, columns: int) -> slice:
         """Return the columns of a strip that are deformed, whole cells."""
@@ -178,8 +206,18 @@ class CanvasMap:
         shape = (bottom - top) * self.pitch, (right - left) * self.pitch
         wide = lookup.buffer(number, shape)
         cv2.resize(nodes, shape[::-1], dst=wide, interpolation=cv2.INTER_LINEAR)
-        y = part[0].start - MARGIN - (top - rim) * self.pitch
-        x = part[1].start - MARGIN - (left - rim) * self.pitch
+        return self._within(wide, rim, part)
+
+    def _wide(self, nodes: Floats, rim: int, part: tuple[slice, slice]) -> Floats:
+        """Interpolate a number per node at the pixels of a part of the packed frame."""
+        (top, bottom), (left, right) = (self._nodes(each, rim) for each in part)
+        size = (right - left) * self.pitch, (bottom - top) * self.pitch
+        wide = cv2.resize(nodes[top:bottom, left:right], size, interpolation=cv2.INTER_LINEAR)
+        return self._within(np.asarray(wide, np.float32), rim, part)
+
+    def _within(self, wide: Floats, rim: int, part: tuple[slice, slice]) -> Floats:
+        """Cut a part of the packed frame out of what its nodes cover."""
+        y, x = (each.start - MARGIN - (self._nodes(each, rim)[0] - rim) * self.pitch for each in part)
         return wide[y : y + part[0].stop - part[0].start, x : x + part[1].stop - part[1].start]
 
 
@@ -188,13 +226,9 @@ def sampled(image: NDArray[Any], at: NDArray[Any], how: int, border: int = cv2.B
     return np.asarray(cv2.remap(image, at, None, how, borderMode=border))  # type: ignore[call-overload]
 
 
-def blended(levels: list[NDArray[np.uint8]], weights: list[float]) -> NDArray[np.uint8]:
-    """Mix what lies on several layers, in levels around 128."""
-    if len(levels) == 1:
-        return levels[0]
-    first, second = weights
-    mixed = cv2.addWeighted(levels[0], first, levels[1], second, 128 * (1 - first - second))
-    return np.asarray(mixed, np.uint8)
+def blended(levels: list[NDArray[np.uint8]], fade: Fade | None) -> NDArray[np.uint8]:
+    """Mix what lies on one or two layers, in levels around 128."""
+    return levels[0] if fade is None else fade.mixed(*levels)
 
 
 def grid_shape(shape: tuple[int, int], pitch: int) -> tuple[int, int]:

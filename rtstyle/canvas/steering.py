@@ -207,10 +207,8 @@ def steered(
         flowing = stream.window(corner, pitch, (height, width))
     else:
         flowing = np.zeros((height, width, 3), np.float32)
-        layers = bent.resized((height, width))
-        for grid, weight in layers:
-            share = np.float32(weight / sum(each for _, each in layers))
-            flowing += share * stream.window(corner, pitch, (height, width), grid / np.float32(CELL))
+        for grid, share in bent.resized((height, width)):
+            flowing += np.float32(share) * stream.window(corner, pitch, (height, width), grid / np.float32(CELL))
     stream_cos, stream_sin, glow = cv2.split(flowing)
     cos, sin, empty = seen.cos, seen.sin, 1 - seen.fine
     empty = empty * empty * empty
@@ -290,7 +288,7 @@ class SteeredCutter:
         """Write strokes where the canvas is deformed, looked up pixel by pixel in the tile of each cell."""
         tiles = atlas(self._brush)
         strokes, hues = [], []
-        for number, (at, _) in enumerate(strip.layers):
+        for number, at in enumerate(strip.layers):
             middle = cv2.addWeighted(at[1::4, 1::4], 0.5, at[2::4, 2::4], 0.5, 0)
             chosen = self._tiles(cells, _turned(at))
             # From a pixel's place in the tile to that in the atlas, one for all pixels of a cell.
@@ -302,10 +300,9 @@ class SteeredCutter:
             strokes.append(sampled(tiles.strokes, wide, cv2.INTER_NEAREST))
             half = cv2.resize(wide, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_NEAREST)
             hues.append(sampled(tiles.hues, half, cv2.INTER_NEAREST))
-        weights = [weight for _, weight in strip.layers]
         pairs = [each.view(np.uint8).reshape(*each.shape, 2) for each in strokes]
-        value, relief = cv2.split(blended(pairs, weights))
-        hue = blended(hues, weights)
+        value, relief = cv2.split(blended(pairs, strip.fade))
+        hue = blended(hues, strip.fade)
         fours, twos = out.view(np.uint32), out.view(np.uint16)
         for row in range(4):
             fours[..., row] = value[row::4].view(np.uint32)

@@ -113,8 +113,8 @@ def _looked_up(strip: Strip) -> NDArray[np.uint8]:
     """Return the tile at the coordinates of a strip."""
     import cv2
 
-    levels = [sampled(_fine_tile(), at, cv2.INTER_LINEAR, cv2.BORDER_WRAP) for at, _ in strip.layers]
-    return blended(levels, [weight for _, weight in strip.layers])
+    levels = [sampled(_fine_tile(), at, cv2.INTER_LINEAR, cv2.BORDER_WRAP) for at in strip.layers]
+    return blended(levels, strip.fade)
 
 
 FIELD, FLOW = "field_", "flow_"
