@@ -175,7 +175,7 @@ def test_a_map_is_scaled_with_its_frame():
 
 
 def test_a_zoom_is_followed_everywhere():
-    scene, follower = textured(1000, 800), SceneFollower()
+    scene, follower = textured(1000, 800), SceneFollower(follow="flow")
     frames = [follower.follow(frame_of(zoomed(scene, 1.01**step), step)) for step in range(12)]
     # A place of the scene keeps its place on the canvas.
     for y, x in ((60, 60), (60, 250), (180, 90), (120, 280)):
@@ -189,7 +189,7 @@ def test_a_zoom_is_followed_everywhere():
 
 def test_who_walks_takes_strokes_along_and_the_wall_stays_exactly_where_it_is():
     behind, person, rng = textured(320, 240, 1), textured(80, 150, 2), np.random.default_rng(4)
-    follower = SceneFollower()
+    follower = SceneFollower(follow="flow")
     for step in range(20):
         frame = follower.follow(frame_of(noisy(walking(step, behind, person), rng), step))
         assert frame.canvas == (0, 0)
@@ -204,14 +204,14 @@ def test_who_walks_takes_strokes_along_and_the_wall_stays_exactly_where_it_is():
 
 @pytest.mark.parametrize("level", [0, 128, 255, None])
 def test_noise_alone_deforms_nothing(level):
-    rng, follower = np.random.default_rng(5), SceneFollower()
+    rng, follower = np.random.default_rng(5), SceneFollower(follow="flow")
     scene = textured(320, 240) if level is None else np.full((240, 320), level, np.uint8)
     for step in range(10):
         assert follower.follow(frame_of(noisy(scene, rng, 4), step)).canvas_map is None
 
 
 def test_a_pan_by_whole_pixels_deforms_nothing_where_it_is_followed():
-    scene, rng, follower = textured(900, 500), np.random.default_rng(6), SceneFollower()
+    scene, rng, follower = textured(900, 500), np.random.default_rng(6), SceneFollower(follow="flow")
     for step in range(12):
         view = noisy(scene[40 + 2 * step : 280 + 2 * step, 30 + 3 * step : 350 + 3 * step], rng)
         frame = follower.follow(frame_of(view, step))
@@ -221,7 +221,7 @@ def test_a_pan_by_whole_pixels_deforms_nothing_where_it_is_followed():
 
 
 def test_a_cut_begins_a_fresh_map():
-    behind, person, follower = textured(320, 240, 1), textured(80, 150, 2), SceneFollower()
+    behind, person, follower = textured(320, 240, 1), textured(80, 150, 2), SceneFollower(follow="flow")
     for step in range(6):
         frame = follower.follow(frame_of(walking(step, behind, person), step))
     assert frame.canvas_map is not None
@@ -229,14 +229,14 @@ def test_a_cut_begins_a_fresh_map():
 
 
 def test_a_flash_moves_nothing():
-    scene, follower = (textured(320, 240, 1) // 2 + 20).astype(np.uint8), SceneFollower()
+    scene, follower = (textured(320, 240, 1) // 2 + 20).astype(np.uint8), SceneFollower(follow="flow")
     for step in range(8):
         view = scene + 60 if step == 4 else scene
         assert follower.follow(frame_of(view, step)).canvas_map is None
 
 
 def test_a_fade_to_another_scene_moves_little():
-    first, second, follower = textured(320, 240, 1), textured(320, 240, 2), SceneFollower()
+    first, second, follower = textured(320, 240, 1), textured(320, 240, 2), SceneFollower(follow="flow")
     for step in range(12):
         view = (first * (1 - step / 11) + second * (step / 11)).astype(np.uint8)
         frame = follower.follow(frame_of(view, step))
@@ -272,7 +272,7 @@ def test_a_long_zoom_neither_stretches_strokes_without_end_nor_jumps():
 
 
 def test_giving_flow_up_eases_back_to_the_camera():
-    behind, person, follower = textured(320, 240, 1), textured(80, 150, 2), SceneFollower()
+    behind, person, follower = textured(320, 240, 1), textured(80, 150, 2), SceneFollower(follow="flow")
     for step in range(6):
         frame = follower.follow(frame_of(walking(step, behind, person), step))
     assert frame.canvas_map is not None
@@ -302,9 +302,9 @@ def test_what_is_followed_is_what_was_asked_for(follow, canvas):
 def test_a_follower_continues_from_its_state_to_the_same_bytes(tmp_path):
     behind, person, rng = textured(320, 240, 1), textured(80, 150, 2), np.random.default_rng(7)
     views = [noisy(walking(step, behind, person), rng) for step in range(14)]
-    whole = SceneFollower()
+    whole = SceneFollower(follow="flow")
     expected = [whole.follow(frame_of(view, step)) for step, view in enumerate(views)]
-    first, second = SceneFollower(), SceneFollower()
+    first, second = SceneFollower(follow="flow"), SceneFollower(follow="flow")
     for step, view in enumerate(views[:7]):
         first.follow(frame_of(view, step))
     first.state().save(tmp_path / "state.npz")
@@ -329,7 +329,7 @@ def test_a_follower_continues_from_its_state_to_the_same_bytes(tmp_path):
     ],
 )
 def test_a_damaged_state_is_refused(tmp_path, name, value):
-    follower = SceneFollower()
+    follower = SceneFollower(follow="flow")
     for step in range(5):
         follower.follow(frame_of(walking(step, textured(320, 240, 1), textured(80, 150, 2)), step))
     state = follower.state()

@@ -13,7 +13,7 @@ from rtstyle.canvas.tracker import FIELD, FLOW, CanvasTracker, TrackerState
 from rtstyle.frame import Frame
 
 Follow = Literal["auto", "flow", "camera", "off"]
-"""What strokes follow: everything that moves, the camera's pans only, or nothing; ``auto`` is flow."""
+"""What strokes follow: everything that moves, the camera's pans only, or nothing; ``auto`` is the camera."""
 
 
 class SceneFollower:
@@ -26,7 +26,7 @@ class SceneFollower:
 
     def __init__(self, *, steered: bool = True, follow: Follow = "auto") -> None:
         self._tracker = CanvasTracker() if follow != "off" else None
-        self._flow = FlowFollower() if follow in ("auto", "flow") else None
+        self._flow = FlowFollower() if follow == "flow" else None
         self._fields = FieldTracker() if steered else None
         self._last: tuple[int, int] | None = None
         self.flowing = True

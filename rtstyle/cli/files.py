@@ -68,7 +68,7 @@ def add_video(commands: Any) -> None:
     parser.add_argument(
         "--recursive", action="store_true", help="with a folder: enter its folders, and keep the tree in OUT"
     )
-    add_follow_option(parser, "flow")
+    add_follow_option(parser)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted render of OUT")
     parser.add_argument(
         "--format", metavar="F", help="container of OUT if its name has no extension: mkv, ts, nut, y4m"

@@ -117,7 +117,7 @@ def add_webcam(commands: Any) -> None:
         default=True,
         help="reduce noise in static areas before stylizing, so that it does not flicker (default: yes)",
     )
-    add_follow_option(parser, "flow, and camera while frames are dropped")
+    add_follow_option(parser, "while no frames are dropped")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
     parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
     add_address_options(parser)

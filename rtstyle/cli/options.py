@@ -110,18 +110,19 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", metavar="D", help="device name of the backend, e.g. CPU, cuda:1")
 
 
-def add_follow_option(parser: argparse.ArgumentParser, auto: str) -> None:
+def add_follow_option(parser: argparse.ArgumentParser, gives_way: str = "") -> None:
     """Add --follow.
 
     Args:
-        auto: What ``auto`` does.
+        gives_way: When flow is left out.
     """
     parser.add_argument(
         "--follow",
         choices=FOLLOW_WORDS,
         default="auto",
-        help="what strokes stick to: flow follows everything that moves, camera only its pans, off nothing; auto is "
-        f"{auto} (default: %(default)s)",
+        help="what strokes stick to: flow follows everything that moves"
+        f"{gives_way and f' ({gives_way})'}, for a third more time, camera only its pans, off nothing; auto is camera "
+        "(default: %(default)s)",
     )
 
 

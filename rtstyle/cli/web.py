@@ -40,7 +40,7 @@ def add_serve(commands: Any) -> None:
     )
     default = " (default: %(default)s)"
     parser.add_argument("--visitors", type=int, default=4, metavar="N", help="visitors at a time" + default)
-    add_follow_option(parser, "flow for a single visitor, else camera")
+    add_follow_option(parser, "for a single visitor")
     parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
     add_address_options(parser)
     add_engine_options(parser)

@@ -50,7 +50,7 @@ class LatestFrame:
     the thread: at once for a file, with its next frame or after its timeout for a camera.
 
     Args:
-        follow: What the canvas follows; ``auto`` gives flow up while frames are dropped.
+        follow: What the canvas follows; flow is given up while frames are dropped.
     """
 
     def __init__(self, source: LiveSource | OwnSource, follow: Follow = "auto") -> None:
@@ -127,7 +127,7 @@ class LatestFrame:
                     self._arrivals.append(captured.at)
                     self._slot = Captured(frame, captured.at)
                     self._changed.notify()
-                if self._follow == "auto":
+                if self._follow == "flow":
                     scene.flowing = pace.add(dropped, captured.at)
         except BaseException as reason:  # raised in the caller, by take()
             error = reason

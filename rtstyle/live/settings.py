@@ -52,8 +52,8 @@ class LiveSettings:
     denoise: bool = True
     """Apply temporal noise reduction to static areas before stylization; the key o toggles it."""
     follow: Follow = "auto"
-    """What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is flow, and
-    camera while frames are dropped."""
+    """What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is the
+    camera. Flow is left out while frames are dropped."""
     target_fps: float | None = None
     """Frames per second to be reached: a machine that is too slow uses a smaller network, then a smaller size."""
     frames: int | None = None

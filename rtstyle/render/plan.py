@@ -51,7 +51,8 @@ class RenderOptions:
     overwrite: bool = False
     """Replace an output that exists."""
     follow: Follow = "auto"
-    """What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is flow."""
+    """What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is
+    the camera."""
     resume: bool = False
     """Continue an interrupted render of the same settings, if there is one."""
 
@@ -93,7 +94,7 @@ class RenderPlan:
             **asdict(self.encoder),
             "streams": self.streams.copied,
             "range": [str(self.options.start), str(self.options.end)],
-            "follow": "flow" if self.options.follow == "auto" else self.options.follow,
+            "follow": "camera" if self.options.follow == "auto" else self.options.follow,
             "size": str(reader.size),
             "working size": str(self.engine.working_size(reader.size)),
             "frames of a segment": self.segment_frames,

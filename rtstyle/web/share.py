@@ -114,7 +114,7 @@ class Share:
         make: Opens a warm engine for the style of that place in the list, and a size.
         first: Place of a style, and an engine for it that exists already.
         room: Engines that are kept.
-        follow: What strokes follow; ``auto`` is flow for a visitor alone, and else the camera.
+        follow: What strokes follow; flow for a visitor alone, and else the camera.
         fail: Called with what ended the worker, where that is none of the errors that are foreseen.
     """
 
@@ -235,7 +235,7 @@ class Share:
             return request.jpeg  # as it came, which no second encoding would be
         if size != visitor._size:
             visitor._size, visitor._scene = size, SceneFollower(follow=self._follow)
-        visitor._scene.flowing = self._follow == "flow" or len(self._visitors) == 1
+        visitor._scene.flowing = len(self._visitors) == 1
         frame = visitor._scene.follow(Frame(planes, request.number, _MICROSECOND, JPEG_COLOR))
         engine.submit(frame, request.controls)
         return encode_jpeg(engine.next(), QUALITY)
