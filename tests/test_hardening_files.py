@@ -20,6 +20,7 @@ from rtstyle.errors import OutputExistsError, RtstyleError, VideoWriteError
 from rtstyle.frame import Color, Frame, planes_from_rgb
 from rtstyle.live.images import save_snapshot
 from rtstyle.live.sinks import stream_process
+from rtstyle.live.sinks.playlist import Playlist
 from rtstyle.live.sinks.stream import destination
 from rtstyle.picture import stylize_pictures, write_picture
 from rtstyle.render import RenderOptions, segments, stylize_video
@@ -353,9 +354,8 @@ def test_a_snapshot_passes_over_a_link_that_leads_nowhere(tmp_path):
     assert not (tmp_path / "gone.png").exists()
 
 
-@pytest.mark.parametrize("name", ["live.m3u8.tmp", "live-1700000000.ts"])
-def test_hls_is_not_written_through_links(tmp_path, name):
-    (tmp_path / name).symlink_to(tmp_path / "letter.txt")
+def test_hls_is_not_written_through_links(tmp_path):
+    (tmp_path / "live-1700000000.ts").symlink_to(tmp_path / "letter.txt")
     with pytest.raises(VideoWriteError, match="no ordinary file: move it away"):
         destination(str(tmp_path / "live.m3u8"), overwrite=True)
 
@@ -366,12 +366,71 @@ def test_a_link_that_comes_while_hls_is_written_is_not_followed(tmp_path):
     name.symlink_to(letter)
     os.mkfifo(tmp_path / "pipe.ts")
     for path in (name, tmp_path / "pipe.ts", tmp_path / "missing" / "a.ts"):
-        with pytest.raises(OSError, match=r"ordinary|symbolic|No such"):
-            stream_process._open_plain(str(path), 0, {})
+        for overwrite in (False, True):
+            with pytest.raises(OSError, match=r"ordinary|symbolic|No such|exists"):
+                stream_process._open_plain(str(path), 0, {}, overwrite=overwrite)
     assert letter.read_text() == "dear"
-    with stream_process._open_plain(f"file:{tmp_path / 'live-2.ts'}", 0, {}) as file:
+    segment = tmp_path / "live-2.ts"
+    with stream_process._open_plain(f"file:{segment}", 0, {}) as file:
         file.write(b"data")
-    assert (tmp_path / "live-2.ts").read_bytes() == b"data"
+    with pytest.raises(FileExistsError):
+        stream_process._open_plain(str(segment), 0, {})
+    assert segment.read_bytes() == b"data"
+    with stream_process._open_plain(str(segment), 0, {}, overwrite=True) as file:
+        file.write(b"new")
+    assert segment.read_bytes() == b"new"
+
+
+def version_of(playlist: Playlist, text: str) -> None:
+    """Leave a version of a playlist where FFmpeg does."""
+    playlist.hidden.with_name(f"{playlist.hidden.name}.tmp").write_text(text)
+    os.replace(playlist.hidden.with_name(f"{playlist.hidden.name}.tmp"), playlist.hidden)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_playlist_that_appears_during_a_session_is_not_replaced(tmp_path, monkeypatch, links):
+    def refuse(*args: object) -> None:
+        raise PermissionError("no links")
+
+    if not links:  # as on FAT
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "live.m3u8"
+    playlist = Playlist(path, overwrite=False)
+    playlist.publish()
+    assert not path.exists()
+    for text in ("one", "two"):  # its own versions replace each other
+        version_of(playlist, text)
+        playlist.publish()
+        assert path.read_text() == text
+    path.unlink()
+    version_of(playlist, "three")  # one that was removed comes back
+    playlist.publish()
+    assert path.read_text() == "three"
+    for put in (lambda: path.write_text("dear"), lambda: path.symlink_to("gone"), lambda: path.mkdir()):
+        path.unlink()
+        put()
+        before = listing(tmp_path)
+        for _ in range(2):
+            version_of(playlist, "four")
+            with pytest.raises(OutputExistsError, match=r"live\.m3u8 appeared after the session began"):
+                playlist.publish()
+            playlist.discard()
+            assert listing(tmp_path) == before
+
+
+def test_y_replaces_a_playlist_that_appears_but_no_pipe(tmp_path):
+    path = tmp_path / "live.m3u8"
+    path.write_text("old")
+    playlist = Playlist(path, overwrite=True)
+    version_of(playlist, "new")
+    playlist.publish()
+    assert path.read_text() == "new"
+    path.unlink()
+    os.mkfifo(path)
+    version_of(playlist, "newer")
+    with pytest.raises(VideoWriteError, match="named pipe"):
+        playlist.publish()
+    assert path.is_fifo()
 
 
 # -- damaged journals ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -517,6 +518,28 @@ def test_a_microphone_that_gives_nothing_holds_no_picture_back(tmp_path):
         feed_until(outlets, lambda: sink.connections == 1)
         feed(outlets, 2)
     assert len(pictures(tmp_path / "live.m3u8")) >= outlets.state()["push"].frames > 30
+
+
+def test_hls_leaves_a_playlist_alone_that_appears_during_the_session(tmp_path):
+    live = tmp_path / "live.m3u8"
+    with Fanout(print) as outlets:
+        sink = push(str(live), outlets)
+        outlets.add("push", sink, "newest")
+        feed_until(outlets, lambda: sink.connections == 1)
+        live.write_text("precious")  # before the first version is complete
+        feed_until(outlets, lambda: bool(outlets.warnings))
+        segments = len(list(tmp_path.glob("live-*.ts")))
+        feed(outlets, 1)
+        assert live.read_text() == "precious"
+        assert len(list(tmp_path.glob("live-*.ts"))) == segments, "it would fill the disk"
+        live.unlink()
+        feed_until(outlets, lambda: sink.connections == 2 and live.exists())
+    assert re.search(
+        r"live\.m3u8 appeared after the session began and is not replaced without -y.*again", outlets.warnings[0]
+    )
+    assert live.read_text().startswith("#EXTM3U")
+    assert live.read_text().rstrip().endswith("#EXT-X-ENDLIST")
+    assert not list(tmp_path.glob(".*")), "a hidden playlist was left"
 
 
 # -- sound

@@ -17,7 +17,7 @@ from clips import make_clip
 from rtstyle.camera import open_source
 from rtstyle.cli import main
 from rtstyle.errors import RtstyleError, VideoOpenError
-from rtstyle.video import VideoReader, opening
+from rtstyle.video import VideoReader, opening, remote
 
 FRAMES = 10
 
@@ -152,6 +152,15 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        asked = self.headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
+        if self.server.parts and asked and not self.path.startswith("/to/"):
+            data = Path(self.translate_path(self.path)).read_bytes()
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {asked}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Length", str(len(data) - int(asked)))
+            self.end_headers()
+            self.wfile.write(data[int(asked) :])
+            return
         if self.path.startswith("/to/"):
             self.send_response(302)
             self.send_header("Location", self.path.removeprefix("/to/").removesuffix("/end"))
@@ -164,9 +173,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 def serve():
     servers = []
 
-    def start(folder: Path) -> http.server.ThreadingHTTPServer:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
-        server.asked = []
+    def start(folder: Path, address: tuple[str, int] = ("127.0.0.1", 0)) -> http.server.ThreadingHTTPServer:
+        server = http.server.ThreadingHTTPServer(address, partial(_Handler, directory=str(folder)))
+        server.asked, server.parts = [], False
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         servers.append(server)
         return server
@@ -217,17 +226,77 @@ def test_an_address_that_moved_is_followed_but_not_into_the_machines_own_network
     assert count(f"{home}/to/{home}/a.ts", timeout=5) == FRAMES
     with pytest.raises(VideoOpenError, match="leads to a playlist"):
         count(f"{home}/to/{home}/list.m3u8/end", timeout=5)
-    monkeypatch.setattr(opening, "_is_private", lambda host: host == "localhost")
+    monkeypatch.setattr(remote, "is_public", lambda peer: False)  # from one machine of a private network to another
+    assert count(f"{home}/to/{own}/a.ts", timeout=5) == FRAMES
+    inside.asked.clear()
+    answers = iter([True])
+    monkeypatch.setattr(remote, "is_public", lambda peer: next(answers, False))
     for target in (f"{own}/a.ts", f"{home}/to/{own}/a.ts"):
-        with pytest.raises(VideoOpenError, match="leads into this machine's own network, to http://localhost"):
+        answers = iter([True])
+        with pytest.raises(
+            VideoOpenError, match=r"leads into this machine's own network, to .*give that address itself"
+        ):
             count(f"{home}/to/{target}", timeout=5)
     assert inside.asked == []
 
 
-def test_which_hosts_are_of_the_machines_own_network():
-    own = ("localhost", "127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "::1", "fe80::1", "0.0.0.0")
-    assert all(opening._is_private(host) for host in own)
-    assert not opening._is_private("8.8.8.8")
+class Names:
+    """Stands in for DNS: a name that means another address each time; 127.0.0.2 plays a host of the internet."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers: dict[str, list[str]] = {}
+        self._asked = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self)
+        monkeypatch.setattr(remote, "is_public", lambda peer: peer == "127.0.0.2")
+
+    def __call__(self, host: str, *args: object, **options: object) -> list[object]:
+        if host in self.answers:
+            given = self.answers[host]
+            host = given.pop(0) if len(given) > 1 else given[0]
+        return self._asked(host, *args, **options)
+
+
+@pytest.mark.parametrize("kind", ["playlist", "redirect"])
+def test_a_name_that_changes_its_address_after_the_check_leads_nowhere(given, serve, monkeypatch, kind):
+    """DNS rebinding: the name is checked while it means a host of the internet, and then means this machine."""
+    make_clip(given / "a.ts", width=64, height=48, times=range(FRAMES))
+    (given / "list.m3u8").write_text(hls("a.ts"))
+    inside, names = serve(given), Names(monkeypatch)
+    outside = serve(given, ("127.0.0.2", inside.server_port))
+    rebound, plain = f"http://rebound.test:{inside.server_port}", f"http://plain.test:{inside.server_port}"
+    names.answers["plain.test"] = ["127.0.0.2"]
+    address = {"playlist": f"{rebound}/list.m3u8", "redirect": f"{plain}/to/{rebound}/a.ts"}[kind]
+    names.answers["rebound.test"] = ["127.0.0.2"]
+    assert count(address, timeout=5) == FRAMES
+    names.answers["rebound.test"] = ["127.0.0.2", "127.0.0.1"]
+    with pytest.raises(VideoOpenError, match=r"leads into this machine's own network, to 127\.0\.0\.1"):
+        count(address, timeout=5)
+    assert inside.asked == []
+    assert outside.asked
+
+
+def test_a_file_that_moved_is_sought(given, serve):
+    """An index at the end of an mp4 is found where the server gives parts; where it gives none, one line says so."""
+    late = make_clip(given / "late.mp4", width=64, height=48, times=range(FRAMES))
+    data, room = late.read_bytes(), 400_000
+    index = data.index(b"moov") - 4
+    late.write_bytes(data[:index] + room.to_bytes(4) + b"free" + bytes(room - 8) + data[index:])
+    make_clip(given / "a.mkv", width=64, height=48, times=range(FRAMES))
+    server = serve(given)
+    home = f"http://127.0.0.1:{server.server_port}"
+    server.parts = True
+    assert count(f"{home}/to/{home}/late.mp4", timeout=5) == FRAMES
+    assert server.asked.count("/late.mp4") >= 3, "it was not sought"
+    server.parts = False
+    assert count(f"{home}/to/{home}/a.mkv", timeout=5) == FRAMES
+    with pytest.raises(VideoOpenError):
+        count(f"{home}/to/{home}/late.mp4", timeout=5)
+
+
+def test_which_addresses_are_of_the_machines_own_network():
+    own = ("127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "::1", "fe80::1%eth0", "0.0.0.0")
+    assert not any(map(remote.is_public, (*own, "::ffff:127.0.0.1", "2002:7f00:1::", "100.64.0.1")))
+    assert all(map(remote.is_public, ("8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8")))
 
 
 def test_a_playlist_that_is_read_again_still_leads_nowhere(given, secret, serve):

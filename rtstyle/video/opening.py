@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import http.client
 import io
-import ipaddress
-import socket
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -24,6 +20,7 @@ from av.container import InputContainer
 
 from rtstyle.errors import VideoOpenError
 from rtstyle.video.hwaccel import accelerator
+from rtstyle.video.remote import Web, WebFile
 
 MAX_PIXELS = 1 << 27
 """Pixels of the largest picture that is decoded, 16384x8192: a damaged header asks for more than there is memory."""
@@ -81,7 +78,7 @@ def open_media(
     scheme = address.partition(":")[0].lower() if ":" in address else "file"
     named = _is_named_playlist(address)
     settings = {"max_pixels": str(MAX_PIXELS), **(options or {})}
-    guard = None
+    guard: _Within | None = None
     if scheme in ("http", "https") and not playlists:
         settings["max_redirects"] = "0"  # FFmpeg would follow one into the machine's own network
     if playlists:
@@ -100,25 +97,22 @@ def open_media(
             if address.startswith("file:"):
                 settings["live_start_index"] = "0"  # one without an end begins at its begin, not near where it ends
             guard = _Within(address, timeout or _PATIENCE)
+    opened: Callable[..., InputContainer] = partial(
+        av.open,
+        mode="r",
+        format=format,
+        options=settings,
+        **_ANY_METADATA,
+        timeout=None if timeout is None else (timeout, timeout),
+        hwaccel=accelerator(hwaccel) if hwaccel else None,
+    )
     try:
-        container: InputContainer = av.open(
-            place,
-            "r",
-            format=format,
-            options=settings,
-            **_ANY_METADATA,
-            timeout=None if timeout is None else (timeout, timeout),
-            hwaccel=accelerator(hwaccel) if hwaccel else None,
-            io_open=guard,
-        )
-        return container
+        return opened(place, io_open=guard)
     except (av.FFmpegError, OSError, ValueError) as error:
         if guard and guard.refused:
             raise VideoOpenError(guard.refused) from error
-        first = "max_redirects" in settings and "max_redirects" not in (options or {})
-        if first and not guard and (moved := _redirected(address, timeout or _PATIENCE)):
-            more = {**(options or {}), "max_redirects": "0"}
-            return open_media(moved, format=format, options=more, timeout=timeout, hwaccel=hwaccel)
+        if "max_redirects" in settings and not guard and (moved := _redirected(address, timeout or _PATIENCE)):
+            return _open_moved(opened, *moved, address)
         if not playlists and isinstance(error, av.error.ArgumentError) and (kind := _playlist_kind(address)):
             raise VideoOpenError(
                 f"{address.removeprefix('file:')} is a playlist ({kind}), which may lead to any file or host; "
@@ -148,33 +142,51 @@ def _formats(refused: tuple[str, ...]) -> str:
     return ",".join(sorted(name for name in av.formats_available if name not in refused))
 
 
-def _redirected(address: str, timeout: float) -> str | None:
+def _redirected(address: str, timeout: float) -> tuple[Web, str] | None:
     """Follow the redirects of an address; None where there are none, or nothing answers.
 
     Raises:
-        VideoOpenError: One leads from a host of the internet to this machine or its network.
+        VideoOpenError: One leads from a host of the internet to this machine or its network, or to a playlist.
     """
-    request = urllib.request.Request(address, headers={"User-Agent": "rtstyle", "Range": "bytes=0-0"})
+
+    def refused(url: str) -> str:
+        return "" if urlsplit(url).scheme in ("http", "https") else f"it leads to {url[:200]}, no address of http"
+
+    web = Web(refused, timeout)
     try:
-        with urllib.request.build_opener(_Outside(address)).open(request, timeout=timeout) as answer:
+        with web.open(address, 0) as answer:
             moved = str(answer.url)
-    except VideoOpenError:
-        raise
-    except (OSError, ValueError, http.client.HTTPException):
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if web.refused:
+            raise VideoOpenError(f"{address} is not followed: {web.refused}; give that address itself") from error
         return None
     if _is_named_playlist(moved):
         raise VideoOpenError(f"{address} leads to a playlist, {moved[:200]}: give that address itself")
-    return moved if moved != address else None
+    return (web, moved) if moved != address else None
 
 
-def _is_private(host: str | None) -> bool:
-    """Whether a name stands for an address of this machine or of a network that the internet does not reach.
+def _open_moved(opened: Callable[..., InputContainer], web: Web, moved: str, address: str) -> InputContainer:
+    """Open where redirects led to. Each connection is checked again, since a name may stand for another host by then.
+
+    Args:
+        opened: Opens an address by PyAV.
 
     Raises:
-        OSError: There is no such name.
+        VideoOpenError: It is in this machine's own network by now.
+        av.FFmpegError, OSError, ValueError: As ``av.open``.
     """
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return any(not ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_global for each in found)
+
+    def io_open(url: str, flags: int, options: Mapping[str, str]) -> WebFile:
+        if url != moved:
+            raise PermissionError(f"{moved} leads to {url[:200]}")
+        return WebFile(web, url)
+
+    try:
+        return opened(moved, io_open=io_open)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if web.refused:
+            raise VideoOpenError(f"{address} is not followed: {web.refused}; give that address itself") from error
+        raise
 
 
 def _is_named_playlist(address: str) -> bool:
@@ -202,7 +214,7 @@ class _Within:
         """Why the last thing was not opened."""
         self._address, self._timeout = address, timeout
         self._folder = Path(address.removeprefix("file:")).resolve().parent if address.startswith("file:") else None
-        self._opener = urllib.request.build_opener(_SameHost(self))
+        self._web = Web(self._elsewhere, timeout)
         self._failed = False
         self._seen: dict[str, tuple[bytes, float]] = {}
         """Of each playlist its bytes, and when they were first seen."""
@@ -221,9 +233,13 @@ class _Within:
             path = Path(url.removeprefix("file:")).resolve()
             if "://" not in url and path.is_relative_to(self._folder) and path.is_file():
                 return path.open("rb")
-        elif self.is_same(url):
-            return self._opener.open(url, timeout=self._timeout)
-        self.refuse(url)
+        elif not self._elsewhere(url):
+            try:
+                return self._web.open(url)
+            except OSError:
+                self.refused = self._web.refused
+                raise
+        self.refused = self._elsewhere(url)
         raise PermissionError(self.refused)
 
     def _playlist(self, url: str, file: Any) -> IO[bytes] | Any:
@@ -249,44 +265,12 @@ class _Within:
             return io.BytesIO(data.rstrip() + b"\n#EXT-X-ENDLIST\n")
         return io.BytesIO(data)
 
-    def is_same(self, url: str) -> bool:
-        """Whether an address has the playlist's scheme, host and port, or https instead of http."""
+    def _elsewhere(self, url: str) -> str:
+        """Say why an address is not opened; empty where it has the playlist's host, port and scheme, or https."""
         own, other = urlsplit(self._address), urlsplit(url)
-        return (other.scheme, other.netloc) in ((own.scheme, own.netloc), ("https", own.hostname))
-
-    def refuse(self, url: str) -> None:
-        """Keep in mind what was not opened."""
-        where = "its folder" if self._folder is not None else "its host"
+        inside = self._folder is None and (other.scheme, other.netloc) in (
+            (own.scheme, own.netloc), ("https", own.hostname),
+        )  # fmt: skip
+        where = "its host" if self._folder is None else "its folder"
         name = self._address.removeprefix("file:")
-        self.refused = f"{name} leads out of {where}, to {url[:200]}; --allow-playlist follows it"
-
-
-class _Outside(urllib.request.HTTPRedirectHandler):
-    """Follows redirects of a plain address, but not from the internet into this machine's own network."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        if urlsplit(newurl).scheme not in ("http", "https"):
-            raise VideoOpenError(f"{self._address} leads to {newurl[:200]}, which is no address of http")
-        if _is_private(urlsplit(newurl).hostname) and not _is_private(urlsplit(self._address).hostname):
-            raise VideoOpenError(
-                f"{self._address} leads into this machine's own network, to {newurl[:200]}: give that address itself"
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-class _SameHost(urllib.request.HTTPRedirectHandler):
-    def __init__(self, guard: _Within) -> None:
-        self._guard = guard
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        if not self._guard.is_same(newurl):
-            self._guard.refuse(newurl)
-            raise urllib.error.URLError(self._guard.refused)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        return "" if inside else f"{name} leads out of {where}, to {url[:200]}; --allow-playlist follows it"

@@ -19,11 +19,10 @@ import av
 import numpy as np
 from av.container import OutputContainer
 
-from rtstyle.errors import SettingError, VideoWriteError
-from rtstyle.files import is_regular
+from rtstyle.errors import RtstyleError, SettingError
 from rtstyle.frame import Color, Frame, Planes, Size, VideoFormat
+from rtstyle.live.sinks.playlist import Playlist
 from rtstyle.live.sinks.sink import CLOCK, FrameDropped
-from rtstyle.video import check_file_output
 from rtstyle.video.encoder import VideoEncoder
 from rtstyle.video.formats import Encoding
 from rtstyle.video.sound import RATE, Sound, SoundEncoder, sound_codec
@@ -54,6 +53,8 @@ class Destination:
     options: dict[str, str]
     name: str
     """Text to show: without password and stream key."""
+    playlist: Playlist | None = None
+    """Of HLS on disk: what moves each version from ``url`` to its place."""
 
 
 def destination(text: str, *, overwrite: bool = False, timeout: float = 5.0) -> Destination:
@@ -82,10 +83,9 @@ def destination(text: str, *, overwrite: bool = False, timeout: float = 5.0) -> 
                 f"an output is rtmp://, rtmps://, rtsp://, udp://, tcp://, or an HLS playlist NAME.m3u8; got {text!r}; "
                 "a file is recorded by --record"
             )
-        check_file_output(path, overwrite=overwrite)
-        _refuse_links(path)
-        segments = {"hls_segment_filename": str(path.with_suffix("")).replace("%", "%%") + "-%d.ts"}
-        return Destination(str(path), "hls", options | hls | segments, text)
+        playlist = Playlist(path, overwrite=overwrite)
+        segments = {"hls_segment_filename": playlist.segments}
+        return Destination(str(playlist.hidden), "hls", options | hls | segments, text, playlist)
     if not rest.strip("/"):
         raise SettingError(f"an output needs an address behind {scheme}://, got {text!r}")
     if scheme in ("udp", "tcp"):
@@ -124,21 +124,6 @@ def _check_port(scheme: str, text: str) -> None:
         raise SettingError(f"the port of an output is a number from 1 to 65535, {example}; got {text!r}") from None
     if not host or not port:
         raise SettingError(f"an output by {scheme} needs a host and a port, {example}; got {text!r}")
-
-
-def _refuse_links(playlist: Path) -> None:
-    """Refuse a playlist where FFmpeg, which opens files by their names, would write through a link or into a device.
-
-    Raises:
-        VideoWriteError: A segment of its name, or FFmpeg's temporary playlist, exists and is no ordinary file.
-    """
-    segment = re.compile(rf"{re.escape(playlist.stem)}-\d+\.ts")
-    entries: list[Path] = []
-    with suppress(OSError):  # a folder that may not be listed
-        entries = list(playlist.parent.iterdir())
-    for entry in entries:
-        if (entry.name == f"{playlist.name}.tmp" or segment.fullmatch(entry.name)) and not is_regular(entry):
-            raise VideoWriteError(f"cannot write {playlist}: {entry} is in the way and no ordinary file: move it away")
 
 
 def _shown(scheme: str, rest: str) -> str:
@@ -216,13 +201,16 @@ class StreamSink:
             if time.monotonic() < self._next or self._hurried.is_set():
                 raise FrameDropped
             self._relay = self._connect()
+            if self._relay is None:
+                raise FrameDropped
         elif self._relay.connecting and not self._relay.ended:
             raise FrameDropped
         try:
             was_connecting = self._relay.connecting
             self._relay.write(even(frame))  # the first goes ahead: it tells the process all that it has to know
-        except _FAILURES:
-            self._lose(self._relay)
+            self._publish()
+        except _FAILURES as error:
+            self._lose(self._relay, error)
             raise FrameDropped from None
         if was_connecting:
             raise FrameDropped
@@ -232,8 +220,8 @@ class StreamSink:
         if self._relay and self._sound and not self._relay.connecting:
             try:
                 self._relay.write_sound(sound)
-            except _FAILURES:
-                self._lose(self._relay)
+            except _FAILURES as error:
+                self._lose(self._relay, error)
 
     def hurry(self) -> None:
         """Let the connection end within two seconds, whatever the other side does."""
@@ -247,11 +235,33 @@ class StreamSink:
         if self._relay:
             self._relay.finish()
             self._relay = None
+            try:
+                self._publish()
+            except OSError as error:
+                self._warn(f"{self.name}: {error}")
+            finally:
+                self._discard()
 
-    def _connect(self) -> _Relay:
+    def _publish(self) -> None:
+        if self._target.playlist:
+            self._target.playlist.publish()
+
+    def _discard(self) -> None:
+        if self._target.playlist:
+            self._target.playlist.discard()
+
+    def _connect(self) -> _Relay | None:
+        """Start a connection; None where that has to wait."""
+        playlist = self._target.playlist
+        if playlist:
+            try:
+                playlist.check()
+            except OSError as error:
+                self._lose(None, error)
+                return None
         order = {
             "url": self._target.url, "format": self._target.format, "options": self._target.options,
-            "timeout": self._timeout,
+            "timeout": self._timeout, "overwrite": bool(playlist and playlist.overwrite),
         }  # fmt: skip
         relay = _Relay(order, self._encoding(), self._size, self._color, self._rate, self._sound, self._opened)
         if self._hurried.is_set():
@@ -282,19 +292,25 @@ class StreamSink:
             self._warn(f"{self.name} is back after {time.monotonic() - self._down:.1f} s")
         self._down = None
 
-    def _lose(self, relay: _Relay) -> None:
+    def _lose(self, relay: _Relay | None, error: Exception) -> None:
         self._relay = None
-        relay.kill()
+        held, reason = 0.0, ""
+        if relay:
+            relay.kill()
+            held, reason = relay.held(), relay.reason
+        self._discard()
         if self._hurried.is_set():
             return
-        if relay.held() > _STEADY:
+        if held > _STEADY:
             self._pause = FIRST_PAUSE
         self._next = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         if self._down is None:
             self._down = time.monotonic()
-            happened = "is lost" if relay.held() else "cannot be reached"
-            reason = relay.reason or f"no answer for {self._timeout:g} s"
+            happened = "is lost" if held else "cannot be reached"
+            if isinstance(error, RtstyleError):
+                reason = str(error)
+            reason = reason or f"no answer for {self._timeout:g} s"
             self._warn(f"{self.name} {happened} ({reason}): trying again, frames are left out meanwhile")
 
 

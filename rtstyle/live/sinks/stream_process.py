@@ -4,8 +4,8 @@ It is a process of its own and imports nothing of rtstyle. PyAV holds Python's l
 that stops reading blocks the writer: here neither can stop anything but this process, which ends itself
 when one step takes longer than it may, and which can be killed.
 
-First line of the input: JSON with url, format, options and timeout (seconds). Then NUT. On standard output: ``on``
-when the peer has accepted; ``off`` and a reason when it is over.
+First line of the input: JSON with url, format, options, timeout (seconds) and overwrite (segments of HLS). Then NUT.
+On standard output: ``on`` when the peer has accepted; ``off`` and a reason when it is over.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import signal
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, Any
 
 import av
@@ -33,13 +34,16 @@ def _deadline(seconds: float) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _open_plain(url: str, flags: int, options: dict[str, str]) -> IO[bytes]:
-    """Open a file that FFmpeg's HLS muxer writes: an ordinary one, never what a link of that name leads to.
+def _open_plain(url: str, flags: int, options: dict[str, str], *, overwrite: bool = False) -> IO[bytes]:
+    """Open a file that FFmpeg's HLS muxer writes: a new one, never what a link of that name leads to.
+
+    Args:
+        overwrite: True replaces an ordinary file that exists.
 
     Raises:
-        OSError: There is a link or a device of that name, or the folder may not be written.
+        OSError: There is a link, a device or a file of that name, or the folder may not be written.
     """
-    way = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+    way = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_EXCL) | getattr(os, "O_BINARY", 0)
     way |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # opening a pipe waits for a reader
     handle = os.open(url.removeprefix("file:"), way, 0o666)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -48,7 +52,7 @@ def _open_plain(url: str, flags: int, options: dict[str, str]) -> IO[bytes]:
     return os.fdopen(handle, "wb")
 
 
-def relay(url: str, format: str, options: dict[str, str], timeout: float) -> None:
+def relay(url: str, format: str, options: dict[str, str], *, timeout: float, overwrite: bool) -> None:
     """Pass the standard input on to ``url`` until it ends.
 
     Raises:
@@ -58,7 +62,7 @@ def relay(url: str, format: str, options: dict[str, str], timeout: float) -> Non
     known = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0"}
     with av.open("pipe:0", "r", format="nut", options=known) as source:
         with _deadline(timeout):
-            own = _open_plain if format == "hls" and "://" not in url else None
+            own = partial(_open_plain, overwrite=overwrite) if format == "hls" and "://" not in url else None
             target = av.open(url, "w", format=format, container_options=options, io_open=own)
             streams: list[Any] = [target.add_stream_from_template(stream) for stream in source.streams]
             target.start_encoding()
@@ -81,7 +85,7 @@ def main() -> int:
     with open(0, "rb", buffering=0, closefd=False) as pipe:  # unbuffered: what follows is FFmpeg's
         order = json.loads(pipe.readline())
     try:
-        relay(order["url"], order["format"], order["options"], order["timeout"])
+        relay(**order)
     except (av.FFmpegError, OSError, ValueError) as error:
         print(f"off {getattr(error, 'strerror', None) or error}", flush=True)
         return 1
