@@ -12,7 +12,6 @@ import ipaddress
 import ssl
 import urllib.request
 from collections.abc import Callable
-from functools import partial
 from typing import IO, Any
 from urllib.parse import urlsplit
 
@@ -101,9 +100,11 @@ class WebFile(io.RawIOBase):
             self._size = int(total)
 
     def readable(self) -> bool:
+        """True, as of every file that is read."""
         return True
 
     def seekable(self) -> bool:
+        """Whether the server gives parts and says how long the whole is."""
         return self._size is not None
 
     def read(self, size: int = -1) -> bytes:
@@ -128,6 +129,7 @@ class WebFile(io.RawIOBase):
         return place
 
     def tell(self) -> int:
+        """Return the place of the next byte."""
         return self._place
 
     def close(self) -> None:
@@ -137,14 +139,12 @@ class WebFile(io.RawIOBase):
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, *args: Any, web: Web, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._web = web
+    web: Web
 
     def connect(self) -> None:
         super().connect()
         try:
-            self._web.check_peer(self.host, self.sock.getpeername()[0])
+            self.web.check_peer(self.host, self.sock.getpeername()[0])
         except PermissionError:
             self.close()
             raise
@@ -160,7 +160,8 @@ class _Http(urllib.request.HTTPHandler):
         self._web = web
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_Connection, web=self._web), req)
+        checked: Any = type("Connection", (_Connection,), {"web": self._web})
+        return self.do_open(checked, req)
 
 
 class _Https(urllib.request.HTTPSHandler):
@@ -169,8 +170,8 @@ class _Https(urllib.request.HTTPSHandler):
         self._web = web
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        context = ssl.create_default_context()
-        return self.do_open(partial(_TlsConnection, web=self._web), req, context=context)
+        checked: Any = type("Connection", (_TlsConnection,), {"web": self._web})
+        return self.do_open(checked, req, context=ssl.create_default_context())
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
