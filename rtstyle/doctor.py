@@ -196,10 +196,10 @@ def _display() -> Check:
 
 
 def _virtual_camera() -> Check:
-    from rtstyle.live.sinks.virtual_camera import find_virtual_camera
+    from rtstyle.live.sinks.virtual_camera import find_virtual_cameras
 
     try:
-        device = find_virtual_camera("")
+        device = find_virtual_cameras("")[0]
     except RtstyleError as error:
         problem, _, fix = str(error).partition("; ")
         return Check("virtual camera", False, problem, fix)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import av
 import pytest
 
 pytest.importorskip("aiohttp", reason="pages need aiohttp: pip install 'rtstyle[web]'")
@@ -135,6 +137,15 @@ def test_snapshot_and_recording_are_files_of_the_visitor(page, tmp_path):
     pictures, sounds = ([line for line in decoded.splitlines() if line.startswith(f"{n},")] for n in (0, 1))
     assert len(sounds) > 20  # Chromium's microphone beeps
     assert len({line.split(",")[-1] for line in pictures}) > 5
+    if film.suffix == ".webm":  # which MediaRecorder writes without a duration and without an index
+        with av.open(str(film)) as container:
+            assert 1.5 < container.duration / av.time_base < 4
+            times = [
+                float(packet.pts * packet.time_base) for packet in container.demux(video=0) if packet.pts is not None
+            ]
+            assert container.duration / av.time_base == pytest.approx(last, abs=0.3)
+            container.seek(int(0.75 * container.duration))
+            assert next(container.demux(video=0)).is_keyframe
 
 
 def test_a_second_visitor_is_served_and_a_third_is_told(page, browser, server):
@@ -219,6 +230,46 @@ def test_a_camera_that_is_gone_is_replaced_by_another(page):
     )
     tool.wait(page, "document.getElementById('toast').textContent.includes('That camera is gone')")
     tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before + 5}")
+
+
+HIDE = """(hidden) => {
+    const video = HTMLVideoElement.prototype, waiting = window.waiting ??= [];
+    window.callback ??= video.requestVideoFrameCallback;
+    Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
+    video.requestVideoFrameCallback = hidden ? (next) => waiting.push(next) : window.callback;
+    document.dispatchEvent(new Event("visibilitychange"));
+    if (!hidden) waiting.splice(0).forEach((next) => next());
+}"""
+"""What a browser does to a tab behind another one; headless Chromium shows all of its tabs."""
+
+
+def test_a_hidden_page_gives_its_place_to_others_and_is_there_at_once_when_seen(page, server):
+    assert len(server._share.visitors) == 1
+    page.evaluate(HIDE, True)
+    end = time.monotonic() + 5
+    while server._share.visitors and time.monotonic() < end:
+        page.wait_for_timeout(20)
+    assert not server._share.visitors
+    before = page.evaluate("[window.rtstyle.stats.drawnAt.length, performance.now()]")
+    page.evaluate(HIDE, False)
+    tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before[0] + 2}")
+    shown = page.evaluate("window.rtstyle.stats.drawnAt.at(-1)") - before[1]
+    print(f"pictures again after {shown:.0f} ms")
+    assert shown < 3000
+
+
+def test_a_page_that_is_hidden_while_it_records_keeps_its_place(page, server):
+    page.click("#record")
+    page.wait_for_selector("#recording", state="visible")
+    page.evaluate(HIDE, True)
+    page.wait_for_timeout(500)
+    before = page.evaluate("window.rtstyle.stats.drawnAt.length")
+    page.wait_for_timeout(3500)
+    assert 2 <= page.evaluate("window.rtstyle.stats.drawnAt.length") - before <= 5
+    page.evaluate(HIDE, False)
+    tool.wait(page, "document.getElementById('toast').textContent.includes('one picture a second')")
+    with page.expect_download():
+        page.click("#record")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from rtstyle.live.microphone import MicrophoneCapture, SoundClock, microphone_re
 from rtstyle.live.sinks.recording import Recording
 from rtstyle.live.sinks.sink import CLOCK, FrameDropped
 from rtstyle.live.sinks.stream import StreamSink, destination, even
-from rtstyle.live.sinks.virtual_camera import YuyvFiller, find_virtual_camera, open_virtual_camera, steady_rate
+from rtstyle.live.sinks.virtual_camera import YuyvFiller, find_virtual_cameras, open_virtual_camera, steady_rate
 from rtstyle.video import VideoWriter
 from rtstyle.video.sound import RATE, Sound
 
@@ -720,17 +720,32 @@ def test_without_a_virtual_camera_one_line_says_how_to_make_one(tmp_path):
     if sys.platform == "linux" and v4l2.outputs():
         pytest.skip("this machine has one")
     with pytest.raises(VideoWriteError, match=r"v4l2loopback|pyvirtualcam") as none:
-        find_virtual_camera("")
+        find_virtual_cameras("")
     assert "\n" not in str(none.value)
     file = tmp_path / "file"
     file.write_bytes(b"")
     with pytest.raises(VideoWriteError, match="is no virtual camera") as found:
-        open_virtual_camera(str(file), size=SIZE, color=COLOR, rate=Fraction(30))
+        open_virtual_camera([str(file)], size=SIZE, color=COLOR, rate=Fraction(30))
     assert "\n" not in str(found.value)
     with pytest.raises(VideoWriteError, match=r"v4l2loopback|pyvirtualcam"):
         stylize_live(
             "http://127.0.0.1:9/x", live=LiveSettings(frames=3, preview="none"), outputs=Outputs(virtual_camera="")
         )
+
+
+def test_a_virtual_camera_that_another_program_writes_is_passed_over():
+    kept = Collector()
+
+    def opened(device: str, **format: object) -> Collector:
+        if device in ("/dev/video10", "/dev/video11"):
+            raise VideoWriteError(f"{device} is written to by another program; close that one, or name another")
+        return kept
+
+    devices = ["/dev/video10", "/dev/video11", "/dev/video12"]
+    how = {"size": SIZE, "color": COLOR, "rate": Fraction(30), "open_device": opened}
+    assert open_virtual_camera(devices, **how) == ("/dev/video12", kept)
+    with pytest.raises(VideoWriteError, match="video10 is written to by another program"):
+        open_virtual_camera(devices[:2], **how)
 
 
 def test_the_rate_of_a_virtual_camera_is_stated():

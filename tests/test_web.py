@@ -1117,6 +1117,38 @@ def test_a_viewer_who_is_slow_gets_fewer_pictures_and_no_old_ones(preview):
     assert 2 <= got.count(b"Content-Length") < 20
 
 
+def test_viewers_that_left_cost_nothing(preview, monkeypatch):
+    made = []
+    encode = jpeg.encode_jpeg
+    monkeypatch.setattr("rtstyle.web.preview.encode_jpeg", lambda f, quality: made.append(1) or encode(f, quality))
+    preview.write(frame())
+    path = preview.url("/stream.mjpg").split("/", 3)[3]
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", int(preview.url().split(":")[2].partition("/")[0]))) as line:
+            line.sendall(f"GET /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            assert line.recv(4096).startswith(b"HTTP/1.1 200")
+    wait_until(lambda: not preview._viewers)
+    made.clear()
+    for _ in range(5):
+        preview.write(frame())
+    assert made == []
+
+
+def test_a_stream_outlives_a_source_that_stalls_for_longer_than_the_servers_patience(preview, monkeypatch):
+    monkeypatch.setattr("rtstyle.web.preview.PATIENCE", 0.3)
+    monkeypatch.setattr("rtstyle.web.host.PATIENCE", 0.3)
+    preview.write(frame(20))
+    line = http.client.HTTPConnection(preview.url().split("/")[2], timeout=10)
+    line.request("GET", "/" + preview.url("/stream.mjpg").split("/", 3)[3])
+    pictures = parts_of(line.getresponse())
+    next(pictures)
+    time.sleep(1.5)
+    preview.write(frame(200))
+    shown = cv2.imdecode(np.frombuffer(next(pictures), np.uint8), cv2.IMREAD_GRAYSCALE).mean()
+    assert abs(shown - (200 - 16) * 255 / 219) < 2
+    line.close()
+
+
 def test_ffmpeg_reads_the_stream(preview):
     if not shutil.which("ffmpeg"):
         pytest.skip("ffmpeg is not installed")

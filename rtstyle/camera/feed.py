@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 _POLL = 0.002
 """Seconds between two looks at a device that has no picture yet."""
 
+_LONGEST_HOLD = 2.0
+"""Seconds for which damaged pictures are left out at most: some streams have a key frame every ten seconds, or none."""
+
+_LOSS_SPREAD = 2
+"""Pictures after one that is marked as damaged that may be damaged too: FFmpeg's parser marks a packet early."""
+
 Picture = tuple[av.VideoFrame, float]
 """A decoded picture, and when its data came, on the clock of ``time.perf_counter()``."""
 
@@ -90,6 +96,8 @@ class StreamFeed:
         self._address, self._container, self._timeout, self._stop = address, container, timeout, stop
         self._release = release
         self._packet_bytes = 0
+        self._held_since: float | None = None  # from when on pictures are damaged
+        self._since_loss = 0  # pictures
         self._decoded = self._decode()
         try:
             self._stream = self._choose_stream()
@@ -153,12 +161,39 @@ class StreamFeed:
                 pictures = []
             for picture in pictures:
                 if isinstance(picture, av.VideoFrame):
-                    yield picture, at
                     seen = time.monotonic()
+                    if self._is_whole(picture, packet.is_corrupt):
+                        yield picture, at
             if self._stop.is_set():
                 return
             if self._address.kind != "file" and time.monotonic() - seen > self._timeout:
                 raise SourceStalledError(f"{self._address.name} sends data, but no picture for {self._timeout:g} s")
+
+    def _is_whole(self, picture: av.VideoFrame, lost: bool) -> bool:
+        """Say whether a picture is worth showing: no part of it, nor of what it was predicted from, was lost.
+
+        Where packets were lost, the last whole picture stays until the next key frame, instead of a smear.
+
+        Args:
+            lost: Whether the demuxer missed a part of the picture's packet.
+        """
+        if self._address.kind == "file":
+            return True
+        now = time.monotonic()
+        self._since_loss += 1
+        if lost or picture.is_corrupt:
+            self._held_since = now if self._held_since is None else self._held_since
+            self._since_loss = 0
+        elif picture.key_frame and self._since_loss > _LOSS_SPREAD:
+            self._held_since = None
+        if self._held_since is None:
+            return True
+        self.damaged += 1
+        if now - self._held_since < _LONGEST_HOLD:
+            return False
+        if self._since_loss > _LOSS_SPREAD:
+            self._held_since = None
+        return True
 
     def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
         """Yield packets; wait for at most ``timeout`` seconds for each."""

@@ -149,7 +149,8 @@ class StyleServer:
         self.broken.set()
 
     def _routes(self) -> list[web.RouteDef]:
-        pages = {"/": "index.html", "/app.js": "app.js", "/style.css": "style.css", "/icon.svg": "icon.svg"}
+        names = ("app.js", "webm.js", "style.css", "icon.svg")
+        pages = {"/": "index.html"} | {f"/{name}": name for name in names}
         routes = [page_route(path, name) for path, name in pages.items()]
         return [*routes, *preview_routes(self._styles), web.get("/ws", self._visit)]
 

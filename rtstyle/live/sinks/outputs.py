@@ -13,7 +13,7 @@ from rtstyle.frame import FrameSink, FrameSource
 from rtstyle.live.fanout import Fanout
 from rtstyle.live.sinks.own import OwnSink
 from rtstyle.live.sinks.stream import Destination, StreamSink, destination
-from rtstyle.live.sinks.virtual_camera import find_virtual_camera, open_virtual_camera, steady_rate
+from rtstyle.live.sinks.virtual_camera import find_virtual_cameras, open_virtual_camera, steady_rate
 from rtstyle.video import EncoderSettings
 
 _STILL = 0.5
@@ -25,7 +25,7 @@ class Outputs:
     """Where stylized frames go, and whether with sound."""
 
     virtual_camera: str | None = None
-    """Device of a virtual camera, empty for the first that is found; None: none. See ``find_virtual_camera``."""
+    """Device of a virtual camera, empty for the first that is free; None: none. See ``find_virtual_cameras``."""
     urls: tuple[str, ...] = ()
     """What ``push.destination`` takes."""
     bitrate: int | None = None
@@ -72,7 +72,7 @@ class OutputPlan:
             destination(url, overwrite=outputs.overwrite, timeout=timeout) for url in outputs.urls
         ]
         camera = outputs.virtual_camera
-        self._camera = None if camera is None else find_virtual_camera(camera)
+        self._cameras = None if camera is None else find_virtual_cameras(camera)
 
     def add_to(
         self, branches: Fanout, source: FrameSource, *, fps: Fraction | None, tell: Callable[[str], None]
@@ -85,13 +85,13 @@ class OutputPlan:
         Raises:
             VideoWriteError: The virtual camera cannot be opened. Networks are tried later, and again and again.
         """
-        if self._camera is not None:
+        if self._cameras is not None:
             rate = steady_rate(fps, source.rate)
-            camera = open_virtual_camera(self._camera, size=source.size, color=source.color, rate=rate)
+            device, camera = open_virtual_camera(self._cameras, size=source.size, color=source.color, rate=rate)
             # Programs that watch want frames at a steady pace: one that is a little late must not be sent twice.
             period = float(1 / rate)
             branches.add("virtual camera", camera, "newest", spacing=0.75 * period, patience=1.25 * period)
-            tell(f"virtual camera {self._camera}: {source.size}, {float(rate):.4g} frames per second")
+            tell(f"virtual camera {device}: {source.size}, {float(rate):.4g} frames per second")
         for sink in map(OwnSink, self._outputs.sinks):
             branches.add(sink.name, sink, "newest")
         for target in self._destinations:

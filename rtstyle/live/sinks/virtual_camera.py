@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -37,40 +38,59 @@ def steady_rate(asked: Fraction | None, source: Fraction | None) -> Fraction:
     return min(max(asked or source or Fraction(30), Fraction(1)), FASTEST)
 
 
-def find_virtual_camera(device: str) -> str:
-    """Return the device to write to.
+def find_virtual_cameras(device: str) -> list[str]:
+    """Return the devices to write to; the first that can be opened is to be used.
 
     Args:
-        device: ``/dev/video10``; elsewhere than on Linux the name that pyvirtualcam knows it by; empty: the first.
+        device: ``/dev/video10``; elsewhere than on Linux the name that pyvirtualcam knows it by; empty: all there are.
 
     Raises:
         VideoWriteError: There is none, or pyvirtualcam is not installed; says how to get it.
     """
     if sys.platform != "linux":
         _import_pyvirtualcam()
-        return device
+        return [device]
     found = v4l2.outputs()
     if not device and found:
-        return found[0].path
+        return [node.path for node in found]
     if not device:
         raise VideoWriteError(f"there is no virtual camera on this machine; {_HOW_LINUX}")
     device = f"/dev/video{device}" if device.isdecimal() else device
     if not Path(device).exists():
         there = ", ".join(f"{node.path} ({node.name})" for node in found)
         raise VideoWriteError(f"there is no {device}; " + (f"virtual cameras found: {there}" if found else _HOW_LINUX))
-    return device
+    return [device]
 
 
-def open_virtual_camera(device: str, *, size: Size, color: Color, rate: Fraction) -> Sink:
-    """Open what ``find_virtual_camera`` found, for frames of this size and color.
+def open_virtual_camera(
+    devices: Sequence[str],
+    *,
+    size: Size,
+    color: Color,
+    rate: Fraction,
+    open_device: Callable[..., Sink] | None = None,
+) -> tuple[str, Sink]:
+    """Open the first of what ``find_virtual_cameras`` found that no other program writes to.
+
+    Args:
+        devices: At least one.
+        open_device: Opens one of them; None: as this platform does.
+
+    Returns:
+        The device and the sink, for frames of this size and color.
 
     Raises:
-        VideoWriteError: It cannot be opened.
+        VideoWriteError: None of them can be opened; says why the first one cannot.
     """
     size = Size(size.width // 2 * 2, size.height // 2 * 2)
-    if sys.platform == "linux":
-        return LoopbackCamera(device, size=size, color=color, rate=rate)
-    return PyVirtualCam(device, size=size, color=color, rate=rate)
+    opener = open_device or (LoopbackCamera if sys.platform == "linux" else PyVirtualCam)
+    errors: list[VideoWriteError] = []
+    for device in devices:
+        try:
+            return device, opener(device, size=size, color=color, rate=rate)
+        except VideoWriteError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 class LoopbackCamera:

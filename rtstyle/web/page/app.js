@@ -1,8 +1,11 @@
 // The page of `rtstyle serve`: camera -> JPEG -> server -> JPEG -> canvas. The protocol is in rtstyle/web/protocol.py.
 
+import { seekable } from "/webm.js";
+
 const VERSION = 1, REQUEST_BYTES = 8, REPLY_BYTES = 12, KEEP_COLORS = 1, PREPARING = 2;
 const QUALITY = 0.85;
 const LOST_MS = 3000; // an answer that takes longer is not waited for
+const INDEXED_BYTES = 1 << 30;
 const HUNG_MS = 2000; // a visitor is told when none came for so long
 
 const $ = (id) => document.getElementById(id);
@@ -14,6 +17,7 @@ let stream = null; // the camera
 let ended = ""; // why there is no going on without the visitor
 let tries = 0;
 let number = 0, answered = 0, drawn = 0;
+let recorder = null;
 let splitAt = 0.5;
 let heardAt = 0; // when the server answered last
 let pending = null; // the style that was chosen and is not seen yet
@@ -243,6 +247,9 @@ async function send() {
   to.send(new Blob([head.buffer, jpeg]));
 }
 
+// A hidden page sees no new pictures of its video. While it records it sends one a second, and so keeps its place.
+setInterval(() => document.hidden && recorder && send(), 1000);
+
 function everyPicture() {
   const next = () => {
     send();
@@ -358,7 +365,6 @@ function save(blob, ending) {
 
 $("snapshot").addEventListener("click", () => picture.toBlob((blob) => save(blob, "png"), "image/png"));
 
-let recorder = null;
 let preparing = false; // between the click and the first picture: the visitor is asked for the microphone
 async function record() {
   if (preparing) return;
@@ -391,17 +397,27 @@ async function beginRecording() {
     const seconds = Math.floor((performance.now() - begun) / 1000);
     $("clock").textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
   }, 500);
-  recorder.addEventListener("stop", () => {
+  recorder.addEventListener("stop", async () => {
     clearInterval(ticking);
     film.getTracks().forEach((track) => track.stop());
     const kind = recorder.mimeType;
-    save(new Blob(parts, { type: kind }), kind.startsWith("video/mp4") ? "mp4" : "webm");
     recorder = null;
     showRecording(false);
+    save(await finished(new Blob(parts, { type: kind })), kind.startsWith("video/mp4") ? "mp4" : "webm");
   });
   recorder.start(1000);
   $("clock").textContent = "0:00";
   showRecording(true);
+}
+
+/** A WebM gets a duration and an index; a recording that is none, or too large for memory, stays as it came. */
+async function finished(blob) {
+  if (!blob.type.startsWith("video/webm") || blob.size > INDEXED_BYTES) return blob;
+  try {
+    return new Blob(seekable(await blob.arrayBuffer()), { type: blob.type });
+  } catch {
+    return blob;
+  }
 }
 
 function stopRecording() {
@@ -427,7 +443,8 @@ $("start").addEventListener("click", start);
 for (const id of ["camera", "resolution"]) $(id).addEventListener("change", () => stream && start());
 document.addEventListener("visibilitychange", () => {
   // A hidden page gets no pictures: it gives its place to others meanwhile, and takes one again when it is seen.
-  if (document.hidden) { if (!recorder) socket?.close(); }
-  else if (stream && !ended) connect();
+  if (document.hidden) { if (!recorder) socket?.close(); return; }
+  if (recorder) toast("While this page was hidden, the recording got one picture a second.");
+  if (stream && !ended) connect();
 });
 everyPicture();
