@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from rtstyle.graph import Trunk as Trunk
     from rtstyle.graph import Weights as Weights
     from rtstyle.live import CaptureSettings as CaptureSettings
+    from rtstyle.live import ControlSettings as ControlSettings
     from rtstyle.live import LiveInterrupted as LiveInterrupted
     from rtstyle.live import LiveReport as LiveReport
     from rtstyle.live import LiveSettings as LiveSettings
@@ -139,7 +140,16 @@ _HOME = {
         "VideoFormat",
     ),
     "graph": ("Ranges", "Trunk", "Weights"),
-    "live": ("CaptureSettings", "LiveInterrupted", "LiveReport", "LiveSettings", "Outputs", "Preview", "stylize_live"),
+    "live": (
+        "CaptureSettings",
+        "ControlSettings",
+        "LiveInterrupted",
+        "LiveReport",
+        "LiveSettings",
+        "Outputs",
+        "Preview",
+        "stylize_live",
+    ),
     "picture": ("PictureReport", "stylize_pictures"),
     "render": ("RenderOptions", "VideoReport", "stylize_video"),
     "style": ("SizeClass", "SizeClassChoice", "Style", "list_styles", "load_style"),

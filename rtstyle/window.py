@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Self
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.actions import Action, Command, StyleChosen
+from rtstyle.actions import Action, Command, PresetChosen, SplitSet, StyleChosen
 from rtstyle.errors import DisplayError
 from rtstyle.frame import Frame, Plane, Planes, RgbConverter, Size
 
@@ -40,7 +40,14 @@ KEYS_HELP = (
     "x  crossfade on, off",
     "v  split view; drag the line",
     "m  mirror",
+    "b  bypass: the source, on, off",
+    "d  blackout on, off",
     "o  hold what stands still on, off",
+    "e  even out brightness on, off",
+    "f1 .. f12 tab  presets, the next one",
+    "c  cycle of presets on, off",
+    "t  tap the tempo",
+    "l  MIDI learn",
     "s  snapshot (PNG)",
     "r  record on, off",
     "f  full screen",
@@ -52,6 +59,14 @@ KEYS_HELP = (
 _BY_NAME: dict[str, Command] = {
     "q": Action.QUIT,
     "space": Action.PAUSE,
+    "b": Action.BYPASS,
+    "d": Action.BLACKOUT,
+    "e": Action.DEFLICKER,
+    "t": Action.BEAT,
+    "l": Action.LEARN,
+    "c": Action.CYCLE,
+    "tab": Action.NEXT_PRESET,
+    **{f"f{number}": PresetChosen(number - 1) for number in range(1, 13)},
     "n": Action.NEXT_STYLE,
     "right": Action.NEXT_STYLE,
     "p": Action.PREVIOUS_STYLE,
@@ -118,13 +133,16 @@ def _linux_screen() -> bool:
 class Window:
     """A resizable window as a ``FrameSink``; the picture keeps its shape, black fills the rest.
 
-    Full screen and split view are its own affair; every other key is a command that ``poll`` returns.
+    Full screen is its own affair, the split is shown at once; every key but f is a command that ``poll`` returns.
     All methods belong to the thread that made it (on macOS the main thread). ``write`` before ``poll``:
     without a regular ``poll`` the system takes the window for hung.
     """
 
-    def __init__(self, size: Size, *, title: str = "rtstyle") -> None:
-        """Open the window, as large as the picture or as 9/10 of the screen.
+    def __init__(self, size: Size, *, title: str = "rtstyle", keys: Mapping[str, Command] | None = None) -> None:
+        """Open the window, as large as the frame or as 9/10 of the screen.
+
+        Args:
+            keys: Commands of the user's own, by SDL's name of a key or the character that it types; they come first.
 
         Raises:
             DisplayError: There is no display.
@@ -132,6 +150,8 @@ class Window:
         self._pg = _pygame()
         _open_display(self._pg)
         self._title = ""
+        self._keys = {**_BY_NAME, **(keys or {})}
+        self._own_keys = set(keys or {})
         self._text: tuple[str, ...] = ()
         self._text_surface: pygame.Surface | None = None
         self._shown: tuple[Frame, Frame] | None = None
@@ -255,7 +275,9 @@ class Window:
                 commands.append(Action.QUIT)
             elif event.type == self._pg.KEYDOWN:
                 key = self._pg.key.name(event.key)
-                command = _BY_NAME.get(event.dict.get("unicode", "")) or _BY_NAME.get(key)
+                typed = event.dict.get("unicode", "")
+                own = next((name for name in (key, typed) if name in self._own_keys), None)
+                command = self._keys[own] if own else self._keys.get(typed) or self._keys.get(key)
                 if command:
                     commands.append(command)
                 elif key == "f" or (key == "escape" and self.full_screen):
@@ -264,11 +286,13 @@ class Window:
                     commands.append(Action.QUIT)
                 elif key == "v":
                     self.split = None if self.split is not None else 0.5
+                    commands.append(SplitSet(self.split))
                     changed = True
             elif event.type in (self._pg.VIDEORESIZE, self._pg.VIDEOEXPOSE):
                 resized = True
-            elif self.split is not None:
-                changed |= self._drag(event)
+            elif self.split is not None and self._drag(event):
+                commands.append(SplitSet(self.split))
+                changed = True
         if resized:
             self._screen = self._pg.display.get_surface()
             self._text_surface = None  # it may have been shrunk to fit

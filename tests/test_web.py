@@ -42,7 +42,7 @@ from rtstyle.web import host, jpeg, protocol, server, share  # noqa: E402
 from rtstyle.web.address import Address  # noqa: E402
 from rtstyle.web.guard import Guard  # noqa: E402
 from rtstyle.web.jpeg import JPEG_COLOR, JpegDecoder, JpegError, encode_jpeg, jpeg_size  # noqa: E402
-from rtstyle.web.preview import BrowserPreview, read_command  # noqa: E402
+from rtstyle.web.preview import BrowserPreview, read_posted  # noqa: E402
 from rtstyle.web.protocol import IN_FLIGHT, Reply, Request, read_reply, write_request  # noqa: E402
 from rtstyle.web.server import StyleServer  # noqa: E402
 
@@ -1212,10 +1212,10 @@ def test_the_page_tells_the_state_and_takes_commands(preview):
 
 
 def test_commands_are_read_strictly():
-    assert read_command('{"action": "next style"}') is Action.NEXT_STYLE
+    assert read_posted('{"action": "next style"}') is Action.NEXT_STYLE
     for text in ("", "1", '{"strength": NaN}', '{"strength": "1"}', '{"action": 3}'):
         with pytest.raises(ValueError, match=r".+"):
-            read_command(text)
+            read_posted(text)
 
 
 def test_a_preview_on_a_port_that_is_taken_says_so():

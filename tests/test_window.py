@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rtstyle.actions import Action, StyleChosen
+from rtstyle.actions import Action, SplitSet, StyleChosen
 from rtstyle.errors import DisplayError
 from rtstyle.frame import Color, Frame, Size, planes_from_rgb
 from rtstyle.window import KEYS_HELP, Window, has_display
@@ -94,7 +94,7 @@ def test_other_keys_mean_nothing_and_closing_the_window_quits(window):
     import pygame
 
     press(pygame.K_j, "j")
-    press(pygame.K_F5)
+    press(pygame.K_F15)
     pygame.event.post(pygame.event.Event(pygame.QUIT))
 
     assert window.poll() == [Action.QUIT]
@@ -104,7 +104,7 @@ def test_every_key_that_the_help_names_does_something(window):
     import pygame
 
     window.write(flat(Size(320, 180), (128, 128, 128)))
-    named = {"space": (pygame.K_SPACE, " "), "Esc": (pygame.K_ESCAPE, "\x1b")}
+    named = {"space": (pygame.K_SPACE, " "), "Esc": (pygame.K_ESCAPE, "\x1b"), "tab": (pygame.K_TAB, "\t")}
     for line in KEYS_HELP:
         for word in line.split("  ")[0].replace("..", "").split():
             before = (window.split, window.full_screen)
@@ -147,7 +147,7 @@ def test_the_split_view_shows_the_source_left_of_a_line_that_the_mouse_carries(w
     window.write(stylized, source)
     assert not shown_left_of(640).any()
     press(pygame.K_v, "v")
-    assert window.poll() == []
+    assert window.poll() == [SplitSet(0.5)]
     assert shown_left_of(320).all(), "half, and at once, also while the picture is paused"
     assert shown_left_of(640).sum() < 322
 

@@ -30,6 +30,7 @@ from rtstyle.errors import SettingError
 
 if TYPE_CHECKING:
     from rtstyle.live import LiveReport
+    from rtstyle.live.settings import ControlSettings
 
 
 def add_webcam(commands: Any) -> None:
@@ -117,14 +118,70 @@ def add_webcam(commands: Any) -> None:
         default=True,
         help="reduce noise in static areas before stylizing, so that it does not flicker (default: yes)",
     )
+    parser.add_argument(
+        "--deflicker",
+        action="store_true",
+        help="even out brightness that swings with lamps or the camera's exposure, by 30 %% at most",
+    )
     add_follow_option(parser, "while no frames are dropped")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
     parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
+    _add_control_options(parser)
     add_address_options(parser)
     add_encoder_options(parser)
     add_engine_options(parser)
     add_message_options(parser)
     parser.set_defaults(run=_run_webcam)
+
+
+def _add_control_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("control")
+    group.add_argument("--page", action="store_true", help="serve the page with its HTTP control beside the window")
+    group.add_argument(
+        "--osc", metavar="[HOST:]PORT", help="listen for OSC, as /rtstyle/strength 0.5 (host default: 127.0.0.1)"
+    )
+    group.add_argument("--osc-reply", type=int, metavar="PORT", help="send answers to OSC queries to this port")
+    group.add_argument(
+        "--midi", nargs="?", const="", metavar="NAME", help="listen to a MIDI input (default: the first); l learns"
+    )
+    group.add_argument("--midi-map", type=Path, metavar="FILE", help="learned MIDI bindings (default: the user's own)")
+    group.add_argument("--presets", type=Path, metavar="FILE", help="TOML file of named looks and own keys")
+    group.add_argument(
+        "--modulate",
+        action="append",
+        default=[],
+        metavar="M",
+        help="change by itself, as strength:sine:0.5hz:0.2..1, blend:beat, style:next:8beats; may be repeated",
+    )
+    group.add_argument("--beat-mic", action="store_true", help="take the beat from --mic")
+    group.add_argument(
+        "--allow-strobe",
+        action="store_true",
+        help="allow more than three flashes per second, which can hurt people with photosensitive epilepsy",
+    )
+    group.add_argument("--remember", action="store_true", help="start with what was used last, and remember it")
+    group.add_argument(
+        "--delay", type=float, default=0.0, metavar="MS", help="let frames leave so late after capture, up to 2000"
+    )
+
+
+def _control_settings(args: argparse.Namespace) -> ControlSettings:
+    from rtstyle.live.control.osc import parse_osc_address
+    from rtstyle.live.settings import ControlSettings
+
+    return ControlSettings(
+        page=args.page,
+        osc=parse_osc_address(args.osc) if args.osc else None,
+        osc_reply_port=args.osc_reply,
+        midi=args.midi,
+        midi_map=args.midi_map,
+        presets=args.presets,
+        modulate=tuple(args.modulate),
+        beat_from_microphone=args.beat_mic,
+        allow_strobe=args.allow_strobe,
+        remember=args.remember,
+        delay_ms=args.delay,
+    )
 
 
 def add_devices(commands: Any) -> None:
@@ -233,6 +290,8 @@ def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> Liv
             address=address_of(args),
             mirror=args.mirror,
             denoise=args.hold,
+            deflicker=args.deflicker,
+            control=_control_settings(args),
             follow=args.follow,
             target_fps=args.target_fps,
             frames=args.frames,

@@ -6,10 +6,14 @@ to the sinks. So a slow machine shows fewer frames, never older ones.
     settings     of capture and session
     opening      everything that a session needs
     session      the loop over frames and commands
+    desk         what commands do
+    look         strengths and mix of each frame
+    control/     OSC, MIDI, presets, modulation
     latest       the latest frame of the source
     styles       engines that change while the session runs
     adaptive     network and size that this machine can keep up with
     denoise      temporal noise reduction
+    deflicker    exposure smoothing
     fanout       frames to sinks, each in a thread of its own
     sinks/       recording, stream, virtual camera
     microphone   audio for recordings and streams
@@ -24,11 +28,12 @@ from rtstyle.frame import FrameSource
 from rtstyle.live.figures import LiveReport
 from rtstyle.live.latest import LatestFrame
 from rtstyle.live.opening import LiveInterrupted, OpenSession, open_session
-from rtstyle.live.settings import CaptureSettings, LiveSettings, Preview
+from rtstyle.live.settings import CaptureSettings, ControlSettings, LiveSettings, Preview
 from rtstyle.live.sinks.outputs import Outputs
 
 __all__ = [
     "CaptureSettings",
+    "ControlSettings",
     "LatestFrame",
     "LiveInterrupted",
     "LiveReport",

@@ -56,9 +56,12 @@ class Branch:
         *,
         spacing: float = 0.0,
         patience: float | None = None,
+        view: bool = False,
         ended: Callable[[Exception | None], None] = lambda error: None,
     ) -> None:
         self._sink, self._policy, self._spacing, self._patience = sink, policy, spacing, patience
+        self.view = view
+        """Whether it shows what previews show, with the source left of the split."""
         self._ended = ended
         self._frames: deque[tuple[Frame, float]] = deque()
         self._sounds: deque[Sound] = deque(maxlen=_SOUNDS)
@@ -189,6 +192,50 @@ class Branch:
                 self._latencies.append(1000 * (time.perf_counter() - at))
 
 
+class _DelayLine:
+    """Passes frames on at their moment, in a thread of its own that begins with the first one."""
+
+    def __init__(self, write: Callable[[Frame, float, Frame | None], None]) -> None:
+        self._write = write
+        self._frames: deque[tuple[float, Frame, float, Frame | None]] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._frames)
+
+    def add(self, due: float, frame: Frame, at: float, view: Frame | None) -> None:
+        """Let a frame go at a moment, or when the one before has gone."""
+        with self._changed:
+            self._frames.append((due, frame, at, view))
+            self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="delay", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._frames or self._closing)
+                if not self._frames:
+                    return
+                due, frame, at, view = self._frames[0]
+                if not self._closing and self._changed.wait_for(lambda: self._closing, due - time.perf_counter()):
+                    continue
+            self._write(frame, at, view)
+            with self._changed:
+                self._frames.popleft()
+
+    def close(self) -> None:
+        """Pass on at once what waits, and join the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread:
+            self._thread.join()
+
+
 class Fanout:
     """All branches of a session. A context manager: leaving finishes them all, then raises what one of them met.
 
@@ -202,18 +249,31 @@ class Fanout:
         """What ended branches before their time."""
         self.warnings: list[str] = []
         """Lines that were told and that a report should keep."""
+        self.delay = 0.0
+        """Seconds after their capture at which frames are passed on at the earliest."""
+        self._line = _DelayLine(self._pass_on)
         self._tell, self._alone = tell, alone
         self._outlets: dict[str, Branch] = {}  # those that frames go to
         self._all: dict[str, Branch] = {}  # and those that have ended
         self._lock = threading.Lock()
 
-    def add(self, name: str, sink: Sink, policy: Policy, *, spacing: float = 0.0, patience: float | None = None) -> str:
+    def add(
+        self,
+        name: str,
+        sink: Sink,
+        policy: Policy,
+        *,
+        spacing: float = 0.0,
+        patience: float | None = None,
+        view: bool = False,
+    ) -> str:
         """Send frames to one more sink from now on; it is closed at the end, or by ``remove``.
 
         Args:
             name: For messages and ``state``; one that was used before gets a number.
             spacing: Seconds between two frames at least; newer ones take the place of those that wait.
             patience: Seconds without a new frame after which the last one is written again; None: never.
+            view: Whether it is a preview, which gets the ``view`` of ``write`` where there is one.
 
         Returns:
             The name that it got.
@@ -227,16 +287,17 @@ class Fanout:
             def ended(error: Exception | None) -> None:
                 self._end(unique, error)
 
-            branch = Branch(sink, policy, spacing=spacing, patience=patience, ended=ended)
+            branch = Branch(sink, policy, spacing=spacing, patience=patience, view=view, ended=ended)
             self._outlets[unique] = self._all[unique] = branch
         branch.start(unique)
         return unique
 
-    def write(self, frame: Frame, at: float) -> None:
+    def write(self, frame: Frame, at: float, view: Frame | None = None) -> None:
         """Hand a frame to all sinks; never waits. Its planes must not be written to any more.
 
         Args:
             at: The moment at which its source came, in seconds of ``time.perf_counter()``.
+            view: What previews show instead; None: the frame.
 
         Raises:
             Exception: What ended the last branch, where there is nothing else.
@@ -245,8 +306,16 @@ class Fanout:
             branches = list(self._outlets.values())
         if self._alone and self.failures and not branches:
             raise self.failures[0]
+        if self.delay or self._line:
+            self._line.add(at + self.delay, frame, at, view)
+        else:
+            self._pass_on(frame, at, view)
+
+    def _pass_on(self, frame: Frame, at: float, view: Frame | None) -> None:
+        with self._lock:
+            branches = list(self._outlets.values())
         for branch in branches:
-            branch.write(frame, at)
+            branch.write(view if view is not None and branch.view else frame, at)
 
     def write_sound(self, sound: Sound) -> None:
         """Hand a piece of sound to those that take sound; never waits."""
@@ -296,6 +365,7 @@ class Fanout:
 
     def close(self) -> None:
         """Finish all sinks and wait for them."""
+        self._line.close()
         with self._lock:
             branches = list(self._all.values())
             self._outlets.clear()

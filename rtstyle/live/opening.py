@@ -10,28 +10,35 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rtstyle.actions import Command, DelaySet, ModulationSet
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.camera import LiveSource, open_source
 from rtstyle.contract import check_source
 from rtstyle.errors import DisplayError, SettingError
 from rtstyle.frame import FrameSource, VideoFormat
 from rtstyle.live.adaptive import AdaptiveQuality, Working, quality_levels
+from rtstyle.live.control.beat import AudioMeter, BeatClock
+from rtstyle.live.control.memory import memory_file, recall, remember
+from rtstyle.live.control.midi import MidiInput, MidiMap, map_file
+from rtstyle.live.control.osc import OscServer
+from rtstyle.live.control.presets import ShowFile, read_show
+from rtstyle.live.desk import RECORDING
 from rtstyle.live.fanout import Fanout
 from rtstyle.live.figures import LiveReport
 from rtstyle.live.images import free_name
 from rtstyle.live.latest import LatestFrame
 from rtstyle.live.microphone import MicrophoneCapture
 from rtstyle.live.own import OwnSource
-from rtstyle.live.session import RECORDING, Session
-from rtstyle.live.settings import PATIENCE, CaptureSettings, LiveSettings, Preview
+from rtstyle.live.session import Session, Show
+from rtstyle.live.settings import PATIENCE, CaptureSettings, ControlSettings, LiveSettings, Preview
 from rtstyle.live.sinks.outputs import OutputPlan, Outputs
 from rtstyle.live.sinks.recording import Recording
 from rtstyle.live.sinks.sink import CLOCK
 from rtstyle.live.styles import Styles
-from rtstyle.style import SizeClass, Style, load_style
+from rtstyle.style import SizeClass, Style, list_styles, load_style
 from rtstyle.video import VideoWriter, check_output
 from rtstyle.video.formats import muxer_of
-from rtstyle.video.sound import sound_codec
+from rtstyle.video.sound import Sound, sound_codec
 from rtstyle.web import check_packages
 from rtstyle.window import KEYS_HELP, Window, has_display
 
@@ -96,12 +103,19 @@ def open_session(
 ) -> Iterator[OpenSession]:
     """Open everything that a live session needs, and close it in the end; arguments and errors of ``stylize_live``."""
     tell = say or (lambda line: None)
+    if live.preview == "browser" or live.control.page:
+        check_packages()
     drawn = load_style(style, engine.size_class)
     _check_recording(source, outputs)
     plan = OutputPlan(outputs, timeout=capture.timeout)
     windowed = _wants_window(live.preview, ends=bool(outputs) or live.limited)
-    if outputs.microphone is not None and not (windowed or outputs.record or outputs.urls):
+    control = live.control
+    show = _show(style, control)
+    heard = bool(control.modulate) or control.beat_from_microphone or show.file.presets
+    if outputs.microphone is not None and not (windowed or outputs.record or outputs.urls or heard):
         raise SettingError("a microphone was asked for, and there is neither a recording nor an output for its sound")
+    if outputs.microphone is None and control.beat_from_microphone:
+        raise SettingError("--beat-mic takes the beat from a microphone: it needs --mic")
     with ExitStack() as stack:
         camera = _open_camera(source, capture, live, tell)
         stack.enter_context(camera)
@@ -112,7 +126,9 @@ def open_session(
         levels = _levels(drawn, engine, camera, live)
         styles = stack.enter_context(Styles(style, levels[0], _engine_maker(camera, engine, tell)))
         tell(f"{style}: {styles.engine.backend} {styles.engine.precision} on {styles.engine.device}")
-        window = stack.enter_context(Window(camera.size, title=f"rtstyle: {style}")) if windowed else None
+        window = None
+        if windowed:
+            window = stack.enter_context(Window(camera.size, title=f"rtstyle: {style}", keys=show.file.keys))
         if window:
             tell("keys: " + "; ".join(KEYS_HELP))
         interrupted = stack.enter_context(_deferred_interrupt())
@@ -122,9 +138,12 @@ def open_session(
             fanout.add(RECORDING, recorder.open(Path(outputs.record)), "all")
         plan.add_to(fanout, camera, fps=capture.fps, tell=tell)
         if outputs.microphone is not None:
-            stack.enter_context(
-                MicrophoneCapture(outputs.microphone, fanout.write_sound, fanout.warn, timeout=capture.timeout)
-            )
+
+            def hear(sound: Sound) -> None:
+                fanout.write_sound(sound)
+                show.meter.hear(sound)
+
+            stack.enter_context(MicrophoneCapture(outputs.microphone, hear, fanout.warn, timeout=capture.timeout))
         latest.begin()
         rate = live.target_fps or camera.rate
         quality = AdaptiveQuality(levels, float(rate) if rate else None)
@@ -139,10 +158,52 @@ def open_session(
             size=camera.size,
             quality=quality,
             record=recorder.next,
+            show=show,
         )
-        if live.preview == "browser":
+        for command in _first_commands(control, session):
+            session.post(command)
+        if live.preview == "browser" or control.page:
             _add_browser(live, session, fanout, tell)
+        _add_controls(control, session, show, stack, tell)
         yield OpenSession(camera, fanout, session, live, interrupted)
+
+
+def _show(style: str, control: ControlSettings) -> Show:
+    """Read the presets, and make the clock and the meter that modulation follows."""
+    clock = BeatClock()
+    file = ShowFile()
+    if control.presets is not None:
+        names = [*list_styles(), style]
+        file = read_show(control.presets, names, allow_strobe=control.allow_strobe)
+    meter = AudioMeter(clock if control.beat_from_microphone else None)
+    return Show(file, clock, meter, control.allow_strobe)
+
+
+def _first_commands(control: ControlSettings, session: Session) -> list[Command]:
+    """Return what a session is asked for at its beginning."""
+    commands = recall(memory_file(), list(session.state.styles)) if control.remember else []
+    if control.modulate:
+        commands.append(ModulationSet(control.modulate))
+    if control.delay_ms:
+        commands.append(DelaySet(control.delay_ms))
+    return commands
+
+
+def _add_controls(control: ControlSettings, session: Session, show: Show, stack: ExitStack, tell: Tell) -> None:
+    """Open OSC and MIDI, and see to it that what is used last is kept."""
+    if control.osc is not None:
+        host, port = control.osc
+        osc = OscServer(host, port, session.post, lambda: session.state, warn=tell, reply_port=control.osc_reply_port)
+        stack.enter_context(osc)
+        tell(f"OSC on {host} port {osc.port}: /rtstyle/strength 0.5, /rtstyle/style ink, /rtstyle/get")
+    if control.midi is not None:
+        bindings = MidiMap(control.midi_map or map_file())
+        midi = MidiInput(control.midi, bindings, session.post, lambda: session.state, beat=show.clock.beat, warn=tell)
+        stack.enter_context(midi)
+        session.desk.learn = midi.learn
+        tell(f"MIDI from {midi.name}")
+    if control.remember:
+        stack.callback(lambda: remember(session.state, memory_file()))
 
 
 def _check_recording(source: str | int | FrameSource, outputs: Outputs) -> None:
@@ -239,14 +300,13 @@ def _add_browser(live: LiveSettings, session: Session, fanout: Fanout, tell: Tel
     from rtstyle.web.preview import BrowserPreview
 
     page = BrowserPreview(live.address, session.post, lambda: session.state)
-    fanout.add("browser", page, "newest")
+    fanout.add("browser", page, "newest", view=True)
     tell(f"open {page.url()}   (the picture alone: {page.url('/stream.mjpg')})")
 
 
 def _wants_window(preview: Preview, *, ends: bool) -> bool:
     """Decide on the window before anything is opened."""
     if preview == "browser":
-        check_packages()
         return False
     if preview == "window" and not has_display():
         raise DisplayError(

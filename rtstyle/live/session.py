@@ -6,30 +6,29 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from rtstyle.actions import Action, Command, SessionState, StrengthSet, StyleChosen
-from rtstyle.backends import Controls
+from rtstyle.actions import Command, SessionState
+from rtstyle.backends import Controls, EngineSettings
 from rtstyle.camera import Captured, mirrored
-from rtstyle.errors import RtstyleError
+from rtstyle.errors import RtstyleError, SettingError
 from rtstyle.frame import Frame, Size
-from rtstyle.live.adaptive import AdaptiveQuality
+from rtstyle.live.adaptive import AdaptiveQuality, Working
+from rtstyle.live.control.beat import AudioMeter, BeatClock
+from rtstyle.live.control.modulation import Modulation
+from rtstyle.live.control.presets import ShowFile
+from rtstyle.live.deflicker import Deflicker
 from rtstyle.live.denoise import Denoiser
+from rtstyle.live.desk import Desk
 from rtstyle.live.fanout import Fanout
 from rtstyle.live.figures import Latencies, LiveReport, Meter
-from rtstyle.live.images import save_snapshot, with_message
+from rtstyle.live.images import with_message
 from rtstyle.live.latest import LatestFrame
+from rtstyle.live.look import Look, black_frame, split_frame
 from rtstyle.live.settings import LiveSettings
 from rtstyle.live.sinks.sink import Sink
 from rtstyle.live.styles import Styles
 from rtstyle.window import KEYS_HELP, Window
-
-STRENGTH_STEP = 0.1
-"""What one press of + or - adds to the strength or takes away."""
-
-RECORDING = "recording"
-"""Name of the branch that the key r ends and begins."""
 
 _TICK = 0.03
 """Seconds between two looks at the keys while no frame comes."""
@@ -41,14 +40,25 @@ _AGAIN = 0.5
 """Seconds between two stills while a camera is waited for."""
 
 
+@dataclass
+class Show:
+    """What plays along in a session beside its frames: presets, and what changes by itself."""
+
+    file: ShowFile = ShowFile()
+    clock: BeatClock = field(default_factory=BeatClock)
+    meter: AudioMeter = field(default_factory=AudioMeter)
+    allow_strobe: bool = False
+
+
 class Session:
     """The loop over frames and commands, and its figures.
 
     Args:
-        size: Of the pictures.
+        size: Of the frames.
         record: Opens a new recording, for the key r; called in another thread.
-        settings: Its ``mirror`` and ``denoise``; limits are given to ``run``.
+        settings: Its ``mirror``, ``denoise`` and ``deflicker``; limits are given to ``run``.
         quality: Chooses network and working size; None: they stay.
+        show: Presets, tempo and audio level.
     """
 
     def __init__(
@@ -64,21 +74,21 @@ class Session:
         size: Size,
         quality: AdaptiveQuality | None = None,
         record: Callable[[], Sink] | None = None,
+        show: Show | None = None,
     ) -> None:
         self._latest, self._styles, self._window, self._fanout = latest, styles, window, fanout
-        self._tell, self._record, self._quality = tell, record, quality
-        self._controls, self._size, self._mirror = controls, size, settings.mirror
-        self._keeps_colors = controls.chroma == 0 < controls.luma
+        self._tell, self._quality, self._size = tell, quality, size
+        show = show or Show()
+        self._look = Look(controls, Modulation(show.clock, show.meter, allow_strobe=show.allow_strobe))
+        self.desk = Desk(styles, fanout, self._look, show.file, tell, record, self._view)
+        """Does the commands; only the session's own thread may use it."""
+        self.desk.mirror = settings.mirror
+        self.desk.denoiser = Denoiser() if settings.denoise else None
+        self.desk.deflicker = Deflicker() if settings.deflicker else None
         self._smaller_helps, self._said_behind = settings.target_fps is None, False
-        self._denoiser = Denoiser() if settings.denoise else None
-        self._quit = self._paused = self._help = False
-        self._figures = True
         self._posted: deque[Command] = deque()
         self._source: Frame | None = None  # the last frame that was taken, and what it became
         self._stylized: Frame | None = None
-        self._background = ThreadPoolExecutor(1, "background")
-        self._jobs: list[Future[str]] = []
-        self._opening: Future[str] | None = None  # the last recording that was begun
         self._latencies, self._window_latencies = Latencies(), Latencies()
         self._sizes: Counter[str] = Counter()
         self._shown = self._held = 0
@@ -86,19 +96,19 @@ class Session:
         self._first = self._last = self._begin
         self._still_at = 0.0
         self._meter = Meter()
-        self._message: tuple[str, float] = ("", 0.0)
-        self._warnings: list[str] = []
+        self._forced = False  # network or stroke size were commanded
 
     def run(self, frames: int | None, seconds: float | None, stop: threading.Event) -> None:
         """Stylize and show until something says that it is enough."""
+        desk = self.desk
         try:
-            while not (self._quit or stop.is_set() or (self._latest.ended and not self._paused)):
+            while not (desk.quit or stop.is_set() or (self._latest.ended and not desk.paused)):
                 if seconds is not None and time.perf_counter() - self._begin >= seconds:
                     return
                 captured = self._latest.take(_TICK)
-                self._finish_jobs()
-                changed = self._obey() | self._swap() | self._styles.fading
-                if captured and not self._paused:
+                desk.finish_jobs()
+                changed = self._obey() | self._swap() | self._styles.fading | (desk.paused and self._look.moving)
+                if captured and not desk.paused:
                     self._show(captured)
                     if self._shown == frames:
                         return
@@ -111,21 +121,27 @@ class Session:
                 if self._window and self._renew_text():
                     self._window.redraw()
         finally:
-            self._background.shutdown(wait=True)
-            self._finish_jobs()
+            desk.close()
 
-    # -- pictures
+    # -- frames
 
-    def _stylize(self, frame: Frame) -> Frame:
-        """Stylize a frame of the source."""
-        if self._denoiser and self._controls != Controls(0, 0):  # which hands the source on untouched
-            frame = frame.with_planes(self._denoiser.apply(frame.planes))
-        return self._styles.stylize(mirrored(frame) if self._mirror else frame, self._controls)
+    def _stylize(self, frame: Frame, at: float) -> Frame:
+        """Stylize a frame of the source, which came at a moment."""
+        now, desk = time.perf_counter(), self.desk
+        controls = self._look.controls(now)
+        if controls != Controls(0, 0):  # which hands the source on untouched
+            if desk.deflicker:
+                frame = desk.deflicker.apply(frame, at)
+            if desk.denoiser:
+                frame = frame.with_planes(desk.denoiser.apply(frame.planes))
+        frame = mirrored(frame) if desk.mirror else frame
+        stylized = self._styles.stylize(frame, controls, self._look.share(now))
+        return black_frame(stylized) if self._look.black(now) else stylized
 
     def _show(self, captured: Captured) -> None:
         begin = time.perf_counter()
         self._source = captured.frame
-        self._stylized = self._stylize(captured.frame)
+        self._stylized = self._stylize(captured.frame, captured.at)
         self._last = time.perf_counter()
         if not self._shown:
             self._first = self._last
@@ -139,14 +155,20 @@ class Session:
             self._draw()
             self._window_latencies.add(captured.at)
         if self._quality and not self._styles.fading:
-            engine_ms = 1000 * (self._last - begin)
-            now = time.perf_counter()
-            other_ms, arriving = 1000 * (now - begin) - engine_ms, self._latest.arriving
-            if self._quality.add(self._styles.working, engine_ms, other_ms, now, arriving):
-                self._styles.work(self._quality.working)
-            if self._quality.behind >= _BEHIND and arriving and not self._said_behind:
-                self._said_behind = True
-                self.warn(self._behind(arriving, engine_ms + other_ms))
+            self._adapt(1000 * (self._last - begin), begin)
+
+    def _adapt(self, engine_ms: float, begin: float) -> None:
+        """Let the pace decide by what a frame cost that began at a moment."""
+        assert self._quality
+        now = time.perf_counter()
+        other_ms, arriving = 1000 * (now - begin) - engine_ms, self._latest.arriving
+        if self.desk.size_class != "auto" or self.desk.stroke_size is not None:
+            return
+        if self._quality.add(self._styles.working, engine_ms, other_ms, now, arriving):
+            self._styles.work(self._quality.working)
+        if self._quality.behind >= _BEHIND and arriving and not self._said_behind:
+            self._said_behind = True
+            self.desk.warn(self._behind(arriving, engine_ms + other_ms))
 
     def _behind(self, arriving: float, frame_ms: float) -> str:
         """Return a line that says what this machine does not reach, and what helps."""
@@ -162,19 +184,34 @@ class Session:
     def _hand_over(self, frame: Frame, at: float) -> None:
         """Give a frame to the sinks."""
         if self._fanout.names or not self._window:
-            self._fanout.write(frame, at)
+            view = self._view() if self.desk.split is not None else None
+            self._fanout.write(frame, at, view)
+
+    def _own_source(self) -> Frame | None:
+        """Return the last frame of the source, as it is seen beside the stylized one."""
+        return mirrored(self._source) if self._source and self.desk.mirror else self._source
+
+    def _view(self) -> Frame | None:
+        """Return the last frame as views show it: with the source left of the split."""
+        source, split = self._own_source(), self.desk.split
+        if self._stylized is None or source is None or split is None:
+            return self._stylized
+        return split_frame(source, self._stylized, split)
 
     def _draw(self) -> None:
-        if self._window and self._stylized and self._source:
-            self._window.write(self._stylized, mirrored(self._source) if self._mirror else self._source)
+        source = self._own_source()
+        if self._window and self._stylized and source:
+            self._window.split = self.desk.split
+            self._window.write(self._stylized, source)
 
     def _repaint(self) -> None:
         """Show the last frame again, as the commands want it now; while it is paused no other one would come."""
-        if self._source and (self._window or self._paused):
-            self._stylized = self._stylize(self._source)
+        if self._source and (self._window or self.desk.paused):
+            now = time.perf_counter()
+            self._stylized = self._stylize(self._source, now)
             self._draw()
-            if self._paused:
-                self._hand_over(self._stylized, time.perf_counter())
+            if self.desk.paused:
+                self._hand_over(self._stylized, now)
 
     def _show_still(self, message: str) -> None:
         """While there is no camera, show the last frame with a message, so that it is not taken for live video."""
@@ -193,127 +230,57 @@ class Session:
         """Ask for something as a key would; done between two frames. Any thread may call it."""
         self._posted.append(command)
 
+    def warn(self, line: str) -> None:
+        """Keep a warning for the report, print it, and show it for a while."""
+        self.desk.warn(line)
+
     def _swap(self) -> bool:
         """Change over to a style, network or size that has become ready. True if one has."""
-        before = self._styles.style
+        self._choose_working()
+        before = self._styles.style, self._styles.working
         try:
             swapped = self._styles.swap()
         except RtstyleError as error:
-            self.warn(f"going on with {self._styles.style}: {error}")
+            self.desk.warn(f"going on with {self._styles.style}: {error}")
             return False
-        if swapped and self._styles.style != before:
-            self._note(f"style {self._styles.style}")
+        if self._styles.style != before[0]:
+            self.desk.note(f"style {self._styles.style}")
             self._tell(f"style {self._styles.style}")
-        elif swapped:
+        elif self._styles.working != before[1]:
             self._tell(f"working with the {self._styles.working.size_class} network at {self._styles.working.size}")
         return swapped
 
+    def _choose_working(self) -> None:
+        """Ask for the network and stroke size that were commanded; without a command the pace chooses."""
+        desk = self.desk
+        if desk.size_class == "auto" and desk.stroke_size is None:
+            if self._quality and self._forced:
+                self._styles.work(self._quality.working)
+            self._forced = False
+            return
+        self._forced = True
+        size, size_class = self._styles.working.size, self._styles.working.size_class
+        if desk.stroke_size is not None:
+            try:
+                size = EngineSettings(stroke_size=desk.stroke_size).working_size(self._size, live=True)
+            except SettingError as error:
+                desk.stroke_size = None
+                desk.warn(str(error))
+        if desk.size_class != "auto":
+            size_class = desk.size_class  # type: ignore[assignment]
+        self._styles.work(Working(size_class, size))
+
     def _obey(self) -> bool:
-        """Do what is asked for. True if the picture changes by it."""
+        """Do what is asked for. True if the frame changes by it."""
         commands = self._window.poll() if self._window else []
         while self._posted:
             commands.append(self._posted.popleft())
-        changed = False
+        changed = self.desk.go_on(time.perf_counter())
         for command in commands:
-            changed |= self._do(command)
+            changed |= self.desk.do(command)
         return changed
 
-    def _do(self, command: Command) -> bool:
-        match command:
-            case Action.QUIT:
-                self._quit = True
-            case Action.PAUSE:
-                self._paused = not self._paused
-            case Action.NEXT_STYLE | Action.PREVIOUS_STYLE:
-                self._note(self._styles.step(1 if command is Action.NEXT_STYLE else -1))
-            case StyleChosen(style):
-                self._note(self._styles.choose(style))
-            case Action.STRONGER | Action.WEAKER:
-                step = STRENGTH_STEP if command is Action.STRONGER else -STRENGTH_STEP
-                self._set_strength(self._controls.luma + step)
-                return True
-            case StrengthSet(strength):
-                self._set_strength(strength)
-                return True
-            case Action.KEEP_COLORS:
-                self._keeps_colors = not self._keeps_colors
-                self._set_strength(self._controls.luma)
-                return True
-            case Action.MIRROR:
-                self._mirror = not self._mirror
-                return True
-            case Action.HOLD:
-                self._denoiser = None if self._denoiser else Denoiser()
-                self._note(f"hold {'on' if self._denoiser else 'off'}")
-                return True
-            case Action.CROSSFADE:
-                self._styles.crossfade = not self._styles.crossfade
-                self._note(f"crossfade {'on' if self._styles.crossfade else 'off'}")
-            case Action.SNAPSHOT:
-                self._snapshot()
-            case Action.RECORD:
-                self._toggle_recording()
-            case Action.HUD:
-                self._figures = not self._figures
-            case Action.HELP:
-                self._help = not self._help
-        return False
-
-    def _set_strength(self, strength: float) -> None:
-        luma = min(max(round(strength, 2), 0.0), 2.0)
-        self._controls = Controls.of(luma, keep_colors=self._keeps_colors)
-
-    def _snapshot(self) -> None:
-        if self._stylized is None:
-            return
-        frame = self._stylized
-
-        def save() -> str:
-            return f"saved {save_snapshot(frame, Path.cwd())}"
-
-        self._jobs.append(self._background.submit(save))
-
-    def _recordings(self) -> list[str]:
-        return [name for name in self._fanout.names if name.partition(" ")[0] == RECORDING]
-
-    def _toggle_recording(self) -> None:
-        running, record = self._recordings(), self._record
-        for name in running:
-            self._fanout.remove(name)
-        if running:
-            self._note("recording ends")
-        elif record and (self._opening is None or self._opening.done()):
-
-            def begin() -> str:
-                self._fanout.add(RECORDING, record(), "all")
-                return "recording"
-
-            self._opening = self._background.submit(begin)
-            self._jobs.append(self._opening)
-
-    def _finish_jobs(self) -> None:
-        """Report what was done in the background: encoders and PNGs take longer than a frame."""
-        while self._jobs and self._jobs[0].done():
-            job = self._jobs.pop(0)
-            try:
-                line = job.result()
-            except RtstyleError as error:
-                # The session goes on: what may be being recorded is worth more than the snapshot.
-                self.warn(str(error))
-            else:
-                self._note(line)
-                self._tell(line)
-
     # -- words and figures
-
-    def warn(self, line: str) -> None:
-        """Keep a warning for the report, say it, and show it for a while."""
-        self._warnings.append(line)
-        self._note(line)
-        self._tell(line)
-
-    def _note(self, line: str) -> None:
-        self._message = (line, time.perf_counter() + 3)
 
     def _renew_meter(self) -> None:
         self._meter.renew(self._latest.captured, self._shown, self._latest.dropped, self._latencies.latest)
@@ -328,43 +295,61 @@ class Session:
 
     def _text(self) -> list[str]:
         lines: list[str] = []
-        engine = self._styles.engine
+        desk, engine = self.desk, self._styles.engine
         self._renew_meter()
-        if self._figures:
-            kept = ", colors kept" if self._keeps_colors else ""
+        if desk.figures:
+            kept = ", colors kept" if self._look.keeps_colors else ""
             size_class, working = self._styles.working
             network = "" if size_class == "default" else f" {size_class}"
             of = f" of {self._size}" if working != self._size else ""
             lines += [
-                f"{self._styles.style}   strength {self._controls.luma:.1f}{kept}",
+                f"{self._styles.style}   strength {self._look.strength.target:.1f}{kept}",
                 self._meter.line,
                 f"{engine.backend} {engine.precision}{network}, {working}{of}   ? for keys",
             ]
             lines += [f"{name}, {dropped} dropped" for name, dropped in self._fanout.dropped().items()]
-        if self._help:
+        if desk.help:
             lines += KEYS_HELP
             for number, name in enumerate(self._styles.names[:10], 1):
                 lines.append(f"{number % 10}  {name}{'  *' if name == self._styles.style else ''}")
-        if self._paused:
+        if desk.paused:
             lines.append("paused; space goes on")
-        if time.perf_counter() < self._message[1]:
-            lines.append(self._message[0])
+        if time.perf_counter() < desk.message[1]:
+            lines.append(desk.message[0])
         return [line for line in lines if line]
 
     @property
     def state(self) -> SessionState:
         """How it stands now. Any thread may ask."""
+        desk, look, styles = self.desk, self._look, self._styles
         return SessionState(
-            styles=tuple(self._styles.names),
-            style=self._styles.style,
-            loading=self._styles.loading,
-            strength=self._controls.luma,
-            keeps_colors=self._keeps_colors,
-            crossfades=self._styles.crossfade,
-            holds=self._denoiser is not None,
-            mirrored=self._mirror,
-            paused=self._paused,
-            recording=bool(self._recordings()),
+            styles=tuple(styles.names),
+            style=styles.style,
+            loading=styles.loading,
+            strength=look.strength.target,
+            color_strength=look.color.target,
+            keeps_colors=look.keeps_colors,
+            blend=look.blend.target,
+            blend_style=styles.second,
+            split=desk.split,
+            crossfades=styles.crossfade,
+            fade=styles.fade,
+            holds=desk.denoiser is not None,
+            deflickers=desk.deflicker is not None,
+            mirrored=desk.mirror,
+            paused=desk.paused,
+            bypassed=look.bypassed,
+            blacked_out=look.blacked_out,
+            cycles=desk.cycling,
+            recording=bool(desk.recordings()),
+            recorded_seconds=round(desk.recorded_seconds(time.perf_counter()), 1),
+            size_class=desk.size_class,
+            stroke_size=desk.stroke_size or 1.0,
+            presets=tuple(desk.show.names),
+            preset=desk.preset,
+            bpm=look.modulation.clock.bpm,
+            delay_ms=round(1000 * self._fanout.delay, 1),
+            latency_ms=round(self._latencies.latest, 1),
             figures=self._meter.line,
         )
 
@@ -391,5 +376,5 @@ class Session:
             size=str(self._size),
             sinks=sinks,
             working_sizes=dict(self._sizes),
-            warnings=[*warnings, *self._fanout.warnings, *self._warnings],
+            warnings=list(dict.fromkeys([*warnings, *self._fanout.warnings, *self.desk.warnings])),
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Literal
 
 from rtstyle.canvas.follower import Follow
 from rtstyle.errors import SettingError, check_seconds
 from rtstyle.frame import Size
+from rtstyle.live.control.modulation import Modulator
 from rtstyle.web.address import Address
 
 Preview = Literal["auto", "window", "browser", "none"]
@@ -40,6 +42,40 @@ class CaptureSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ControlSettings:
+    """How a live session is controlled beside its window's keys, and what it does by itself."""
+
+    page: bool = False
+    """Serve the page with its HTTP control beside a window; ``preview="browser"`` serves it in any case."""
+    osc: tuple[str, int] | None = None
+    """Host and port to listen for OSC on; None: not at all."""
+    osc_reply_port: int | None = None
+    """Where answers to OSC queries go; None: to the port that asked."""
+    midi: str | None = None
+    """Name of a MIDI input or a part of it, empty for the first; None: no MIDI."""
+    midi_map: Path | None = None
+    """File of learned MIDI bindings; None: the one in the user's folder of settings."""
+    presets: Path | None = None
+    """TOML file of presets and keys, see ``live.control.presets``."""
+    modulate: tuple[str, ...] = ()
+    """What changes by itself, see ``live.control.modulation.Modulator.parse``."""
+    beat_from_microphone: bool = False
+    """Take the beat from the microphone, not only from taps, OSC and MIDI clock."""
+    allow_strobe: bool = False
+    """Allow more than three flashes per second, which can hurt people with photosensitive epilepsy."""
+    remember: bool = False
+    """Begin with what was used last, and keep it for the next session."""
+    delay_ms: float = 0.0
+    """Milliseconds after their capture at which frames leave at the earliest, up to 2000."""
+
+    def __post_init__(self) -> None:
+        for text in self.modulate:
+            Modulator.parse(text, allow_strobe=self.allow_strobe)
+        if not 0 <= self.delay_ms <= 2000:
+            raise SettingError(f"a delay is 0 to 2000 ms, got {self.delay_ms:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LiveSettings:
     """How a live session is shown, and when it ends."""
 
@@ -51,9 +87,13 @@ class LiveSettings:
     """Exchange left and right; the key m toggles it."""
     denoise: bool = True
     """Apply temporal noise reduction to static areas before stylization; the key o toggles it."""
+    deflicker: bool = False
+    """Even out the brightness of frames before stylization, see ``live.deflicker``."""
     follow: Follow = "auto"
     """What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is the
     camera. Flow is left out while frames are dropped."""
+    control: ControlSettings = ControlSettings()
+    """OSC, MIDI, presets, modulation."""
     target_fps: float | None = None
     """Frames per second to be reached: a machine that is too slow uses a smaller network, then a smaller size."""
     frames: int | None = None

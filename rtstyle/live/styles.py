@@ -17,7 +17,7 @@ from rtstyle.live.images import mixed
 from rtstyle.style import list_styles
 
 FADE = 0.5
-"""Seconds over which a new style takes over from the old one."""
+"""Seconds over which a new style takes over from the old one, unless another time is set."""
 
 _SLOW = 0.06
 """Seconds for a frame from which on there is no crossfade, for which two engines run: it would be three jerks."""
@@ -47,10 +47,15 @@ class Styles:
         """The styles to choose from: the shipped ones, always in one order, and behind them one of the user's own."""
         self.crossfade = crossfade
         """Whether a new style fades in."""
+        self.fade = FADE
+        """Seconds of that."""
         self._make = make
         self._current = self._wanted = self._making = _Wanted(style, working)
         self._pending: Future[Engine] | None = None
         self._fading: tuple[Engine, float] | None = None  # the engine that goes, and since when
+        self._second: tuple[_Wanted, Engine] | None = None
+        self._second_style: str | None = None
+        self._second_pending: tuple[_Wanted, Future[Engine]] | None = None
         self._seconds: deque[float] = deque(maxlen=15)
         self.engine = make(style, working)
         self._pool = ThreadPoolExecutor(1, "style")
@@ -75,11 +80,28 @@ class Styles:
         """Whether two engines run."""
         return self._fading is not None
 
+    @property
+    def second(self) -> str | None:
+        """The style that is mixed in, or was asked for that."""
+        return self._second_style
+
+    def mix_in(self, style: str) -> str:
+        """Ask for a second style, whose frames are mixed into those of the first; return a line that reports it."""
+        if not self._has(style):
+            return f"there is no style {style}"
+        self._second_style = style
+        return f"mixing in {style}"
+
+    def _has(self, style: str) -> bool:
+        """Whether a style, or each part of a mix such as ``sketch:0.6,ink:0.4``, is one of ``names``."""
+        return style in self.names or all(part.partition(":")[0].strip() in self.names for part in style.split(","))
+
     def step(self, by: int) -> str:
         """Ask for the style that is ``by`` places further; return a line that reports it."""
         if len(self.names) == 1:
             return f"there is no other style than {self.style}"
-        return self.choose((self.names.index(self._wanted.style) + by) % len(self.names))
+        at = self.names.index(self._wanted.style) if self._wanted.style in self.names else -1
+        return self.choose((at + by) % len(self.names))
 
     def choose(self, style: str | int) -> str:
         """Ask for a style by its name or place in ``names``; return a line that reports it."""
@@ -87,7 +109,7 @@ class Styles:
             if not 0 <= style < len(self.names):
                 return f"there is no style {style + 1}; there are {len(self.names)}"
             style = self.names[style]
-        if style not in self.names:
+        if not self._has(style):
             return f"there is no style {style}"
         self._wanted = self._wanted._replace(style=style)
         return f"loading {style} ..." if style != self.style else f"style {style}"
@@ -102,7 +124,7 @@ class Styles:
         Raises:
             RtstyleError: The wanted style cannot be run; the one in use stays.
         """
-        changed = False
+        changed = self._swap_second()
         if self._pending and self._pending.done():
             pending, self._pending = self._pending, None
             try:
@@ -118,6 +140,25 @@ class Styles:
         if not self._pending and self._wanted != self._current:
             self._making = self._wanted
             self._pending = self._pool.submit(self._make, *self._making)
+        return changed
+
+    def _swap_second(self) -> bool:
+        """Bring the second style up to date; it works as the first one does."""
+        changed = False
+        if self._second_pending and self._second_pending[1].done():
+            (made_for, future), self._second_pending = self._second_pending, None
+            try:
+                engine = future.result()
+            except BaseException:
+                self._second_style = self._second[0].style if self._second else None
+                raise
+            if self._second:
+                self._close_aside(self._second[1])
+            self._second = made_for, engine
+            changed = True
+        wanted = self._second_style and _Wanted(self._second_style, self._current.working)
+        if wanted and not self._second_pending and (self._second is None or self._second[0] != wanted):
+            self._second_pending = wanted, self._pool.submit(self._make, *wanted)
         return changed
 
     def _replace(self, made: Engine) -> None:
@@ -142,21 +183,28 @@ class Styles:
         """Close an engine in the thread: to give back memory can take longer than a frame."""
         self._pool.submit(engine.close)
 
-    def stylize(self, frame: Frame, controls: Controls) -> Frame:
-        """Stylize a frame, with the style of before shining through while it fades."""
+    def stylize(self, frame: Frame, controls: Controls, share: float = 0.0) -> Frame:
+        """Stylize a frame, with the style of before shining through while it fades.
+
+        Args:
+            share: Of the second style, 0 to 1; it counts from when that is ready.
+        """
         begin = time.perf_counter()
-        share = 1.0 if self._fading is None else (begin - self._fading[1]) / FADE
-        if share >= 1:
+        new = 1.0 if self._fading is None else (begin - self._fading[1]) / max(self.fade, 1e-3)
+        if new >= 1:
             self._end_fade()
-        if self._fading is None:
-            self.engine.submit(frame, controls)
-            stylized = self.engine.next()
-            self._seconds.append(time.perf_counter() - begin)
-            return stylized
-        old = self._fading[0]
-        for engine in (old, self.engine):
+        second = self._second[1] if self._second and share > 0 else None
+        engines = [engine for engine in (self._fading and self._fading[0], self.engine) if engine and share < 1]
+        if second or not engines:
+            engines = [*engines, second] if second else [self.engine]
+        for engine in engines:
             engine.submit(frame, controls)
-        return mixed(old.next(), self.engine.next(), share)
+        frames = [engine.next() for engine in engines]
+        if len(engines) == 1:
+            self._seconds.append(time.perf_counter() - begin)
+        mixed_in = frames.pop() if second and len(frames) > 1 else None
+        stylized = frames[0] if len(frames) == 1 else mixed(frames[0], frames[1], new)
+        return stylized if mixed_in is None else mixed(stylized, mixed_in, share)
 
     def __enter__(self) -> Self:
         return self
@@ -164,11 +212,16 @@ class Styles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pending:
-            self._pending.cancel()
+        pending = [self._pending, self._second_pending and self._second_pending[1]]
+        futures = [future for future in pending if future]
+        for future in futures:
+            future.cancel()
         self._pool.shutdown(wait=True)
-        if self._pending and not self._pending.cancelled() and not self._pending.exception():
-            self._pending.result().close()
+        for future in futures:
+            if not future.cancelled() and not future.exception():
+                future.result().close()
         if self._fading:
             self._fading[0].close()
+        if self._second:
+            self._second[1].close()
         self.engine.close()

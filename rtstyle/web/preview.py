@@ -4,7 +4,7 @@
 /stream.mjpg    the pictures as multipart/x-mixed-replace, which <img>, OBS's browser source, VLC and FFmpeg take
 /snapshot.jpg   the newest picture
 /state          what the session does, JSON: the fields of ``SessionState``
-/command        POST of one JSON object: {"action": name of an ``Action``}, {"style": name or place}, {"strength": x}
+/command        POST of one JSON object of one word, as {"strength": 0.5}: what ``actions.read_command`` reads
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
 
-from rtstyle.actions import Action, Command, SessionState, StrengthSet, StyleChosen
+from rtstyle.actions import Command, SessionState, check_names, read_command
 from rtstyle.frame import Frame
 from rtstyle.style import load_style
 from rtstyle.web.address import Address
@@ -29,6 +29,9 @@ QUALITY = 90
 
 MAX_VIEWERS = 8
 """Streams at a time."""
+
+LONGEST_COMMAND = 1000
+"""Characters."""
 
 _BOUNDARY = "rtstyle-picture"
 
@@ -136,44 +139,26 @@ class BrowserPreview:
             return web.Response(status=415, text="rtstyle: a command is application/json\n")
         try:
             async with asyncio.timeout(PATIENCE):
-                command = read_command((await request.read()).decode())
-            check_style(command, self._state().styles)
-            self._post(command)
+                command = read_posted((await request.read()).decode())
+            state = self._state()
+            check_names(command, state.styles, state.presets)
         except (ValueError, TimeoutError) as error:
             return web.Response(status=400, text=f"rtstyle: {error}\n")
+        if command is not None:
+            self._post(command)
         return web.Response(status=204)
 
 
-def check_style(command: Command, styles: Sequence[str]) -> None:
-    """Refuse a style that the session does not have.
-
-    Raises:
-        ValueError: It has none of this name, or none in this place.
-    """
-    match command:
-        case StyleChosen(str() as name) if name not in styles:
-            raise ValueError(f"there is no style {name!r}; there are {', '.join(styles)}"[:400])
-        case StyleChosen(int() as place) if not 0 <= place < len(styles):
-            raise ValueError(f"there is no style in place {place}; places are 0 to {len(styles) - 1}")
-
-
-def read_command(text: str) -> Command:
-    """Read what the page posts.
+def read_posted(text: str) -> Command | None:
+    """Read what the page posts: a JSON object of one word of ``actions.read_command`` and its value.
 
     Raises:
         ValueError: It is no JSON object of one known word, or its value is none for it.
     """
-    if len(text) > 200:
+    if len(text) > LONGEST_COMMAND:
         raise ValueError("a command is short")
-    said: Any = json.loads(text)
-    if not isinstance(said, dict) or len(said) != 1:
+    told: Any = json.loads(text)
+    if not isinstance(told, dict) or len(told) != 1:
         raise ValueError("a command is a JSON object of one word")
-    ((word, value),) = said.items()
-    match word, value:
-        case "action", str():
-            return Action(value)
-        case "style", str() | int() if not isinstance(value, bool):
-            return StyleChosen(value)
-        case "strength", int() | float() if not isinstance(value, bool) and 0 <= value <= 2:
-            return StrengthSet(float(value))
-    raise ValueError(f"no such command: {word} {value!r}"[:200])
+    ((word, value),) = told.items()
+    return read_command(word, value)
