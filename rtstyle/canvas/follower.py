@@ -25,17 +25,27 @@ class SceneFollower:
     """
 
     def __init__(self, *, steered: bool = True, follow: Follow = "auto") -> None:
-        self._tracker = CanvasTracker() if follow != "off" else None
+        self.tracker = CanvasTracker() if follow != "off" else None
+        """Finds the offset of each frame; another thread may use it where ``follow`` is given the offsets."""
         self._flow = FlowFollower() if follow == "flow" else None
         self._fields = FieldTracker() if steered else None
         self._last: tuple[int, int] | None = None
         self.flowing = True
         """Set it to False to save the time that flow takes: the canvas eases back to what the camera alone moves."""
 
-    def follow(self, frame: Frame) -> Frame:
-        """Return the frame with its place on the canvas and ``seen``; its planes are read before the call returns."""
+    def offset(self, frame: Frame) -> tuple[int, int]:
+        """Return where the top left of the next frame lies on the canvas, (x, y) in pixels."""
+        return self.tracker.offset(frame.planes.y) if self.tracker else (0, 0)
+
+    def follow(self, frame: Frame, offset: tuple[int, int] | None = None) -> Frame:
+        """Return the frame with its place on the canvas and ``seen``; its planes are read before the call returns.
+
+        Args:
+            offset: What ``offset`` returned for this frame, where it was called already; here or elsewhere.
+        """
         luma = frame.planes.y
-        offset = self._tracker.offset(luma) if self._tracker else (0, 0)
+        if offset is None:
+            offset = self.offset(frame)
         before = self._last or offset
         moved = float(before[0] - offset[0]), float(before[1] - offset[1])
         self._last = offset
@@ -49,9 +59,17 @@ class SceneFollower:
             frame = replace(frame, seen=self._fields.follow(luma, moved, back))
         return frame
 
-    def state(self) -> TrackerState:
-        """Return all that further frames depend on."""
-        state = self._tracker.state() if self._tracker else TrackerState(np.zeros(2), np.zeros(2), {})
+    def tracked(self) -> TrackerState:
+        """Return all that further offsets depend on."""
+        return self.tracker.state() if self.tracker else TrackerState(np.zeros(2), np.zeros(2), {})
+
+    def state(self, tracked: TrackerState | None = None) -> TrackerState:
+        """Return all that further frames depend on.
+
+        Args:
+            tracked: What ``tracked`` returned after the last frame, where the tracker is at a later frame by now.
+        """
+        state = tracked or self.tracked()
         arrays = dict(state.arrays)
         for prefix, part in ((FIELD, self._fields), (FLOW, self._flow)):
             arrays |= {f"{prefix}{name}": array for name, array in part.state().items()} if part else {}
@@ -59,9 +77,9 @@ class SceneFollower:
 
     def restore(self, state: TrackerState) -> None:
         """Continue as the follower did that gave ``state``."""
-        if self._tracker:
-            self._tracker.restore(state)
+        if self.tracker:
+            self.tracker.restore(state)
         for prefix, part in ((FIELD, self._fields), (FLOW, self._flow)):
             if part:
                 part.restore({n.removeprefix(prefix): a for n, a in state.arrays.items() if n.startswith(prefix)})
-        self._last = self._tracker.place() if self._tracker else (0, 0)
+        self._last = self.tracker.place() if self.tracker else (0, 0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
@@ -137,7 +138,13 @@ class TrackerState:
         Raises:
             OSError: The disk is full.
         """
-        np.savez(path, position=self.position, key_position=self.key_position, **self.arrays)  # type: ignore[arg-type]
+        path.write_bytes(self.dump())
+
+    def dump(self) -> bytes:
+        """Return it as the bytes of an npz file."""
+        file = BytesIO()
+        np.savez(file, position=self.position, key_position=self.key_position, **self.arrays)  # type: ignore[arg-type]
+        return file.getvalue()
 
     @classmethod
     def load(cls, path: Path) -> TrackerState:
@@ -147,15 +154,25 @@ class TrackerState:
             OSError, ValueError, KeyError: It is missing or damaged.
         """
         try:
-            with path.open("rb") as file, ZipFile(file) as members:
+            return cls.parse(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path.name} is damaged: {error}") from error
+
+    @classmethod
+    def parse(cls, data: bytes) -> TrackerState:
+        """Read what ``dump`` returned; no pickle.
+
+        Raises:
+            ValueError, KeyError: It is damaged.
+        """
+        try:
+            with ZipFile(BytesIO(data)) as members:
                 if any(member.compress_type != ZIP_STORED for member in members.infolist()):
                     raise ValueError("it is compressed")  # a few bytes could ask for all memory
-            with np.load(path, allow_pickle=False) as stored:
+            with np.load(BytesIO(data), allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-        except OSError:
-            raise
         except Exception as error:  # numpy and zipfile fail on damaged bytes in a dozen ways
-            raise ValueError(f"{path.name} is damaged: {error}") from error
+            raise ValueError(str(error)) from error
         state = cls(arrays.pop("position"), arrays.pop("key_position"), arrays)
         state._check()
         return state

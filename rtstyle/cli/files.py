@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from rtstyle.cli.options import (
     add_follow_option,
     add_message_options,
     add_playlist_option,
+    add_worker_options,
     encoder_settings,
     engine_settings,
     moment,
@@ -28,7 +31,7 @@ from rtstyle.cli.talk import ProgressBar, finish, print_table, say, warn
 from rtstyle.errors import SettingError
 
 if TYPE_CHECKING:
-    from rtstyle.render.batch import Render
+    from rtstyle.render.batch import Render, RenderTogether
 
 
 def add_video(commands: Any) -> None:
@@ -70,6 +73,7 @@ def add_video(commands: Any) -> None:
     )
     add_follow_option(parser)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted render of OUT")
+    add_worker_options(parser)
     parser.add_argument(
         "--format", metavar="F", help="container of OUT if its name has no extension: mkv, ts, nut, y4m"
     )
@@ -113,15 +117,25 @@ def _run_video(args: argparse.Namespace) -> int:
             follow=args.follow,
             timeout=args.timeout,
             playlists=args.allow_playlist,
+            jobs=args.jobs,
+            cluster=args.cluster,
+            slots=args.slots,
         ),
     }
     if is_queue(args.places, args.output):
-        return _run_queue(args, partial(stylize_video, **options))
+        with open_workers(options) as together:
+            return _run_queue(args, together or partial(stylize_video, **options))
+    if args.shard != (1, 1):
+        raise SettingError("--shard takes a part of many files: name a folder, or several files")
     with ProgressBar(args, "frames") as progress:
         report = stylize_video(args.places[0], args.output, **options, progress=progress.update)
+    for node in report.nodes:
+        if not args.json and not args.quiet:
+            say(f"{node['node']}: {node['frames']} frames, {node['fps']:.1f} FPS")
     others = ", ".join(report.streams_copied) or "none"
     network = "" if report.size_class == "default" else f", {report.size_class} network"
     worked = "" if report.working_size == report.size else f", stylized in {report.working_size}"
+    effort = f"{len(report.nodes)} workers" if report.nodes else f"{report.cpu_ms_per_frame:.1f} CPU-ms a frame"
     resumed = f", {report.resumed_at} of them from an earlier run" if report.resumed_at else ""
     finish(
         args,
@@ -129,15 +143,32 @@ def _run_video(args: argparse.Namespace) -> int:
         report.warnings,
         f"{report.output}: {report.frames_out} frames of {report.size}{resumed} in {report.seconds:.1f} s, "
         f"{report.fps:.1f} FPS ({report.backend} {report.precision} on {report.device}; "
-        f"{report.cpu_ms_per_frame:.1f} CPU-ms a frame; style {report.style}{network}{worked}; "
+        f"{effort}; style {report.style}{network}{worked}; "
         f"other streams: {others})",
     )
     return DAMAGED if report.dropped else DONE
 
 
-def _run_queue(args: argparse.Namespace, render: Render) -> int:
+@contextmanager
+def open_workers(options: dict[str, Any]) -> Iterator[RenderTogether | None]:
+    """Yield what renders many files by workers; None where none are asked for."""
+    from rtstyle.render.pool import open_pool
+
+    pool = open_pool(options["options"], options["engine"].device)
+    if pool is None:
+        yield None
+        return
+    from rtstyle.render.coordinate import Coordinator
+    from rtstyle.render.many import FilmsTogether
+
+    with Coordinator(pool) as coordinator:
+        yield FilmsTogether(coordinator, **options)
+        warn(coordinator.farm.warnings)
+
+
+def _run_queue(args: argparse.Namespace, render: Render | RenderTogether) -> int:
     """Stylize many files; the exit code is the worst of theirs."""
-    from rtstyle.render.batch import Outcome, stylize_many
+    from rtstyle.render.batch import Outcome, QueueOptions, RenderTogether, stylize_many
 
     def report(outcome: Outcome) -> None:
         warn([f"{outcome.input}: {warning}" for warning in outcome.warnings])
@@ -152,9 +183,12 @@ def _run_queue(args: argparse.Namespace, render: Render) -> int:
             args.places,
             args.output,
             render,
-            ending=f".{args.format}" if args.format else None,
-            recursive=args.recursive,
-            overwrite=args.overwrite,
+            options=QueueOptions(
+                ending=f".{args.format}" if args.format else None,
+                recursive=args.recursive,
+                overwrite=args.overwrite,
+                shard=args.shard,
+            ),
             progress=lambda part, words: progress.update(int(100 * part), 100, words),
             report=report,
         )
@@ -164,7 +198,8 @@ def _run_queue(args: argparse.Namespace, render: Render) -> int:
         folders = "; --recursive enters folders" if any(name.endswith("/") for name in names) else ""
         say(f"warning: passed over: {', '.join(names[:8])}{more}{folders}")
     if args.json:
-        print(json.dumps({"summary": done.summary(), "passed_over": done.passed_over}))
+        nodes = {"nodes": render.nodes()} if isinstance(render, RenderTogether) else {}
+        print(json.dumps({"summary": done.summary(), "passed_over": done.passed_over, **nodes}))
     elif not args.quiet:
         say(str(done))
     if done.count("interrupted"):

@@ -107,7 +107,9 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--backend", choices=BACKEND_WORDS, default="auto", help="inference engine" + default)
     group.add_argument("--precision", choices=PRECISION_WORDS, default="auto", help="of the network" + default)
-    group.add_argument("--device", metavar="D", help="device name of the backend, e.g. CPU, cuda:1")
+    group.add_argument(
+        "--device", metavar="D", help="device name of the backend, e.g. CPU, cuda:1; for files also cuda:0,cuda:1"
+    )
 
 
 def add_follow_option(parser: argparse.ArgumentParser, gives_way: str = "") -> None:
@@ -124,6 +126,37 @@ def add_follow_option(parser: argparse.ArgumentParser, gives_way: str = "") -> N
         f"{gives_way and f' ({gives_way})'}, for a third more time, camera only its pans, off nothing; auto is camera "
         "(default: %(default)s)",
     )
+
+
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """Add --jobs, --cluster, --slots, --shard."""
+    default = " (default: %(default)s)"
+    group = parser.add_argument_group("several processes or machines")
+    group.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="render with N processes on this machine" + default
+    )
+    group.add_argument(
+        "--cluster",
+        metavar="A",
+        help="render on the nodes of a Ray cluster: auto, or HOST:PORT of its head; all of them see IN under one path",
+    )
+    group.add_argument(
+        "--slots", type=int, default=1, metavar="N", help="with --cluster: workers on each node" + default
+    )
+    group.add_argument(
+        "--shard",
+        type=_shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="of many files, stylize the I-th of N parts, as jobs of Slurm or Kubernetes do",
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"a shard is I/N with I from 1 to N, as in 3/16; got {text!r}")
+    return int(match[1]), int(match[2])
 
 
 def _stroke_size(text: str) -> float | str:

@@ -8,8 +8,20 @@ journal     which segments are finished
 resume      what an interrupted render and its continuation must have in common
 follow      the canvas follows the scene
 flow        threads, times, signals
+encode      one segment as it is encoded
 memory      how much memory a render needs
 batch       many files
+
+Several processes or machines render the segments of a film, or many films:
+
+job         what a segment needs to be rendered anywhere
+worker      renders jobs
+planner     decodes and follows ahead of the workers
+pool        workers on this machine
+cluster     workers on the nodes of a Ray cluster
+farm        gives jobs to workers; what fails, to others
+coordinate  one film: its jobs, its results in order
+many        many films at a time
 """
 
 from __future__ import annotations
@@ -76,7 +88,18 @@ def stylize_video(
         )
     plan = plan_render(source, target, style=style, controls=controls, engine=engine, encoder=encoder, options=options)
     with plan:
+        if options.jobs or options.cluster or "," in (engine.device or ""):
+            return _render_with_workers(plan, progress)
         return render(plan, progress)
+
+
+def _render_with_workers(plan: RenderPlan, progress: Callable[[int, int | None, str], None] | None) -> VideoReport:
+    from rtstyle.render.coordinate import render_with
+    from rtstyle.render.pool import open_pool
+
+    pool = open_pool(plan.options, plan.engine.device)
+    assert pool
+    return render_with(plan, pool, progress)
 
 
 def render(plan: RenderPlan, progress: Callable[[int, int | None, str], None] | None = None) -> VideoReport:

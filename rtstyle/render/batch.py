@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from rtstyle.errors import (
     BackendUnavailableError,
@@ -42,11 +42,50 @@ Status = Literal["done", "damaged", "skipped", "failed", "interrupted", "not beg
 
 
 class Render(Protocol):
-    """Stylizes one file; ``stylize_video`` with all its other settings given."""
+    """Stylizes one file at a time; ``stylize_video`` with all its other settings given."""
 
     def __call__(
         self, source: Path, target: Path, *, progress: Callable[[int, int | None, str], None] | None
     ) -> VideoReport: ...
+
+
+@runtime_checkable
+class RenderTogether(Protocol):
+    """Stylizes several files at a time; see ``many.FilmsTogether``."""
+
+    def many(
+        self, pairs: Sequence[tuple[Path, Path]], progress: Callable[[int, float, str], None]
+    ) -> Iterator[tuple[int, VideoReport | BaseException]]:
+        """Yield the number of each file as it ends, with its report or with what ended it.
+
+        Files that Ctrl-C interrupts come with KeyboardInterrupt; those after them do not come.
+
+        Args:
+            pairs: Input and output of each.
+            progress: Called with the number of a file, how much of it is done, and words.
+        """
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return what each worker did."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueOptions:
+    """Which files a queue takes, and where their outputs go."""
+
+    ending: str | None = None
+    """Of all outputs, e.g. ``.mkv``; None: each input's own, .mkv where that cannot be written."""
+    recursive: bool = False
+    """Enter the folders of a folder; outputs lie in folders of the same names."""
+    overwrite: bool = False
+    """Make outputs anew that exist; ``render`` has to replace them, too."""
+    shard: tuple[int, int] = (1, 1)
+    """Which part of the files is taken, of how many: 1 to n."""
+
+    def __post_init__(self) -> None:
+        part, parts = self.shard
+        if not 1 <= part <= parts:
+            raise SettingError(f"a shard is I/N with I from 1 to N, as in 3/16; got {part}/{parts}")
 
 
 @dataclass(frozen=True)
@@ -204,18 +243,34 @@ def plan_outputs(
     return pairs
 
 
+def shard_of(videos: Sequence[Path], part: int, parts: int) -> list[Path]:
+    """Return one of several parts of a list, of about equal bytes: the largest file first, to the smallest part.
+
+    Every process that lists the same files finds the same parts.
+
+    Args:
+        part: From 1.
+    """
+    sizes = {video: video.stat().st_size if video.exists() else 0 for video in videos}
+    bytes_of, mine = [0] * parts, set()
+    for video in sorted(videos, key=lambda video: (-sizes[video], str(video))):
+        least = bytes_of.index(min(bytes_of))
+        bytes_of[least] += max(1, sizes[video])
+        if least == part - 1:
+            mine.add(video)
+    return [video for video in videos if video in mine]
+
+
 def stylize_many(
     inputs: Sequence[Path | str],
     folder: Path | str,
-    render: Render,
+    render: Render | RenderTogether,
     *,
-    ending: str | None = None,
-    recursive: bool = False,
-    overwrite: bool = False,
+    options: QueueOptions = QueueOptions(),
     progress: Callable[[float, str], None] | None = None,
     report: Callable[[Outcome], None] | None = None,
 ) -> BatchReport:
-    """Stylize videos one after the other; one that fails does not stop the rest.
+    """Stylize videos one after the other, or several at a time; one that fails does not stop the rest.
 
     An output that exists is finished, since nothing has its final name before, and is skipped. Ctrl-C ends the
     queue: what was done stays, and the report names what was not.
@@ -224,9 +279,6 @@ def stylize_many(
         inputs: Files, and folders of them (see ``find_videos``).
         folder: Where outputs go; made if it is not there.
         render: Called for each file.
-        ending: Of all outputs, e.g. ``.mkv``; None: each input's own, .mkv where that cannot be written.
-        recursive: Enter the folders of a folder; outputs lie in folders of the same names.
-        overwrite: Make outputs anew that exist; ``render`` has to replace them, too.
         progress: Called after each frame with the part of all work that is done, 0..1 (by bytes of input), and words.
         report: Called as each file ends.
 
@@ -239,22 +291,29 @@ def stylize_many(
     folder = Path(folder)
     if folder.suffix.lower() in VIDEOS and not folder.is_dir():
         raise SettingError(f"several videos go into a folder, and {folder} is named like a video: name a folder")
-    found = find_videos(inputs, recursive=recursive)
-    pairs = plan_outputs(found.videos, folder, ending=ending, folders=found.folders)
+    found = find_videos(inputs, recursive=options.recursive)
+    pairs = plan_outputs(found.videos, folder, ending=options.ending, folders=found.folders)
+    mine = set(shard_of(found.videos, *options.shard))
+    pairs = [(source, target) for source, target in pairs if source in mine]
     try:
         for place in dict.fromkeys([folder, *(target.parent for _, target in pairs)]):
             place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise VideoWriteError(f"cannot make the folder {folder}: {error.strerror}") from error
     sizes = [source.stat().st_size if source.exists() else 0 for source, _ in pairs]
-    outcomes: list[Outcome] = []
-    for number, outcome in enumerate(_run(pairs, sizes, render, overwrite, progress), 1):
-        outcomes.append(outcome)
+    if isinstance(render, RenderTogether):
+        coming = _run_together(pairs, sizes, render, options.overwrite, progress)
+    else:
+        coming = _run(pairs, sizes, render, options.overwrite, progress)
+    ended: dict[int, Outcome] = {}
+    for number, outcome in coming:
+        ended[number] = outcome
         if report:
             report(outcome)
-        if outcome.status == "interrupted":
-            outcomes += [Outcome(str(source), str(target), "not begun") for source, target in pairs[number:]]
-            break
+    outcomes = [
+        ended.get(number) or Outcome(str(source), str(target), "not begun")
+        for number, (source, target) in enumerate(pairs)
+    ]
     return BatchReport(tuple(outcomes), round(time.perf_counter() - begun, 3), tuple(found.passed_over))
 
 
@@ -264,7 +323,7 @@ def _run(
     render: Render,
     overwrite: bool,
     progress: Callable[[float, str], None] | None,
-) -> Iterator[Outcome]:
+) -> Iterator[tuple[int, Outcome]]:
     everything = max(1, sum(sizes))
     for number, (source, target) in enumerate(pairs):
         tell = _teller(
@@ -273,7 +332,41 @@ def _run(
             sum(sizes[:number]) / everything,
             sizes[number] / everything,
         )
-        yield _one(source, target, render, overwrite, tell)
+        outcome = _one(source, target, render, overwrite, tell)
+        yield number, outcome
+        if outcome.status == "interrupted":
+            return
+
+
+def _run_together(
+    pairs: list[tuple[Path, Path]],
+    sizes: list[int],
+    render: RenderTogether,
+    overwrite: bool,
+    progress: Callable[[float, str], None] | None,
+) -> Iterator[tuple[int, Outcome]]:
+    shares = [size / max(1, sum(sizes)) for size in sizes]
+    parts = [0.0] * len(pairs)
+    wanted = []
+    for number, (source, target) in enumerate(pairs):
+        if target.is_file() and not overwrite:
+            parts[number] = 1.0
+            yield number, _skipped(source, target)
+        else:
+            wanted.append(number)
+
+    def tell(which: int, part: float, words: str) -> None:
+        number = wanted[which]
+        parts[number] = max(parts[number], part)
+        if progress:
+            ended = sum(part >= 1 for part in parts)
+            done = sum(share * part for share, part in zip(shares, parts, strict=True))
+            progress(done, f"{ended} of {len(pairs)} files ({words})")
+
+    begun = time.perf_counter()
+    for which, result in render.many([pairs[number] for number in wanted], tell):
+        parts[wanted[which]] = 1.0
+        yield wanted[which], _outcome(*pairs[wanted[which]], result, begun)
 
 
 def _teller(
@@ -296,17 +389,31 @@ def _one(
     overwrite: bool,
     tell: Callable[[int, int | None, str], None] | None,
 ) -> Outcome:
-    names = str(source), str(target)
     if target.is_file() and not overwrite:
-        return Outcome(*names, "skipped", "finished already")
+        return _skipped(source, target)
     begun = time.perf_counter()
     try:
-        done = render(source, target, progress=tell)
-    except KeyboardInterrupt as interrupt:
-        return Outcome(*names, "interrupted", "; ".join(getattr(interrupt, "__notes__", ())))
-    except _FATAL:
-        raise
-    except (RtstyleError, OSError) as error:
-        return Outcome(*names, "failed", reason_of(error), seconds=round(time.perf_counter() - begun, 3))
-    status: Status = "damaged" if done.dropped else "done"
-    return Outcome(*names, status, "", done.frames_out, done.seconds, done.warnings)
+        return _outcome(source, target, render(source, target, progress=tell), begun)
+    except (KeyboardInterrupt, RtstyleError, OSError) as error:
+        return _outcome(source, target, error, begun)
+
+
+def _skipped(source: Path, target: Path) -> Outcome:
+    return Outcome(str(source), str(target), "skipped", "finished already")
+
+
+def _outcome(source: Path, target: Path, result: VideoReport | BaseException, begun: float) -> Outcome:
+    """Return what became of a file.
+
+    Args:
+        result: Its report, or what ended it; what would stop every other file as well is raised.
+    """
+    names = str(source), str(target)
+    if isinstance(result, VideoReport):
+        status: Status = "damaged" if result.dropped else "done"
+        return Outcome(*names, status, "", result.frames_out, result.seconds, result.warnings)
+    if isinstance(result, KeyboardInterrupt):
+        return Outcome(*names, "interrupted", "; ".join(getattr(result, "__notes__", ())))
+    if isinstance(result, _FATAL) or not isinstance(result, (RtstyleError, OSError)):
+        raise result
+    return Outcome(*names, "failed", reason_of(result), seconds=round(time.perf_counter() - begun, 3))

@@ -114,6 +114,13 @@ class Timings:
         self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
         self._counts[stage] = self._counts.get(stage, 0) + 1
 
+    @contextmanager
+    def measured(self, stage: str) -> Iterator[None]:
+        """Count one item of a stage, and the time in this context."""
+        begun = time.perf_counter()
+        yield
+        self.add(stage, time.perf_counter() - begun)
+
     def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
         """Yield ``items`` and add the time that each took to come."""
         iterator = iter(items)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from rtstyle.canvas.follower import Follow, SceneFollower
+from rtstyle.canvas.tracker import TrackerState
 from rtstyle.errors import VideoOpenError
 from rtstyle.frame import Frame
 
@@ -34,7 +35,7 @@ class VideoFollower:
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self._reader, self._every, self._from = reader, every, checkpoint
-        self._scene = SceneFollower(steered=steered, follow=follow)
+        self.scene = SceneFollower(steered=steered, follow=follow)
         self._checkpoints: dict[int, Checkpoint] = {}
         self.damaged_before = 0
         """Damage that an earlier run found and this one does not meet again."""
@@ -43,23 +44,21 @@ class VideoFollower:
         """Return where the render stands after so many frames, a multiple of ``every``; once for each."""
         return self._checkpoints.pop(frames)
 
-    def follow(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Yield the reader's frames, each with its place on the canvas.
+    def unfinished(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Yield those of the reader's frames that no earlier run has rendered.
 
         Raises:
-            VideoOpenError: The reader decodes to other pictures than the earlier run's.
+            VideoOpenError: The reader decodes to other frames than the earlier run's.
         """
-        from rtstyle.render.journal import Checkpoint
         from rtstyle.video.samples import digest_of
 
-        scene, count, skip = self._scene, 0, 0
+        skip = 0
         if self._from:
-            scene.restore(self._from.canvas)
-            count = self._from.frames
+            self.scene.restore(self._from.canvas)
             if self._reader.resume_after(self._from.pts, self._from.digest):
                 self.damaged_before = self._from.damaged
             else:
-                skip = count
+                skip = self._from.frames
         for frame in frames:
             if skip:
                 skip -= 1
@@ -69,9 +68,26 @@ class VideoFollower:
                         "--resume cannot go on with it, -y (--overwrite) without it begins anew"
                     )
                 continue
-            frame = scene.follow(frame)
+            yield frame
+
+    def follow(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Yield the reader's frames that are not rendered yet, each with its place on the canvas.
+
+        Raises:
+            VideoOpenError: The reader decodes to other frames than the earlier run's.
+        """
+        count = self._from.frames if self._from else 0
+        for frame in self.unfinished(frames):
+            frame = self.scene.follow(frame)
             count += 1
             if count % self._every == 0:  # before the frame goes on: the writer asks for it
                 damaged = self._reader.damaged + self.damaged_before
-                self._checkpoints[count] = Checkpoint(count, frame.pts, digest_of(frame.planes), damaged, scene.state())
+                self._checkpoints[count] = self.checkpoint(count, frame, self.scene.state(), damaged)
             yield frame
+
+    def checkpoint(self, count: int, frame: Frame, state: TrackerState, damaged: int) -> Checkpoint:
+        """Return where the render stands after a frame, the ``count``-th."""
+        from rtstyle.render.journal import Checkpoint
+        from rtstyle.video.samples import digest_of
+
+        return Checkpoint(count, frame.pts, digest_of(frame.planes), damaged, state)

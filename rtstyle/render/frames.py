@@ -95,6 +95,8 @@ def stylize_frames(
     """Stylize where source or target is the caller's own, see ``stylize_video``."""
     if options.muxer or options.resume:
         raise SettingError("muxer and resume are for files that are made from files")
+    if options.jobs or options.cluster or "," in (engine.device or ""):
+        raise SettingError("jobs, cluster and several devices are for files that are made from files")
     loaded = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
     opened = frame_source(source, options)
     return FramesJob(opened, target, loaded, controls, engine, encoder, options, progress).run()

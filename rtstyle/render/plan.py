@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from rtstyle.video.work_folder import WorkFolder
 
 
+_MOST_WORKERS = 1024
+
+
 @dataclass(frozen=True, kw_only=True)
 class RenderOptions:
     """What of an input is rendered, and how its output is made."""
@@ -55,6 +58,19 @@ class RenderOptions:
     the camera."""
     resume: bool = False
     """Continue an interrupted render of the same settings, if there is one."""
+    jobs: int = 0
+    """Processes on this machine that render its segments, at the same time; 0: this process renders them."""
+    cluster: str | None = None
+    """Address of a Ray cluster whose nodes render its segments, ``auto`` for the one that this machine belongs to."""
+    slots: int = 1
+    """Workers on each node of the cluster, which share its cores."""
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("jobs", self.jobs, 0), ("slots", self.slots, 1)):
+            if not least <= value <= _MOST_WORKERS:
+                raise SettingError(f"{name} must be from {least} to {_MOST_WORKERS}, got {value}")
+        if self.jobs and self.cluster:
+            raise SettingError("give jobs (processes on this machine) or cluster, not both")
 
 
 @dataclass(frozen=True)

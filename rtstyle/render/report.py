@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,12 @@ class VideoReport:
     seconds: float
     fps: float
     cpu_ms_per_frame: float
-    """CPU time of the whole process over all cores, per frame, from the first frame on."""
+    """CPU time of the whole process over all cores, per frame, from the first frame on; 0 where workers rendered."""
     first_frame_s: float
     """From the call to the first stylized frame handed to the encoder."""
     stages: dict[str, float]
-    """Milliseconds per frame that each stage took on its thread; they overlap. ``join`` is in all."""
+    """Milliseconds per frame that each stage took on its thread; they overlap. ``join`` is in all. Where workers
+    rendered, those of planning: ``decode``, ``track`` and ``measure``."""
     backend: str
     precision: str
     device: str
@@ -38,3 +40,5 @@ class VideoReport:
     streams_copied: list[str]
     streams_dropped: list[dict[str, str]]
     warnings: list[str] = field(default_factory=list)
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    """What each worker did, see ``farm.NodeFigures``; empty where there were none."""

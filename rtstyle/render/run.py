@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from rtstyle.backends import Engine, open_for
@@ -66,7 +66,17 @@ def render(plan: RenderPlan, progress: Progress | None = None) -> VideoReport:
         started = time.perf_counter()
         writer.close()
         timings.add("join", time.perf_counter() - started)
-    return _report(plan, engine, follower, writer, timings, figures)
+    return report_of(
+        plan,
+        Used(engine.backend, engine.precision, engine.device),
+        writer,
+        frames=(figures.done, figures.resumed_at),
+        damaged=plan.reader.damaged + follower.damaged_before,
+        warnings=[*plan.reader.notes, *writer.warnings],
+        stages=timings.stages(),
+        first_frame=figures.first,
+        cpu=figures.cpu,
+    )
 
 
 class _Figures:
@@ -136,32 +146,54 @@ def _measured(encoding: Encoding, styled: Iterator[Frame]) -> tuple[Encoding, It
     return choose_preset(encoding, sample, budget), chain(sample, styled)
 
 
-def _report(
+@dataclass(frozen=True)
+class Used:
+    """The engine that a render used."""
+
+    backend: str
+    precision: str
+    device: str
+
+
+def report_of(
     plan: RenderPlan,
-    engine: Engine,
-    follower: VideoFollower,
+    engine: Used,
     writer: VideoWriter | RenderWriter,
-    timings: Timings,
-    figures: _Figures,
+    *,
+    frames: tuple[int, int],
+    damaged: int,
+    warnings: list[str],
+    stages: dict[str, float],
+    first_frame: float,
+    cpu: float | None = None,
 ) -> VideoReport:
-    seconds = time.perf_counter() - plan.begun
-    reader, fresh = plan.reader, figures.done - figures.resumed_at
-    damaged = reader.damaged + follower.damaged_before
-    warnings = [*reader.notes, *writer.warnings]
+    """Return the report of a render that is finished.
+
+    Args:
+        frames: In all, and those of an earlier run.
+        damaged: Frames of the input that are missing or faulty.
+        warnings: What is lost on the way in, and what the writer says.
+        first_frame: Seconds to the first stylized frame.
+        cpu: ``time.process_time`` at the first frame; None: most of the work was done by other processes.
+    """
+    done, resumed_at = frames
+    seconds, fresh = time.perf_counter() - plan.begun, done - resumed_at
+    reader = plan.reader
     if damaged:
-        warnings.append(f"{reader.name} is damaged: about {damaged} of its pictures are missing or faulty")
+        warnings = [*warnings, f"{reader.name} is damaged: about {damaged} of its pictures are missing or faulty"]
+    used = time.process_time() - (cpu or 0.0)
     return VideoReport(
         input=plan.source,
         output=str(plan.target),
-        frames_in=figures.done,
+        frames_in=done,
         frames_out=writer.written,
         dropped=damaged,
-        resumed_at=figures.resumed_at,
+        resumed_at=resumed_at,
         seconds=round(seconds, 3),
         fps=round(fresh / seconds, 2),
-        cpu_ms_per_frame=round(1000 * (time.process_time() - figures.cpu) / max(1, fresh - 1), 2),
-        first_frame_s=round(figures.first, 3),
-        stages=timings.stages(),
+        cpu_ms_per_frame=0.0 if cpu is None else round(1000 * used / max(1, fresh - 1), 2),
+        first_frame_s=round(first_frame, 3),
+        stages=stages,
         backend=engine.backend,
         precision=engine.precision,
         device=engine.device,

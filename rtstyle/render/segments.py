@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
@@ -17,9 +16,10 @@ import av
 
 from rtstyle.errors import OutputExistsError, SettingError
 from rtstyle.frame import Frame, Size, VideoFormat
+from rtstyle.render.encode import LEAP, SegmentEncoder, segment_name
 from rtstyle.render.journal import Checkpoint, Journal, Segment
 from rtstyle.video.copies import StreamPlan
-from rtstyle.video.encoder import VideoEncoder, captions_lost_words
+from rtstyle.video.encoder import captions_lost_words
 from rtstyle.video.formats import Encoding
 from rtstyle.video.reader import VideoReader
 from rtstyle.video.work_folder import WorkFolder
@@ -34,9 +34,6 @@ def segment_frames(size: Size) -> int:
     """Return how many frames make a segment: fewer of large pictures, which take longer."""
     return max(12, min(120, _SEGMENT_FRAMES * 1280 * 720 // (size.width * size.height)))
 
-
-_LEAP = 10
-"""Seconds between two frames from which on they do not refer to each other."""
 
 _MOST_UNITS = 1 << 30
 """Units of time between two frames that mp4 can hold, and readers of five years ago can read."""
@@ -86,7 +83,11 @@ class RenderWriter:
         self._format = like.format
         self._reader, self._plan, self._checkpoint = like, plan, checkpoint
         self._length = segment_frames(like.size)
-        self._segment: _SegmentFile | None = None
+        self._segment: SegmentEncoder | None = None
+        self._rest: list[Segment] = []
+        """Segments that were added and are in no journal."""
+        self.ended: Fraction | None = None
+        """When the last frame stops being shown, in seconds of the output; None: the reader knows."""
         self._closed = False
         self._captions_lost = 0
         # The container is opened once before any work, so that whatever it refuses is known now.
@@ -107,8 +108,8 @@ class RenderWriter:
             raise SettingError(f"this writer is for {self._format.size}, the frame is {frame.size}")
         try:
             if self._segment is None:
-                place = self._folder.place(f"segment-{len(self._journal.segments):05d}.packets")
-                self._segment = _SegmentFile(place, self._encoding, self._format)
+                place = self._folder.place(segment_name(len(self._journal.segments)))
+                self._segment = SegmentEncoder(place.open("xb"), self._encoding, self._format)
             self._segment.write(frame)
             self.written += 1
             if len(self._segment.pts) == self._length:
@@ -117,8 +118,31 @@ class RenderWriter:
         except FAILURES as error:
             raise cannot_write(self.path, error) from error
 
-    def _finished(self, segment: _SegmentFile) -> Segment:
-        finished = segment.finish()
+    def add(self, segment: Segment, data: bytes, checkpoint: Checkpoint | None, captions_lost: int = 0) -> None:
+        """Take a segment that was encoded elsewhere; the next one, in order.
+
+        Args:
+            data: Its packets.
+            checkpoint: Where the render stands after it; None: it goes into no journal, nor do those after it.
+            captions_lost: Frames whose captions the codec cannot carry.
+
+        Raises:
+            VideoWriteError: The disk is full.
+        """
+        try:
+            segment = replace(segment, file=segment_name(len(self._journal.segments) + len(self._rest)))
+            self._folder.place(segment.file).write_bytes(data)
+            if checkpoint:
+                self._journal.add(segment, checkpoint)
+            else:
+                self._rest.append(segment)
+        except FAILURES as error:
+            raise cannot_write(self.path, error) from error
+        self.written += len(segment.pts)
+        self._captions_lost += captions_lost
+
+    def _finished(self, segment: SegmentEncoder) -> Segment:
+        finished = segment.finish(segment_name(len(self._journal.segments)))
         self._captions_lost += segment.captions_lost
         return finished
 
@@ -141,6 +165,7 @@ class RenderWriter:
             if self._segment:
                 segments.append(self._finished(self._segment))
                 self._segment = None
+            segments += self._rest
             with ExitStack() as stack:
                 output = self._container(part, _with_room(self._format, segments))
                 stack.callback(output.discard)
@@ -182,7 +207,7 @@ class RenderWriter:
                 ahead = next(others, None)
 
         moment, unit = 0.0, float(self._format.time_base)
-        ended = self._reader.ended if to_the_end else None
+        ended = (self.ended if self.ended is not None else self._reader.ended) if to_the_end else None
         for done, packet in enumerate(
             _packets_of(segments, self._folder.path, output, self._format.time_base, ended), 1
         ):
@@ -199,6 +224,7 @@ class RenderWriter:
         if self._segment:
             self._segment.discard()
             self._segment = None
+            self._folder.place(segment_name(len(self._journal.segments)))
         self._folder.close()
 
     def __enter__(self) -> Self:
@@ -218,75 +244,6 @@ class RenderWriter:
             if error is not None:
                 self._tell_the_way_on(error)
             self._leave()
-
-
-class _SegmentFile:
-    """One segment as it is encoded: the encoder's packets one behind the other, and where each ends.
-
-    No container, for none is needed: to open one costs 20 to 30 ms, in which FFmpeg decodes H.264 to learn about it.
-    """
-
-    def __init__(
-        self,
-        place: Path,
-        encoding: Encoding,
-        format: VideoFormat,
-    ) -> None:
-        encoding = replace(encoding, codec_tag=None)  # that is the real container's
-        self._place = place
-        self._file = self._place.open("xb")
-        # An encoder belongs to a container, which is never written to; Matroska has its headers apart from its packets.
-        self._container = av.open(os.devnull, "w", format="matroska")
-        # The shape of pixels stands in the stream, too: a transport stream has no other place for it.
-        self._encoder = VideoEncoder(self._container, encoding, format)
-        self._encoding, self._format = encoding, format
-        self._lost_before = 0
-        self.pts: list[int] = []
-        self._number: dict[int, int] = {}
-        self._packets: list[tuple[int, int, bool]] = []
-        self._reorder = 0
-
-    def write(self, frame: Frame) -> None:
-        if self.pts and (frame.pts - self.pts[-1]) * self._format.time_base > _LEAP:
-            self._begin_again()
-        self._number[frame.pts] = len(self.pts)
-        self.pts.append(frame.pts)
-        self._keep(self._encoder.encode(frame))
-
-    def _begin_again(self) -> None:
-        """Go on with a new encoder, so that no picture before a leap in time refers to one behind it."""
-        self._keep(self._encoder.flush())
-        self._lost_before += self._encoder.captions_lost
-        self._container.close()
-        self._container = av.open(os.devnull, "w", format="matroska")
-        self._encoder = VideoEncoder(self._container, self._encoding, self._format)
-
-    def _keep(self, packets: list[av.Packet[Any]]) -> None:
-        for packet in packets:
-            number = self._number[packet.pts or 0]
-            self._reorder = max(self._reorder, len(self._packets) - number)
-            if packet.size:
-                self._file.write(packet)
-                self._packets.append((number, packet.size, packet.is_keyframe))
-
-    def finish(self) -> Segment:
-        self._keep(self._encoder.flush())
-        headers = bytes(self._encoder.stream.codec_context.extradata or b"")
-        self._file.close()
-        self._container.close()
-        return Segment(self._place.name, self.pts, self._reorder, self._packets, headers.hex())
-
-    @property
-    def captions_lost(self) -> int:
-        """Frames whose captions the codec cannot carry."""
-        return self._lost_before + self._encoder.captions_lost
-
-    def discard(self) -> None:
-        with suppress(*FAILURES):
-            self._container.close()
-        with suppress(*FAILURES):
-            self._file.close()
-        self._place.unlink(missing_ok=True)
 
 
 def _soonest(segments: list[Segment], times: list[int]) -> list[int]:
@@ -326,7 +283,7 @@ def _packets_of(
     last = rest if 0 < rest < 1 << 31 else step
     held = max((segment.reorder for segment in segments), default=0)
     soonest = _soonest(segments, times)
-    distance, decoded = round(_LEAP / time_base), -(1 << 62)
+    distance, decoded = round(LEAP / time_base), -(1 << 62)
     first = count = 0
     stream = output.encoder.stream
     in_band = not stream.codec_context.extradata

@@ -35,13 +35,11 @@ class VideoEncoder:
     Args:
         format: Of the frames that will come. Their times are kept exactly (GIF: to 1/100 s); the rate is for rate
             control and players.
+        threads: Of the encoder.
     """
 
     def __init__(
-        self,
-        container: OutputContainer,
-        encoding: Encoding,
-        format: VideoFormat,
+        self, container: OutputContainer, encoding: Encoding, format: VideoFormat, *, threads: int = THREADS
     ) -> None:
         size, color, rate = format.size, format.color, format.rate
         self.size, self.encoding = size, encoding
@@ -71,7 +69,7 @@ class VideoEncoder:
         tags = self._target.tags
         context.colorspace, context.color_primaries, context.color_trc = tags.matrix, tags.primaries, tags.transfer
         context.color_range = tags.range
-        context.thread_count = THREADS
+        context.thread_count = threads
         if encoding.bit_rate is not None:
             context.bit_rate = encoding.bit_rate
         if encoding.codec_tag:

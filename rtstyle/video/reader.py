@@ -133,6 +133,8 @@ class VideoReader:
         self._counted_before = 0
         """Damage that was met on the way to the place where the frames begin."""
         self._ended = Fraction(0)
+        self.upright = False
+        """Whether ``turn_upright`` was called."""
         self._turn: tuple[int, ...] | None = None
         self._frames: Iterator[Frame] | None = None
         self._opened: list[Decoder] = []
@@ -462,6 +464,7 @@ class VideoReader:
 
     def turn_upright(self) -> None:
         """Yield pictures the way they are shown, for an output that cannot say how to turn them. Before iterating."""
+        self.upright = True
         if self.display_matrix is None:
             return
         self._turn, self.display_matrix = self.display_matrix, None

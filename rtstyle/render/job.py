@@ -1,0 +1,286 @@
+"""The unit of work that can be rendered anywhere: some consecutive segments of one output.
+
+A job names everything that decides the bytes of its result, in JSON's types, and nothing else: no output, no journal,
+no lock. So it may run on any machine that sees the input, again where the first attempt failed, and twice at the same
+time.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+
+from rtstyle import __version__
+from rtstyle.backends import Controls, EngineSettings
+from rtstyle.canvas.tracker import FIELD, FLOW, TrackerState
+from rtstyle.errors import VideoOpenError
+from rtstyle.frame import Planes, Size
+from rtstyle.render.journal import Segment
+from rtstyle.render.plan import RenderPlan
+from rtstyle.render.resume import digest_of, identity_of
+from rtstyle.style import SizeClass, Style, read_metadata
+from rtstyle.video import VideoReader
+from rtstyle.video.encoder import THREADS
+from rtstyle.video.formats import Encoding
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentJob:
+    """Some consecutive segments of one output, or all of them; every field holds JSON's types."""
+
+    source: str
+    """Absolute path of the input, or its pattern."""
+    identity: dict[str, Any]
+    """What tells the input from others, see ``identity_of``."""
+    reading: dict[str, Any]
+    """What of the input is read, and how: arguments of ``VideoReader``, and ``upright``."""
+    style: dict[str, Any]
+    """Name, size class, folders with their shares, and a digest of the weights."""
+    strength: list[float]
+    """Of luma and chroma."""
+    engine: dict[str, Any]
+    """Of ``EngineSettings``; neither backend nor precision is ``auto``."""
+    follow: str
+    encoding: dict[str, Any]
+    threads: int
+    """Of the encoder."""
+    versions: dict[str, str]
+    """Of the libraries that decide the result."""
+    canned: dict[str, str]
+    """What engine and encoder make of known frames, see ``Renderer.canned``; empty: it is not compared."""
+    every: int
+    """Frames of a segment."""
+    first: int = 0
+    """Frames of the output before this job's first."""
+    frames: int | None = None
+    """Frames of this job; None: all to the end of the input."""
+    after: list[Any] | None = None
+    """Pts and digest of the frame before the first one; None: there is none."""
+    canvas: str = ""
+    """What ``canvas_text`` made of the follower's state before the first frame; empty: it begins."""
+    places: list[list[int]] | None = None
+    """Offset of each frame on the canvas, (x, y) in pixels; None: the job finds it itself."""
+
+    def to_json(self) -> str:
+        """Return the job as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> SegmentJob:
+        """Read what ``to_json`` returned."""
+        return cls(**json.loads(text))
+
+    @property
+    def segments(self) -> int:
+        """How many segments it makes, where the number of frames is known; else 1."""
+        return -(-self.frames // self.every) if self.frames else 1
+
+    def open_style(self) -> Style:
+        """Return the style, whose weights may be others than the job's.
+
+        Raises:
+            StyleFormatError: The folder is missing or damaged.
+        """
+        folders = tuple((_folder_of(place), float(share)) for place, share in self.style["folders"])
+        metadata = read_metadata(max(folders, key=lambda pair: pair[1])[0])
+        assert self.style["size_class"] in get_args(SizeClass)
+        return Style(self.style["name"], folders, metadata, self.style["size_class"])
+
+    def open_reader(self) -> VideoReader:
+        """Open the input.
+
+        Raises:
+            VideoOpenError: It cannot be read, or is another one.
+        """
+        reading = dict(self.reading)
+        upright = reading.pop("upright")
+        for name in ("start", "end"):
+            reading[name] = None if reading[name] is None else Fraction(reading[name])
+        reading["size"] = Size.parse(reading["size"]) if reading["size"] else None
+        reader = VideoReader(self.source, **reading)
+        try:
+            reader.keep_packets = False
+            reader.packets.clear()
+            if identity_of(reader.files) != self.identity:
+                raise VideoOpenError(f"{self.source} is another file here than where the render was begun")
+            if upright:
+                reader.turn_upright()
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    def settings(self) -> EngineSettings:
+        """Return the engine's settings."""
+        return EngineSettings(**self.engine)
+
+    def controls(self) -> Controls:
+        """Return the engine's controls."""
+        return Controls(*self.strength)
+
+    def encode_as(self) -> Encoding:
+        """Return how the segments are encoded."""
+        return Encoding(**{**self.encoding, "notes": tuple(self.encoding["notes"])})
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One segment that was rendered."""
+
+    segment: Segment
+    data: bytes
+    """Its packets."""
+    fingerprint: str
+    """Of the source's frames, see ``Fingerprint``."""
+    captions_lost: int
+    """Frames whose captions the codec cannot carry."""
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What became of a job."""
+
+    pieces: tuple[Piece, ...]
+    damaged: int
+    """Frames of the input that are missing or faulty, as far as can be told."""
+    ended: str
+    """When the last frame stops being shown, in seconds of the output, as a fraction."""
+    notes: list[str]
+    """What is lost on the way in."""
+    seconds: float
+    stages: dict[str, float]
+    """Milliseconds per frame by stage."""
+
+    @property
+    def frames(self) -> int:
+        """Frames in all pieces."""
+        return sum(len(piece.segment.pts) for piece in self.pieces)
+
+    def to_parts(self) -> tuple[dict[str, Any], list[bytes]]:
+        """Return the result as JSON's types, and the pieces' data."""
+        told = asdict(self)
+        for piece in told["pieces"]:
+            del piece["data"]
+        return told, [piece.data for piece in self.pieces]
+
+    @classmethod
+    def from_parts(cls, told: dict[str, Any], data: list[bytes]) -> SegmentResult:
+        """Read what ``to_parts`` returned."""
+        pieces = []
+        for piece, packets in zip(told["pieces"], data, strict=True):
+            segment = dict(piece["segment"])
+            segment["packets"] = [(number, size, key) for number, size, key in segment["packets"]]
+            pieces.append(Piece(Segment(**segment), packets, piece["fingerprint"], piece["captions_lost"]))
+        return cls(**{**told, "pieces": tuple(pieces)})
+
+
+class Fingerprint:
+    """Tells the frames of a segment from others, for a hundredth of a digest's time: sums of rows, not of samples."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def add(self, planes: Planes, pts: int) -> None:
+        """Take one more frame."""
+        from zlib import crc32
+
+        value = crc32(str(pts).encode(), self._value)
+        for plane in planes:
+            words = plane.shape[1] // 8 * 8
+            sums = plane[:, words:].sum(1, np.uint64)
+            if words and plane.strides[1] == 1:
+                sums += plane[:, :words].view(np.uint64).sum(1, np.uint64)
+            elif words:
+                sums += np.ascontiguousarray(plane[:, :words]).view(np.uint64).sum(1, np.uint64)
+            value = crc32(sums.tobytes(), value)
+        self._value = value
+
+    def text(self) -> str:
+        """Return the fingerprint of all frames so far."""
+        return f"{self._value:08x}"
+
+
+def canvas_text(state: TrackerState) -> str:
+    """Return what a job needs of a follower's state: not the tracker's frames, since the job has their offsets."""
+    arrays = {name: array for name, array in state.arrays.items() if name.startswith((FIELD, FLOW))}
+    return base64.b64encode(replace(state, arrays=arrays).dump()).decode()
+
+
+def canvas_state(text: str) -> TrackerState:
+    """Read what ``canvas_text`` returned."""
+    return TrackerState.parse(base64.b64decode(text))
+
+
+def job_of(plan: RenderPlan, engine: EngineSettings) -> SegmentJob:
+    """Return the job that renders all of a plan; those of its parts are made of it by ``replace``.
+
+    Args:
+        engine: The plan's settings with backend and precision made definite.
+    """
+    reader, options, style = plan.reader, plan.options, plan.style
+    source = Path(plan.source).absolute()
+    return SegmentJob(
+        source=str(source),
+        identity=identity_of(reader.files),
+        reading={
+            "start": None if options.start is None else str(options.start),
+            "end": None if options.end is None else str(options.end),
+            "size": str(options.size) if options.size else None,
+            "hwaccel": options.hwaccel,
+            "timeout": options.timeout,
+            "playlists": options.playlists,
+            "upright": reader.upright,
+        },
+        style={
+            "name": style.name,
+            "size_class": style.size_class,
+            "folders": [[_place_of(folder), share] for folder, share in style.folders],
+            "digest": digest_of(style),
+        },
+        strength=[plan.controls.luma, plan.controls.chroma],
+        engine=asdict(engine),
+        follow="camera" if options.follow == "auto" else options.follow,
+        encoding=asdict(plan.encoding) | {"notes": []},
+        threads=THREADS,
+        versions=versions(engine.backend),
+        canned={},
+        every=plan.segment_frames,
+    )
+
+
+def versions(backend: str) -> dict[str, str]:
+    """Return the versions of everything that decides what a job's result is."""
+    import av
+
+    packages = {"openvino": "openvino", "onnxruntime": "onnxruntime", "torch": "torch"}
+    found = {"rtstyle": __version__, "av": av.__version__}
+    for name, numbers in av.library_versions.items():
+        found[name] = ".".join(map(str, cast(tuple[int, ...], numbers)))
+    if backend in packages:
+        try:
+            found[backend] = version(packages[backend])
+        except PackageNotFoundError:
+            found[backend] = "none"
+    return found
+
+
+def _shipped() -> Path:
+    return Path(str(files("rtstyle") / "styles"))
+
+
+def _place_of(folder: Path) -> str:
+    """Return how other machines find a style's folder: shipped ones by name, others by their absolute path."""
+    folder = folder.absolute()
+    return folder.relative_to(_shipped()).as_posix() if folder.is_relative_to(_shipped()) else str(folder)
+
+
+def _folder_of(place: str) -> Path:
+    return _shipped() / place  # an absolute path stays what it is
