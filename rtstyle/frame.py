@@ -123,6 +123,10 @@ class Color:
     """True: Y in 0..255 (pc, jpeg). False: Y in 16..235, U and V in 16..240 (tv, mpeg)."""
     tags: ColorTags = field(default_factory=ColorTags)
 
+    def __post_init__(self) -> None:
+        if self.matrix not in _LUMA_WEIGHTS:
+            raise SettingError(f"matrix of Color must be {', '.join(_LUMA_WEIGHTS)}, got {self.matrix!r}"[:200])
+
     @classmethod
     def from_tags(cls, tags: ColorTags, size: Size, *, full_range: bool = False) -> Color:
         """Read tags; where the matrix is unspecified, take BT.709 from 720 lines up and BT.601 below.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rtstyle.errors import StyleFormatError, StyleNotFoundError, reason_of
 from rtstyle.files import read_whole
+from rtstyle.settings import check_is
 
 if TYPE_CHECKING:
     from rtstyle.canvas.layer import CanvasLayer
@@ -292,6 +293,7 @@ def load_style(name: str | Path, size_class: SizeClassChoice = "auto") -> Style:
 
 
 def _find(name: str | Path) -> Style:
+    check_is("a style", name, (str, Path))
     text = str(name)
     if not isinstance(name, Path) and ("," in text or _share_of(text)[1] is not None):
         return _blend(text)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.frame import Color, Frame, Size, check_rgb
-from rtstyle.render.flow import signals_held
+from rtstyle.interrupts import signals_held
+from rtstyle.settings import check_is
 from rtstyle.style import Style, load_style
 
 _COLOR = Color("bt601", full_range=True)
@@ -49,6 +50,7 @@ class Stylizer:
         engine: EngineSettings = EngineSettings(),
         follow: bool | Follow = False,
     ) -> None:
+        check_is("engine", engine, EngineSettings)
         self.style = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
         self.controls = controls
         self.engine: Engine | None = None
@@ -77,6 +79,7 @@ class Stylizer:
         frame = Frame.from_rgb(rgb, color=_COLOR)
         if self._follow:
             frame = self._scene.follow(frame)
+        check_is("controls", self.controls, Controls)
         if self.controls == Controls(0, 0):
             return rgb.copy()  # going through 4:2:0 would soften what strength 0 must not touch
         try:

@@ -16,8 +16,27 @@ import numpy as np
 import pytest
 
 import rtstyle
-from rtstyle import Color, Controls, Frame, SettingError, Size, Stylizer, load_style, stylize
+from rtstyle import (
+    CaptureSettings,
+    Color,
+    Controls,
+    EncoderSettings,
+    EngineSettings,
+    Frame,
+    LiveSettings,
+    Outputs,
+    RenderOptions,
+    SettingError,
+    Size,
+    Stylizer,
+    load_style,
+    stylize,
+    stylize_live,
+    stylize_video,
+)
 from rtstyle.backends import opening
+from rtstyle.live.settings import ControlSettings
+from rtstyle.verify import verify_media
 
 ROOT = Path(__file__).parents[1]
 
@@ -262,6 +281,48 @@ def test_all_errors_can_be_imported():
     errors = importlib.import_module("rtstyle.errors")
     defined = {name for name, item in vars(errors).items() if isinstance(item, type) and issubclass(item, Exception)}
     assert defined <= set(rtstyle.__all__)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: RenderOptions(start="1:00"), r"start of RenderOptions must be Fraction or None, got '1:00'"),
+        (lambda: RenderOptions(follow="me"), r"follow of RenderOptions must be 'auto' or 'flow' or .*, got 'me'"),
+        (lambda: RenderOptions(overwrite="yes"), r"overwrite of RenderOptions must be bool, got 'yes'"),
+        (lambda: LiveSettings(frames="5"), r"frames of LiveSettings must be int or None, got '5'"),
+        (lambda: LiveSettings(preview="page"), r"preview of LiveSettings must be 'auto' or 'window'"),
+        (lambda: CaptureSettings(size=(64, 48)), r"size of CaptureSettings must be Size or None, got \(64, 48\)"),
+        (lambda: Outputs(urls="udp://host:1"), r"urls of Outputs must be tuple\[str, \.\.\.\], got 'udp://host:1'"),
+        (lambda: EngineSettings(backend="gpu"), r"backend of EngineSettings must be 'auto' or 'tensorrt' or .*'gpu'"),
+        (
+            lambda: EngineSettings(stroke_size="big"),
+            r"stroke_size of EngineSettings must be float or 'auto', got 'big'",
+        ),
+        (lambda: EncoderSettings(crf=True), r"crf of EncoderSettings must be int or None, got True"),
+        (lambda: Color("bt2021"), r"matrix of Color must be bt601, bt709, bt2020, got 'bt2021'"),
+        (lambda: load_style(3), r"a style must be str or Path, got 3"),
+        (
+            lambda: stylize_video("in.mp4", "out.mp4", options={"resume": True}),
+            r"options must be RenderOptions, got \{",
+        ),
+        (lambda: stylize_video("in.mp4", "out.mp4", engine="torch"), r"engine must be EngineSettings, got 'torch'"),
+        (lambda: stylize(np.zeros((32, 32, 3), np.uint8), controls=1), r"controls must be Controls, got 1"),
+        (lambda: stylize_live(1.5), r"a source is a path, a URL or a FrameSource; this float"),
+        (lambda: verify_media(None, "in.mp4"), r"source must be str or Path, got None"),
+    ],
+)
+def test_settings_of_a_wrong_type_say_what_to_pass(wrong, words):
+    with pytest.raises(SettingError, match=words):
+        wrong()
+
+
+def test_settings_take_what_is_as_good_as_their_type():
+    assert EncoderSettings(crf=np.int64(20)).crf == 20
+    assert RenderOptions(start=0.5).start == 0.5
+    assert ControlSettings(osc=("localhost", 9000)).osc == ("localhost", 9000)
+    with pytest.raises(SettingError, match="osc of ControlSettings must be"):
+        ControlSettings(osc=("localhost", "9000"))
+    assert Outputs(record="a.mp4", urls=["udp://host:1"]).record == "a.mp4"
 
 
 def test_arrays_load_neither_the_command_line_nor_the_live_part():

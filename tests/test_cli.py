@@ -333,6 +333,11 @@ def test_a_camera_session_ends_with_a_summary_or_with_silence(clip, capsys):
     [
         (["no-such-camera", "--frames", "1"], "no camera, file or URL 'no-such-camera'"),
         (["in.mp4"], "nothing to do"),
+        (["in.mp4", "--fps", "1e400", "--frames", "1"], "--fps is a number such as 30 or 30000/1001, got '1e400'"),
+        (
+            ["in.mp4", "--size", "99999x99999", "--frames", "1"],
+            "a size may have at most 134 megapixels, got 99999x99999",
+        ),
         (["in.mp4", "--fps", "fast", "--frames", "1"], "--fps is a number such as 30 or 30000/1001, got 'fast'"),
         (["in.mp4", "--fps", "1/0", "--frames", "1"], "--fps is a number"),
         (["in.mp4", "--size", "huge", "--frames", "1"], "a size is WIDTHxHEIGHT"),

@@ -30,7 +30,7 @@ HEAVY = (
 )
 
 LAYERS = (
-    {"errors", "actions", "files", "cores", "metadata"},
+    {"errors", "actions", "files", "cores", "interrupts", "metadata", "settings"},
     {"frame", "canvas", "contract"},
     {"whitelist"},
     {"generator", "graph"},

@@ -17,8 +17,9 @@ from rtstyle import backends, video
 from rtstyle.backends import Controls, EngineSettings, opening
 from rtstyle.errors import OutputExistsError, SettingError, StyleNotFoundError, VideoOpenError, VideoWriteError
 from rtstyle.frame import Color, Frame, Planes
+from rtstyle.interrupts import signals_held
 from rtstyle.render import RenderOptions, segments, stylize_video
-from rtstyle.render.flow import Prefetch, Timings, signals_held
+from rtstyle.render.flow import Prefetch, Timings
 from rtstyle.render.follow import VideoFollower
 from rtstyle.video import EncoderSettings
 

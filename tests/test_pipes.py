@@ -1,12 +1,19 @@
 """rtstyle as one program of a pipe: what comes in at the standard input goes out at the standard output."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import nullcontext, suppress
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from clips import Sound, look, make_clip, noise
+
+from rtstyle.cli import main
 
 RUN = (sys.executable, "-m", "rtstyle", "video")
 
@@ -88,3 +95,89 @@ def test_a_reader_that_goes_away_ends_it_without_a_word(tmp_path):
     assert child.wait(60) == 1
     assert b"Traceback" not in said
     assert said.count(b"\n") <= 1
+
+
+def interrupted(
+    words: list[str], number: int, *, feed: bytes = b"", fifo: Path | None = None
+) -> tuple[int, str, float]:
+    """Start a command, give it the beginning of a video, and send a signal once it waits for more.
+
+    Returns:
+        Exit code, what it said, and the seconds from the signal to the end.
+    """
+    run = subprocess.Popen(
+        [sys.executable, "-m", "rtstyle", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert run.stdin
+    assert run.stderr
+    try:
+        with fifo.open("r+b", buffering=0) if fifo else nullcontext(run.stdin) as pipe:
+            pipe.write(feed)
+            pipe.flush()
+            end = time.monotonic() + 60
+            while not waits(run.pid):
+                assert time.monotonic() < end
+                assert run.poll() is None, run.stderr.read()
+            run.send_signal(number)
+            begin = time.monotonic()
+            code = run.wait(20)
+        return code, run.stderr.read().decode(), time.monotonic() - begin
+    finally:
+        run.kill()
+        run.communicate()
+
+
+def waits(process: int) -> bool:
+    """Whether a process polls a pipe and does nothing else for a while."""
+
+    def spent() -> int:
+        return sum(map(int, Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+    polls = False
+    for task in os.listdir(f"/proc/{process}/task"):
+        with suppress(OSError):  # a thread that has ended
+            polls |= "poll" in Path(f"/proc/{process}/task/{task}/wchan").read_text()
+    if not polls:
+        return False
+    before = spent()
+    time.sleep(0.3)
+    return spent() - before <= 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/wchan").exists(), reason="no /proc of Linux")
+@pytest.mark.parametrize(
+    ("case", "number"),
+    [
+        ("stdin, nothing", signal.SIGINT),
+        ("stdin, a header", signal.SIGTERM),
+        ("stdin, half", signal.SIGINT),
+        ("fifo, half", signal.SIGTERM),
+        ("fifo, nothing", signal.SIGINT),
+        ("webcam", signal.SIGINT),
+    ],
+)
+def test_a_writer_that_is_silent_does_not_hold_a_signal_off(tmp_path, case, number):
+    source = make_clip(
+        tmp_path / "in.y4m", [noise(64, 48, i) for i in range(24)], times=range(24), codec="wrapped_avframe", options={}
+    )
+    fifo, target, data = tmp_path / "pipe", tmp_path / "out.mkv", source.read_bytes()
+    os.mkfifo(fifo)
+    given = "-" if case.startswith("stdin") else str(fifo)
+    feed = {"nothing": b"", "header": data[:20], "half": data[: len(data) // 2]}.get(case.split()[-1], b"")
+    words = ["video", given, str(target), "--quiet"]
+    if case == "webcam":
+        words = ["webcam", str(fifo), "--preview", "none", "--frames", "9", "--timeout", "30", "--quiet"]
+    code, said, seconds = interrupted(words, number, feed=feed, fifo=None if given == "-" else fifo)
+    assert code == 130, said
+    assert seconds < 5
+    assert "Traceback" not in said
+    assert not target.exists()
+    assert target.with_name("out.partial.mkv").exists() == case.endswith("half")
+
+
+def test_verify_of_a_pipe_is_one_line(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    source = make_clip(tmp_path / "in.mkv")
+    for pair in ((tmp_path / "pipe", source), (source, tmp_path / "pipe")):
+        assert main(["verify", *map(str, pair)]) == 1
+        assert "is a named pipe, and verify reads files" in capsys.readouterr().err

@@ -130,6 +130,18 @@ def test_a_playlist_does_not_lead_out_of_its_folder_unless_that_is_allowed(given
     assert count(given / "list.m3u8", playlists=True) == FRAMES
 
 
+def test_an_encrypted_playlist_says_so(given, secret):
+    make_clip(given / "a.ts", width=64, height=48, times=range(FRAMES))
+    for method, encrypted in (("NONE", False), ("AES-128", True), ("SAMPLE-AES", True)):
+        key = f'#EXT-X-KEY:METHOD={method},URI="file:{secret}"\n#EXTINF'
+        (given / "list.m3u8").write_text(hls("a.ts").replace("#EXTINF", key))
+        if encrypted:
+            with pytest.raises(VideoOpenError, match=rf"list\.m3u8 is encrypted \({method}\); --allow-playlist"):
+                count(given / "list.m3u8")
+        else:
+            assert count(given / "list.m3u8") == FRAMES
+
+
 def test_several_names_that_are_refused_are_one_line(given, secret, capfd):
     (given / "list.m3u8").write_text(hls(secret, "../private/secret.ts", secret))
     assert main(["video", str(given / "list.m3u8"), str(given / "out.mp4")]) == 1

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, Self, get_args
 
 from rtstyle.errors import BackendUnavailableError, SettingError, StyleFormatError
 from rtstyle.frame import Color, Frame, Size, check_is_size
+from rtstyle.settings import check_types
 from rtstyle.style import SizeClassChoice, Style
 
 BackendName = Literal["tensorrt", "openvino", "onnxruntime", "torch"]
@@ -80,6 +81,7 @@ class EngineSettings:
     """Size of strokes; ``auto`` enlarges them in frames of more than 1080 lines and shrinks them in small files."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         strokes = self.stroke_size
         if strokes != "auto" and not SMALLEST_STROKES <= strokes <= LARGEST_STROKES:
             raise SettingError(

@@ -15,11 +15,11 @@ import av.error
 from rtstyle.camera.address import SourceAddress
 from rtstyle.camera.devices import DeviceRequest, device_names, device_requests, found, list_cameras, modes_of
 from rtstyle.camera.feed import Feed, PictureFeed, StreamFeed, reason
-from rtstyle.camera.pipe import NamedPipe
 from rtstyle.camera.screen import screen_request
 from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
 from rtstyle.frame import Size
 from rtstyle.video.opening import open_device, open_media
+from rtstyle.video.pipe import Pipe
 
 STILL_RATE = Fraction(1, 3)
 """Pictures of a folder per second, where nothing else is wished."""
@@ -122,7 +122,7 @@ def _open_screen(address: SourceAddress, wish: Wish, stop: threading.Event) -> F
 
 
 def _open_pipe(address: SourceAddress, wish: Wish, stop: threading.Event) -> Feed:
-    pipe = NamedPipe(address.text, wish.timeout, stop)
+    pipe = Pipe.named(address.text, wish.timeout, stop)
     try:
         container = open_media(pipe)
     except TimeoutError as error:

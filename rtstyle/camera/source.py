@@ -20,6 +20,7 @@ from rtstyle.camera.opening import Wish, open_feed
 from rtstyle.errors import CameraError, SettingError, SourceStalledError, check_seconds
 from rtstyle.frame import Frame, Size, check_is_size
 from rtstyle.video import color_of
+from rtstyle.video.opening import MAX_PIXELS
 from rtstyle.video.samples import fraction_of
 
 _LATE = 0.25
@@ -69,6 +70,8 @@ def open_source(
     """
     if size is not None:
         check_is_size(size)
+        if size.width * size.height > MAX_PIXELS:
+            raise SettingError(f"a size may have at most {MAX_PIXELS / 1e6:.0f} megapixels, got {size}")
     check_seconds("a timeout", timeout)
     check_seconds("the time to wait for a camera", wait, zero=True)
     if fps is not None and not 0 < fps < 1e6:

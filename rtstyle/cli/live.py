@@ -261,7 +261,9 @@ def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> Liv
 
     try:
         fps = Fraction(args.fps) if args.fps else None
-    except (ValueError, ZeroDivisionError):
+        if fps:
+            float(fps)
+    except (ValueError, ArithmeticError):
         raise SettingError(f"--fps is a number such as 30 or 30000/1001, got {args.fps!r}") from None
     return stylize_live(
         args.source,

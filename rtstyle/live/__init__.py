@@ -21,15 +21,18 @@ to the sinks. So a slow machine shows fewer frames, never older ones.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from rtstyle.backends import Controls, EngineSettings
+from rtstyle.contract import check_source
 from rtstyle.frame import FrameSource
 from rtstyle.live.figures import LiveReport
 from rtstyle.live.latest import LatestFrame
 from rtstyle.live.opening import LiveInterrupted, OpenSession, open_session
 from rtstyle.live.settings import CaptureSettings, ControlSettings, LiveSettings, Preview
 from rtstyle.live.sinks.outputs import Outputs
+from rtstyle.settings import check_is
 
 __all__ = [
     "CaptureSettings",
@@ -84,6 +87,16 @@ def stylize_live(
         OutputExistsError, VideoWriteError: The recording cannot be written, or the virtual camera.
         LiveInterrupted: Ctrl-C was pressed once; recordings are whole, ``report`` says what was done.
     """
+    if not isinstance(source, str | os.PathLike | int):
+        check_source(source)
+    for name, value, kind in (
+        ("controls", controls, Controls),
+        ("engine", engine, EngineSettings),
+        ("capture", capture, CaptureSettings),
+        ("outputs", outputs, Outputs),
+        ("live", live, LiveSettings),
+    ):
+        check_is(name, value, kind)
     with open_session(
         source,
         style=style,

@@ -11,6 +11,7 @@ from rtstyle.canvas.follower import Follow
 from rtstyle.errors import SettingError, check_seconds
 from rtstyle.frame import Size
 from rtstyle.live.control.modulation import Modulator
+from rtstyle.settings import check_types
 from rtstyle.web.address import Address
 
 Preview = Literal["auto", "window", "browser", "none"]
@@ -38,6 +39,7 @@ class CaptureSettings:
     """A playlist may lead to any file or host, see ``video.opening``."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_seconds("a timeout", self.timeout)
 
 
@@ -69,6 +71,7 @@ class ControlSettings:
     """Milliseconds after their capture at which frames leave at the earliest, up to 2000."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for text in self.modulate:
             Modulator.parse(text, allow_strobe=self.allow_strobe)
         if not 0 <= self.delay_ms <= 2000:
@@ -102,6 +105,7 @@ class LiveSettings:
     """End after this time."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("frames", "seconds", "target_fps"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1e9:

@@ -35,6 +35,7 @@ from rtstyle.backends import Controls, EngineSettings
 from rtstyle.frame import FrameSink, FrameSource
 from rtstyle.render.plan import RenderOptions, RenderPlan, plan_render
 from rtstyle.render.report import VideoReport
+from rtstyle.settings import check_is
 from rtstyle.style import Style
 
 if TYPE_CHECKING:
@@ -73,6 +74,17 @@ def stylize_video(
             KeyboardInterrupt the finished part is kept under a stated name, and where segments are finished
             (see ``RenderWriter``) they stay beside ``target`` for ``resume``.
     """
+    check_is("style", style, (str, Path, Style))
+    for name, value, kind in (
+        ("controls", controls, Controls),
+        ("engine", engine, EngineSettings),
+        ("options", options, RenderOptions),
+    ):
+        check_is(name, value, kind)
+    if encoder is not None:
+        from rtstyle.video import EncoderSettings
+
+        check_is("encoder", encoder, EncoderSettings)
     if not isinstance(source, str | os.PathLike) or not isinstance(target, str | os.PathLike):
         from rtstyle.render.frames import stylize_frames
 

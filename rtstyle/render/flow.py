@@ -1,15 +1,15 @@
-"""How frames flow from thread to thread: read ahead, timed, and not cut in two by a signal."""
+"""How frames flow from thread to thread: read ahead and timed."""
 
 from __future__ import annotations
 
 import queue
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Generic, Self, TypeVar
+
+from rtstyle.interrupts import Interrupted
 
 T = TypeVar("T")
 
@@ -53,6 +53,8 @@ class Prefetch(Generic[T]):
                 return
             if kind == "error":
                 assert isinstance(value, BaseException)
+                if isinstance(value, Interrupted):
+                    raise KeyboardInterrupt from value
                 raise value
             yield value  # type: ignore[misc]
 
@@ -65,41 +67,6 @@ class Prefetch(Generic[T]):
     ) -> None:
         self._stop.set()
         self._thread.join()
-
-
-@contextmanager
-def signals_held() -> Iterator[Callable[[], None]]:
-    """Hold back Ctrl-C, and SIGTERM where Python handles it, so that no frame and no file is cut in two.
-
-    Yields a function to call between two frames: a signal that came meanwhile takes its usual course
-    there. A second one takes it at once. Outside the main thread, which no signal reaches, nothing is held.
-    """
-    came: list[int] = []
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def pass_on(number: int) -> None:
-        handler = usual[signal.Signals(number)]
-        assert callable(handler)
-        handler(number, None)
-
-    def hold(number: int, _: object) -> None:
-        came.append(number)
-        if len(came) > 1:
-            pass_on(number)
-
-    def release() -> None:
-        if came:
-            pass_on(came[0])
-
-    mine = threading.current_thread() is threading.main_thread()
-    held = [number for number, handler in usual.items() if mine and callable(handler)]
-    for number in held:
-        signal.signal(number, hold)
-    try:
-        yield release
-    finally:
-        for number in held:
-            signal.signal(number, usual[number])
 
 
 class Timings:

@@ -15,7 +15,8 @@ from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.contract import check_sinks, check_source, checked
 from rtstyle.errors import SettingError, VideoOpenError
 from rtstyle.frame import Frame, FrameSink, FrameSource, VideoFormat
-from rtstyle.render.flow import Prefetch, Timings, signals_held
+from rtstyle.interrupts import signals_held
+from rtstyle.render.flow import Prefetch, Timings
 from rtstyle.render.memory import memory_available, refuse_too_large
 from rtstyle.render.plan import RenderOptions, open_reader
 from rtstyle.render.report import VideoReport

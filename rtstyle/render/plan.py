@@ -15,9 +15,10 @@ from rtstyle.backends import Controls, EngineSettings
 from rtstyle.canvas.follower import Follow
 from rtstyle.errors import SettingError
 from rtstyle.frame import Size
-from rtstyle.render.flow import signals_held
+from rtstyle.interrupts import signals_held
 from rtstyle.render.memory import memory_available, refuse_too_large
 from rtstyle.render.resume import digest_of, identity_of, refuse_other, same_encoding, same_engine
+from rtstyle.settings import check_types
 from rtstyle.style import Style, load_style
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class RenderOptions:
                 raise SettingError(f"{name} must be from {least} to {_MOST_WORKERS}, got {value}")
         if self.jobs and self.cluster:
             raise SettingError("give jobs (processes on this machine) or cluster, not both")
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 @dataclass(frozen=True)

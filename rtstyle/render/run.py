@@ -11,7 +11,8 @@ from itertools import chain, islice
 from rtstyle.backends import Engine, open_for
 from rtstyle.cores import cores
 from rtstyle.frame import Frame
-from rtstyle.render.flow import Prefetch, Timings, signals_held
+from rtstyle.interrupts import signals_held
+from rtstyle.render.flow import Prefetch, Timings
 from rtstyle.render.follow import VideoFollower
 from rtstyle.render.journal import Journal
 from rtstyle.render.plan import RenderPlan

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from rtstyle.errors import SettingError
+from rtstyle.errors import SettingError, VideoOpenError
 from rtstyle.frame import Size
+from rtstyle.settings import check_is
 from rtstyle.verify.facts import Media
 from rtstyle.verify.finding import Finding
 from rtstyle.verify.pictures import compare_pictures
@@ -73,7 +74,12 @@ def verify_media(
         SettingError: Both are the same file, or ``end`` does not lie behind ``start``.
     """
     begun = time.perf_counter()
+    check_is("source", source, (str, Path))
+    check_is("target", target, (str, Path))
     source, target = Path(source), Path(target)
+    for path in (source, target):
+        if path.is_fifo():
+            raise VideoOpenError(f"{path} is a named pipe, and verify reads files: save what comes through it")
     if source.exists() and target.exists() and source.samefile(target):
         raise SettingError(f"both are the same file: {source}")
     if end is not None and end <= (start or 0):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rtstyle.errors import OutputExistsError, SettingError, VideoWriteError
 from rtstyle.frame import Size
+from rtstyle.settings import check_types
 from rtstyle.video.codecs import (
     AUTO_PRESETS,
     ENCODERS,
@@ -120,6 +121,7 @@ class EncoderSettings:
     """Pixel format, e.g. ``yuv420p10le``. The pictures have 8 bits in 4:2:0; wider formats are filled exactly."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.crf is not None and self.crf < 0:
             raise SettingError(f"crf starts at 0 (best), got {self.crf}")
         if self.bitrate is not None and self.bitrate < 1000:

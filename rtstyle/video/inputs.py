@@ -16,7 +16,9 @@ import av
 from av.container import InputContainer
 
 from rtstyle.errors import SettingError, VideoOpenError, VideoStalledError, check_seconds, reason_of
+from rtstyle.interrupts import Interrupted
 from rtstyle.video.opening import open_media
+from rtstyle.video.pipe import Pipe
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".tga", ".dpx", ".exr")
 """Endings of the pictures of a folder that are taken as a sequence."""
@@ -49,6 +51,8 @@ class Input:
     """FFmpeg's name of the format, where it is not to be guessed."""
     playlists: bool = False
     """It may be a playlist that leads to any file or host."""
+    pipe: Pipe | None = None
+    """What is read instead of ``address``; one that is read once."""
 
     @property
     def seekable(self) -> bool:
@@ -70,7 +74,7 @@ class Input:
             options["rtsp_transport"] = "tcp"  # UDP loses packets, and a picture with them
         try:
             return open_media(
-                self.address,
+                self.pipe or self.address,
                 format=self.format,
                 options=options,
                 timeout=self.timeout if self.kind == "url" else None,
@@ -154,7 +158,8 @@ def find_input(
     if text == "-":
         if sys.stdin is not None and sys.stdin.isatty():
             raise VideoOpenError("- is stdin, and that is a terminal: pipe a video into it, as in ffmpeg ... | rtstyle")
-        return Input("stdin", "stdin", "pipe:0", format=format)
+        pipe = Pipe(0, None) if hasattr(select, "poll") else None  # FFmpeg's own reading of pipes hears no signal
+        return Input("stdin", "stdin", "pipe:0", format=format, pipe=pipe)
     if isinstance(source, str) and _URL.match(text):
         shown = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", text)
         return Input("url", shown, text, timeout=timeout, format=format, playlists=playlists)
@@ -178,18 +183,19 @@ def _named_pipe(path: Path, timeout: float, format: str | None) -> Input:
         VideoOpenError: The pipe may not be read.
     """
     try:
-        pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        pipe = Pipe.named(path, None)
     except OSError as error:
         raise VideoOpenError(f"cannot open {path}: {reason_of(error)}") from error
-    wait = select.poll()
-    wait.register(pipe, select.POLLIN)
-    if not wait.poll(1000 * min(timeout, 86400.0)):
-        os.close(pipe)
+    try:
+        came = pipe.wait(min(timeout, 86400.0))
+    except Interrupted as error:
+        raise KeyboardInterrupt from error
+    if not came:
+        pipe.close()
         raise VideoStalledError(
             f"nothing came through the pipe {path} for {timeout:g} s: does a program write into it?"
         )
-    os.set_blocking(pipe, True)
-    return Input("stdin", str(path), f"pipe:{pipe}", format=format)
+    return Input("stdin", str(path), "pipe:", format=format, pipe=pipe)
 
 
 _EDGE = 1 << 20

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import time
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -19,6 +20,7 @@ import av
 from av.container import InputContainer
 
 from rtstyle.errors import VideoOpenError
+from rtstyle.interrupts import Interrupted
 from rtstyle.video.hwaccel import accelerator
 from rtstyle.video.remote import Web, WebFile
 
@@ -108,6 +110,8 @@ def open_media(
     )
     try:
         return opened(place, io_open=guard)
+    except Interrupted as error:
+        raise KeyboardInterrupt from error
     except (av.FFmpegError, OSError, ValueError) as error:
         if guard and guard.refused:
             raise VideoOpenError(guard.refused) from error
@@ -250,6 +254,7 @@ class _Within:
 
         Raises:
             ValueError: Its names are not those of files.
+            PermissionError: Its segments are encrypted.
         """
         if not file.peek(7).startswith(b"#EXTM3U"):
             return file
@@ -258,6 +263,12 @@ class _Within:
         if any(len(line) > _LONGEST_LINE for line in data.splitlines()) or b"\0" in data:
             raise ValueError("the playlist is damaged: it has lines that are no names")
         data.decode()
+        if method := re.search(rb"^#EXT-X-KEY:.*METHOD=(?!NONE)([A-Z0-9-]+)", data, re.MULTILINE):
+            name = self._address.removeprefix("file:")
+            self.refused = (
+                f"{name} is encrypted ({method[1].decode()}); --allow-playlist reads its key, where it is given"
+            )
+            raise PermissionError(self.refused)
         then, since = self._seen.get(url, (b"", 0.0))
         if self._folder is None or data != then:
             self._seen[url] = data, time.monotonic()

@@ -14,6 +14,7 @@ from rtstyle.live.fanout import Fanout
 from rtstyle.live.sinks.own import OwnSink
 from rtstyle.live.sinks.stream import Destination, StreamSink, destination
 from rtstyle.live.sinks.virtual_camera import find_virtual_cameras, open_virtual_camera, steady_rate
+from rtstyle.settings import check_types
 from rtstyle.video import EncoderSettings
 
 _STILL = 0.5
@@ -44,6 +45,7 @@ class Outputs:
     """Replace recordings and HLS playlists that exist."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.bitrate is not None and self.bitrate < 1000:
             raise SettingError(f"the bitrate of outputs is in bits per second and at least 1000, got {self.bitrate}")
         if len(set(self.urls)) < len(self.urls):
