@@ -16,8 +16,9 @@ from fractions import Fraction
 from rtstyle.backends import EngineSettings, open_for
 from rtstyle.errors import SettingError, VideoOpenError
 from rtstyle.frame import Color, Size
+from rtstyle.interrupts import signals_held
 from rtstyle.render.farm import Farm
-from rtstyle.render.flow import Timings, signals_held
+from rtstyle.render.flow import Timings
 from rtstyle.render.follow import VideoFollower
 from rtstyle.render.job import SegmentJob, SegmentResult, job_of
 from rtstyle.render.journal import Journal

@@ -10,8 +10,8 @@ from typing import Any
 
 from rtstyle.backends import Controls, EngineSettings
 from rtstyle.errors import BackendUnavailableError, RtstyleError, StyleFormatError, StyleNotFoundError
+from rtstyle.interrupts import signals_held
 from rtstyle.render.coordinate import Coordinator, Film
-from rtstyle.render.flow import signals_held
 from rtstyle.render.plan import RenderOptions, plan_render
 from rtstyle.render.report import VideoReport
 from rtstyle.style import Style

@@ -67,14 +67,12 @@ class RenderOptions:
     """Workers on each node of the cluster, which share its cores."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, value, least in (("jobs", self.jobs, 0), ("slots", self.slots, 1)):
             if not least <= value <= _MOST_WORKERS:
                 raise SettingError(f"{name} must be from {least} to {_MOST_WORKERS}, got {value}")
         if self.jobs and self.cluster:
             raise SettingError("give jobs (processes on this machine) or cluster, not both")
-
-    def __post_init__(self) -> None:
-        check_types(self)
 
 
 @dataclass(frozen=True)
