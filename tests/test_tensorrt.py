@@ -3,6 +3,7 @@
 What needs a GPU (loading a plan to its end, running it) is in test_engines.py and skipped without one.
 """
 
+import itertools
 import json
 import signal
 import subprocess
@@ -59,12 +60,22 @@ def addresses_can_stay() -> bool:
     return sys.platform == "linux" and subprocess.run([sys.executable, "-c", tried]).returncode == 0
 
 
+def every_build(usual: list[str]) -> list[object]:
+    """Every style, layout and set of targets; of each style in ``usual`` one of them, in turn, the others are slow."""
+    kinds = list(itertools.product(["i420", "nv12"], [("sm75",), ("sm86", "sm89", "sm120")]))
+    return [
+        pytest.param(
+            name, layout, targets, id="-".join((name, layout, "+".join(targets))),
+            marks=() if name in usual and kinds[usual.index(name) % 4] == (layout, targets) else pytest.mark.slow,
+        )
+        for name, (layout, targets) in itertools.product(list_styles(), kinds)
+    ]  # fmt: skip
+
+
 # -- compiling ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("targets", [("sm75",), ("sm86", "sm89", "sm120")], ids="+".join)
-@pytest.mark.parametrize("layout", ["i420", "nv12"])
-@pytest.mark.parametrize("name", list_styles())
+@pytest.mark.parametrize(("name", "layout", "targets"), every_build(usual=list_styles()))
 def test_every_style_compiles_in_seconds_and_again_to_the_same_bytes(name, layout, targets):
     recipe = compiler.recipe_of(load_style(name), Size(1280, 720), "f16", layout)
     begun = time.perf_counter()
@@ -83,11 +94,11 @@ def test_a_blend_of_styles_compiles(tmp_path):
     assert len(plan) > 1000
 
 
-@pytest.mark.parametrize("targets", [("sm75",), ("sm86", "sm89", "sm120")], ids="+".join)
-@pytest.mark.parametrize("layout", ["i420", "nv12"])
-@pytest.mark.parametrize("name", list_styles())
+@pytest.mark.parametrize(
+    ("name", "layout", "targets"), every_build(usual=["etching", "great_wave", "sketch", "the_scream"])
+)
 def test_a_plan_for_changing_sizes_is_built_again_to_the_same_bytes(name, layout, targets, tmp_path, monkeypatch):
-    """Also where paths and environment have other lengths: the compiler's order hangs on what lies where in memory."""
+    """Also where paths and environment have other lengths: the compiler's order depends on memory addresses."""
     plans = []
     for length in (3, 130):
         monkeypatch.setenv("RTSTYLE_CACHE", str(tmp_path / ("c" * length)))

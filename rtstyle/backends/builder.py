@@ -27,10 +27,11 @@ if sys.platform == "linux":  # ADDR_NO_RANDOMIZE of personality(2) outlasts exec
     _still = "import ctypes, os; ctypes.CDLL(None).personality(0x40000)"
     _COMMAND = [sys.executable, "-c", f"{_still}; os.execv({sys.executable!r}, {_COMMAND})"]
 
-_SAME_MEMORY = {"PYTHONHASHSEED": "0", "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-"""Environment of the child. TensorRT-RTX goes through the open dimensions of a plan for changing sizes in an order
-that hangs on where they lie in memory. So that a second build gives the same bytes, memory is laid out the same:
-at addresses that are not random, on a heap that is new (``compiler.build_plan``) and takes all but the largest."""
+_SAME_MEMORY = {"PYTHONHASHSEED": "0", "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "OPENBLAS_NUM_THREADS": "1"}
+"""Environment of the child. TensorRT-RTX numbers the open dimensions of a plan for changing sizes in an order that
+depends on memory addresses. Memory is laid out the same each time, so that a second build gives the same bytes: at
+addresses that are not random, on a new heap (``compiler.build_plan``) that serves all but the largest blocks, and
+without NumPy's worker threads, which map their buffers while the main thread still loads libraries."""
 
 
 @dataclass(frozen=True)
