@@ -124,7 +124,8 @@ def test_a_word_and_its_value_are_one_command_wherever_they_come_from(word, valu
 @pytest.mark.parametrize(
     ("word", "value"),
     [
-        ("strength", 2.1), ("strength", "1"), ("strength", math.nan), ("strength", None), ("strength", [1]), ("blend", True), ("no", 1),
+        ("strength", 2.1), ("strength", "1"), ("strength", math.nan), ("strength", None), ("strength", [1]),
+        ("blend", True), ("no", 1),
         ("style", None), ("style", 0.5), ("style", True), ("record", "yes"), ("bypass", 2), ("size_class", "huge"),
         ("blend", ["ink"]), ("blend", {"ink": 1}), ("split", -1), ("modulate", [1]), ("learn", {"no": 1}),
         ("action", "dance"), ("", 1),
