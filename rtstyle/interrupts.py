@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_held: list[list[int]] = []
-"""Of each ``signals_held`` that is open, the signals that came."""
+_held: dict[int, list[int]] = {}
+"""The signals that came during each ``signals_held`` that is open, by identity: several are equal, one per thread."""
 
 
 class Interrupted(Exception):
@@ -17,7 +17,7 @@ class Interrupted(Exception):
 
 def pending() -> bool:
     """Whether a signal is held back now, so that whatever waits for data should stop. Any thread may ask."""
-    return any(_held)
+    return any(list(_held.values()))
 
 
 @contextmanager
@@ -49,13 +49,13 @@ def signals_held() -> Iterator[Callable[[], None]]:
     held = [number for number, handler in usual.items() if mine and callable(handler)]
     for number in held:
         signal.signal(number, hold)
-    _held.append(came)
+    _held[id(came)] = came
     try:
         yield release
     except Exception:
         release()
         raise
     finally:
-        _held.remove(came)
+        del _held[id(came)]
         for number in held:
             signal.signal(number, usual[number])
