@@ -1267,3 +1267,79 @@ def test_a_live_session_is_seen_and_steered_from_a_browser():
     assert not session.is_alive()
     assert reports[0].style == "great_wave"
     assert reports[0].seconds < 25
+
+
+# -- behind a proxy --------------------------------------------------------------------------------
+
+
+def test_probes_need_no_token_and_say_whether_there_is_room(tmp_path):
+    (tmp_path / "token").write_text("a-token-of-all-servers\n")
+    address = Address(port=0, names=("rt.example.org",), token_file=tmp_path / "token", forwarded=True)
+    with StyleServer(address, [load_style("sketch")], visitors=1) as running:
+        home = f"http://127.0.0.1:{running.port}"
+        assert get(f"{home}/healthz", Host="10.0.0.7:8765")[0] == 200
+        assert get(f"{home}/readyz", Host="10.0.0.7:8765")[::2] == (200, b"0 of 1 places are taken\n")
+        assert get(f"{home}/readyz", **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+        token = {"Cookie": "rtstyle_0=a-token-of-all-servers"}
+        assert get(home, Host="rt.example.org", **token)[0] == 200
+        assert get(home, Host="127.0.0.1", **{"X-Forwarded-Host": "RT.example.org"}, **token)[0] == 200
+        assert get(home, Host="other.example.org", **token)[0] == 403
+        code, headers, _ = get(
+            f"{home}/?token=a-token-of-all-servers", Host="rt.example.org", **{"X-Forwarded-Proto": "https"}
+        )
+        assert code == 303
+        assert "Secure" in headers["Set-Cookie"]
+
+        async def fill() -> None:
+            async with visit(running):
+                assert get(f"{home}/readyz")[0] == 503
+                assert get(f"{home}/healthz")[0] == 200
+                with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
+                    async with visit(running):
+                        pass
+                assert raised.value.status == 503
+
+        play(fill)
+        assert running.report().turned_away == 1
+
+
+def test_without_a_proxy_nothing_is_believed_of_one(shared):
+    assert get(home_of(shared), **{"X-Forwarded-Host": "evil.example"}, **cookie_of(shared))[0] == 200
+    assert get(home_of(shared), Host="rt.example.org", **{"X-Forwarded-Host": "localhost"})[0] == 403
+    code, headers, _ = get(shared.url, **{"X-Forwarded-Proto": "https"})
+    assert code == 303
+    assert "Secure" not in headers["Set-Cookie"]
+
+
+def test_a_server_that_drains_takes_nobody_new_and_then_moves_its_visitors():
+    async def action() -> None:
+        with StyleServer(Address(port=0, drain=1.0), [load_style("sketch")]) as running:
+            home = f"http://127.0.0.1:{running.port}"
+            async with visit(running) as visitor:
+                draining = asyncio.create_task(asyncio.to_thread(running.drain, 1.0))
+                await asyncio.sleep(0.2)
+                assert (await asyncio.to_thread(get, f"{home}/readyz"))[::2] == (503, b"ends\n")
+                with pytest.raises(aiohttp.WSServerHandshakeError):
+                    async with visit(running):
+                        pass
+                await visitor.send(as_jpeg(picture()))
+                assert (await visitor.reply()).number == 1  # visitors that are there are served until the end
+                await draining
+                leaving = asyncio.create_task(asyncio.to_thread(running.__exit__, None, None, None))
+                assert (await visitor.farewell())["reason"] == "moved"
+                await leaving
+
+    play(action)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"names": ("a b",)}, "a host name is letters"),
+        ({"drain": -1.0}, "the time to drain must be"),
+        ({"token_file": Path("/nowhere/token")}, "cannot read the token in"),
+    ],
+)
+def test_what_is_wrong_behind_a_proxy_is_said_in_one_line(fields, words):
+    with pytest.raises(SettingError, match=words):
+        Guard.of(Address(**fields))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +43,30 @@ def add_serve(commands: Any) -> None:
     add_follow_option(parser, "for a single visitor")
     parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
     add_address_options(parser)
+    _add_proxy_options(parser)
     add_engine_options(parser)
     add_message_options(parser)
     parser.set_defaults(run=_run_serve)
+
+
+def _add_proxy_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("behind a proxy, one of several servers")
+    group.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a name of the proxy; may be given again"
+    )
+    group.add_argument("--token-file", type=Path, metavar="FILE", help="file with the token, the same for all servers")
+    group.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        help="trust X-Forwarded-Host and -Proto, and answer 503 where all places are taken",
+    )
+    group.add_argument(
+        "--drain",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="at the end, take no new visitors for S seconds, then let the others connect again (default: 0)",
+    )
 
 
 def add_address_options(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +99,13 @@ def _run_serve(args: argparse.Namespace) -> int:
     from rtstyle.backends import Controls
     from rtstyle.web import check_packages
 
-    address = address_of(args)
+    address = replace(
+        address_of(args),
+        names=tuple(args.allow_host),
+        token_file=args.token_file,
+        forwarded=args.behind_proxy,
+        drain=args.drain,
+    )
     check_packages()
     from rtstyle.web.server import serve
 

@@ -10,11 +10,13 @@ import logging
 import os
 import queue
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rtstyle.errors import BackendUnavailableError, reason_of
@@ -23,6 +25,9 @@ from rtstyle.render.pool import LIVES, Answer, Gone, Inbox, News, Slot
 
 _PATIENCE = 60.0
 """Seconds for which a cluster may have no worker: nodes start, or others use their cores."""
+
+_ANSWER = 10.0
+"""Seconds in which a cluster's head must answer."""
 
 _LOOK = 1.0
 """Seconds between two looks at the list of nodes."""
@@ -95,13 +100,12 @@ class RayPool:
         self._last_seen = time.monotonic()
         self._own = not ray.is_initialized()
         if self._own:
+            _check_answers(address)
             try:
                 with _signal_handlers_kept():
                     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except Exception as error:  # ConnectionError, ValueError, RuntimeError by the kind of address
-                raise BackendUnavailableError(
-                    f"no Ray cluster answers at {address}: {reason_of(error)[:200]}; start one with ray start --head"
-                ) from error
+                raise BackendUnavailableError(_no_cluster(address, reason_of(error)[:200])) from error
         self._watcher = threading.Thread(target=self._watch, name="rtstyle-cluster", daemon=True)
         self._watcher.start()
         try:
@@ -219,6 +223,30 @@ class RayPool:
         self._actors.clear()
         if self._own:
             self._ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Connect to a cluster's head once: Ray itself tries for minutes.
+
+    Raises:
+        BackendUnavailableError: There is no such address, or no answer.
+    """
+    found = address
+    if address == "auto":  # where Ray notes the cluster that was started on this machine
+        note = Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray" / "ray_current_cluster"
+        with suppress(OSError):
+            found = os.environ.get("RAY_ADDRESS") or note.read_text().strip()
+    host, _, port = found.rpartition(":")
+    if found == "auto" or "/" in host:
+        return  # Ray looks for one, or refuses the kind of address
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
+    except (OSError, ValueError) as error:
+        raise BackendUnavailableError(_no_cluster(address, reason_of(error))) from error
+
+
+def _no_cluster(address: str, reason: str) -> str:
+    return f"no Ray cluster answers at {address}: {reason}; start one with ray start --head"
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from rtstyle.render.plan import RenderPlan
 from rtstyle.render.planner import PlannedSegment, Planner, canvas_before, planned
 from rtstyle.render.pool import News, Pool
 from rtstyle.render.report import VideoReport
-from rtstyle.render.run import Progress, Used, report_of
+from rtstyle.render.run import Measured, Progress, Used, report_of
 from rtstyle.render.segments import RenderWriter
 from rtstyle.render.worker import Renderer
 
@@ -270,8 +270,7 @@ class Film:
             frames=(self.writer.written, self.resumed_at),
             damaged=damaged,
             warnings=warnings,
-            stages=self._timings.milliseconds(),
-            first_frame=self._first,
+            measured=Measured(self._timings.milliseconds(), self._first),
         )
 
     def abandon(self, error: BaseException) -> None:

@@ -74,9 +74,7 @@ def render(plan: RenderPlan, progress: Progress | None = None) -> VideoReport:
         frames=(figures.done, figures.resumed_at),
         damaged=plan.reader.damaged + follower.damaged_before,
         warnings=[*plan.reader.notes, *writer.warnings],
-        stages=timings.stages(),
-        first_frame=figures.first,
-        cpu=figures.cpu,
+        measured=Measured(timings.stages(), figures.first, figures.cpu),
     )
 
 
@@ -156,6 +154,18 @@ class Used:
     device: str
 
 
+@dataclass(frozen=True)
+class Measured:
+    """How long a render took."""
+
+    stages: dict[str, float]
+    """Mean milliseconds per frame by stage."""
+    first_frame: float
+    """Seconds to the first stylized frame."""
+    cpu: float | None = None
+    """``time.process_time`` at the first frame; None: most of the work was done by other processes."""
+
+
 def report_of(
     plan: RenderPlan,
     engine: Used,
@@ -164,9 +174,7 @@ def report_of(
     frames: tuple[int, int],
     damaged: int,
     warnings: list[str],
-    stages: dict[str, float],
-    first_frame: float,
-    cpu: float | None = None,
+    measured: Measured,
 ) -> VideoReport:
     """Return the report of a render that is finished.
 
@@ -174,14 +182,13 @@ def report_of(
         frames: In all, and those of an earlier run.
         damaged: Frames of the input that are missing or faulty.
         warnings: What is lost on the way in, and what the writer says.
-        first_frame: Seconds to the first stylized frame.
-        cpu: ``time.process_time`` at the first frame; None: most of the work was done by other processes.
     """
     done, resumed_at = frames
     seconds, fresh = time.perf_counter() - plan.begun, done - resumed_at
     reader = plan.reader
     if damaged:
         warnings = [*warnings, f"{reader.name} is damaged: about {damaged} of its pictures are missing or faulty"]
+    cpu = measured.cpu
     used = time.process_time() - (cpu or 0.0)
     return VideoReport(
         input=plan.source,
@@ -193,8 +200,8 @@ def report_of(
         seconds=round(seconds, 3),
         fps=round(fresh / seconds, 2),
         cpu_ms_per_frame=0.0 if cpu is None else round(1000 * used / max(1, fresh - 1), 2),
-        first_frame_s=round(first_frame, 3),
-        stages=stages,
+        first_frame_s=round(measured.first_frame, 3),
+        stages=measured.stages,
         backend=engine.backend,
         precision=engine.precision,
         device=engine.device,

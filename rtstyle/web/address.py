@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtstyle.errors import SettingError
+from rtstyle.errors import SettingError, check_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +22,28 @@ class Address:
     cert: Path | None = None
     """Certificate chain (PEM) for https; needs ``key``."""
     key: Path | None = None
+    names: tuple[str, ...] = ()
+    """Further names by which it may be called: those of a proxy in front of it."""
+    token_file: Path | None = None
+    """File that holds the token, the same for all servers behind one proxy; None: RTSTYLE_TOKEN, or a new one."""
+    forwarded: bool = False
+    """Trust ``X-Forwarded-Host`` and ``X-Forwarded-Proto``: only where all requests come through a proxy that sets
+    them. A server that is full then refuses visitors with status 503, so that the proxy asks another."""
+    drain: float = 0.0
+    """Seconds for which it keeps its visitors, but takes no new ones, before it ends; then their pages connect again,
+    to another server behind the same proxy. 0: they are told that the server has ended."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise SettingError(f"a port is a number from 0 to 65535, got {self.port}")
         if (self.cert is None) != (self.key is None):
             raise SettingError("https needs both: --cert FILE --key FILE")
+        check_seconds("the time to drain", self.drain, zero=True)
+        for name in self.names:
+            if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252})", name, re.ASCII):
+                raise SettingError(
+                    f"a host name is letters, digits, dots and dashes, as in rt.example.org; got {name!r}"
+                )
 
     @property
     def is_loopback(self) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from rtstyle.errors import SettingError
+from rtstyle.errors import SettingError, reason_of
 from rtstyle.web.address import Address
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -22,7 +22,7 @@ _AUTHORITY = re.compile(
 )
 
 _SHORTEST = 16
-"""Characters of the shortest token that is taken from RTSTYLE_TOKEN."""
+"""Characters of the shortest token that is taken from a file or from RTSTYLE_TOKEN."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,6 @@ class Authority:
         return name if self.port is None else f"{name}:{self.port}"
 
 
-def called(request: web.Request) -> Authority | None:
-    """Return what a request calls this server; None where it says nothing, something damaged, or several things."""
-    hosts = request.headers.getall("Host", [])
-    return Authority.parse(hosts[0]) if len(hosts) == 1 else None
-
-
 @dataclass(frozen=True)
 class Guard:
     """Decides about every request before anything else looks at it.
@@ -68,15 +62,34 @@ class Guard:
 
     @classmethod
     def of(cls, address: Address) -> Guard:
-        """Return the guard of an address, with the token of RTSTYLE_TOKEN, or a new one.
+        """Return the guard of an address, with the token of its file, of RTSTYLE_TOKEN, or a new one.
 
         Raises:
-            SettingError: RTSTYLE_TOKEN is too short, or has characters that addresses have to quote.
+            SettingError: The file cannot be read; or the token is too short, or has characters that addresses have to
+                quote.
         """
-        token = os.environ.get("RTSTYLE_TOKEN") or secrets.token_urlsafe(24)
+        token, place = os.environ.get("RTSTYLE_TOKEN") or secrets.token_urlsafe(24), "RTSTYLE_TOKEN"
+        if address.token_file:
+            place = f"the token in {address.token_file}"
+            try:
+                token = address.token_file.read_text("ascii", "replace")[:1000].strip()
+            except OSError as error:
+                raise SettingError(f"cannot read {place}: {reason_of(error)}") from error
         if not re.fullmatch(rf"[A-Za-z0-9_-]{{{_SHORTEST},200}}", token):
-            raise SettingError(f"RTSTYLE_TOKEN must be {_SHORTEST} to 200 letters, digits, - and _")
+            raise SettingError(f"{place} must be {_SHORTEST} to 200 letters, digits, - and _")
         return cls(address, token)
+
+    def called(self, request: web.Request) -> Authority | None:
+        """Return what a request calls this server; None where it says nothing, something damaged, or several things."""
+        hosts = request.headers.getall("Host", [])
+        if self.address.forwarded:
+            hosts = request.headers.getall("X-Forwarded-Host", hosts)
+        return Authority.parse(hosts[0]) if len(hosts) == 1 else None
+
+    def is_secure(self, request: web.Request) -> bool:
+        """Say whether the browser speaks https: to this server, or to the proxy in front of it."""
+        forwarded = self.address.forwarded and request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+        return self.address.cert is not None or forwarded
 
     def url(self, port: int, path: str = "/") -> str:
         """Return the address to show, with the token; ``port`` is the one that was bound."""
@@ -88,7 +101,7 @@ class Guard:
 
     def refuse(self, request: web.Request) -> str | None:
         """Say why a request is refused; None where it may go on."""
-        host = called(request)
+        host = self.called(request)
         if host is None or not self._knows(host.name):
             name = request.headers.get("Host", "")[:100]
             return f"this server is not called {name!r}: use the address that it printed"
@@ -103,6 +116,8 @@ class Guard:
         return None
 
     def _knows(self, name: str) -> bool:
+        if name in (each.lower() for each in self.address.names):
+            return True
         if self.address.is_loopback:
             return name in _LOOPBACK_NAMES
         try:
@@ -119,10 +134,9 @@ class Guard:
         """Compare in a time that does not depend on where they differ."""
         return given is not None and hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
-    @staticmethod
-    def cookie(request: web.Request) -> str:
+    def cookie(self, request: web.Request) -> str:
         """Name of the cookie: browsers share cookies between the ports of a host."""
-        host = called(request)
+        host = self.called(request)
         return f"rtstyle_{(host and host.port) or 0}"
 
 

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from concurrent.futures import Future
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +23,7 @@ from rtstyle.errors import ServerError
 from rtstyle.files import read_whole
 from rtstyle.style import LARGEST_PREVIEW, Style
 from rtstyle.web.address import Address
-from rtstyle.web.guard import Guard, called
+from rtstyle.web.guard import Guard
 
 log = logging.getLogger("rtstyle")
 
@@ -80,6 +80,7 @@ class WebServer:
         routes: What it serves; handlers run in the loop's thread.
         connections: That may be open at a time.
         ending: Awaited in the loop before the connections are closed.
+        health: Paths that need neither token nor name: probes of proxies know none.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class WebServer:
         *,
         connections: int = MAX_CONNECTIONS,
         ending: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        health: Collection[str] = (),
     ) -> None:
+        self._health = frozenset(health)
         self.guard = Guard.of(address)
         self.port = 0
         """The one that was bound."""
@@ -99,7 +102,8 @@ class WebServer:
         self._tls = address.tls()
         self._ready: Future[None] = Future()
         # All visitors of this machine have one address, and so have those behind a proxy on it.
-        self._each = connections if address.is_loopback else max(8, connections // 2)
+        shared = address.is_loopback or address.forwarded
+        self._each = connections if shared else max(8, connections // 2)
         self._coming: set[asyncio.Task[None]] = set()
         """Connections that were accepted and are not open yet, as during the handshake of TLS."""
         self._arrivals, self._requests = Allowance(*_ARRIVALS), Allowance(*_REQUESTS)
@@ -277,7 +281,7 @@ class WebServer:
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         await asyncio.sleep(self._requests.delay())
-        reason = self.guard.refuse(request)
+        reason = None if self._is_probe(request) else self.guard.refuse(request)
         if reason is not None:
             self.refused["host"] += 1
             refusal = web.Response(status=403, text=f"rtstyle: {reason}\n")
@@ -286,7 +290,7 @@ class WebServer:
         if "token" in request.query and request.path == "/":
             # Out of the address bar and the history; the cookie goes on from here.
             moved = web.HTTPSeeOther("/")
-            name, secure = self.guard.cookie(request), self._tls is not None
+            name, secure = self.guard.cookie(request), self.guard.is_secure(request)
             moved.set_cookie(name, self.guard.token, httponly=True, samesite="Strict", secure=secure)
             raise moved
         connection = request.protocol
@@ -305,9 +309,17 @@ class WebServer:
             if not self._busy[connection]:
                 del self._busy[connection]
 
+    def _is_probe(self, request: web.Request) -> bool:
+        """Whether a proxy or a scheduler asks how the server is; pages of others have no business here."""
+        return (
+            request.path in self._health
+            and "Origin" not in request.headers
+            and (request.headers.get("Sec-Fetch-Site") in (None, "same-origin", "none"))
+        )
+
     async def _secure(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(_SECURITY)
-        own = called(request) if self.guard.refuse(request) is None else None
+        own = self.guard.called(request) if self.guard.refuse(request) is None else None
         response.headers["Content-Security-Policy"] = (
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
             f"connect-src 'self' ws://{own} wss://{own}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

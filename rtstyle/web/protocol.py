@@ -32,7 +32,7 @@ server -> page, text, JSON objects with ``type``:
     say     message: a line for the visitor, such as that a style cannot be loaded
     bye     reason, message: the last word before the server closes; reason is one of
             ``full`` (all places are taken), ``idle`` (no picture for a while), ``bad`` (too many bad messages),
-            ``end`` (the server ends)
+            ``end`` (the server ends), ``moved`` (it ends, and another one takes its visitors: connect again)
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ KEEP_COLORS, PREPARING = 1, 2
 _REQUEST = struct.Struct("<IBBBB")
 _REPLY = struct.Struct("<IBBBBI")
 
-Reason = Literal["full", "idle", "bad", "end"]
+Reason = Literal["full", "idle", "bad", "end", "moved"]
 
 
 class BadMessageError(ValueError):

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
@@ -53,6 +53,7 @@ _FAREWELLS: dict[Reason, str] = {
     "idle": "No picture came for a while, so the place was given to others.",
     "bad": "Too many messages were not understood.",
     "end": "The server has ended.",
+    "moved": "This server ends; another one goes on.",
 }
 
 
@@ -110,7 +111,10 @@ class StyleServer:
 
         # Everything that can be wrong with address and files is so before the first engine is made.
         connections = max(MAX_CONNECTIONS, 8 * visitors)
-        self._web = WebServer(address, self._routes(), connections=connections, ending=self._say_farewell)
+        self._proxied, self._draining = address.forwarded, False
+        self._web = WebServer(
+            address, self._routes(), connections=connections, ending=self._say_farewell, health=("/healthz", "/readyz")
+        )
         engine_of_first = make(first, _FIRST_SIZE)
         self.engine = f"{engine_of_first.backend} {engine_of_first.precision} on {engine_of_first.device}"
         """Backend, precision and device, to be shown."""
@@ -144,6 +148,18 @@ class StyleServer:
             seconds=round(time.monotonic() - self._begin, 3),
         )
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a further visitor would get a place."""
+        return not self._draining and not self.broken.is_set() and len(self._share.visitors) < self._places
+
+    def drain(self, seconds: float) -> None:
+        """Take no new visitors, and wait so long, or until there are none. What ends then is told the pages to move."""
+        self._draining = True
+        until = time.monotonic() + seconds
+        while self._share.visitors and time.monotonic() < until and not self.broken.wait(0.1):
+            pass
+
     def _break(self, error: BaseException) -> None:
         self._error = error
         self.broken.set()
@@ -152,6 +168,7 @@ class StyleServer:
         names = ("app.js", "webm.js", "style.css", "icon.svg")
         pages = {"/": "index.html"} | {f"/{name}": name for name in names}
         routes = [page_route(path, name) for path, name in pages.items()]
+        routes += [web.get("/healthz", self._health), web.get("/readyz", self._readiness)]
         return [*routes, *preview_routes(self._styles), web.get("/ws", self._visit)]
 
     def _hello(self) -> str:
@@ -172,7 +189,18 @@ class StyleServer:
 
     # -- in the loop's thread
 
+    async def _health(self, _: web.Request) -> web.Response:
+        broken = self.broken.is_set()
+        return web.Response(status=503 if broken else 200, text="broken\n" if broken else "ok\n")
+
+    async def _readiness(self, _: web.Request) -> web.Response:
+        places = f"{len(self._share.visitors)} of {self._places} places are taken\n"
+        return web.Response(status=200 if self.has_room else 503, text="ends\n" if self._draining else places)
+
     async def _visit(self, request: web.Request) -> web.StreamResponse:
+        if not self.has_room and (self._proxied or self._draining):  # before the upgrade: the proxy may ask another
+            self._turned_away += 1
+            return web.Response(status=503, headers={"Retry-After": "5"}, text="rtstyle: all places are taken\n")
         # A JPEG does not get smaller by deflate. Pings are answered below, no more of them than other messages.
         socket = web.WebSocketResponse(
             max_msg_size=protocol.MAX_MESSAGE, compress=False, heartbeat=IDLE, timeout=2, autoping=False
@@ -256,8 +284,9 @@ class StyleServer:
                 request.transport.abort()
 
     async def _say_farewell(self) -> None:
+        reason: Reason = "moved" if self._draining else "end"
         async with asyncio.timeout(2):
-            await asyncio.gather(*(_bye(socket, "end", WSCloseCode.GOING_AWAY) for socket in tuple(self._sockets)))
+            await asyncio.gather(*(_bye(socket, reason, WSCloseCode.GOING_AWAY) for socket in tuple(self._sockets)))
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -342,7 +371,11 @@ def serve(
             if not address.is_loopback and address.cert is None:
                 tell("browsers give the camera to https pages only: on other devices this needs --cert and --key")
             tell(f"open {server.url}   (Ctrl-C ends)")
-            server.broken.wait(seconds)
+            with suppress(KeyboardInterrupt) if address.drain else nullcontext():
+                server.broken.wait(seconds)
+            if address.drain:
+                tell(f"draining for {address.drain:g} s: no new visitors")
+                server.drain(address.drain)
     except KeyboardInterrupt:
         pass  # the way in which a server ends
     return server.report()

@@ -199,7 +199,7 @@ function heard(message) {
     $("cover").hidden = true;
   } else if (message.type === "say") {
     toast(message.message, 8000);
-  } else if (message.type === "bye") {
+  } else if (message.type === "bye" && message.reason !== "moved") { // who is moved connects again when it closes
     stopWith(message.message, message.reason === "bad" ? "" : "Try again");
   }
 }
