@@ -80,8 +80,12 @@ class Style:
         """One line that describes the style."""
         return str(self.metadata.get("title", self.name))
 
-    def _repr_jpeg_(self) -> bytes | None:
-        """Return the preview, which Jupyter displays; None where the style has none."""
+    def _repr_jpeg_(self) -> bytes | None:  # what Jupyter displays
+        return self.preview
+
+    @property
+    def preview(self) -> bytes | None:
+        """A JPEG of what the style makes of an image; None where it has none."""
         folder = max(self.folders, key=lambda pair: pair[1])[0]
         try:
             return read_whole(_root(folder) / "preview.jpg", LARGEST_PREVIEW)

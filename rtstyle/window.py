@@ -5,9 +5,10 @@ pygame is imported when a window or a display is asked for, not before.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Self
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from rtstyle.actions import Action, Command, PresetChosen, SplitSet, StyleChosen
 from rtstyle.errors import DisplayError
 from rtstyle.frame import Frame, Plane, Planes, RgbConverter, Size
+from rtstyle.overlay import Overlay
 
 if TYPE_CHECKING:
     import pygame
@@ -29,32 +31,41 @@ _NO_DISPLAY = "no window can be opened: there is no display here; use --preview 
 
 _SHARE_OF_SCREEN = 0.9
 
+_ICON = Path(__file__).parent / "web" / "page" / "icon.svg"
+
 KEYS_HELP = (
-    "q  quit",
-    "Esc  leave full screen; quit",
-    "space  pause",
-    "n p  arrows  next, previous style",
     "1 .. 9 0  style by number",
+    "n p  arrows  next, previous style",
     "+ -  strength",
-    "k  keep colors",
-    "x  crossfade on, off",
-    "v  split view; drag the line",
+    "k  keep the colors of the source",
+    "v  source beside; drag the line",
     "m  mirror",
-    "b  bypass: the source, on, off",
-    "d  blackout on, off",
-    "o  hold what stands still on, off",
-    "e  even out brightness on, off",
-    "f1 .. f12 tab  presets, the next one",
-    "c  cycle of presets on, off",
+    "b  bypass: the source",
+    "d  blackout",
+    "space  pause",
+    "s  snapshot (PNG)",
+    "r  record",
+    "f  full screen",
+    "f1 .. f12 tab  presets; the next one",
+    "c  cycle of presets",
+    "x  crossfade between styles",
+    "o  reduce noise of still areas",
+    "e  even out brightness",
     "t  tap the tempo",
     "l  MIDI learn",
-    "s  snapshot (PNG)",
-    "r  record on, off",
-    "f  full screen",
     "h  figures",
     "?  this help",
+    "Esc  leave full screen; quit",
+    "q  quit",
 )
-"""The keys, one line each."""
+"""The keys, one line each: what to press, two spaces, what it does."""
+
+
+def keys_and_meanings() -> tuple[tuple[str, str], ...]:
+    """Return ``KEYS_HELP`` as pairs."""
+    lines = (line.rpartition("  ") for line in KEYS_HELP)
+    return tuple((keys.replace("  ", " "), meaning) for keys, _, meaning in lines)
+
 
 _BY_NAME: dict[str, Command] = {
     "q": Action.QUIT,
@@ -138,11 +149,19 @@ class Window:
     without a regular ``poll`` the system takes the window for hung.
     """
 
-    def __init__(self, size: Size, *, title: str = "rtstyle", keys: Mapping[str, Command] | None = None) -> None:
+    def __init__(
+        self,
+        size: Size,
+        *,
+        title: str = "rtstyle",
+        keys: Mapping[str, Command] | None = None,
+        preview: Callable[[str], bytes | None] = lambda style: None,
+    ) -> None:
         """Open the window, as large as the frame or as 9/10 of the screen.
 
         Args:
             keys: Commands of the user's own, by SDL's name of a key or the character that it types; they come first.
+            preview: Returns the JPEG of a style's preview, for the strip of styles; None where it has none.
 
         Raises:
             DisplayError: There is no display.
@@ -152,8 +171,6 @@ class Window:
         self._title = ""
         self._keys = {**_BY_NAME, **(keys or {})}
         self._own_keys = set(keys or {})
-        self._text: tuple[str, ...] = ()
-        self._text_surface: pygame.Surface | None = None
         self._shown: tuple[Frame, Frame] | None = None
         self._picture: pygame.Surface | None = None
         self._to_rgb = RgbConverter(), RgbConverter()
@@ -164,7 +181,10 @@ class Window:
         """Whether the window covers the screen."""
         try:
             self._pg.font.init()
-            self._font = self._pg.font.Font(None, 22)
+            self.overlay = Overlay(self._pg, preview)
+            """What is drawn over the frame, with the next one or by ``redraw``."""
+            with contextlib.suppress(self._pg.error, OSError):  # a window without an icon is one as well
+                self._pg.display.set_icon(self._pg.image.load_sized_svg(str(_ICON), (64, 64)))
             self._windowed, self._place = self._fitting(size), (0, 0)
             self._screen: pygame.Surface = self._pg.display.set_mode(self._windowed, self._pg.RESIZABLE)
         except self._pg.error as error:
@@ -189,17 +209,6 @@ class Window:
         if title != self._title:
             self._title = title
             self._pg.display.set_caption(title)
-
-    @property
-    def text(self) -> tuple[str, ...]:
-        """Lines that are drawn over the picture, top left; drawn with the next frame."""
-        return self._text
-
-    @text.setter
-    def text(self, lines: Sequence[str]) -> None:
-        if tuple(lines) != self._text:
-            self._text = tuple(lines)
-            self._text_surface = None
 
     # -- drawing
 
@@ -244,25 +253,8 @@ class Window:
             size = Size(*self._picture.get_size())
             left, top, _, _ = _letterbox(size, self._screen.get_size())
             self._screen.blit(self._picture, (left, top))
-        if self._text:
-            self._screen.blit(self._drawn_text(), (8, 8))
+        self.overlay.draw(self._screen)
         self._pg.display.flip()
-
-    def _drawn_text(self) -> pygame.Surface:
-        if self._text_surface is None:
-            lines = [self._font.render(line, True, (255, 255, 255)) for line in self._text]
-            step = self._font.get_linesize()
-            width = max(line.get_width() for line in lines) + 16
-            surface: pygame.Surface = self._pg.Surface((width, step * len(lines) + 12), self._pg.SRCALPHA)
-            surface.fill((0, 0, 0, 150))
-            for row, line in enumerate(lines):
-                surface.blit(line, (8, 6 + row * step))
-            room = [max(side - 16, 16) for side in self._screen.get_size()]
-            share = min(room[0] / surface.get_width(), room[1] / surface.get_height())
-            if share < 1:
-                surface = self._pg.transform.smoothscale_by(surface, share)
-            self._text_surface = surface
-        return self._text_surface
 
     # -- keys and mouse
 
@@ -274,32 +266,52 @@ class Window:
             if event.type == self._pg.QUIT:
                 commands.append(Action.QUIT)
             elif event.type == self._pg.KEYDOWN:
-                key = self._pg.key.name(event.key)
-                typed = event.dict.get("unicode", "")
-                own = next((name for name in (key, typed) if name in self._own_keys), None)
-                command = self._keys[own] if own else self._keys.get(typed) or self._keys.get(key)
-                if command:
-                    commands.append(command)
-                elif key == "f" or (key == "escape" and self.full_screen):
-                    self.toggle_full_screen()
-                elif key == "escape":
-                    commands.append(Action.QUIT)
-                elif key == "v":
-                    self.split = None if self.split is not None else 0.5
-                    commands.append(SplitSet(self.split))
-                    changed = True
+                changed |= self._press(event, commands)
             elif event.type in (self._pg.VIDEORESIZE, self._pg.VIDEOEXPOSE):
                 resized = True
-            elif self.split is not None and self._drag(event):
-                commands.append(SplitSet(self.split))
-                changed = True
+            elif event.type in (self._pg.MOUSEMOTION, self._pg.MOUSEBUTTONDOWN, self._pg.MOUSEBUTTONUP):
+                changed |= self._point(event, commands)
+            elif event.type == self._pg.WINDOWLEAVE and self.overlay.strip:
+                self.overlay.strip, changed = False, True
         if resized:
             self._screen = self._pg.display.get_surface()
-            self._text_surface = None  # it may have been shrunk to fit
         if resized or changed:
             self._draw()
             self.redraw()
         return commands
+
+    def _press(self, event: pygame.Event, commands: list[Command]) -> bool:
+        """Do what a key asks for, or add its command. True if what is shown changes."""
+        key, typed = self._pg.key.name(event.key), event.dict.get("unicode", "")
+        own = next((name for name in (key, typed) if name in self._own_keys), None)
+        command = self._keys[own] if own else self._keys.get(typed) or self._keys.get(key)
+        if command:
+            commands.append(command)
+        elif key == "f" or (key == "escape" and self.full_screen):
+            self.toggle_full_screen()
+        elif key == "escape":
+            commands.append(Action.QUIT)
+        elif key == "v":
+            self.split = None if self.split is not None else 0.5
+            commands.append(SplitSet(self.split))
+            return True
+        return False
+
+    def _point(self, event: pygame.Event, commands: list[Command]) -> bool:
+        """Follow the mouse: the strip of styles, and the line of the split. True if what is shown changes."""
+        window, overlay = self._screen.get_size(), self.overlay
+        tile = overlay.tile_at(event.pos, window)
+        if tile is not None and event.type == self._pg.MOUSEBUTTONDOWN and event.button == 1:
+            commands.append(StyleChosen(tile))
+            return False
+        before = overlay.strip
+        overlay.strip = not self._dragging and overlay.calls_strip(event.pos, window)
+        if self.split is not None and tile is None and self._drag(event):
+            commands.append(SplitSet(self.split))
+            return True
+        if overlay.strip != before:
+            self._show_mouse()
+        return overlay.strip != before
 
     def _drag(self, event: pygame.Event) -> bool:
         """Let the mouse carry the line of the split view. True if it has moved."""
@@ -328,10 +340,13 @@ class Window:
         else:
             self._screen = display.set_mode(self._windowed, self._pg.RESIZABLE)
             display.set_window_position(self._place)
-        self._pg.mouse.set_visible(not self.full_screen or self.split is not None)
-        self._text_surface = None
+        self._show_mouse()
         self._draw()
         self.redraw()
+
+    def _show_mouse(self) -> None:
+        """Hide the pointer in full screen, where nothing is there to point at."""
+        self._pg.mouse.set_visible(not self.full_screen or self.split is not None or self.overlay.strip)
 
     def close(self) -> None:
         """Close the window and SDL's video."""

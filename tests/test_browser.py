@@ -20,8 +20,10 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import browser as tool  # noqa: E402
 
+from rtstyle.actions import Action, PresetChosen, SessionState, StyleChosen, SwitchSet  # noqa: E402
 from rtstyle.style import list_styles, load_style  # noqa: E402
 from rtstyle.web.address import Address  # noqa: E402
+from rtstyle.web.preview import BrowserPreview  # noqa: E402
 from rtstyle.web.server import StyleServer  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -229,6 +231,64 @@ def test_a_camera_that_is_gone_is_replaced_by_another(page):
     )
     tool.wait(page, "document.getElementById('toast').textContent.includes('That camera is gone')")
     tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before + 5}")
+
+
+def test_styles_are_there_before_the_camera_and_keys_choose_them(browser, server):
+    with browser.new_context(viewport={"width": 1280, "height": 720}) as context:
+        page = context.new_page()
+        page.goto(server.url)
+        tool.wait(page, f"document.querySelectorAll('#styles .tile').length === {len(list_styles())}")
+        inside = """() => [...document.querySelectorAll("#styles .tile")].filter((tile) => {
+            const box = tile.getBoundingClientRect(), list = tile.parentElement.getBoundingClientRect();
+            return box.top >= 0 && box.bottom <= Math.min(innerHeight, list.bottom) + 1;
+        }).length"""
+        assert page.evaluate(inside) == len(list_styles()), "all are seen at 720 lines"
+        page.keyboard.press("5")
+        page.click("#start")
+        tool.wait(page, "window.rtstyle.stats.style === 4")
+        page.keyboard.press("1")
+        tool.wait(page, "window.rtstyle.stats.style === 0")
+        page.keyboard.press("v")
+        assert page.is_checked("#split")
+        page.keyboard.press("-")
+        assert page.inner_text("#strength-value") == "0.90"
+        page.check("#timer", force=True)
+        with page.expect_download() as download:
+            page.keyboard.press("s")
+            page.wait_for_selector("#countdown", state="visible")
+        assert download.value.suggested_filename.endswith(".png")
+        assert page.is_hidden("#countdown")
+        page.keyboard.press("f")
+        tool.wait(page, "document.fullscreenElement?.id === 'stage'")
+
+
+def test_the_page_of_a_session_shows_its_state_and_steers_it(browser):
+    posted = []
+    state = SessionState(
+        styles=("sketch", "ink"), style="sketch", loading=None, strength=0.7, keeps_colors=False, crossfades=True,
+        holds=True, mirrored=False, paused=False, recording=True, figures="25 of 25 frames per second",
+        presets=("intro", "end"), preset="end", recorded_seconds=75.0, bypassed=True,
+    )  # fmt: skip
+    preview = BrowserPreview(Address(port=0), posted.append, lambda: state)
+    try:
+        with browser.new_context() as context:
+            page = context.new_page()
+            page.goto(preview.url(), wait_until="commit")  # the stream of frames never ends
+            tool.wait(page, "document.querySelectorAll('#presets button').length === 2")
+            assert page.inner_text("#presets .chosen") == "end"
+            assert page.inner_text("#clock") == "1:15"
+            assert page.is_checked("[data-word=bypass]")
+            page.keyboard.press("2")
+            page.click("#presets button")
+            page.keyboard.press("d")
+            page.keyboard.press("r")
+            tool.wait(page, "true")
+            page.wait_for_timeout(500)
+    finally:
+        preview.close()
+    assert posted == [
+        StyleChosen(1), PresetChosen("intro"), SwitchSet(Action.BLACKOUT, True), SwitchSet(Action.RECORD, False),
+    ]  # fmt: skip
 
 
 HIDE = """(hidden) => {

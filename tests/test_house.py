@@ -36,7 +36,7 @@ LAYERS = (
     {"generator", "graph"},
     {"style"},
     {"backends"},
-    {"video", "window", "metadata"},
+    {"video", "window", "overlay", "metadata"},
     {"camera"},
     {"render", "picture", "live", "web", "doctor", "verify", "sheet", "stylizer"},
     {"cli"},

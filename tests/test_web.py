@@ -1259,7 +1259,7 @@ def test_a_live_session_is_seen_and_steered_from_a_browser():
         command(style="great_wave")
         command(strength=0.7)
         wait_until(lambda: json.loads(get(at("state"))[2])["style"] == "great_wave")
-        wait_until(lambda: "fps" in json.loads(get(at("state"))[2])["figures"])
+        wait_until(lambda: "frames per second" in json.loads(get(at("state"))[2])["figures"])
         assert json.loads(get(at("state"))[2])["strength"] == 0.7
         command(action="quit")
     finally:

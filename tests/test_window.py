@@ -18,7 +18,9 @@ import pytest
 from rtstyle.actions import Action, SplitSet, StyleChosen
 from rtstyle.errors import DisplayError
 from rtstyle.frame import Color, Frame, Size, planes_from_rgb
-from rtstyle.window import KEYS_HELP, Window, has_display
+from rtstyle.overlay import Tile
+from rtstyle.style import list_styles
+from rtstyle.window import KEYS_HELP, Window, has_display, keys_and_meanings
 
 COLOR = Color("bt709", full_range=True)
 
@@ -215,10 +217,10 @@ def test_text_is_drawn_over_the_picture_and_goes_again(window):
     grey = flat(Size(320, 180), (128, 128, 128))
     window.write(grey)
     plain = screen()
-    window.text = ["sketch   strength 1.0", "in 30.0  out 30.0 fps"]
+    window.overlay.text = ["sketch   strength 1.0", "in 30.0  out 30.0 fps"]
     window.write(grey)
     lettered = screen()
-    window.text = []
+    window.overlay.text = []
     window.redraw()
 
     assert plain.max() < 140
@@ -228,10 +230,59 @@ def test_text_is_drawn_over_the_picture_and_goes_again(window):
 
 def test_text_that_is_longer_than_the_window_is_shrunk_to_fit(window):
     window.write(flat(Size(320, 180), (128, 128, 128)))
-    window.text = [*(40 * ["a line of help"]), "the last line"]
+    window.overlay.text = [*(40 * ["a line of help"]), "the last line"]
     window.redraw()
 
     assert screen()[-60:, :200].max() > 200, "the last line is in the window"
+
+
+def mouse(kind: int, place: tuple[int, int], **more: object) -> None:
+    import pygame
+
+    pygame.event.post(pygame.event.Event(kind, pos=place, **more))
+
+
+def test_styles_are_chosen_from_a_strip_that_the_mouse_calls(window):
+    import pygame
+
+    window.overlay.tiles = tuple(Tile(name, str(place + 1)) for place, name in enumerate(list_styles()))
+    window.overlay.chosen = "sketch"
+    window.write(flat(Size(320, 180), (128, 128, 128)))
+    plain = screen()
+    width, height = pygame.display.get_window_size()
+    mouse(pygame.MOUSEMOTION, (width // 2, 20), buttons=(0, 0, 0))
+    assert window.poll() == []
+    assert np.array_equal(screen(), plain)
+    mouse(pygame.MOUSEMOTION, (width // 2, height - 20), buttons=(0, 0, 0))
+    assert window.poll() == []
+    assert np.abs(screen()[-60:].astype(int) - plain[-60:]).mean() > 10, "it is there at once"
+    count = len(window.overlay.tiles)
+    strip = window.overlay._kept["strip"][1].get_width()
+    for place in (0, count // 2, count - 1):
+        x = (width - strip) // 2 + (2 * place + 1) * strip // (2 * count)
+        mouse(pygame.MOUSEBUTTONDOWN, (x, height - 30), button=1)
+        assert window.poll() == [StyleChosen(place)]
+    mouse(pygame.MOUSEMOTION, (width // 2, 20), buttons=(0, 0, 0))
+    window.poll()
+    assert np.array_equal(screen(), plain)
+
+
+def test_recording_help_and_notes_are_seen(window):
+    window.write(flat(Size(640, 360), (128, 128, 128)))
+    plain = screen()
+    window.overlay.recording = 75.0
+    window.redraw()
+    dot = screen()[:50, -120:].astype(int)
+    assert ((dot[..., 0] > 180) & (dot[..., 1] < 90)).sum() > 20, "a red dot"
+    window.overlay.recording, window.overlay.help = None, keys_and_meanings()
+    window.redraw()
+    assert screen()[180, 320].max() < 100, "the help lies in the middle"
+    window.overlay.help, window.overlay.toast = (), "strength 0.9"
+    window.redraw()
+    assert screen()[-50:].max() > 240
+    window.overlay.toast = ""
+    window.redraw()
+    assert np.array_equal(screen(), plain)
 
 
 def test_the_title_can_change(window):

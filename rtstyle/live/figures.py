@@ -78,7 +78,7 @@ class Meter:
     def __init__(self) -> None:
         self.line = ""
         self._at = time.perf_counter()
-        self._captured = self._shown = 0
+        self._captured = self._shown = self._dropped = 0
 
     def renew(self, captured: int, shown: int, dropped: int, latency: float) -> None:
         """Take the counts of now, and the latency in milliseconds."""
@@ -87,5 +87,7 @@ class Meter:
         if span < 0.5:
             return
         came, went = (captured - self._captured) / span, (shown - self._shown) / span
-        self.line = f"in {came:.1f}  out {went:.1f} fps   latency {latency:.0f} ms   dropped {dropped}"
-        self._at, self._captured, self._shown = now, captured, shown
+        lost = (dropped - self._dropped) / span
+        left_out = f"   {lost:.0f} left out per second" if lost >= 0.5 else ""
+        self.line = f"{went:.0f} of {came:.0f} frames per second   delay {latency:.0f} ms{left_out}"
+        self._at, self._captured, self._shown, self._dropped = now, captured, shown, dropped

@@ -14,7 +14,7 @@ from rtstyle.actions import Command, DelaySet, ModulationSet
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.camera import LiveSource, open_source
 from rtstyle.contract import check_source
-from rtstyle.errors import DisplayError, SettingError
+from rtstyle.errors import DisplayError, RtstyleError, SettingError
 from rtstyle.frame import FrameSource, VideoFormat
 from rtstyle.live.adaptive import AdaptiveQuality, Working, quality_levels
 from rtstyle.live.control.beat import AudioMeter, BeatClock
@@ -128,7 +128,9 @@ def open_session(
         tell(f"{style}: {styles.engine.backend} {styles.engine.precision} on {styles.engine.device}")
         window = None
         if windowed:
-            window = stack.enter_context(Window(camera.size, title=f"rtstyle: {style}", keys=show.file.keys))
+            window = stack.enter_context(
+                Window(camera.size, title=f"rtstyle: {style}", keys=show.file.keys, preview=_preview_of)
+            )
         if window:
             tell("keys: " + "; ".join(KEYS_HELP))
         interrupted = stack.enter_context(_deferred_interrupt())
@@ -166,6 +168,14 @@ def open_session(
             _add_browser(live, session, fanout, tell)
         _add_controls(control, session, show, stack, tell)
         yield OpenSession(camera, fanout, session, live, interrupted)
+
+
+def _preview_of(style: str) -> bytes | None:
+    """Return the JPEG of a style's preview; None where it has none."""
+    try:
+        return load_style(style).preview
+    except RtstyleError:
+        return None
 
 
 def _show(style: str, control: ControlSettings) -> Show:

@@ -28,7 +28,8 @@ from rtstyle.live.look import Look, black_frame, split_frame
 from rtstyle.live.settings import LiveSettings
 from rtstyle.live.sinks.sink import Sink
 from rtstyle.live.styles import Styles
-from rtstyle.window import KEYS_HELP, Window
+from rtstyle.overlay import Tile
+from rtstyle.window import Window, keys_and_meanings
 
 _TICK = 0.03
 """Seconds between two looks at the keys while no frame comes."""
@@ -288,35 +289,37 @@ class Session:
     def _renew_text(self) -> bool:
         """Bring the words in the window up to date. True if they changed."""
         assert self._window
-        before = self._window.text
-        self._window.text = self._text()
-        self._window.title = f"rtstyle: {self._styles.style}"
-        return self._window.text != before
-
-    def _text(self) -> list[str]:
-        lines: list[str] = []
-        desk, engine = self.desk, self._styles.engine
+        overlay, desk, now = self._window.overlay, self.desk, time.perf_counter()
         self._renew_meter()
-        if desk.figures:
-            kept = ", colors kept" if self._look.keeps_colors else ""
-            size_class, working = self._styles.working
-            network = "" if size_class == "default" else f" {size_class}"
-            of = f" of {self._size}" if working != self._size else ""
-            lines += [
-                f"{self._styles.style}   strength {self._look.strength.target:.1f}{kept}",
-                self._meter.line,
-                f"{engine.backend} {engine.precision}{network}, {working}{of}   ? for keys",
-            ]
-            lines += [f"{name}, {dropped} dropped" for name, dropped in self._fanout.dropped().items()]
-        if desk.help:
-            lines += KEYS_HELP
-            for number, name in enumerate(self._styles.names[:10], 1):
-                lines.append(f"{number % 10}  {name}{'  *' if name == self._styles.style else ''}")
-        if desk.paused:
-            lines.append("paused; space goes on")
-        if time.perf_counter() < desk.message[1]:
-            lines.append(desk.message[0])
-        return [line for line in lines if line]
+        shown = overlay.text, overlay.toast, overlay.help, overlay.chosen, overlay.recording
+        recorded = desk.recorded_seconds(now)
+        overlay.text = self._figures() if desk.figures else ()
+        overlay.toast = "paused; space resumes" if desk.paused else ""
+        if now < desk.message[1]:
+            overlay.toast = desk.message[0]
+        overlay.help = keys_and_meanings() if desk.help else ()
+        overlay.recording = float(int(recorded)) if desk.recordings() else None
+        if not overlay.tiles:
+            keys = [str((place + 1) % 10) if place < 10 else "" for place in range(len(self._styles.names))]
+            overlay.tiles = tuple(map(Tile, self._styles.names, keys))
+        overlay.chosen = self._styles.loading or self._styles.style
+        self._window.title = f"rtstyle: {self._styles.style}"
+        return shown != (overlay.text, overlay.toast, overlay.help, overlay.chosen, overlay.recording)
+
+    def _figures(self) -> tuple[str, ...]:
+        """Return the lines of figures for the window."""
+        size_class, working = self._styles.working
+        kept = ", colors kept" if self._look.keeps_colors else ""
+        mix = f" + {self._look.blend.target:.0%} {self._styles.second}" if self._look.blend.target else ""
+        preset = f"   preset {self.desk.preset}" if self.desk.preset else ""
+        of = f" of {self._size}" if working != self._size else ""
+        lines = [
+            f"{self._styles.style}{mix}   strength {self._look.strength.target:.1f}{kept}{preset}",
+            self._meter.line,
+            f"network: {size_class}, {working}{of}   ? for keys",
+        ]
+        lines += [f"{name}: {dropped} frames lost" for name, dropped in self._fanout.dropped().items() if dropped]
+        return tuple(line for line in lines if line)
 
     @property
     def state(self) -> SessionState:

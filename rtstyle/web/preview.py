@@ -55,7 +55,8 @@ class BrowserPreview:
         self._came = threading.Event()
         self._newest = b""
         self._viewers: set[asyncio.Event] = set()
-        pages = {"/": "preview.html", "/preview.js": "preview.js", "/style.css": "style.css", "/icon.svg": "icon.svg"}
+        names = ("preview.js", "controls.js", "style.css", "icon.svg")
+        pages = {"/": "preview.html"} | {f"/{name}": name for name in names}
         routes = [page_route(path, name) for path, name in pages.items()]
         routes += preview_routes(load_style(name) for name in state().styles)
         routes += [

@@ -165,18 +165,27 @@ class StyleServer:
         self.broken.set()
 
     def _routes(self) -> list[web.RouteDef]:
-        names = ("app.js", "webm.js", "style.css", "icon.svg")
+        names = ("app.js", "controls.js", "webm.js", "style.css", "icon.svg")
         pages = {"/": "index.html"} | {f"/{name}": name for name in names}
         routes = [page_route(path, name) for path, name in pages.items()]
+        listed = {"styles": self._listed(), "start": self._first}
+
+        async def list_all(request: web.Request) -> web.StreamResponse:
+            return web.json_response(listed)
+
         routes += [web.get("/healthz", self._health), web.get("/readyz", self._readiness)]
-        return [*routes, *preview_routes(self._styles), web.get("/ws", self._visit)]
+        routes += [web.get("/styles.json", list_all), web.get("/ws", self._visit)]
+        return [*routes, *preview_routes(self._styles)]
+
+    def _listed(self) -> list[dict[str, str]]:
+        return [{"name": style.name, "title": style.title} for style in self._styles]
 
     def _hello(self) -> str:
         return json.dumps(
             {
                 "type": "hello",
                 "version": protocol.VERSION,
-                "styles": [{"name": style.name, "title": style.title} for style in self._styles],
+                "styles": self._listed(),
                 "sizes": [[size.width, size.height] for size in protocol.SIZES],
                 "in_flight": protocol.IN_FLIGHT,
                 "start": {

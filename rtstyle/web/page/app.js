@@ -1,5 +1,6 @@
 // The page of `rtstyle serve`: camera -> JPEG -> server -> JPEG -> canvas. The protocol is in rtstyle/web/protocol.py.
 
+import { styleTile, shortcuts, fullScreen } from "/controls.js";
 import { seekable } from "/webm.js";
 
 const VERSION = 1, REQUEST_BYTES = 8, REPLY_BYTES = 12, KEEP_COLORS = 1, PREPARING = 2;
@@ -43,20 +44,18 @@ function showStyles(start) {
   // By name: a server that was started again may have other styles.
   const before = document.querySelector("#styles input:checked")?.dataset.name;
   const chosen = hello.styles.findIndex((style) => style.name === before);
-  $("styles").replaceChildren(...hello.styles.map((style, place) => {
-    const tile = document.createElement("label"), radio = document.createElement("input");
-    const image = document.createElement("img"), name = document.createElement("span");
-    tile.className = "tile";
-    tile.title = style.title;
-    Object.assign(radio, { type: "radio", name: "style", value: place, checked: place === (chosen < 0 ? start : chosen) });
-    radio.dataset.name = style.name;
-    Object.assign(image, { src: `/styles/${place}.jpg`, alt: "", loading: "lazy" });
-    image.addEventListener("error", () => image.remove());
-    name.textContent = style.name.replaceAll("_", " ");
-    radio.addEventListener("change", () => choose(place, tile));
-    tile.append(radio, image, name);
-    return tile;
-  }));
+  const current = chosen < 0 ? start : chosen;
+  $("styles").replaceChildren(...hello.styles.map((style, place) => styleTile(style.name, place, style.title, (tile) => choose(place, tile))));
+  document.querySelectorAll("#styles input")[current].checked = true;
+}
+
+/** Before there is a connection: the styles to choose from. */
+async function showLanding() {
+  const answer = await fetch("/styles.json", { cache: "no-store" }).catch(() => null);
+  if (!answer?.ok || hello) return;
+  const { styles, start } = await answer.json();
+  $("styles").replaceChildren(...styles.map((style, place) => styleTile(style.name, place, style.title, () => {})));
+  document.querySelectorAll("#styles input")[start].checked = true;
 }
 
 function choose(place, tile) {
@@ -192,6 +191,7 @@ function heard(message) {
       showStrength();
     }
     showStyles(message.start.style);
+    document.querySelector("#styles :checked").parentElement.scrollIntoView({ block: "nearest", inline: "nearest" });
     tries = 0;
     forget();
     for (const id of ["snapshot", "record"]) $(id).disabled = false;
@@ -278,6 +278,7 @@ async function answer(data) {
     }
     const stylized = await createImageBitmap(new Blob([new Uint8Array(data, REPLY_BYTES)], { type: "image/jpeg" }));
     if (own > drawn) {
+      if (stats.style !== head.getUint8(4)) beginFade();
       drawn = own;
       draw(stylized, sent.canvas);
       note(sent.at, head);
@@ -288,10 +289,28 @@ async function answer(data) {
   }
 }
 
+// A new style fades in over the last picture of the one before, as in the window.
+const FADE_MS = 500;
+const still = document.createElement("canvas"), calm = matchMedia("(prefers-reduced-motion: reduce)");
+let fadeSince = -FADE_MS;
+
+function beginFade() {
+  if (calm.matches || !drawn) return;
+  Object.assign(still, { width: picture.width, height: picture.height });
+  still.getContext("2d", { alpha: false }).drawImage(picture, 0, 0);
+  fadeSince = performance.now();
+}
+
 function draw(stylized, source) {
   const { width, height } = source;
   if (picture.width !== width || picture.height !== height) Object.assign(picture, { width, height });
   paint.drawImage(stylized, 0, 0, width, height);
+  const left = 1 - (performance.now() - fadeSince) / FADE_MS;
+  if (left > 0 && still.width === width && still.height === height) {
+    paint.globalAlpha = left;
+    paint.drawImage(still, 0, 0);
+    paint.globalAlpha = 1;
+  }
   if (settings().split) {
     const edge = Math.round(width * splitAt);
     if (edge) paint.drawImage(source, 0, 0, edge, height, 0, 0, edge, height);
@@ -363,7 +382,24 @@ function save(blob, ending) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
-$("snapshot").addEventListener("click", () => picture.toBlob((blob) => save(blob, "png"), "image/png"));
+const TIMER_S = 3;
+let counting = 0;
+
+async function snapshot() {
+  if ($("timer").checked) {
+    const own = ++counting;
+    for (let left = TIMER_S; left; left--) {
+      $("countdown").textContent = left;
+      $("countdown").hidden = false;
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      if (own !== counting) return; // it was asked for again
+    }
+    $("countdown").hidden = true;
+  }
+  picture.toBlob((blob) => save(blob, "png"), "image/png");
+}
+
+$("snapshot").addEventListener("click", snapshot);
 
 let preparing = false; // between the click and the first picture: the visitor is asked for the microphone
 async function record() {
@@ -447,4 +483,24 @@ document.addEventListener("visibilitychange", () => {
   if (recorder) toast("While this page was hidden, the recording got one picture a second.");
   if (stream && !ended) connect();
 });
+fullScreen($("full"), $("stage"));
+shortcuts({
+  k: () => $("keep").click(),
+  v: () => $("split").click(),
+  m: () => $("mirror").click(),
+  s: () => $("snapshot").click(),
+  r: () => $("record").click(),
+  f: () => $("full").click(),
+  "+": () => nudge(10),
+  "-": () => nudge(-10),
+  style: (place) => document.querySelectorAll("#styles input")[place]?.click(),
+});
+
+function nudge(by) {
+  $("strength").value = Number($("strength").value) + by;
+  showStrength();
+  toast(`Strength ${$("strength-value").textContent}`, 1000);
+}
+
+showLanding();
 everyPicture();

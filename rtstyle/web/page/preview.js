@@ -1,5 +1,7 @@
 // The page of `rtstyle webcam --preview browser`: shows the stream, sends commands. See rtstyle/web/preview.py.
 
+import { fullScreen, shortcuts, styleTile } from "/controls.js";
+
 const $ = (id) => document.getElementById(id);
 let known = null; // the state that was told last
 let sliding = 0; // until when the slider is the visitor's and not ours
@@ -18,32 +20,39 @@ function say(message) {
 }
 
 function showStyles(names) {
-  $("styles").replaceChildren(...names.map((style, place) => {
-    const tile = document.createElement("label"), radio = document.createElement("input");
-    const image = document.createElement("img"), name = document.createElement("span");
-    tile.className = "tile";
-    Object.assign(radio, { type: "radio", name: "style", value: style });
-    Object.assign(image, { src: `/styles/${place}.jpg`, alt: "" });
-    image.addEventListener("error", () => image.remove());
-    name.textContent = style.replaceAll("_", " ");
-    radio.addEventListener("change", () => command({ style }));
-    tile.append(radio, image, name);
-    return tile;
+  $("styles").replaceChildren(...names.map((style, place) => styleTile(style, place, style, () => command({ style }))));
+}
+
+function showPresets(names) {
+  $("presets").hidden = !names.length;
+  $("presets").replaceChildren(...names.map((preset, place) => {
+    const button = document.createElement("button");
+    button.textContent = preset;
+    button.title = place < 12 ? `F${place + 1}` : "";
+    button.addEventListener("click", () => command({ preset }));
+    return button;
   }));
 }
 
 function show(state) {
   if (String(state.styles) !== String(known?.styles)) showStyles(state.styles);
+  if (String(state.presets) !== String(known?.presets)) showPresets(state.presets);
   known = state;
   $("figures").textContent = state.figures;
   for (const radio of document.querySelectorAll("#styles input")) {
-    radio.checked = radio.value === (state.loading ?? state.style);
-    radio.parentElement.classList.toggle("loading", radio.value === state.loading);
+    radio.checked = radio.dataset.name === (state.loading ?? state.style);
+    radio.parentElement.classList.toggle("loading", radio.dataset.name === state.loading);
   }
-  for (const box of document.querySelectorAll("[data-state]")) box.checked = state[box.dataset.state];
-  if (performance.now() > sliding) $("strength").value = Math.round(100 * state.strength);
-  $("strength-value").textContent = ($("strength").value / 100).toFixed(2);
+  for (const box of document.querySelectorAll("[data-state]")) box.checked = Boolean(state[box.dataset.state]);
+  for (const button of $("presets").children) button.classList.toggle("chosen", button.textContent === state.preset);
+  if (performance.now() > sliding) {
+    $("strength").value = Math.round(100 * state.strength);
+    $("color").value = Math.round(100 * state.color_strength);
+  }
+  for (const id of ["strength", "color"]) $(`${id}-value`).textContent = ($(id).value / 100).toFixed(2);
   $("recording").hidden = !state.recording;
+  const seconds = Math.floor(state.recorded_seconds);
+  $("clock").textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
   $("record").classList.toggle("on", state.recording);
   $("record").textContent = state.recording ? "Stop" : "Record";
 }
@@ -63,13 +72,24 @@ async function look() {
   }
 }
 
-for (const part of document.querySelectorAll("[data-action]")) {
-  part.addEventListener(part.type === "checkbox" ? "change" : "click", () => command({ action: part.dataset.action }));
+for (const box of document.querySelectorAll("[data-word]")) {
+  box.addEventListener("change", () => command({ [box.dataset.word]: box.checked }));
 }
-$("strength").addEventListener("input", () => {
-  sliding = performance.now() + 1500;
-  $("strength-value").textContent = ($("strength").value / 100).toFixed(2);
-  command({ strength: $("strength").value / 100 });
+$("record").addEventListener("click", () => command({ record: !known?.recording }));
+for (const [id, word] of [["strength", "strength"], ["color", "color_strength"]]) {
+  $(id).addEventListener("input", () => {
+    sliding = performance.now() + 1500;
+    $(`${id}-value`).textContent = ($(id).value / 100).toFixed(2);
+    command({ [word]: $(id).value / 100 });
+  });
+}
+fullScreen($("full"), $("stage"));
+const press = (word) => () => document.querySelector(`[data-word=${word}]`).click();
+shortcuts({
+  b: press("bypass"), d: press("blackout"), k: press("keep_colors"), v: press("split"), m: press("mirror"), x: press("crossfade"), o: press("hold"),
+  " ": press("pause"), s: () => $("snapshot").click(), r: () => $("record").click(), f: () => $("full").click(),
+  "+": () => command({ stronger: 1 }), "-": () => command({ weaker: 1 }),
+  style: (place) => known?.styles[place] && command({ style: place }),
 });
 look();
 setInterval(look, 700);
