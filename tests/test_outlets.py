@@ -23,6 +23,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from clips import Sound as Tone
+from clips import make_clip
 from test_camera import NetworkCamera, draw_number, read_number
 
 from rtstyle import Controls, Frame
@@ -594,6 +596,73 @@ def write_with_sound(path: Path, rate: float, begin: float = 1e6, seconds: int =
             sink.write(Frame(frame.planes, round((begin + tick / 10) / CLOCK), CLOCK, COLOR))
             tick += 1
     sink.close()
+
+
+def make_flash(path: Path, codec: str = "aac") -> Path:
+    """A clip of two seconds that is white, and sounds at 1 kHz, from 1.0 to 1.2 s."""
+    black, white = (
+        (np.full((48, 64), level, np.uint8), *[np.full((24, 32), 128, np.uint8)] * 2) for level in (16, 235)
+    )
+    shown = [white if 25 <= number < 30 else black for number in range(50)]
+    return make_clip(path, shown, width=64, height=48, times=range(50), sounds=[Tone(codec, 0.2, 1.0, hertz=1000)])
+
+
+def flash_and_tone(path: Path) -> tuple[float, float]:
+    """Seconds at which the first white frame is shown, and at which the tone begins."""
+    with av.open(str(path)) as container:
+        frames = [(float(f.pts * f.time_base), f.to_ndarray(format="gray").mean()) for f in container.decode(video=0)]
+    with av.open(str(path)) as container:
+        sounds = [(float(f.pts * f.time_base), f.to_ndarray()[0], f.sample_rate) for f in container.decode(audio=0)]
+    loud = [at + int(np.argmax(np.abs(s) > 0.1)) / rate for at, s, rate in sounds if np.abs(s).max() > 0.1]
+    return next(at for at, mean in frames if mean > 100), loud[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "target"),
+    [("in.mp4", "aac", "out.mp4"), ("in.ts", "mp2", "out.mkv"), ("in.mkv", "ac3", "out.webm")],
+)
+def test_a_recording_of_a_clip_has_its_audio_in_step(tmp_path, monkeypatch, source, codec, target):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    lines: list[str] = []
+    stylize_live(
+        str(make_flash(tmp_path / source, codec)),
+        controls=Controls.of(0),
+        live=LiveSettings(preview="none"),
+        outputs=Outputs(record=tmp_path / target),
+        say=lines.append,
+    )
+    assert any("the audio of" in line and "--no-audio" in line for line in lines)
+    flash, tone = flash_and_tone(tmp_path / target)
+    assert flash == pytest.approx(1, abs=0.06)
+    assert tone == pytest.approx(flash, abs=0.03)
+
+
+def test_audio_of_a_clip_is_left_out_where_that_is_asked_or_the_container_has_none(tmp_path, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    clip, lines = make_flash(tmp_path / "in.mp4"), []
+    for target, audio in (("out.mp4", False), ("out.gif", True)):
+        stylize_live(
+            str(clip),
+            controls=Controls.of(0),
+            live=LiveSettings(preview="none", frames=3),
+            outputs=Outputs(record=tmp_path / target, audio=audio),
+            say=lines.append,
+        )
+        with av.open(str(tmp_path / target)) as container:
+            assert not container.streams.audio
+    assert any("out.gif is recorded without the audio of the source: gif holds none" in line for line in lines)
+
+
+def test_audio_of_a_clip_goes_into_hls(tmp_path, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    stylize_live(
+        str(make_flash(tmp_path / "in.mp4")),
+        controls=Controls.of(0),
+        live=LiveSettings(preview="none"),
+        outputs=Outputs(urls=(str(tmp_path / "live.m3u8"),)),
+    )
+    flash, tone = flash_and_tone(tmp_path / "live.m3u8")
+    assert tone == pytest.approx(flash, abs=0.06)
 
 
 @pytest.mark.parametrize("rate", [48000, 48048, 47904])

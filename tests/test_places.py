@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import Sound, look, make_clip
+from clips import look, make_clip
 
 from rtstyle.backends import Controls
 from rtstyle.errors import VideoOpenError
@@ -154,11 +154,3 @@ def test_a_scan_of_film_is_refused(tmp_path):
     (folder / "1.dpx").write_bytes(data)
     with pytest.raises(VideoOpenError, match="logarithmic"):
         VideoReader(folder)
-
-
-def test_a_recording_of_a_clip_says_that_its_audio_is_not_in_it(tmp_path):
-    make_clip(tmp_path / "in.mp4", times=range(12), sounds=[Sound(seconds=0.4)])
-    words = ("webcam", "in.mp4", "--preview", "none", "--record", "out.mp4", "--frames", "3", "--strength", "0")
-    done = rtstyle(*words, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert b"audio of in.mp4 is not recorded" in done.stderr

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import av
 import av.error
 import av.stream
+from av.audio.stream import AudioStream
 
 from rtstyle.camera.address import SourceAddress
+from rtstyle.camera.audio import SourceAudio
 from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
 from rtstyle.frame import Size
 from rtstyle.video.animation import Pictures
@@ -48,6 +50,8 @@ class Feed(Protocol):
     """True: a recording that is to be played at its own pace and may end. False: a camera, which may not."""
     patience: float
     """Seconds between two pictures of a recording from which on this is a gap, and no pause to be sat out."""
+    audio: SourceAudio | None
+    """The audio that came with the pictures so far; None where there is none, or none was asked for."""
 
     @property
     def damaged(self) -> int:
@@ -76,6 +80,7 @@ class StreamFeed:
         timeout: float,
         stop: threading.Event,
         asked: Size | None = None,
+        audio: bool = False,
         release: Callable[[], None] = lambda: None,
     ) -> None:
         """Take over an open container and decode its first picture; close it where that fails.
@@ -84,6 +89,7 @@ class StreamFeed:
             timeout: Seconds that each picture may take.
             stop: Ends the pictures early.
             asked: Size that a camera was asked for.
+            audio: True decodes the audio, too, if there is any.
             release: Called when the container is closed.
 
         Raises:
@@ -98,6 +104,8 @@ class StreamFeed:
         self._packet_bytes = 0
         self._held_since: float | None = None  # from when on pictures are damaged
         self._since_loss = 0  # pictures
+        sounds = container.streams.best("audio") if audio else None
+        self.audio = SourceAudio(sounds) if isinstance(sounds, AudioStream) else None
         self._decoded = self._decode()
         try:
             self._stream = self._choose_stream()
@@ -152,6 +160,9 @@ class StreamFeed:
     def _decode(self) -> Generator[Picture, None, None]:
         seen = time.monotonic()
         for packet in self._packets():
+            if self.audio and packet.stream_index == self.audio.stream.index:
+                self.audio.decode(packet)
+                continue
             at = time.perf_counter()
             self._packet_bytes = packet.size
             try:
@@ -198,9 +209,10 @@ class StreamFeed:
     def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
         """Yield packets; wait for at most ``timeout`` seconds for each."""
         since = time.monotonic()
+        streams: list[Any] = [self._stream, self.audio.stream] if self.audio else [self._stream]
         while not self._stop.is_set():
             try:
-                for packet in self._container.demux(self._stream):
+                for packet in self._container.demux(*streams):
                     if self._address.kind == "device":
                         # A camera's packets lie in its driver's memory, raw pictures with them, and go with the camera.
                         # None may outlive the container, not even in a local variable that an error keeps alive.
@@ -237,6 +249,7 @@ class PictureFeed:
     format = "pictures"
     paced = True
     patience = math.inf
+    audio: SourceAudio | None = None
 
     def __init__(self, address: SourceAddress, rate: Fraction) -> None:
         """Decode the first picture.

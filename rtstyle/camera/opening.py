@@ -32,6 +32,8 @@ class Wish:
     size: Size | None
     fps: Fraction | None
     timeout: float
+    audio: bool = False
+    """The audio of a file, URL or pipe is decoded, too."""
     playlists: bool = False
     """A playlist may lead to any file or host, see ``video.opening``."""
 
@@ -54,7 +56,7 @@ def open_feed(address: SourceAddress, wish: Wish, stop: threading.Event) -> Feed
     if address.kind == "pipe":
         return _open_pipe(address, wish, stop)
     container = _open_url(address, wish) if address.kind == "url" else _open_file(address.text, wish)
-    return StreamFeed(container, address, timeout=wish.timeout, stop=stop)
+    return StreamFeed(container, address, timeout=wish.timeout, stop=stop, audio=wish.audio)
 
 
 class _ModeRefused(Exception):
@@ -136,7 +138,7 @@ def _open_pipe(address: SourceAddress, wish: Wish, stop: threading.Event) -> Fee
             f"what comes through the pipe {address.name} is no video that a pipe can carry, "
             f"as y4m, nut, mkv or ts: {reason(error)}"
         ) from error
-    return StreamFeed(container, address, timeout=wish.timeout, stop=stop, release=pipe.close)
+    return StreamFeed(container, address, timeout=wish.timeout, stop=stop, audio=wish.audio, release=pipe.close)
 
 
 def _open_url(address: SourceAddress, wish: Wish) -> av.container.InputContainer:

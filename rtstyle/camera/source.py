@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -22,12 +24,16 @@ from rtstyle.frame import Frame, Size, check_is_size
 from rtstyle.video import color_of
 from rtstyle.video.opening import MAX_PIXELS
 from rtstyle.video.samples import fraction_of
+from rtstyle.video.sound import Sound
 
 _LATE = 0.25
 """Seconds that a file may be behind its own pace before its clock is set back."""
 
 _PAUSES = (0.5, 5.0)
 """Seconds before a lost camera is tried again: at first, each time doubled, and at most."""
+
+_WINDOW = 2.0
+"""Seconds over which the earliest arrival tells how a source's timestamps lie on our clock."""
 
 _LARGEST_STILL = Size(1920, 1080)
 """Photographs are shown no larger, unless a size is asked for."""
@@ -43,6 +49,7 @@ def open_source(
     loop: bool | None = None,
     tell: Callable[[str], None] | None = None,
     playlists: bool = False,
+    audio: bool = False,
 ) -> LiveSource:
     """Open a live source and wait for its first picture.
 
@@ -61,6 +68,7 @@ def open_source(
         tell: Called with each line to print while frames are read, in the reader's thread: that the camera is gone, is
             back, or sends other pictures than before.
         playlists: Whether a playlist may lead to any file or host, see ``video.opening``.
+        audio: Whether the audio of a file, URL or pipe is passed to ``LiveSource.hear``.
 
     Raises:
         CameraError: It is absent, refuses, or sends no video.
@@ -76,7 +84,7 @@ def open_source(
     check_seconds("the time to wait for a camera", wait, zero=True)
     if fps is not None and not 0 < fps < 1e6:
         raise SettingError(f"the frames per second must be above 0, got {float(fps):g}")
-    return LiveSource(find_source(source), Wish(size, fps, timeout, playlists), wait=wait, loop=loop, tell=tell)
+    return LiveSource(find_source(source), Wish(size, fps, timeout, audio, playlists), wait=wait, loop=loop, tell=tell)
 
 
 class LiveSource:
@@ -111,6 +119,8 @@ class LiveSource:
 
         self.name = address.name
         """Text to show, e.g. ``camera 0``."""
+        self.hear: Callable[[Sound], None] = lambda sound: None
+        """Called with each piece of audio, in the reader's thread; its times are those of ``Captured.at``."""
         self.notes: list[str] = []
         """What came out other than asked, one line each."""
         self.paced = self._feed.paced
@@ -145,6 +155,11 @@ class LiveSource:
         if inner_size(own, self.size) == self.size:
             return f"they are scaled to {self.size}"
         return f"they are fitted into {self.size}, with black borders"
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is audio for ``hear``."""
+        return self._feed.audio is not None
 
     # -- what can be asked from other threads
 
@@ -202,9 +217,11 @@ class LiveSource:
     def _played(self) -> Iterator[Captured]:
         """Yield the frames of one round or connection."""
         origin: float | None = None
+        arrivals: deque[tuple[float, float]] = deque()
         for picture, at in self._feed.pictures():
             frame = self._frame(picture, at)
             if not self.paced:
+                self._play(math.inf, _earliest(arrivals, at, at - float(frame.pts * frame.time_base)))
                 yield Captured(frame, at)
                 continue
             moment = float(frame.pts * frame.time_base)
@@ -216,11 +233,20 @@ class LiveSource:
                 origin = now - moment
             if self._stop.wait(max(origin + moment - now, 0)):
                 return
+            self._play(moment, origin)
             yield Captured(frame, origin + moment)
             shown = float((picture.duration or 0) * frame.time_base) or (float(1 / self.rate) if self.rate else 0)
             self._due = origin + moment + min(shown, self._feed.patience)
         if self._due is not None:  # the last frame is seen as long as the others
             self._stop.wait(max(self._due - time.perf_counter(), 0))
+        if self._due is not None and origin is not None:
+            self._play(self._due - origin, origin)
+
+    def _play(self, until: float, origin: float) -> None:
+        """Pass on the audio that begins before a moment, which ``origin`` turns into one of our clock."""
+        if self._feed.audio:
+            for piece in self._feed.audio.due(until):
+                self.hear(Sound(piece.samples, origin + piece.moment))
 
     def _frame(self, picture: av.VideoFrame, at: float) -> Frame:
         own = color_of(picture, Size(picture.width, picture.height))
@@ -286,3 +312,14 @@ class LiveSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _earliest(arrivals: deque[tuple[float, float]], now: float, origin: float) -> float:
+    """Add when the zero of the timestamps was, by the frame that came now; return the earliest of the last seconds.
+
+    Frames come late, by what the network keeps of them, and never early.
+    """
+    arrivals.append((now, origin))
+    while arrivals[0][0] < now - _WINDOW:
+        arrivals.popleft()
+    return min(each for _, each in arrivals)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -84,6 +83,9 @@ def add_webcam(commands: Any) -> None:
     )
     parser.add_argument("--output-bitrate", metavar="B", help="bits per second of each --output, e.g. 800k or 5M")
     parser.add_argument("--mic", nargs="?", const="", metavar="DEV", help="add a microphone to --record and --output")
+    parser.add_argument(
+        "--no-audio", action="store_true", help="leave the audio of a file or URL out of --record and --output"
+    )
     add_playlist_option(parser)
     parser.add_argument("--size", metavar="WxH", help="camera mode to request, or region of the screen")
     parser.add_argument("--fps", metavar="N", help="frame rate to request, e.g. 30 or 30000/1001")
@@ -214,14 +216,8 @@ def _run_webcam(args: argparse.Namespace) -> int:
     from rtstyle.live import LiveInterrupted
 
     code, said = DONE, set[str]()
-    lost = []
-    if args.record and args.mic is None and _has_audio(args.source):
-        lost = [f"the audio of {args.source} is not recorded: rtstyle video keeps it; --mic records a microphone"]
 
     def say_once(line: str) -> None:
-        for warning in lost if not said else ():  # with the first line: a session that is refused says only why
-            said.add(warning)
-            say(f"warning: {warning}")
         said.add(line)
         say(line)
 
@@ -233,25 +229,12 @@ def _run_webcam(args: argparse.Namespace) -> int:
     finish(
         args,
         asdict(report),
-        [warning for warning in (*lost, *report.warnings) if warning not in said],
+        [warning for warning in report.warnings if warning not in said],
         f"{report.shown} of {report.captured} frames of {report.size} shown in {report.seconds:.1f} s, "
         f"{report.fps:.1f} FPS, {report.dropped} dropped, latency{latency} ms "
         f"({report.backend} {report.precision} on {report.device}; style {report.style})",
     )
     return code
-
-
-def _has_audio(source: str) -> bool:
-    """Whether a live source is a file with audio, which a live session does not play."""
-    if not Path(source).is_file():
-        return False
-    import av
-
-    from rtstyle.video.opening import open_media
-
-    with suppress(av.FFmpegError, OSError, ValueError), open_media(f"file:{source}") as clip:
-        return len(clip.streams.audio) > 0
-    return False
 
 
 def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> LiveReport:
@@ -283,6 +266,7 @@ def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> Liv
             urls=tuple(args.output),
             bitrate=bits(args.output_bitrate, "--output-bitrate"),
             microphone=args.mic,
+            audio=not args.no_audio,
             record=args.record,
             encoder=encoder_settings(args),
             overwrite=args.overwrite,

@@ -38,7 +38,7 @@ from rtstyle.live.styles import Styles
 from rtstyle.style import SizeClass, Style, list_styles, load_style
 from rtstyle.video import VideoWriter, check_output
 from rtstyle.video.formats import muxer_of
-from rtstyle.video.sound import Sound, sound_codec
+from rtstyle.video.sound import SOUND_CODECS, Sound, sound_codec
 from rtstyle.web import check_packages
 from rtstyle.window import KEYS_HELP, Window, has_display
 
@@ -117,7 +117,7 @@ def open_session(
     if outputs.microphone is None and control.beat_from_microphone:
         raise SettingError("--beat-mic takes the beat from a microphone: it needs --mic")
     with ExitStack() as stack:
-        camera = _open_camera(source, capture, live, tell)
+        camera = _open_camera(source, capture, live, tell, audio=outputs.audio and outputs.microphone is None)
         stack.enter_context(camera)
         _describe(camera, tell)
         latest = stack.enter_context(LatestFrame(camera, follow=live.follow))
@@ -135,16 +135,19 @@ def open_session(
             tell("keys: " + "; ".join(KEYS_HELP))
         interrupted = stack.enter_context(_deferred_interrupt())
         fanout = stack.enter_context(Fanout(tell, alone=window is None))
-        recorder = _Recorder(camera, outputs, fanout, tell)
+        own_audio = isinstance(camera, LiveSource) and camera.has_audio
+        recorder = _Recorder(camera, outputs, fanout, tell, sound=own_audio or outputs.microphone is not None)
         if outputs.record is not None:
             fanout.add(RECORDING, recorder.open(Path(outputs.record)), "all")
-        plan.add_to(fanout, camera, fps=capture.fps, tell=tell)
+        plan.add_to(fanout, camera, fps=capture.fps, sound=recorder.sound, tell=tell)
+
+        def hear(sound: Sound) -> None:
+            fanout.write_sound(sound)
+            show.meter.hear(sound)
+
+        if isinstance(camera, LiveSource):
+            camera.hear = hear
         if outputs.microphone is not None:
-
-            def hear(sound: Sound) -> None:
-                fanout.write_sound(sound)
-                show.meter.hear(sound)
-
             stack.enter_context(MicrophoneCapture(outputs.microphone, hear, fanout.warn, timeout=capture.timeout))
         latest.begin()
         rate = live.target_fps or camera.rate
@@ -228,7 +231,7 @@ def _check_recording(source: str | int | FrameSource, outputs: Outputs) -> None:
 
 
 def _open_camera(
-    source: str | int | FrameSource, capture: CaptureSettings, live: LiveSettings, tell: Tell
+    source: str | int | FrameSource, capture: CaptureSettings, live: LiveSettings, tell: Tell, *, audio: bool
 ) -> LiveSource | OwnSource:
     if not isinstance(source, str | int | os.PathLike):
         return OwnSource(check_source(source))
@@ -241,6 +244,7 @@ def _open_camera(
         loop=capture.loop,
         tell=tell,
         playlists=capture.playlists,
+        audio=audio,
     )
 
 
@@ -256,6 +260,8 @@ def _levels(style: Style, engine: EngineSettings, camera: LiveSource | OwnSource
 def _describe(camera: LiveSource | OwnSource, tell: Tell) -> None:
     rate = f"{float(camera.rate):.4g} frames per second" if camera.rate else "unknown frame rate"
     tell(f"{camera.name}: {camera.size}, {rate}, {camera.format}")
+    if isinstance(camera, LiveSource) and camera.has_audio:
+        tell(f"the audio of {camera.name} goes into recordings and outputs, in stereo; --no-audio leaves it out")
     for note in camera.notes:
         tell(note)
 
@@ -279,7 +285,11 @@ def _engine_maker(
 class _Recorder:
     """Opens recordings: the one that was asked for, and those of the key r."""
 
-    def __init__(self, camera: LiveSource | OwnSource, outputs: Outputs, fanout: Fanout, tell: Tell) -> None:
+    def __init__(
+        self, camera: LiveSource | OwnSource, outputs: Outputs, fanout: Fanout, tell: Tell, *, sound: bool
+    ) -> None:
+        self.sound = sound
+        """Whether there will be sound."""
         rate = camera.rate if camera.rate and 1 <= camera.rate <= 240 else None
         self._format = VideoFormat(camera.size, camera.color, CLOCK, rate)
         self._outputs, self._fanout, self._tell = outputs, fanout, tell
@@ -287,11 +297,14 @@ class _Recorder:
     def open(self, path: Path) -> Recording:
         """Begin a recording."""
         outputs = self._outputs
+        muxer = muxer_of(path)
+        if self.sound and muxer not in SOUND_CODECS:
+            self._fanout.warn(f"{path} is recorded without the audio of the source: {muxer} holds none")
         writer = VideoWriter(
             path,
             self._format,
             encoder=outputs.encoder,
-            sound=outputs.microphone is not None,
+            sound=self.sound and muxer in SOUND_CODECS,
             overwrite=outputs.overwrite and outputs.record is not None and path == Path(outputs.record),
         )
         for warning in writer.warnings:

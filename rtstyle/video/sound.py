@@ -20,7 +20,8 @@ from rtstyle.errors import SettingError
 RATE = 48000
 """Samples per second of all live sound."""
 
-_CODECS = {"mp4": "aac", "mov": "aac", "matroska": "aac", "mpegts": "aac", "nut": "aac", "webm": "libopus"}
+SOUND_CODECS = {"mp4": "aac", "mov": "aac", "matroska": "aac", "mpegts": "aac", "nut": "aac", "webm": "libopus"}
+"""Encoder of live sound for each container that holds it."""
 
 _MICROSECOND = Fraction(1, 1_000_000)
 
@@ -45,9 +46,9 @@ def sound_codec(muxer: str, target: str) -> str:
     Raises:
         SettingError: It holds none, or none that is written here.
     """
-    if muxer not in _CODECS:
+    if muxer not in SOUND_CODECS:
         raise SettingError(f"{target} is recorded without sound: take .mp4, .mkv, .mov or .webm, or leave --mic out")
-    return _CODECS[muxer]
+    return SOUND_CODECS[muxer]
 
 
 class SoundEncoder:

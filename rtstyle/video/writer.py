@@ -213,6 +213,11 @@ class VideoWriter:
         except FAILURES as error:
             raise cannot_write(self.path, error) from error
 
+    @property
+    def hears(self) -> bool:
+        """Whether it was made with ``sound``."""
+        return self._output.sound is not None
+
     def write_sound(self, sound: Sound, begin: float) -> None:
         """Encode a piece of sound; the writer was made with ``sound``.
 

@@ -32,7 +32,9 @@ class Outputs:
     bitrate: int | None = None
     """Mean bits per second of each of ``urls``; None takes what suits size and rate."""
     microphone: str | None = None
-    """The microphone whose sound goes into recordings and ``urls``, empty for the system's own; None: no sound."""
+    """The microphone whose sound goes into recordings and ``urls``, empty for the system's own; None: see ``audio``."""
+    audio: bool = True
+    """Without a microphone, put the audio of a file, URL or pipe into recordings and ``urls``: stereo, re-encoded."""
     sinks: tuple[FrameSink, ...] = ()
     """Sinks of your own. Each is written to in a thread of its own and gets the latest frame, so a slow one misses
     frames, which are counted, and delays nothing; times count from the zero of ``time.perf_counter()``."""
@@ -77,12 +79,19 @@ class OutputPlan:
         self._cameras = None if camera is None else find_virtual_cameras(camera)
 
     def add_to(
-        self, branches: Fanout, source: FrameSource, *, fps: Fraction | None, tell: Callable[[str], None]
+        self,
+        branches: Fanout,
+        source: FrameSource,
+        *,
+        fps: Fraction | None,
+        sound: bool,
+        tell: Callable[[str], None],
     ) -> None:
         """Open everything for frames of the source's size and color.
 
         Args:
             fps: Rate that was asked for, if one was; the virtual camera keeps it.
+            sound: Whether there will be sound.
 
         Raises:
             VideoWriteError: The virtual camera cannot be opened. Networks are tried later, and again and again.
@@ -103,7 +112,7 @@ class OutputPlan:
                 color=source.color,
                 rate=source.rate,
                 bitrate=self._outputs.bitrate,
-                sound=self._outputs.microphone is not None,
+                sound=sound,
                 tell=tell,
                 warn=branches.warn,
                 timeout=self._timeout,

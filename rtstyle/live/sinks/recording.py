@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,9 @@ from rtstyle.frame import Frame
 from rtstyle.live.sinks.sink import CLOCK
 from rtstyle.video import VideoWriter
 from rtstyle.video.sound import Sound
+
+_EARLY = 500
+"""Pieces of sound that wait for the first frame at most, some 10 s."""
 
 
 class Recording:
@@ -26,6 +30,7 @@ class Recording:
     def __init__(self, writer: VideoWriter, tell: Callable[[str], None]) -> None:
         self._writer, self._tell = writer, tell
         self._begin: int | None = None
+        self._early: deque[Sound] = deque(maxlen=_EARLY)  # which came while the first frame was stylized
         self._last = 0
         self._error: Exception | None = None
 
@@ -45,11 +50,15 @@ class Recording:
             raise
 
     def write_sound(self, sound: Sound) -> None:
-        """Record a piece of sound; what came before the first frame is left out."""
+        """Record a piece of sound; what was heard before the first frame is left out."""
+        if not self._writer.hears:
+            return
+        self._early.append(sound)
         if self._begin is None:
             return
         try:
-            self._writer.write_sound(sound, float(self._begin * CLOCK))
+            while self._early:
+                self._writer.write_sound(self._early.popleft(), float(self._begin * CLOCK))
         except Exception as error:
             self._error = error
             raise
