@@ -371,10 +371,18 @@ class SessionState:
     """Length of the recording that runs."""
 
 
+READABLE: dict[str, str] = {
+    **{word: field for word, (_, _, field) in NUMBERS.items()},
+    **{word: field for word, (_, field) in SWITCHES.items()},
+    "style": "style",
+    "preset": "preset",
+    "size_class": "size_class",
+    "latency": "latency_ms",
+    "recorded": "recorded_seconds",
+}
+"""Words whose values can be read, and the fields of ``SessionState`` that tell them."""
+
+
 def value_of(state: SessionState, word: str) -> Any:
-    """Return what the state tells of a word of ``read_command``; None where it is off or tells nothing."""
-    if word in SWITCHES:
-        return getattr(state, SWITCHES[word][1])
-    if word in NUMBERS:
-        return getattr(state, NUMBERS[word][2])
-    return getattr(state, word, None) if word in ("style", "preset", "size_class") else None
+    """Return what the state tells of one of ``READABLE``; None where it is off."""
+    return getattr(state, READABLE[word])

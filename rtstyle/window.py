@@ -31,6 +31,9 @@ _NO_DISPLAY = "no window can be opened: there is no display here; use --preview 
 
 _SHARE_OF_SCREEN = 0.9
 
+_CLEAN_WIDTH = 640
+"""Pixels of the clean window when it opens."""
+
 _ICON = Path(__file__).parent / "web" / "page" / "icon.svg"
 
 KEYS_HELP = (
@@ -46,6 +49,7 @@ KEYS_HELP = (
     "s  snapshot (PNG)",
     "r  record",
     "f  full screen",
+    "w  full screen of the clean window",
     "f1 .. f12 tab  presets; the next one",
     "c  cycle of presets",
     "x  crossfade between styles",
@@ -156,12 +160,14 @@ class Window:
         title: str = "rtstyle",
         keys: Mapping[str, Command] | None = None,
         preview: Callable[[str], bytes | None] = lambda style: None,
+        clean: bool = False,
     ) -> None:
         """Open the window, as large as the frame or as 9/10 of the screen.
 
         Args:
             keys: Commands of the user's own, by SDL's name of a key or the character that it types; they come first.
             preview: Returns the JPEG of a style's preview, for the strip of styles; None where it has none.
+            clean: Open a second window that shows the frames alone, for the audience.
 
         Raises:
             DisplayError: There is no display.
@@ -177,6 +183,7 @@ class Window:
         self.split: float | None = None
         """Where the picture is divided, as a share of its width: left of it the source is shown; None: nowhere."""
         self._dragging = False
+        self._clean: _CleanWindow | None = None
         self.full_screen = False
         """Whether the window covers the screen."""
         try:
@@ -187,6 +194,7 @@ class Window:
                 self._pg.display.set_icon(self._pg.image.load_sized_svg(str(_ICON), (64, 64)))
             self._windowed, self._place = self._fitting(size), (0, 0)
             self._screen: pygame.Surface = self._pg.display.set_mode(self._windowed, self._pg.RESIZABLE)
+            self._clean = _CleanWindow(self._pg, size) if clean else None
         except self._pg.error as error:
             self.close()
             raise DisplayError(f"no window can be opened: {error}; use --preview none") from error
@@ -222,6 +230,8 @@ class Window:
         self._shown = frame, frame if source is None else source
         self._draw()
         self.redraw()
+        if self._clean:
+            self._clean.show(frame)
 
     def _draw(self) -> None:
         """Make the picture of the last frame, in the size in which the window shows it."""
@@ -263,8 +273,12 @@ class Window:
         commands: list[Command] = []
         changed = resized = False
         for event in self._pg.event.get():
-            if event.type == self._pg.QUIT:
-                commands.append(Action.QUIT)
+            if self._clean and self._clean.takes(event):
+                if not self._clean.open:
+                    self._clean = None
+            elif event.type in (self._pg.QUIT, self._pg.WINDOWCLOSE):
+                if Action.QUIT not in commands:
+                    commands.append(Action.QUIT)
             elif event.type == self._pg.KEYDOWN:
                 changed |= self._press(event, commands)
             elif event.type in (self._pg.VIDEORESIZE, self._pg.VIDEOEXPOSE):
@@ -291,6 +305,8 @@ class Window:
             self.toggle_full_screen()
         elif key == "escape":
             commands.append(Action.QUIT)
+        elif key == "w" and self._clean:
+            self._clean.toggle_full_screen()
         elif key == "v":
             self.split = None if self.split is not None else 0.5
             commands.append(SplitSet(self.split))
@@ -349,7 +365,9 @@ class Window:
         self._pg.mouse.set_visible(not self.full_screen or self.split is not None or self.overlay.strip)
 
     def close(self) -> None:
-        """Close the window and SDL's video."""
+        """Close the windows and SDL's video."""
+        if self._clean:
+            self._clean.close()
         self._pg.font.quit()
         self._pg.display.quit()
 
@@ -360,6 +378,58 @@ class Window:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _CleanWindow:
+    """A second window that shows frames and nothing else; a double click or the key w fills its screen."""
+
+    def __init__(self, pg: ModuleType, size: Size) -> None:
+        self._pg = pg
+        share = min(_CLEAN_WIDTH / size.width, 1.0)  # it is to be moved to another screen, and not to hide this one
+        at_first = max(round(size.width * share), 16), max(round(size.height * share), 16)
+        self._window: pygame.Window = pg.Window("rtstyle output", at_first, resizable=True)
+        self._to_rgb = RgbConverter()
+        self._full = False
+        self._clicked = -1000
+        """Milliseconds of the last click."""
+        self.open = True
+        """False when it was closed."""
+
+    def show(self, frame: Frame) -> None:
+        """Show a frame; black fills the rest."""
+        surface = self._window.get_surface()
+        left, top, width, height = _letterbox(frame.size, surface.get_size())
+        rgb = Window._in_rgb(frame, Size(width, height), self._to_rgb)
+        surface.fill((0, 0, 0))
+        surface.blit(self._pg.image.frombuffer(rgb.tobytes(), (width, height), "RGB"), (left, top))
+        self._window.flip()
+
+    def takes(self, event: pygame.Event) -> bool:
+        """Act on an event that is for this window; False where it is not, or is a key, which acts as in the other."""
+        if event.dict.get("window") is not self._window or event.type == self._pg.KEYDOWN:
+            return False
+        if event.type == self._pg.WINDOWCLOSE:
+            self.close()
+        elif event.type == self._pg.MOUSEBUTTONDOWN and event.dict.get("button") == 1:
+            now = self._pg.time.get_ticks()
+            if now - self._clicked < 400:
+                self.toggle_full_screen()
+            self._clicked = now
+        return True
+
+    def toggle_full_screen(self) -> None:
+        """Fill the screen that the window is on, or go back."""
+        self._full = not self._full
+        if self._full:
+            self._window.set_fullscreen(True)
+        else:
+            self._window.set_windowed()
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+        if self.open:
+            self.open = False
+            self._window.destroy()
 
 
 def _letterbox(picture: Size, window: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -22,6 +22,7 @@ from rtstyle import Controls, Frame, Size
 from rtstyle.actions import (
     BUTTONS,
     NUMBERS,
+    READABLE,
     SWITCHES,
     Action,
     BlendSet,
@@ -137,7 +138,7 @@ def test_what_is_no_command_is_refused(word, value):
 
 
 def test_every_value_that_can_be_set_can_be_read():
-    for word in (*NUMBERS, *SWITCHES, "style", "preset", "size_class"):
+    for word in READABLE:
         assert word == "split" or word == "preset" or word == "bpm" or value_of(STATE, word) is not None, word
     assert value_of(STATE, "strength") == 0.7
     for action in (*BUTTONS.values(), *(action for action, _ in SWITCHES.values())):
@@ -201,7 +202,7 @@ def test_osc_answers_what_is_asked(osc):
         assert (answer.address, answer.params[0]) == ("/rtstyle/strength", pytest.approx(0.7))
         line.sendto(OscMessageBuilder("/rtstyle/get").build().dgram, ("127.0.0.1", osc.port))
         told = {}
-        while len(told) < len(NUMBERS) + len(SWITCHES) + 3:
+        while len(told) < len(READABLE):
             answer = OscMessage(line.recv(1000))
             told[answer.address.removeprefix("/rtstyle/")] = answer.params[0]
     assert told["style"] == "sketch"

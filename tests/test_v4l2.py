@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from rtstyle.camera import v4l2
+from rtstyle.camera import controls, open_source, v4l2
 from rtstyle.camera.devices import Camera
 from rtstyle.camera.listing import Devices, describe_devices
+from rtstyle.errors import SettingError
 from rtstyle.frame import Size
 
 RECORD = json.loads((Path(__file__).parent / "v4l2_vivid.json").read_text())
@@ -82,3 +83,77 @@ def test_modes_are_one_line_for_each_format():
     assert lines[3] == "  2: /dev/video2: no permission: add yourself to the group 'video'"
     assert lines[-2:] == ["virtual cameras", "  /dev/video10 (OBS)"]
     json.dumps(Devices([camera], ["screen:"], [], []).as_json())
+
+
+# -- controls
+
+
+class Driver:
+    """A driver with the controls of a webcam, by the documentation; no camera is at hand."""
+
+    def __init__(self) -> None:
+        self.menu = (b"Disabled", b"50 Hz", b"60 Hz")
+        self.values = {10: 128, 20: 1, 30: 250, 40: 7}
+        self.known = [  # id, type, name, minimum, maximum, default, flags
+            (10, 1, b"Brightness", 0, 255, 128, 0),
+            (20, 3, b"Power Line Frequency", 0, 2, 1, 0),
+            (30, 1, b"Exposure Time, Absolute", 3, 2047, 250, 0x10),
+            (35, 6, b"Camera Controls", 0, 0, 0, 0),
+            (40, 2, b"Broken", 0, 1, 0, 1),
+        ]
+
+    def ask(self, number: int, structure: bytes) -> bytes | None:
+        wanted = struct.unpack("I", structure[:4])[0]
+        if number == controls.QUERYCTRL:
+            for id, kind, name, least, largest, default, flags in self.known:
+                if id > wanted & 0x7FFFFFFF:
+                    return struct.pack("II32siiiiI8x", id, kind, name, least, largest, 1, default, flags)
+            return None
+        if number == controls.QUERYMENU:
+            index = struct.unpack("I", structure[4:8])[0]
+            return struct.pack("=II32sI", wanted, index, self.menu[index], 0) if wanted == 20 else None
+        if number == controls.G_CTRL and wanted in self.values:
+            return struct.pack("Ii", wanted, self.values[wanted])
+        if number == controls.S_CTRL and wanted in self.values and wanted != 30:
+            self.values[wanted] = struct.unpack("Ii", structure)[1]
+            return structure
+        return None
+
+
+def test_controls_of_a_camera_are_listed_and_set_by_name():
+    assert [controls.QUERYCTRL, controls.QUERYMENU] == [0xC0445624, 0xC02C5625], "as in linux/videodev2.h"
+    assert [controls.G_CTRL, controls.S_CTRL] == [0xC008561B, 0xC008561C]
+    driver = Driver()
+    assert [str(control) for control in controls.controls(driver.ask)] == [
+        "brightness 0 to 255 (128)",
+        "power_line_frequency Disabled|50 Hz|60 Hz (50 Hz)",
+        "exposure_time_absolute 3 to 2047 (250)",
+    ]
+    wishes = [("brightness", "200"), ("Power Line Frequency", "60 hz")]
+    controls.set_controls(driver.ask, wishes, "camera 0")
+    assert (driver.values[10], driver.values[20]) == (200, 2)
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (("gain", "1"), "has no control 'gain'; it has brightness, power_line_frequency, exposure_time_absolute"),
+        (("brightness", "256"), "brightness is 0 to 255; got '256'"),
+        (("brightness", "loud"), "brightness is 0 to 255"),
+        (("power_line_frequency", "5"), "power_line_frequency is Disabled, 50 Hz, 60 Hz"),
+        (("exposure_time_absolute", "100"), "camera 0 refuses exposure_time_absolute=100; an automatic"),
+    ],
+)
+def test_a_control_that_cannot_be_set_is_one_line(wish, words):
+    with pytest.raises(SettingError, match=words) as refused:
+        controls.set_controls(Driver().ask, [wish], "camera 0")
+    assert "\n" not in str(refused.value)
+
+
+def test_controls_are_for_cameras_of_this_machine():
+    assert controls.parse_control("gain=10") == ("gain", "10")
+    for text in ("gain", "=1", "gain="):
+        with pytest.raises(SettingError, match="NAME=VALUE"):
+            controls.parse_control(text)
+    with pytest.raises(SettingError, match="no camera of this machine"):
+        open_source("http://127.0.0.1:9/x", controls=(("gain", "1"),))

@@ -12,6 +12,7 @@ import av.device
 import av.error
 
 from rtstyle.camera import v4l2
+from rtstyle.camera.controls import CameraControl, controls_of
 from rtstyle.camera.v4l2 import CameraMode
 from rtstyle.errors import CameraError
 from rtstyle.frame import Size
@@ -51,6 +52,8 @@ class Camera:
     """What it gives; empty where the system does not say."""
     problem: str = ""
     """Why it cannot be used, and what to do."""
+    controls: tuple[CameraControl, ...] = ()
+    """What can be set; told on Linux only."""
 
     def __str__(self) -> str:
         named = f" ({self.name})" if self.name not in ("", self.device) else ""
@@ -61,7 +64,14 @@ def list_cameras() -> list[Camera]:
     """Return the cameras of this machine, in the order of their numbers. Modes are told on Linux only."""
     if sys.platform.startswith("linux"):
         return [
-            Camera(node.path.removeprefix("/dev/video"), node.path, node.name, node.modes, node.problem)
+            Camera(
+                node.path.removeprefix("/dev/video"),
+                node.path,
+                node.name,
+                node.modes,
+                node.problem,
+                controls_of(node.path) if not node.problem else (),
+            )
             for node in v4l2.cameras()
         ]
     return [Camera(str(number), name, name) for number, name in enumerate(device_names())]

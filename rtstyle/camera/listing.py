@@ -59,6 +59,7 @@ def describe_devices(devices: Devices) -> list[str]:
     for camera in devices.cameras:
         lines.append(f"  {camera}")
         lines += _modes(camera)
+        lines += [f"     {control}" for control in camera.controls]
     if not devices.cameras:
         lines.append("  none found")
     elif not sys.platform.startswith("linux"):

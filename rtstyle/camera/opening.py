@@ -13,6 +13,7 @@ import av
 import av.error
 
 from rtstyle.camera.address import SourceAddress
+from rtstyle.camera.controls import apply_controls
 from rtstyle.camera.devices import DeviceRequest, device_names, device_requests, found, list_cameras, modes_of
 from rtstyle.camera.feed import Feed, PictureFeed, StreamFeed, reason
 from rtstyle.camera.screen import screen_request
@@ -36,6 +37,8 @@ class Wish:
     """The audio of a file, URL or pipe is decoded, too."""
     playlists: bool = False
     """A playlist may lead to any file or host, see ``video.opening``."""
+    controls: tuple[tuple[str, str], ...] = ()
+    """Controls of a camera to set, see ``camera.controls``."""
 
 
 def open_feed(address: SourceAddress, wish: Wish, stop: threading.Event) -> Feed:
@@ -71,6 +74,7 @@ def _open_device(address: SourceAddress, wish: Wish, stop: threading.Event) -> F
     names = device_names() if sys.platform == "win32" else ()
     modes = modes_of(address.text) if wish.size else ()
     requests = device_requests(sys.platform, address.text, wish.size, wish.fps, names, modes)
+    apply_controls(requests[0].file, wish.controls, address.name)
     for request in requests[:-1]:
         with contextlib.suppress(_ModeRefused):
             return _open_mode(address, request, wish, stop)

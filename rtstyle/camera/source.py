@@ -50,6 +50,7 @@ def open_source(
     tell: Callable[[str], None] | None = None,
     playlists: bool = False,
     audio: bool = False,
+    controls: tuple[tuple[str, str], ...] = (),
 ) -> LiveSource:
     """Open a live source and wait for its first picture.
 
@@ -69,6 +70,7 @@ def open_source(
             back, or sends other pictures than before.
         playlists: Whether a playlist may lead to any file or host, see ``video.opening``.
         audio: Whether the audio of a file, URL or pipe is passed to ``LiveSource.hear``.
+        controls: Names and values of a camera's controls to set, such as ``("gain", "10")``; Linux only.
 
     Raises:
         CameraError: It is absent, refuses, or sends no video.
@@ -84,7 +86,10 @@ def open_source(
     check_seconds("the time to wait for a camera", wait, zero=True)
     if fps is not None and not 0 < fps < 1e6:
         raise SettingError(f"the frames per second must be above 0, got {float(fps):g}")
-    return LiveSource(find_source(source), Wish(size, fps, timeout, audio, playlists), wait=wait, loop=loop, tell=tell)
+    address = find_source(source)
+    if controls and address.kind != "device":
+        raise SettingError(f"{address.name} is no camera of this machine: it has no controls to set")
+    return LiveSource(address, Wish(size, fps, timeout, audio, playlists, controls), wait=wait, loop=loop, tell=tell)
 
 
 class LiveSource:

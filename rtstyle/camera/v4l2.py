@@ -25,8 +25,8 @@ _DEVICE_CAPS = 0x80000000
 _DISCRETE = 1
 
 
-def _number(direction: int, index: int, size: int) -> int:
-    """The number of an ioctl, as _IOR (2) and _IOWR (3) make it (asm-generic/ioctl.h)."""
+def ioctl_number(direction: int, index: int, size: int) -> int:
+    """Return the number of an ioctl, as _IOR (2) and _IOWR (3) make it (asm-generic/ioctl.h)."""
     return direction << 30 | size << 16 | ord("V") << 8 | index
 
 
@@ -35,10 +35,10 @@ _FORMAT = struct.Struct("III32sI16x")
 _SIZE = struct.Struct("III6I8x")
 _INTERVAL = struct.Struct("IIIII6I8x")
 
-QUERYCAP = _number(2, 0, _CAPABILITY.size)
-ENUM_FMT = _number(3, 2, _FORMAT.size)
-ENUM_FRAMESIZES = _number(3, 74, _SIZE.size)
-ENUM_FRAMEINTERVALS = _number(3, 75, _INTERVAL.size)
+QUERYCAP = ioctl_number(2, 0, _CAPABILITY.size)
+ENUM_FMT = ioctl_number(3, 2, _FORMAT.size)
+ENUM_FRAMESIZES = ioctl_number(3, 74, _SIZE.size)
+ENUM_FRAMEINTERVALS = ioctl_number(3, 75, _INTERVAL.size)
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ def _nodes(wanted: int) -> Iterator[Node]:
             yield Node(str(path), _kernel_name(path), problem=f"cannot be opened: {error.strerror}")
             continue
         try:
-            able, name = capabilities(_asker(device))
+            able, name = capabilities(asker(device))
             # A loopback device that a program writes to becomes a camera; until then it only takes.
             if able & wanted:
-                yield Node(str(path), name, tuple(modes(_asker(device))) if wanted == _CAPTURE else ())
+                yield Node(str(path), name, tuple(modes(asker(device))) if wanted == _CAPTURE else ())
         finally:
             os.close(device)
 
@@ -104,7 +104,8 @@ def _kernel_name(path: Path) -> str:
         return ""
 
 
-def _asker(device: int) -> Ask:
+def asker(device: int) -> Ask:
+    """Return what asks an open device."""
     import fcntl
 
     def ask(number: int, structure: bytes) -> bytes | None:
@@ -122,7 +123,7 @@ def capabilities(ask: Ask) -> tuple[int, str]:
     if answer is None:
         return 0, ""
     _, card, _, _, all_nodes, this_node = _CAPABILITY.unpack(answer)
-    return this_node if all_nodes & _DEVICE_CAPS else all_nodes, _text(card)
+    return this_node if all_nodes & _DEVICE_CAPS else all_nodes, text_of(card)
 
 
 def modes(ask: Ask) -> Iterator[CameraMode]:
@@ -132,7 +133,7 @@ def modes(ask: Ask) -> Iterator[CameraMode]:
         if answer is None:
             return
         pixel_format: int = _FORMAT.unpack(answer)[4]
-        letters = _text(struct.pack("<I", pixel_format & 0x7FFFFFFF))  # the top bit: big endian
+        letters = text_of(struct.pack("<I", pixel_format & 0x7FFFFFFF))  # the top bit: big endian
         for smallest, largest in _sizes(ask, pixel_format):
             yield CameraMode(
                 letters, smallest, tuple(sorted(_rates(ask, pixel_format, smallest), reverse=True)), largest
@@ -165,5 +166,6 @@ def _rates(ask: Ask, pixel_format: int, size: Size) -> Iterator[Fraction]:
             return
 
 
-def _text(letters: bytes) -> str:
+def text_of(letters: bytes) -> str:
+    """Return a text of C's."""
     return letters.split(b"\0")[0].decode("utf-8", "replace").strip()

@@ -66,6 +66,9 @@ def add_webcam(commands: Any) -> None:
         default="auto",
         help="auto: a window if there is a display; browser: a web page, and /stream.mjpg for OBS" + default,
     )
+    parser.add_argument(
+        "--clean-window", action="store_true", help="open a second window without figures, for a projector; w fills it"
+    )
     parser.add_argument("--record", type=Path, metavar="FILE", help="record the stylized video, .mp4 or .mkv")
     parser.add_argument(
         "--virtual-camera",
@@ -74,6 +77,7 @@ def add_webcam(commands: Any) -> None:
         metavar="DEV",
         help="act as a camera for other programs: v4l2loopback on Linux (default: the first found), else OBS's",
     )
+    parser.add_argument("--ndi", nargs="?", const="", metavar="NAME", help="be an NDI source (default name: rtstyle)")
     parser.add_argument(
         "--output",
         action="append",
@@ -89,6 +93,13 @@ def add_webcam(commands: Any) -> None:
     add_playlist_option(parser)
     parser.add_argument("--size", metavar="WxH", help="camera mode to request, or region of the screen")
     parser.add_argument("--fps", metavar="N", help="frame rate to request, e.g. 30 or 30000/1001")
+    parser.add_argument(
+        "--camera-control",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set exposure, gain and the like of a camera (Linux; devices lists them); may be repeated",
+    )
     parser.add_argument(
         "--timeout",
         type=float,
@@ -155,7 +166,7 @@ def _add_control_options(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="change by itself, as strength:sine:0.5hz:0.2..1, blend:beat, style:next:8beats; may be repeated",
     )
-    group.add_argument("--beat-mic", action="store_true", help="take the beat from --mic")
+    group.add_argument("--beat-audio", action="store_true", help="take the beat from --mic, or the source's own audio")
     group.add_argument(
         "--allow-strobe",
         action="store_true",
@@ -179,7 +190,7 @@ def _control_settings(args: argparse.Namespace) -> ControlSettings:
         midi_map=args.midi_map,
         presets=args.presets,
         modulate=tuple(args.modulate),
-        beat_from_microphone=args.beat_mic,
+        beat_from_audio=args.beat_audio,
         allow_strobe=args.allow_strobe,
         remember=args.remember,
         delay_ms=args.delay,
@@ -239,6 +250,7 @@ def _run_webcam(args: argparse.Namespace) -> int:
 
 def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> LiveReport:
     from rtstyle.backends import Controls
+    from rtstyle.camera.controls import parse_control
     from rtstyle.frame import Size
     from rtstyle.live import CaptureSettings, LiveSettings, Outputs, stylize_live
 
@@ -260,9 +272,11 @@ def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> Liv
             wait=args.wait,
             loop=args.loop,
             playlists=args.allow_playlist,
+            controls=tuple(map(parse_control, args.camera_control)),
         ),
         outputs=Outputs(
             virtual_camera=args.virtual_camera,
+            ndi=args.ndi,
             urls=tuple(args.output),
             bitrate=bits(args.output_bitrate, "--output-bitrate"),
             microphone=args.mic,
@@ -273,6 +287,7 @@ def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> Liv
         ),
         live=LiveSettings(
             preview=args.preview,
+            clean_window=args.clean_window,
             address=address_of(args),
             mirror=args.mirror,
             denoise=args.hold,

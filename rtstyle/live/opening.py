@@ -111,11 +111,9 @@ def open_session(
     windowed = _wants_window(live.preview, ends=bool(outputs) or live.limited)
     control = live.control
     show = _show(style, control)
-    heard = bool(control.modulate) or control.beat_from_microphone or show.file.presets
+    heard = bool(control.modulate) or control.beat_from_audio or show.file.presets
     if outputs.microphone is not None and not (windowed or outputs.record or outputs.urls or heard):
         raise SettingError("a microphone was asked for, and there is neither a recording nor an output for its sound")
-    if outputs.microphone is None and control.beat_from_microphone:
-        raise SettingError("--beat-mic takes the beat from a microphone: it needs --mic")
     with ExitStack() as stack:
         camera = _open_camera(source, capture, live, tell, audio=outputs.audio and outputs.microphone is None)
         stack.enter_context(camera)
@@ -126,16 +124,12 @@ def open_session(
         levels = _levels(drawn, engine, camera, live)
         styles = stack.enter_context(Styles(style, levels[0], _engine_maker(camera, engine, tell)))
         tell(f"{style}: {styles.engine.backend} {styles.engine.precision} on {styles.engine.device}")
-        window = None
-        if windowed:
-            window = stack.enter_context(
-                Window(camera.size, title=f"rtstyle: {style}", keys=show.file.keys, preview=_preview_of)
-            )
-        if window:
-            tell("keys: " + "; ".join(KEYS_HELP))
+        window = stack.enter_context(_open_window(camera, style, show, live, tell)) if windowed else None
         interrupted = stack.enter_context(_deferred_interrupt())
         fanout = stack.enter_context(Fanout(tell, alone=window is None))
         own_audio = isinstance(camera, LiveSource) and camera.has_audio
+        if control.beat_from_audio and not own_audio and outputs.microphone is None:
+            raise SettingError(f"{camera.name} has no audio to take the beat from: add --mic")
         recorder = _Recorder(camera, outputs, fanout, tell, sound=own_audio or outputs.microphone is not None)
         if outputs.record is not None:
             fanout.add(RECORDING, recorder.open(Path(outputs.record)), "all")
@@ -173,6 +167,14 @@ def open_session(
         yield OpenSession(camera, fanout, session, live, interrupted)
 
 
+def _open_window(camera: LiveSource | OwnSource, style: str, show: Show, live: LiveSettings, tell: Tell) -> Window:
+    """Open the operator's window, and the clean one where that is asked for."""
+    title = f"rtstyle: {style}"
+    window = Window(camera.size, title=title, keys=show.file.keys, preview=_preview_of, clean=live.clean_window)
+    tell("keys: " + "; ".join(KEYS_HELP))
+    return window
+
+
 def _preview_of(style: str) -> bytes | None:
     """Return the JPEG of a style's preview; None where it has none."""
     try:
@@ -188,7 +190,7 @@ def _show(style: str, control: ControlSettings) -> Show:
     if control.presets is not None:
         names = [*list_styles(), style]
         file = read_show(control.presets, names, allow_strobe=control.allow_strobe)
-    meter = AudioMeter(clock if control.beat_from_microphone else None)
+    meter = AudioMeter(clock if control.beat_from_audio else None)
     return Show(file, clock, meter, control.allow_strobe)
 
 
@@ -245,6 +247,7 @@ def _open_camera(
         tell=tell,
         playlists=capture.playlists,
         audio=audio,
+        controls=capture.controls,
     )
 
 

@@ -379,5 +379,5 @@ class Session:
             size=str(self._size),
             sinks=sinks,
             working_sizes=dict(self._sizes),
-            warnings=list(dict.fromkeys([*warnings, *self._fanout.warnings, *self.desk.warnings])),
+            warnings=[*warnings, *self._fanout.warnings, *self.desk.warnings],
         )

@@ -37,6 +37,8 @@ class CaptureSettings:
     """Restart files at their end; None: images are restarted, videos are not."""
     playlists: bool = False
     """A playlist may lead to any file or host, see ``video.opening``."""
+    controls: tuple[tuple[str, str], ...] = ()
+    """Names and values of a camera's controls to set, such as ``("gain", "10")``; Linux only."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -61,8 +63,8 @@ class ControlSettings:
     """TOML file of presets and keys, see ``live.control.presets``."""
     modulate: tuple[str, ...] = ()
     """What changes by itself, see ``live.control.modulation.Modulator.parse``."""
-    beat_from_microphone: bool = False
-    """Take the beat from the microphone, not only from taps, OSC and MIDI clock."""
+    beat_from_audio: bool = False
+    """Take the beat from the microphone, or the source's own audio, not only from taps, OSC and MIDI clock."""
     allow_strobe: bool = False
     """Allow more than three flashes per second, which can hurt people with photosensitive epilepsy."""
     remember: bool = False
@@ -84,6 +86,8 @@ class LiveSettings:
 
     preview: Preview = "auto"
     """``auto`` opens a window where there is a display; ``browser`` serves a page and ``/stream.mjpg``."""
+    clean_window: bool = False
+    """Open a second window that shows the stylized frames alone, for a projector."""
     address: Address = Address()
     """Where the page is served."""
     mirror: bool = False

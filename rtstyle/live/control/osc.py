@@ -16,13 +16,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from rtstyle.actions import NUMBERS, SWITCHES, Command, SessionState, check_names, read_command, value_of
+from rtstyle.actions import READABLE, Command, SessionState, check_names, read_command, value_of
 from rtstyle.errors import ServerError, SettingError
 
 PREFIX = "/rtstyle/"
-
-READABLE = (*NUMBERS, *SWITCHES, "style", "preset", "size_class")
-"""Words whose values can be asked for."""
 
 _QUIET = 5.0
 """Seconds between two warnings about messages that are not understood."""
@@ -118,7 +115,7 @@ class OscServer:
         from pythonosc.osc_message_builder import OscMessageBuilder
 
         message = OscMessageBuilder(f"{PREFIX}{word}")
-        message.add_arg(float(value) if word in NUMBERS and value != "" else value)
+        message.add_arg(float(value) if type(value) in (int, float) else value)
         target = client[0], self._reply_port or client[1]
         try:
             self._socket.sendto(message.build().dgram, target)

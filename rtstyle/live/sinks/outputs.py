@@ -11,6 +11,7 @@ from rtstyle.contract import check_sinks
 from rtstyle.errors import SettingError
 from rtstyle.frame import FrameSink, FrameSource
 from rtstyle.live.fanout import Fanout
+from rtstyle.live.sinks.ndi import NdiSource, check_ndi
 from rtstyle.live.sinks.own import OwnSink
 from rtstyle.live.sinks.stream import Destination, StreamSink, destination
 from rtstyle.live.sinks.virtual_camera import find_virtual_cameras, open_virtual_camera, steady_rate
@@ -27,6 +28,8 @@ class Outputs:
 
     virtual_camera: str | None = None
     """Device of a virtual camera, empty for the first that is free; None: none. See ``find_virtual_cameras``."""
+    ndi: str | None = None
+    """Name of an NDI source, empty for ``rtstyle``; None: none."""
     urls: tuple[str, ...] = ()
     """What ``push.destination`` takes."""
     bitrate: int | None = None
@@ -56,7 +59,7 @@ class Outputs:
             check_sinks(sink)
 
     def __bool__(self) -> bool:
-        return bool(self.virtual_camera is not None or self.urls or self.sinks or self.record)
+        return bool(self.virtual_camera is not None or self.ndi is not None or self.urls or self.sinks or self.record)
 
 
 class OutputPlan:
@@ -76,6 +79,8 @@ class OutputPlan:
             destination(url, overwrite=outputs.overwrite, timeout=timeout) for url in outputs.urls
         ]
         camera = outputs.virtual_camera
+        if outputs.ndi is not None:
+            check_ndi()
         self._cameras = None if camera is None else find_virtual_cameras(camera)
 
     def add_to(
@@ -103,6 +108,11 @@ class OutputPlan:
             period = float(1 / rate)
             branches.add("virtual camera", camera, "newest", spacing=0.75 * period, patience=1.25 * period)
             tell(f"virtual camera {device}: {source.size}, {float(rate):.4g} frames per second")
+        if self._outputs.ndi is not None:
+            name = self._outputs.ndi or "rtstyle"
+            ndi = NdiSource(name, size=source.size, rate=steady_rate(fps, source.rate))
+            branches.add("NDI", ndi, "newest", patience=_STILL)
+            tell(f"NDI source {name}: {source.size}")
         for sink in map(OwnSink, self._outputs.sinks):
             branches.add(sink.name, sink, "newest")
         for target in self._destinations:
