@@ -248,6 +248,8 @@ def _plan_output(
     if encoding.codec == "libx264" and (packing := reader.frame_packing()) is not None:
         parameters = f"{encoding.options.get('x264-params', '')}:frame-packing={packing}".strip(":")
         encoding = replace(encoding, options=encoding.options | {"x264-params": parameters})
+    if path != STDOUT:
+        reader.state_spatial(encoding.muxer)
     streams = plan_streams(reader.container, reader.stream, encoding.muxer, audio=options.audio, codec=encoding.codec)
     return encoding, streams
 

@@ -145,7 +145,7 @@ class VideoFacts:
     """Frames that are flagged so."""
     corrupt: int = 0
     """Frames that the decoder flags as damaged."""
-    carries: set[str] = field(default_factory=set)
+    carries: dict[str, bytes] = field(default_factory=dict)
     """What its frames carry, of projection, stereo 3D and color profile."""
     captions: list[bytes] = field(default_factory=list)
     """Of each frame that has any: digests of its closed captions."""

@@ -55,9 +55,11 @@ def compare_pictures(one: Media, other: Media, time_map: TimeMap, size: Size | N
     yield from _compare_color(source, target, other)
     yield _compare_alpha(source, target, wanted, other)
     yield from _compare_changes(source, target, time_map, other)
-    for name in sorted(source.carries | target.carries):
-        has = both(lambda pictures, name=name: "yes" if name in pictures.carries else "no", source, target)  # type: ignore[misc]
-        yield Finding(name, *has, "same" if has[0] == has[1] else "differs", "lost" if has[1] == "no" else "")
+    for name in sorted(source.carries.keys() | target.carries.keys()):
+        before, after = source.carries.get(name), target.carries.get(name)
+        verdict: Verdict = "same" if before == after else "differs"
+        note = "" if before == after else "lost" if after is None else "other than in the input"
+        yield Finding(name, "yes" if before else "no", "yes" if after else "no", verdict, note)
     if source.captions or target.captions:
         yield _compare_captions(source, target, time_map)
 

@@ -28,8 +28,12 @@ from rtstyle.video.editions import what_chapters_lose
 from rtstyle.video.inputs import find_input
 from rtstyle.video.opening import open_media
 
-_CARRIED = {"SPHERICAL": "360 degree projection", "STEREO3D": "stereo 3D", "ICC_PROFILE": "color profile"}
-"""What frames may carry beside their samples, by FFmpeg's names."""
+_CARRIED = {
+    "SPHERICAL": ("360 degree projection", 32),
+    "STEREO3D": ("stereo 3D", 8),
+    "ICC_PROFILE": ("color profile", None),
+}
+"""What frames may carry beside their samples, by FFmpeg's names, and how many of its bytes containers state."""
 
 _MAX_DAMAGED = 1000
 """Places at which a file may fail to be read before it is given up."""
@@ -234,7 +238,10 @@ class _Reading:
             pictures.shapes.append((pictures.times[-1] if pictures.times else Fraction(0), aspect))
         pictures.interlaced += frame.interlaced_frame
         pictures.corrupt += frame.is_corrupt
-        pictures.carries |= {name for kind, name in _CARRIED.items() if frame.side_data.get(kind) is not None}
+        for kind, (name, told) in _CARRIED.items():
+            data: Any = frame.side_data.get(kind)
+            if data is not None and name not in pictures.carries:
+                pictures.carries[name] = bytes(data)[:told]
         captions: Any = frame.side_data.get("A53_CC")
         if captions is not None:
             pictures.captions.append(_digest(bytes(captions)))

@@ -399,6 +399,7 @@ def compare_chapters(source: Media, target: Media, time_map: TimeMap) -> Iterato
 _MADE_ANEW = {
     "encoder", "major_brand", "minor_version", "compatible_brands", "handler_name", "vendor_id", "duration",
     "software", "timecode", "language", "title", "filename", "mimetype", "alpha_mode", "rotate", "creation_time",
+    "stereo_mode",
 }  # fmt: skip
 """Metadata that muxers write themselves, or that is compared elsewhere."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import mmap
-import zlib
 from fractions import Fraction
 from pathlib import Path
 
 from rtstyle.frame import Size
-from rtstyle.video.ebml import children, element, elements, number
+from rtstyle.video.ebml import children, element, number
+from rtstyle.video.matroska import change_video_of
 
 STATED = ("mp4", "mov", "mpegts")
 """Muxers that take the shape of pixels from the codec."""
@@ -16,8 +16,6 @@ STATED = ("mp4", "mov", "mpegts")
 _HEADER = 1 << 20
 """Bytes of a file in which its header ends."""
 
-_SEGMENT, _SEEK_HEAD, _SEEK, _SEEK_POSITION = 0x18538067, 0x114D9B74, 0x4DBB, 0x53AC
-_VOID, _CRC, _TRACKS, _TRACK, _VIDEO, _CLUSTER = 0xEC, 0xBF, 0x1654AE6B, 0xAE, 0xE0, 0x1F43B675
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _AS_RATIO = 3
 """DisplayUnit: width and height are the two sides of the display's aspect ratio."""
@@ -36,22 +34,23 @@ def write_pixel_aspect(path: Path, muxer: str, size: Size, aspect: Fraction) -> 
     Raises:
         OSError: The file cannot be read or written.
     """
-    if muxer == "nut":
-        return _in_nut(path, aspect)
-    change = {"matroska": _in_matroska, "webm": _in_matroska, "yuv4mpegpipe": _in_y4m}.get(muxer)
-    if change is None:
-        return False
+    if muxer in ("matroska", "webm"):
+        return change_video_of(path, lambda video: _with_sides(video, size, aspect))
+    change = {"nut": _in_nut, "yuv4mpegpipe": _in_y4m}.get(muxer)
+    return change is not None and change(path, aspect)
+
+
+def _in_y4m(path: Path, aspect: Fraction) -> bool:
     with path.open("r+b") as file:
-        header = file.read(_HEADER)
-        changed = change(header, size, aspect)
-        if changed is None or len(changed) != len(header):
+        changed = _y4m_header(file.read(_HEADER), aspect)
+        if changed is None:
             return False
         file.seek(0)
         file.write(changed)
     return True
 
 
-def _in_y4m(header: bytes, size: Size, aspect: Fraction) -> bytes | None:
+def _y4m_header(header: bytes, aspect: Fraction) -> bytes | None:
     line, _, rest = header.partition(b"\n")
     words = [word for word in line.split(b" ") if not word.startswith((b"A", b"XYSCSS="))]
     stated = b" ".join([*words, f"A{aspect.numerator}:{aspect.denominator}".encode()])
@@ -123,50 +122,7 @@ def _nut_checksum(data: bytes) -> bytes:
     return crc.to_bytes(4, "big")
 
 
-# -- Matroska, RFC 9559 ------------------------------------------------------------------------------
-
-
-def _in_matroska(header: bytes, size: Size, aspect: Fraction) -> bytes | None:
-    """Let the list of tracks grow at the cost of the gap that the muxer leaves before it; nothing behind it moves."""
-    places: dict[int, tuple[int, int, int]] = {}
-    segment = next((content for kind, _, content, _ in elements(header, 0, len(header)) if kind == _SEGMENT), 0)
-    for kind, begin, content, end in elements(header, segment, len(header)):
-        if kind == _CLUSTER or end > len(header):
-            break
-        places.setdefault(kind, (begin, content, end))
-    if not {_SEEK_HEAD, _VOID, _TRACKS} <= places.keys() or places[_VOID][0] > places[_TRACKS][0]:
-        return None
-    (gap, _, behind_gap), (begin, content, end) = places[_VOID], places[_TRACKS]
-    tracks = element(_TRACKS, _with_display(header[content:end], size, aspect))
-    spare = end - begin - len(tracks)  # muxers write lengths wider than they need to be
-    if spare == 1:
-        tracks = element(_TRACKS, _with_display(header[content:end], size, aspect), wider=1)
-    elif spare > 1:
-        tracks += _gap(spare)
-    grown = len(tracks) - (end - begin)
-    room = behind_gap - gap - grown
-    if room < 2:
-        return None
-    _, content, seek_end = places[_SEEK_HEAD]
-    seeks = _moved(header[content:seek_end], behind_gap - segment, begin - segment, grown)
-    return (
-        header[:content] + seeks + header[seek_end:gap] + _gap(room) + header[behind_gap:begin] + tracks + header[end:]
-    )
-
-
-def _with_display(tracks: bytes, size: Size, aspect: Fraction) -> bytes:
-    """Return the content of Tracks with the shape of the first track of video."""
-    done, kept = False, b""
-    for kind, data in children(tracks):
-        if kind == _TRACK and not done and any(child == _VIDEO for child, _ in children(data)):
-            done = True
-            data = b"".join(
-                element(child, _with_sides(inner, size, aspect) if child == _VIDEO else inner)
-                for child, inner in children(data)
-            )
-        if kind != _CRC:
-            kept += element(kind, data)
-    return _with_crc(kept, tracks)
+# -- Matroska ----------------------------------------------------------------------------------------
 
 
 def _with_sides(video: bytes, size: Size, aspect: Fraction) -> bytes:
@@ -181,31 +137,3 @@ def _with_sides(video: bytes, size: Size, aspect: Fraction) -> bytes:
         ratio = wide / size.height
         shown, unit = (ratio.numerator, ratio.denominator), element(_DISPLAY_UNIT, bytes([_AS_RATIO]))
     return kept + element(_DISPLAY_WIDTH, number(shown[0])) + element(_DISPLAY_HEIGHT, number(shown[1])) + unit
-
-
-def _moved(seek_head: bytes, low: int, high: int, by: int) -> bytes:
-    """Return the content of a SeekHead whose places from ``low`` to ``high`` lie ``by`` bytes earlier."""
-    kept = b""
-    for kind, data in children(seek_head):
-        if kind == _SEEK:
-            parts = list(children(data))
-            for number, (part, value) in enumerate(parts):
-                place = int.from_bytes(value, "big")
-                if part == _SEEK_POSITION and low <= place <= high:
-                    parts[number] = (part, (place - by).to_bytes(len(value), "big"))
-            data = b"".join(element(part, value) for part, value in parts)
-        if kind != _CRC:
-            kept += element(kind, data)
-    made = _with_crc(kept, seek_head)
-    return made if len(made) == len(seek_head) else seek_head
-
-
-def _with_crc(content: bytes, like: bytes) -> bytes:
-    has = next(children(like), (0, b""))[0] == _CRC
-    return element(_CRC, zlib.crc32(content).to_bytes(4, "little")) + content if has else content
-
-
-def _gap(size: int) -> bytes:
-    if size < 9:
-        return bytes([_VOID, 0x80 | (size - 2)]) + bytes(size - 2)
-    return bytes([_VOID, 1]) + (size - 9).to_bytes(7, "big") + bytes(size - 9)

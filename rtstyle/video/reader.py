@@ -34,6 +34,7 @@ from rtstyle.video.samples import (
     side_data_of,
     turned,
 )
+from rtstyle.video.spatial import Spatial
 from rtstyle.video.transcode import begin_of
 
 _NOT_CARRIED = {
@@ -212,7 +213,8 @@ class VideoReader:
         if self.pixel_format not in ("yuv420p", "yuvj420p", "nv12", "yuva420p"):
             self._notes.append(f"its samples are {self.pixel_format}; they are reduced to 8-bit 4:2:0")
         self._notes += [words for kind, words in _NOT_CARRIED.items() if side_bytes_of(first, kind)]
-        self._stereo = side_bytes_of(first, "STEREO3D") or b""
+        self.spatial = Spatial.of(first)
+        """360 degree projection, stereo 3D and color profile; outputs state what their container can."""
         self.rotation = int(first.rotation or 0)
         """Degrees counterclockwise by which players turn the picture."""
         matrix = side_data_of(first, "DISPLAYMATRIX")[:9]
@@ -456,11 +458,26 @@ class VideoReader:
 
         The caller writes it, so ``notes`` no longer say that it is lost. None where there is nothing to write.
         """
-        kind, flags = (int.from_bytes(self._stereo[i : i + 4], sys.byteorder) for i in (0, 4))
+        kind, flags = (int.from_bytes(self.spatial.stereo[i : i + 4], sys.byteorder) for i in (0, 4))
         if self._turn or flags or kind not in _FRAME_PACKINGS:
             return None
-        self._notes.remove(_NOT_CARRIED["STEREO3D"])
+        self._carried("STEREO3D")
         return _FRAME_PACKINGS[kind]
+
+    def state_spatial(self, muxer: str) -> None:
+        """Leave to the output what its header states of ``spatial``, so that ``notes`` do not call it lost.
+
+        Args:
+            muxer: FFmpeg's name of the output's container.
+        """
+        if self._turn:
+            self.spatial = Spatial()
+        for kind in self.spatial.stated_by(muxer):
+            self._carried(kind)
+
+    def _carried(self, kind: str) -> None:
+        with suppress(ValueError):
+            self._notes.remove(_NOT_CARRIED[kind])
 
     def turn_upright(self) -> None:
         """Yield pictures the way they are shown, for an output that cannot say how to turn them. Before iterating."""

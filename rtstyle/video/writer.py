@@ -25,6 +25,7 @@ from rtstyle.video.encoder import VideoEncoder, captions_lost_words
 from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, check_output, choose_encoding, free_name
 from rtstyle.video.reader import VideoReader
 from rtstyle.video.sound import Sound, SoundEncoder, sound_codec
+from rtstyle.video.spatial import Spatial, write_spatial
 from rtstyle.video.work_folder import WorkFolder, claim_folder
 
 STDOUT = Path("-")
@@ -50,6 +51,7 @@ class Output:
         options = dict(encoding.muxer_options)
         self._place, self._muxer = place, encoding.muxer
         self._pixel_aspect = format.pixel_aspect
+        self._spatial = like.spatial if like else Spatial()
         if encoding.muxer in ("mp4", "mov"):
             # Where a stream starts is stored in units of the whole film; by default those are milliseconds.
             options["movie_timescale"] = str(_movie_timescale(format.time_base, like, plan))
@@ -86,6 +88,10 @@ class Output:
             said.append(
                 f"the pixel aspect {shape} is lost: this {self._muxer} output cannot state it; write .mp4 or .mkv"
             )
+        path = Path(self._place.removeprefix("file:"))
+        stated = self._spatial.stated_by(self._muxer) and path.is_file()
+        if stated and not write_spatial(path, self._muxer, self._spatial):
+            said.append("its 360 degree projection, stereo 3D or color profile is lost: the header has no room for it")
         return said
 
     def _state_aspect(self, aspect: Fraction) -> bool:
