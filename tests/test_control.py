@@ -8,6 +8,7 @@ import math
 import socket
 import threading
 import time
+import urllib.request
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from test_camera import NetworkCamera
 from test_session import Kept, live_session, run_and_post
 
-from rtstyle import Controls, Frame, Size
+from rtstyle import Address, Controls, ControlSettings, Frame, LiveSettings, Size, stylize_live
 from rtstyle.actions import (
     BUTTONS,
     NUMBERS,
@@ -268,6 +269,60 @@ def test_osc_changes_the_next_frame_of_a_session():
             sent("size_class", "fast", lambda s: s.size_class == "fast"),
         )
         assert len(run_and_post(session, *steps)) == len(steps)
+
+
+def test_a_window_a_page_osc_and_presets_work_at_once_and_what_was_used_is_remembered(tmp_path, monkeypatch):
+    pytest.importorskip("pythonosc", reason="OSC needs python-osc: pip install 'rtstyle[osc]'")
+    pytest.importorskip("aiohttp", reason="pages need aiohttp: pip install 'rtstyle[web]'")
+    from pythonosc.udp_client import SimpleUDPClient
+
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "show.toml").write_text(SHOW)
+    control = ControlSettings(page=True, osc=("127.0.0.1", 0), presets=tmp_path / "show.toml", remember=True)
+    live = LiveSettings(preview="window", address=Address(port=0), control=control, seconds=60, denoise=False)
+    lines: list[str] = []
+
+    def line_with(words: str) -> str:
+        return next((line for line in lines if words in line), "")
+
+    def operate() -> None:
+        wait_until(lambda: line_with("OSC on") and line_with("open http"), 30)
+        page = line_with("open http").split()[1]
+
+        def state() -> dict:
+            return json.load(urllib.request.urlopen(page.replace("/?", "/state?")))
+
+        def post(**said) -> None:
+            asked = urllib.request.Request(
+                page.replace("/?", "/command?"), json.dumps(said).encode(), {"Content-Type": "application/json"}
+            )
+            urllib.request.urlopen(asked).close()
+
+        try:
+            SimpleUDPClient("127.0.0.1", int(line_with("OSC on").split(" port ")[1].split(":")[0])).send_message(
+                "/rtstyle/color_strength", 0.5
+            )
+            wait_until(lambda: state()["color_strength"] == 0.5)
+            post(preset="intro")
+            wait_until(lambda: state()["style"] == "ink" and state()["presets"] == ["intro", "end"], 20)
+            post(strength=1.25)
+            wait_until(lambda: state()["strength"] == 1.25)
+            seen.append(state())
+        finally:
+            post(quit=1)
+
+    seen: list[dict] = []
+    operator = threading.Thread(target=operate)
+    with NetworkCamera() as camera:
+        operator.start()
+        report = stylize_live(camera.url, live=live, say=lines.append)
+        operator.join()
+    assert seen
+    assert seen[0]["preset"] == "intro"
+    assert {"window", "browser"} <= set(report.sinks)
+    told = json.loads((tmp_path / "rtstyle" / "live.json").read_text())
+    assert (told["style"], told["strength"]) == ("ink", 1.25)
 
 
 # -- MIDI, from the bytes of a cable

@@ -60,6 +60,39 @@ def add_webcam(commands: Any) -> None:
         help="camera number, device or name; screen: or screen:0+X,Y; URL; named pipe; "
         "video, image or folder of images, played at its own rate" + default,
     )
+    _add_output_options(parser)
+    _add_capture_options(parser)
+    parser.add_argument("--mirror", action="store_true", help="flip left and right")
+    parser.add_argument(
+        "--target-fps",
+        type=float,
+        metavar="N",
+        help="switch to the fast network, then to a smaller size, if this machine is too slow for N frames per second",
+    )
+    parser.add_argument(
+        "--hold",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="reduce noise in static areas before stylizing, so that it does not flicker (default: yes)",
+    )
+    parser.add_argument(
+        "--deflicker",
+        action="store_true",
+        help="even out brightness that swings with lamps or the camera's exposure, by 30 %% at most",
+    )
+    add_follow_option(parser, "while no frames are dropped")
+    parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
+    parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
+    _add_control_options(parser)
+    add_address_options(parser)
+    add_encoder_options(parser)
+    add_engine_options(parser)
+    add_message_options(parser)
+    parser.set_defaults(run=_run_webcam)
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    default = " (default: %(default)s)"
     parser.add_argument(
         "--preview",
         choices=("auto", "window", "browser", "none"),
@@ -91,6 +124,10 @@ def add_webcam(commands: Any) -> None:
         "--no-audio", action="store_true", help="leave the audio of a file or URL out of --record and --output"
     )
     add_playlist_option(parser)
+
+
+def _add_capture_options(parser: argparse.ArgumentParser) -> None:
+    default = " (default: %(default)s)"
     parser.add_argument("--size", metavar="WxH", help="camera mode to request, or region of the screen")
     parser.add_argument("--fps", metavar="N", help="frame rate to request, e.g. 30 or 30000/1001")
     parser.add_argument(
@@ -118,33 +155,6 @@ def add_webcam(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="repeat a file at its end (default: images yes, a video no)",
     )
-    parser.add_argument("--mirror", action="store_true", help="flip left and right")
-    parser.add_argument(
-        "--target-fps",
-        type=float,
-        metavar="N",
-        help="switch to the fast network, then to a smaller size, if this machine is too slow for N frames per second",
-    )
-    parser.add_argument(
-        "--hold",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="reduce noise in static areas before stylizing, so that it does not flicker (default: yes)",
-    )
-    parser.add_argument(
-        "--deflicker",
-        action="store_true",
-        help="even out brightness that swings with lamps or the camera's exposure, by 30 %% at most",
-    )
-    add_follow_option(parser, "while no frames are dropped")
-    parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
-    parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
-    _add_control_options(parser)
-    add_address_options(parser)
-    add_encoder_options(parser)
-    add_engine_options(parser)
-    add_message_options(parser)
-    parser.set_defaults(run=_run_webcam)
 
 
 def _add_control_options(parser: argparse.ArgumentParser) -> None:

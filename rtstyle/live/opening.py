@@ -127,22 +127,8 @@ def open_session(
         window = stack.enter_context(_open_window(camera, style, show, live, tell)) if windowed else None
         interrupted = stack.enter_context(_deferred_interrupt())
         fanout = stack.enter_context(Fanout(tell, alone=window is None))
-        own_audio = isinstance(camera, LiveSource) and camera.has_audio
-        if control.beat_from_audio and not own_audio and outputs.microphone is None:
-            raise SettingError(f"{camera.name} has no audio to take the beat from: add --mic")
-        recorder = _Recorder(camera, outputs, fanout, tell, sound=own_audio or outputs.microphone is not None)
-        if outputs.record is not None:
-            fanout.add(RECORDING, recorder.open(Path(outputs.record)), "all")
-        plan.add_to(fanout, camera, fps=capture.fps, sound=recorder.sound, tell=tell)
-
-        def hear(sound: Sound) -> None:
-            fanout.write_sound(sound)
-            show.meter.hear(sound)
-
-        if isinstance(camera, LiveSource):
-            camera.hear = hear
-        if outputs.microphone is not None:
-            stack.enter_context(MicrophoneCapture(outputs.microphone, hear, fanout.warn, timeout=capture.timeout))
+        recorder = _open_sinks(camera, outputs, plan, fanout, capture, tell)
+        _open_audio(camera, outputs, fanout, show, capture, stack)
         latest.begin()
         rate = live.target_fps or camera.rate
         quality = AdaptiveQuality(levels, float(rate) if rate else None)
@@ -181,6 +167,48 @@ def _preview_of(style: str) -> bytes | None:
         return load_style(style).preview
     except RtstyleError:
         return None
+
+
+def _open_sinks(
+    camera: LiveSource | OwnSource,
+    outputs: Outputs,
+    plan: OutputPlan,
+    fanout: Fanout,
+    capture: CaptureSettings,
+    tell: Tell,
+) -> _Recorder:
+    """Open what frames go to beside the window; return what opens further recordings."""
+    recorder = _Recorder(camera, outputs, fanout, tell, sound=_has_audio(camera, outputs))
+    if outputs.record is not None:
+        fanout.add(RECORDING, recorder.open(Path(outputs.record)), "all")
+    plan.add_to(fanout, camera, fps=capture.fps, sound=recorder.sound, tell=tell)
+    return recorder
+
+
+def _has_audio(camera: LiveSource | OwnSource, outputs: Outputs) -> bool:
+    return outputs.microphone is not None or (isinstance(camera, LiveSource) and camera.has_audio)
+
+
+def _open_audio(
+    camera: LiveSource | OwnSource,
+    outputs: Outputs,
+    fanout: Fanout,
+    show: Show,
+    capture: CaptureSettings,
+    stack: ExitStack,
+) -> None:
+    """Let recordings, streams and modulation hear the microphone, or the source's own audio."""
+    if show.meter.finds_beats and not _has_audio(camera, outputs):
+        raise SettingError(f"{camera.name} has no audio to take the beat from: add --mic")
+
+    def hear(sound: Sound) -> None:
+        fanout.write_sound(sound)
+        show.meter.hear(sound)
+
+    if isinstance(camera, LiveSource):
+        camera.hear = hear
+    if outputs.microphone is not None:
+        stack.enter_context(MicrophoneCapture(outputs.microphone, hear, fanout.warn, timeout=capture.timeout))
 
 
 def _show(style: str, control: ControlSettings) -> Show:

@@ -89,6 +89,11 @@ class AudioMeter:
         self._low = 0.0
         self._beat_at = -math.inf
 
+    @property
+    def finds_beats(self) -> bool:
+        """Whether the beats that it hears go to a clock."""
+        return self._clock is not None
+
     def hear(self, sound: Sound) -> None:
         """Take a piece of audio, of some 20 ms."""
         mono = sound.samples.astype(np.float32).mean(1) / 32768
