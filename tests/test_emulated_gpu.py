@@ -2,12 +2,15 @@
 
 import inspect
 import logging
+import sys
 import threading
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
+from clips import make_clip
 from test_camera import write_clip
 from test_engines import random_planes
 
@@ -21,7 +24,17 @@ import tensorrt_rtx as trt
 from cuda.bindings import runtime as real
 from emulated_gpu import CAPABILITY, NAME, EmulatedRuntime, emulated_tensorrt, plan_of
 
-from rtstyle import Color, Controls, Frame, Size, open_engine
+from rtstyle import (
+    Color,
+    Controls,
+    EncoderSettings,
+    EngineSettings,
+    Frame,
+    FrameSink,
+    Size,
+    open_engine,
+    stylize_video,
+)
 from rtstyle.backends import build_process, compiler, tensorrt
 from rtstyle.backends import cuda as cuda_py
 from rtstyle.backends.accuracy import BOUNDS, difference
@@ -29,6 +42,7 @@ from rtstyle.backends.cuda import CudaDevice, driver_problem
 from rtstyle.backends.plans import PlanCache, PlanRejectedError
 from rtstyle.backends.reference import open_reference
 from rtstyle.errors import BackendUnavailableError, DeviceError, SettingError
+from rtstyle.render import pool, segments
 
 pytestmark = pytest.mark.skipif(driver_problem() is None, reason="there is a real GPU here")
 
@@ -316,3 +330,30 @@ def test_the_check_that_users_run_on_their_gpu_runs_to_its_end(gpu, tmp_path, mo
     assert "- file to file, NVDEC and NVENC: not run: " in text
     assert "- NVDEC: not run: " in text
     assert "WRONG" not in text
+
+
+# -- several GPUs ------------------------------------------------------------------------------------
+
+
+def test_two_gpus_render_segments_of_one_film_at_the_same_time(gpu, random_style, tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "segment_frames", lambda size: 4)
+    monkeypatch.setattr(pool, "COMMAND", (sys.executable, str(Path(__file__).with_name("emulated_gpu_worker.py"))))
+    clip = make_clip(tmp_path / "in.mp4", times=range(18), options={"g": "8"})
+    settings = {"style": random_style, "encoder": EncoderSettings(preset="ultrafast")}
+    one, two = (
+        EngineSettings(backend="tensorrt", precision="f16", stroke_size=1, device=device)
+        for device in ("cuda:1", "cuda:0,cuda:1")
+    )
+    stylize_video(clip, tmp_path / "one.mp4", engine=one, **settings)
+    report = stylize_video(clip, tmp_path / "two.mp4", engine=two, **settings)
+    assert (tmp_path / "two.mp4").read_bytes() == (tmp_path / "one.mp4").read_bytes()
+    assert report.warnings == []
+    assert [node["node"] for node in sorted(report.nodes, key=lambda node: node["node"])] == ["cuda:0", "cuda:1"]
+    assert sum(node["frames"] for node in report.nodes) == 18
+    with pytest.raises(SettingError, match="jobs, cluster and several devices are for files"):
+        stylize_video(clip, OwnSink(), engine=two, style=random_style)
+
+
+class OwnSink(FrameSink):
+    def write(self, frame: Frame) -> None:
+        raise AssertionError("nothing is written")

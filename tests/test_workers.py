@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +163,38 @@ def test_an_interrupted_render_is_resumed_with_workers_or_without(clip, whole, t
     assert target.read_bytes() == whole
 
 
+PROGRAM = """
+import sys
+from rtstyle.render import segments
+segments.segment_frames = lambda size: 6
+from rtstyle.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_coordinator_that_is_killed_leaves_no_worker_and_is_resumed(clip, whole, tmp_path):
+    target, journal = tmp_path / "out.mp4", tmp_path / ".out.mp4.rtstyle" / "journal.jsonl"
+    words = ["--jobs", "1", "--backend", "openvino", "--precision", "f32", "--preset", "ultrafast"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "video", str(clip), str(target), *words],
+        env={**os.environ, "PYTHONPATH": str(BAD.parents[1])}, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (journal.exists() and len(journal.read_text().splitlines()) >= 2):
+        assert process.poll() is None
+        time.sleep(0.005)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    assert children
+    end = time.monotonic() + 20
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < end, "a worker outlives its coordinator"
+        time.sleep(0.05)
+    if not target.exists():
+        assert render(clip, target, LocalPool(1), options=RenderOptions(resume=True)).resumed_at
+    assert target.read_bytes() == whole
+
+
 def test_a_full_disk_stops_the_render_and_resume_continues(clip, whole, tmp_path, monkeypatch):
     add, target = Journal.add, tmp_path / "out.mp4"
 
@@ -253,6 +288,10 @@ def test_the_command_line_takes_jobs_and_shards(clip, whole, tmp_path, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["nodes"][0]["frames"] == FRAMES
     assert (tmp_path / "out.mp4").read_bytes() == whole
+    assert main(["video", str(clip), str(tmp_path / "again.mp4"), "--jobs", "1", *words[:-1]]) == 0
+    said = capsys.readouterr().err
+    assert f"worker 1: {FRAMES} frames" in said
+    assert re.search(r"planning \(\w+\) took [\d.]+ ms a frame: at most \d+ FPS", said)
     folder = clip.parent / "two"
     folder.mkdir()
     for name in ("a.mp4", "b.mp4"):

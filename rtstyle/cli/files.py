@@ -129,9 +129,14 @@ def _run_video(args: argparse.Namespace) -> int:
         raise SettingError("--shard takes a part of many files: name a folder, or several files")
     with ProgressBar(args, "frames") as progress:
         report = stylize_video(args.places[0], args.output, **options, progress=progress.update)
-    for node in report.nodes:
-        if not args.json and not args.quiet:
+    if report.nodes and not args.json and not args.quiet:
+        for node in report.nodes:
             say(f"{node['node']}: {node['frames']} frames, {node['fps']:.1f} FPS")
+        stage = max(("decode", "track", "measure"), key=lambda name: report.stages.get(name, 0.0))
+        if milliseconds := report.stages.get(stage):
+            say(
+                f"planning ({stage}) took {milliseconds:.2f} ms a frame: at most {1000 / milliseconds:.0f} FPS this way"
+            )
     others = ", ".join(report.streams_copied) or "none"
     network = "" if report.size_class == "default" else f", {report.size_class} network"
     worked = "" if report.working_size == report.size else f", stylized in {report.working_size}"

@@ -116,7 +116,7 @@ class ProgressBar:
         if now - self._last >= self._EVERY:
             self._last = now
             rate = (done - self._first) / (now - self._begun)
-            left = f", {max(0, total - done) / rate:.0f} s left" if total else ""
+            left = f", {max(0, total - done) / rate:.0f} s left" if total and rate else ""
             say(f"{done}{f' of {total}' if total else ''} {self._unit}, {rate:.1f} a second{left} ({label})")
 
     def __enter__(self) -> ProgressBar:

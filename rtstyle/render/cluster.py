@@ -77,19 +77,20 @@ class RayPool:
     Args:
         address: ``auto``, or HOST:PORT of the cluster's head.
         slots: Workers on each node, which share its cores and GPUs.
+        worker: What runs on the nodes.
 
     Raises:
         BackendUnavailableError: Ray is not installed, there is no such cluster, or none of its nodes has a core free.
     """
 
-    def __init__(self, address: str, *, slots: int = 1) -> None:
+    def __init__(self, address: str, *, slots: int = 1, worker: type[RayWorker] = RayWorker) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
         except ImportError as error:
             raise BackendUnavailableError("--cluster needs Ray: pip install 'rtstyle[cluster]'") from error
         self.inbox: Inbox = queue.Queue()
-        self._ray, self._slots = ray, slots
+        self._ray, self._slots, self._worker = ray, slots, worker
         self._actors: dict[Slot, _Actor] = {}
         self._lives: dict[Slot, int] = {}
         self._names: dict[str, str] = {}
@@ -160,7 +161,7 @@ class RayPool:
         self._lives[slot] -= 1
         cpus = float(resources["CPU"]) / self._slots
         handle = (
-            self._ray.remote(RayWorker)
+            self._ray.remote(self._worker)
             .options(
                 num_cpus=cpus if cpus < 1 else int(cpus),
                 num_gpus=float(resources.get("GPU", 0)) / self._slots,

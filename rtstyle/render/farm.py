@@ -38,6 +38,8 @@ class Ticket:
     """Workers that have it, and since when."""
     failed: list[str] = field(default_factory=list)
     """Why workers failed at it."""
+    ticket: int | None = None
+    """Its number among all jobs; None: no worker has it."""
 
 
 class Work(Protocol):
@@ -96,7 +98,10 @@ class Farm:
 
     def fit(self, source: str = "") -> list[Slot]:
         """Return the workers that may render an input."""
-        return [s for s in self._pool.slots() if not {(s, ""), (s, source)} & set(self._unfit)]
+        slots = self._pool.slots()
+        if not self._unfit:
+            return list(slots)
+        return [slot for slot in slots if (slot, "") not in self._unfit and (slot, source) not in self._unfit]
 
     @property
     def in_flight(self) -> int:
@@ -109,21 +114,30 @@ class Farm:
         return sum(not self._waiting.get(slot) for slot in self.fit())
 
     def _fill(self) -> None:
+        """Give out jobs: one to every worker, then a second to each, which waits behind the first."""
+        fit = self.fit()
         for most in (1, 2):
-            for slot in self.fit():
-                while len(self._waiting.setdefault(slot, [])) < most:
-                    ticket = self._next(slot, short=most > 1)
-                    if ticket is None:
-                        break
+            for slot in fit:
+                if len(self._waiting.setdefault(slot, [])) >= most:
+                    continue
+                ticket = self._next(slot, len(fit), short=most > 1)
+                if ticket is not None:
                     self._give(ticket, slot)
-        for slot in self.fit():
-            if not self._waiting[slot] and (late := self._late(slot)):
-                self._give(late, slot)
+                elif not self._again:
+                    break  # there is none for the others either
+        idle = [slot for slot in fit if not self._waiting.get(slot)]
+        late = self._late() if idle else []
+        for slot in idle:
+            mine = (t for t in late if slot not in t.running and (slot, t.job.source) not in self._unfit)
+            if ticket := next(mine, None):
+                late.remove(ticket)
+                self._give(ticket, slot)
 
-    def _next(self, slot: Slot, *, short: bool) -> Ticket | None:
+    def _next(self, slot: Slot, slots: int, *, short: bool) -> Ticket | None:
         """Return the next job for a worker.
 
         Args:
+            slots: Workers that there are.
             short: Only of known length: what waits behind another job must not wait for long.
         """
         for _ in range(len(self._again)):
@@ -132,38 +146,35 @@ class Farm:
                 return ticket
             self._again.append(ticket)
         for work in self.works:
-            if work.error is not None:
+            if work.error is not None or (short and work.whole):
                 continue
-            if short and work.whole:
-                continue
-            if (job := work.next_job(len(self.fit()))) is not None:
+            if (job := work.next_job(slots)) is not None:
                 number = self._jobs_of.get(id(work), 0)
                 self._jobs_of[id(work)] = number + 1
                 return Ticket(work, job, number)
         return None
 
-    def _late(self, slot: Slot) -> Ticket | None:
-        """Return a job that takes too long elsewhere."""
+    def _late(self) -> list[Ticket]:
+        """Return the jobs that one worker has and that take too long, the oldest first."""
         if not self._paces:
-            return None
-        pace, now = median(self._paces), time.monotonic()
+            return []
+        pace, now, late = median(self._paces), time.monotonic(), []
         for ticket in self._tickets.values():
-            if len(ticket.running) != 1 or slot in ticket.running or not ticket.job.frames:
-                continue
-            (since,) = ticket.running.values()
-            if now - since > max(1.0, _LATE * pace * ticket.job.frames) and slot in self.fit(ticket.job.source):
-                return ticket
-        return None
+            if len(ticket.running) == 1 and ticket.job.frames:
+                (since,) = ticket.running.values()
+                if now - since > max(1.0, _LATE * pace * ticket.job.frames):
+                    late.append((since, ticket))
+        return [ticket for _, ticket in sorted(late, key=lambda pair: pair[0])]
 
     def _give(self, ticket: Ticket, slot: Slot) -> None:
-        number = next((n for n, t in self._tickets.items() if t is ticket), None)
-        if number is None:
-            number = next(self._numbers)
-            self._tickets[number] = ticket
+        if ticket.ticket is None:
+            ticket.ticket = next(self._numbers)
+            self._tickets[ticket.ticket] = ticket
         ticket.running[slot] = time.monotonic()
-        self._waiting[slot].append(number)
+        self._figures_of(slot)
+        self._waiting.setdefault(slot, []).append(ticket.ticket)
         device = {"device": slot.device} if slot.device else {}
-        self._pool.submit(slot, number, replace(ticket.job, engine={**ticket.job.engine, **device}))
+        self._pool.submit(slot, ticket.ticket, replace(ticket.job, engine={**ticket.job.engine, **device}))
 
     # -- what comes back
 
@@ -260,11 +271,10 @@ class Farm:
         if ticket.running:
             return
         del self._tickets[number]
-        source = ticket.job.source
+        ticket.ticket = None
         if len(ticket.failed) >= _TRIES:
-            ticket.work.error = VideoOpenError(
-                f"{_TRIES} workers failed at frames from {ticket.job.first} on of {source}: {'; '.join(ticket.failed)}"
-            )
+            where = f"frames from {ticket.job.first} on of {ticket.job.source}"
+            ticket.work.error = VideoOpenError(f"{_TRIES} workers failed at {where}: {'; '.join(ticket.failed)}")
         else:
             self._again.append(ticket)
 
@@ -287,6 +297,7 @@ class Farm:
     def remove(self, work: Work) -> None:
         """Forget a work that is finished or given up; what still comes of its jobs is dropped."""
         self.works.remove(work)
+        self._jobs_of.pop(id(work), None)
         self._again = deque(ticket for ticket in self._again if ticket.work is not work)
         self._tickets = {number: ticket for number, ticket in self._tickets.items() if ticket.work is not work}
 

@@ -88,14 +88,14 @@ class LocalPool:
     Args:
         count: How many.
         devices: Of their engines, in turn; empty: the jobs' own.
-        command: What a process runs.
+        command: What a process runs; by default ``COMMAND``.
     """
 
     coming = False
 
-    def __init__(self, count: int, *, devices: Sequence[str] = (), command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, count: int, *, devices: Sequence[str] = (), command: Sequence[str] = ()) -> None:
         self.inbox: Inbox = queue.Queue()
-        self._command = list(command)
+        self._command = list(command or COMMAND)
         self._lock = threading.Lock()
         self._closed = False
         self._lives: dict[Slot, int] = {}

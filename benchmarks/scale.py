@@ -1,0 +1,333 @@
+"""What several workers give, and what they cost.
+
+    python benchmarks/scale.py FOLDER [--parts efficiency overhead plan memory failure simulation] [--ray]
+
+    efficiency  engines that only sleep, 2, 4 and 8 workers: how much of their time is used
+    overhead    one worker against one process, with a real engine
+    plan        frames per second of planning alone, and how many workers that feeds
+    memory      the coordinator's memory over 10,000 frames
+    failure     from the death of a worker to its segment being rendered elsewhere
+    simulation  100 nodes in simulated time, given out by rtstyle's own scheduler
+
+Figures go to FOLDER/scale.json, a plot to FOLDER/scale.png (pip install matplotlib). With ``--ray`` the workers of
+efficiency, overhead and failure are nodes of a Ray cluster on this machine. Load of the machine is in the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import machine
+from fps import SIZES, scaled_clip
+from scale_model import simulate
+
+from rtstyle import EncoderSettings, RenderOptions, VideoReader, __version__, load_style, stylize_video
+from rtstyle.render import plan_render, segments
+from rtstyle.render.coordinate import render_with
+from rtstyle.render.flow import Timings
+from rtstyle.render.follow import VideoFollower
+from rtstyle.render.planner import planned
+from rtstyle.render.pool import Gone, LocalPool, Pool
+from rtstyle.render.report import VideoReport
+
+# For the workers.
+os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])
+
+SLEEPER = Path(__file__).with_name("sleeping_worker.py")
+QUICK = EncoderSettings(preset="ultrafast")
+
+
+def long_clip(folder: Path, frames: int, size: str = "160x96") -> Path:
+    """Make a small film of so many frames with a key frame every two seconds."""
+    path = folder / f"long-{frames}-{size}.mp4"
+    if not path.exists():
+        source = f"testsrc2=size={size}:rate=25:duration={frames / 25}"
+        words = ["-f", "lavfi", "-i", source, "-g", "50", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
+        subprocess.run(["ffmpeg", "-v", "error", *words, str(path)], check=True)
+    return path
+
+
+@contextmanager
+def workers(count: int, ray: bool, sleep: bool) -> Iterator[tuple[Pool, Any]]:
+    """Open a pool of so many workers; with Ray, each is the node of a cluster, which is yielded, too."""
+    if not ray:
+        command = {"command": [sys.executable, str(SLEEPER)]} if sleep else {}
+        yield LocalPool(count, **command), None
+        return
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+    from sleeping_worker import SleepingRayWorker
+
+    from rtstyle.render.cluster import RayPool, RayWorker
+
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        cores = 1 if count > 1 else machine.cores()
+        nodes = [cluster.add_node(num_cpus=cores, object_store_memory=80 << 20) for _ in range(count)]
+        pool = RayPool(cluster.address, worker=SleepingRayWorker if sleep else RayWorker)
+        while len(pool.slots()) < count:
+            time.sleep(0.1)
+        yield pool, (cluster, nodes)
+    finally:
+        cluster.shutdown()
+
+
+def render(
+    source: Path, target: Path, pool: Pool, progress: Callable[..., None] | None = None, **settings: Any
+) -> VideoReport:
+    """Render a film by a pool."""
+    options = RenderOptions(overwrite=True, follow="camera")
+    plan = plan_render(source, target, style="sketch", encoder=QUICK, options=options, **settings)
+    return render_with(plan, pool, progress)
+
+
+def efficiency(folder: Path, ray: bool) -> list[dict[str, Any]]:
+    """Measure which share of the time of 2, 4 and 8 sleeping engines is used."""
+    from sleeping_worker import sleep_instead
+
+    sleep_instead()
+    segments.segment_frames = lambda size: 24  # type: ignore[assignment]
+    rows = []
+    for count in (2, 4, 8):
+        sleep = 0.05 * count / 2  # 40 frames a second in all: two cores decode and encode that
+        os.environ["SLEEP"] = str(sleep)
+        frames = 1440
+        film = long_clip(folder, frames)
+        with workers(count, ray, sleep=True) as (pool, _):
+            begun = time.perf_counter()
+            report = render(film, folder / "out.mp4", pool)
+            seconds = time.perf_counter() - begun
+        ideal = frames * sleep / count
+        rows.append(
+            {
+                "workers": count, "frames": frames, "ms a frame of each": 1000 * sleep, "seconds": round(seconds, 2),
+                "ideal": round(ideal, 2), "efficiency": round(ideal / seconds, 3), "warnings": report.warnings,
+                "load": os.getloadavg()[0],
+            }
+        )  # fmt: skip
+        print(rows[-1], flush=True)
+    return rows
+
+
+def overhead(folder: Path, ray: bool, rounds: int = 3) -> dict[str, Any]:
+    """Compare one worker with one process, by wall time and by CPU time of all processes."""
+    film = scaled_clip(_clip(), SIZES["720p"], folder, 300)
+    runs: dict[str, list[tuple[float, float]]] = {"local": [], "worker": []}
+    for _ in range(rounds):
+        begun, cpu = time.perf_counter(), _cpu()
+        options = RenderOptions(overwrite=True)
+        stylize_video(film, folder / "local.mp4", style="sketch", encoder=QUICK, options=options)
+        runs["local"].append((time.perf_counter() - begun, _cpu() - cpu))
+        with workers(1, ray, sleep=False) as (pool, _):
+            if not ray:
+                while not pool.slots():
+                    time.sleep(0.01)
+            begun, cpu = time.perf_counter(), _cpu()
+            render(film, folder / "worker.mp4", pool)
+            runs["worker"].append((time.perf_counter() - begun, _cpu() - cpu))
+    assert (folder / "local.mp4").read_bytes() == (folder / "worker.mp4").read_bytes()
+    wall = {name: statistics.median(run[0] for run in each) for name, each in runs.items()}
+    cpu_of = {name: statistics.median(run[1] for run in each) for name, each in runs.items()}
+    result = {
+        "frames": 300,
+        "seconds": {name: round(value, 2) for name, value in wall.items()},
+        "cpu seconds": {name: round(value, 2) for name, value in cpu_of.items()},
+        "wall overhead": round(wall["worker"] / wall["local"] - 1, 3),
+        "cpu overhead": None if ray else round(cpu_of["worker"] / cpu_of["local"] - 1, 3),
+        "load": os.getloadavg()[0],
+    }
+    print(result, flush=True)
+    return result
+
+
+def _cpu() -> float:
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def _clip() -> Path:
+    return Path(__file__).resolve().parents[1] / "demo" / "big_buck_bunny.mp4"
+
+
+def plan(folder: Path) -> list[dict[str, Any]]:
+    """Measure how fast films are planned, and what each stage takes."""
+    rows = []
+    for size in ("720p", "1080p"):
+        film = scaled_clip(_clip(), SIZES[size], folder, 300)
+        runs = []
+        for _ in range(3):
+            timings = Timings()
+            with VideoReader(film) as reader:
+                reader.keep_packets = False
+                follower = VideoFollower(reader, every=90, steered=load_style("sketch").steered)
+                begun = time.perf_counter()
+                count = sum(len(segment.pts) for segment in planned(reader, follower, 90, None, timings))
+                runs.append((count / (time.perf_counter() - begun), timings.milliseconds()))
+        fps, stages = max(runs, key=lambda run: run[0])
+        rows.append({"size": size, "fps": round(fps, 1), "stages ms": stages, "load": os.getloadavg()[0]})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def memory(folder: Path, frames: int = 10_000) -> dict[str, Any]:
+    """Sample the coordinator's memory while it has 10,000 frames rendered."""
+    from sleeping_worker import sleep_instead
+
+    sleep_instead()
+    os.environ["SLEEP"] = "0"
+    film = long_clip(folder, frames, "640x360")
+    page = resource.getpagesize()
+    samples: list[tuple[int, float]] = []
+
+    def sample(done: int, total: int | None, words: str) -> None:
+        if not samples or done - samples[-1][0] >= 250:
+            resident = int(Path("/proc/self/statm").read_text().split()[1]) * page / 2**20
+            samples.append((done, round(resident, 1)))
+
+    with workers(2, False, sleep=True) as (pool, _):
+        report = render(film, folder / "out.mp4", pool, sample)
+    after = [mb for done, mb in samples if done >= frames // 5]
+    early, late = statistics.mean(after[: len(after) // 4]), statistics.mean(after[-len(after) // 4 :])
+    result = {
+        "frames": frames, "MB": samples[:: max(1, len(samples) // 12)], "mean of first quarter": round(early, 1),
+        "mean of last quarter": round(late, 1), "fps": report.fps, "stages ms": report.stages,
+    }  # fmt: skip
+    print(result, flush=True)
+    return result
+
+
+def failure(folder: Path, ray: bool, rounds: int = 3) -> list[dict[str, Any]]:
+    """Measure from the kill of a worker until its segments are given to another, and until they are rendered."""
+    from sleeping_worker import sleep_instead
+
+    sleep_instead()
+    segments.segment_frames = lambda size: 24  # type: ignore[assignment]
+    os.environ["SLEEP"] = "0.02"
+    film, rows = long_clip(folder, 1440), []
+    for _ in range(rounds):
+        with workers(3, ray, sleep=True) as (pool, nodes):
+            moments: dict[str, float] = {}
+            _watch(pool, moments)
+            killer = threading.Thread(target=_kill, args=(pool, nodes, moments))
+
+            def begin(done: int, *_: object, killer: threading.Thread = killer) -> None:
+                if done > 100 and not killer.ident:
+                    killer.start()
+
+            report = render(film, folder / "out.mp4", pool, begin)
+            killer.join()
+        row = {name: round(moments[name] - moments["killed"], 3) for name in ("noticed", "given out", "rendered")}
+        rows.append(row | {"warnings": len(report.warnings), "load": os.getloadavg()[0]})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _kill(pool: Pool, nodes: Any, moments: dict[str, float]) -> None:
+    slot = pool.slots()[0]
+    if nodes is None:
+        moments["killed"] = time.perf_counter()
+        pool.process(slot).kill()  # type: ignore[attr-defined]
+    else:
+        cluster, made = nodes
+        moments["killed"] = time.perf_counter()
+        cluster.remove_node(made[0], allow_graceful=False)
+
+
+def _watch(pool: Pool, moments: dict[str, float]) -> None:
+    """Note when a death is noticed, when the first job after it is given out that was given out before, and done."""
+    put, submit = pool.inbox.put, pool.submit
+    given: set[int] = set()
+    again: list[int] = []
+
+    def watched_put(message: Any, *args: Any, **options: Any) -> None:
+        if isinstance(message, Gone) and "killed" in moments:
+            moments.setdefault("noticed", time.perf_counter())
+        if again and getattr(message, "ticket", None) == again[0]:
+            moments.setdefault("rendered", time.perf_counter())
+        put(message, *args, **options)
+
+    def watched_submit(slot: Any, ticket: int, job: Any) -> None:
+        if job.first in given and "noticed" in moments and not again:
+            again.append(ticket)
+            moments["given out"] = time.perf_counter()
+        given.add(job.first)
+        submit(slot, ticket, job)
+
+    pool.inbox.put, pool.submit = watched_put, watched_submit  # type: ignore[method-assign]
+
+
+def plot(found: dict[str, Any], path: Path) -> None:
+    """Draw efficiency as measured, and the law for one film and for folders."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2))
+    for name, label in (("efficiency", "processes"), ("efficiency ray", "Ray nodes")):
+        if rows := found.get(name):
+            left.plot([row["workers"] for row in rows], [row["efficiency"] for row in rows], "o-", label=label)
+    left.axhline(0.9, color="grey", linewidth=0.8, linestyle=":")
+    left.set(xlabel="workers", ylabel="efficiency", ylim=(0, 1.05), title="Measured: engines that sleep, one film")
+    left.set_xscale("log", base=2)
+    left.legend()
+    counts = range(1, 33)
+    for size, render_ms, plan_ms in (("720p", 15.8, 1.9), ("1080p", 31.9, 4.3)):
+        right.plot(counts, [min(n * 1000 / render_ms, 1000 / plan_ms) for n in counts], label=f"one film, {size} (law)")
+    right.plot(counts, [n * 1000 / 15.8 for n in counts], ":", label="a folder, 720p (law)")
+    right.set(xlabel="nodes of two cores", ylabel="frames a second", title="Law: planning is the ceiling of one film")
+    right.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parts = ("efficiency", "overhead", "plan", "memory", "failure", "simulation")
+    parser.add_argument("--parts", nargs="+", choices=(*parts, "plot"), default=[*parts, "plot"])
+    parser.add_argument("--ray", action="store_true")
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    place = args.folder / "scale.json"
+    found: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
+    found |= {"rtstyle": __version__, "machine": machine.describe()}
+    kind = " ray" if args.ray else ""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "plan" in args.parts:
+            found["plan"] = plan(folder)
+        if "overhead" in args.parts:
+            found[f"overhead{kind}"] = overhead(folder, args.ray)
+        if "simulation" in args.parts:
+            found["simulation"] = simulate()
+        if "efficiency" in args.parts:
+            found[f"efficiency{kind}"] = efficiency(folder, args.ray)
+        if "failure" in args.parts:
+            found[f"failure{kind}"] = failure(folder, args.ray)
+        if "memory" in args.parts:
+            found["memory"] = memory(folder)
+    place.write_text(json.dumps(found, indent=1))
+    if "plot" in args.parts:
+        plot(found, args.folder / "scale.png")
+
+
+if __name__ == "__main__":
+    main()
