@@ -248,10 +248,25 @@ def _plan_output(
     if encoding.codec == "libx264" and (packing := reader.frame_packing()) is not None:
         parameters = f"{encoding.options.get('x264-params', '')}:frame-packing={packing}".strip(":")
         encoding = replace(encoding, options=encoding.options | {"x264-params": parameters})
+    encoding = _with_chroma_location(encoding, reader.chroma_location)
     if path != STDOUT:
         reader.state_spatial(encoding.muxer)
     streams = plan_streams(reader.container, reader.stream, encoding.muxer, audio=options.audio, codec=encoding.codec)
     return encoding, streams
+
+
+def _with_chroma_location(encoding: Encoding, location: str) -> Encoding:
+    """Let the encoder state where chroma samples lie, where that is not what readers assume."""
+    from rtstyle.video.chroma import LOCATIONS, is_stated
+
+    if location == LOCATIONS[0]:
+        return encoding
+    if not is_stated(location, encoding.codec, encoding.muxer):
+        note = (
+            f"its chroma samples lie {location}, which {encoding.codec} in {encoding.muxer} does not state: take h264"
+        )
+        return replace(encoding, notes=(*encoding.notes, note))
+    return replace(encoding, options=encoding.options | {"chroma_sample_location": location})
 
 
 def _lock_folder(

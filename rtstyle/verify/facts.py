@@ -135,6 +135,8 @@ class VideoFacts:
     pixel_aspect: Fraction
     orientation: Orientation
     rate: Fraction | None
+    chroma: str = "left"
+    """Where chroma samples lie, by FFmpeg's names."""
     times: list[Fraction] = field(default_factory=list)
     """When each frame is shown, in seconds, in the order of showing."""
     last: Fraction = Fraction(0)

@@ -210,6 +210,17 @@ def _compare_color(source: VideoFacts, target: VideoFacts, other: Media) -> Iter
         if verdict == "differs" and other.format in _RGB_ONLY:
             verdict, words = "intended", f"{other.format} is RGB"
         yield Finding(name, _tag(name, has), _tag(name, gets), verdict, words)
+    if (source.chroma, target.chroma) != ("left", "left"):
+        yield _compare_chroma(source, target, mapped=mapped)
+
+
+def _compare_chroma(source: VideoFacts, target: VideoFacts, *, mapped: bool) -> Finding:
+    has = (source.chroma, target.chroma)
+    if source.chroma == target.chroma:
+        return Finding("chroma location", *has, "same")
+    moved = mapped or source.size != target.size or "420" not in source.pixel_format or "420" not in target.pixel_format
+    words = "chroma is sampled again" if moved else "lost" if target.chroma == "left" else ""
+    return Finding("chroma location", *has, "intended" if moved and target.chroma == "left" else "differs", words)
 
 
 def _judge_tag(name: str, has: int, gets: int, wants: int, why: str, source: VideoFacts) -> tuple[Verdict, str]:

@@ -24,6 +24,7 @@ from rtstyle.errors import VideoOpenError, reason_of
 from rtstyle.frame import ColorTags
 from rtstyle.verify.facts import Media, Orientation, Samples, StreamFacts, Thumbnail, VideoFacts
 from rtstyle.video import VideoReader
+from rtstyle.video.chroma import location_of
 from rtstyle.video.editions import what_chapters_lose
 from rtstyle.video.inputs import find_input
 from rtstyle.video.opening import open_media
@@ -226,7 +227,7 @@ class _Reading:
         base = _fraction(frame.time_base) or self._tracks[self._video.index].time_base
         pictures = self._pictures
         if pictures is None:
-            pictures = self._pictures = _pictures(frame, self._video, self._tracks[self._video.index])
+            pictures = self._pictures = _pictures(frame, self._video, self._tracks[self._video.index], self._path)
         time = frame.dts if frame.pts is None else frame.pts
         if time is None:
             pictures.untimed += 1
@@ -361,7 +362,7 @@ def _payload(track: StreamFacts, data: bytes) -> bytes:
     return data
 
 
-def _pictures(frame: av.VideoFrame, stream: VideoStream, track: StreamFacts) -> VideoFacts:
+def _pictures(frame: av.VideoFrame, stream: VideoStream, track: StreamFacts, path: Path) -> VideoFacts:
     name = frame.format.name
     range_ = 2 if name.startswith("yuvj") else int(frame.color_range)
     return VideoFacts(
@@ -374,6 +375,7 @@ def _pictures(frame: av.VideoFrame, stream: VideoStream, track: StreamFacts) -> 
         pixel_aspect=_fraction(stream.sample_aspect_ratio) or Fraction(1),
         orientation=Orientation.of(frame),
         rate=_fraction(stream.average_rate) or _fraction(stream.guessed_rate),
+        chroma=location_of(stream, path),
     )
 
 

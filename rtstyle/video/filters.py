@@ -58,6 +58,8 @@ class Shaper:
         self._alpha = has_alpha(first)
         self._peak = peak_of(first)
         plain = self.size == own and first.color_trc not in (PQ, HLG)
+        self.plain = plain
+        """Pictures like the first come out as they are."""
         self._key: Key | None = _key_of(first) if plain else None
         self._first_key = _key_of(first)
         self._converters: dict[Key, _Chain] = {}

@@ -20,6 +20,7 @@ from rtstyle.errors import SettingError, VideoOpenError, reason_of
 from rtstyle.frame import Frame, Planes, Size, VideoFormat, check_is_size
 from rtstyle.video.animation import AnimatedWebp, Pictures
 from rtstyle.video.captions import captions_of
+from rtstyle.video.chroma import LOCATIONS, location_of
 from rtstyle.video.decoder import Decoder
 from rtstyle.video.filters import Shaper
 from rtstyle.video.hwaccel import check_hwaccel, hwaccel_problem
@@ -463,6 +464,13 @@ class VideoReader:
             return None
         self._carried("STEREO3D")
         return _FRAME_PACKINGS[kind]
+
+    @property
+    def chroma_location(self) -> str:
+        """Where the chroma samples of its frames lie, by FFmpeg's names; ``left`` where nothing else is known."""
+        if self._turn or not self._shaper.plain or "420p" not in self.pixel_format or self._stills is not None:
+            return LOCATIONS[0]
+        return location_of(self.stream, self.path)
 
     def state_spatial(self, muxer: str) -> None:
         """Leave to the output what its header states of ``spatial``, so that ``notes`` do not call it lost.
