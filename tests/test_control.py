@@ -5,7 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -382,6 +386,65 @@ def test_midi_clock_is_a_tempo(tmp_path):
     for at in midi.beats:
         clock.beat(at)
     assert clock.bpm == 120
+
+
+CABLE = """
+import sys, time
+import mido
+from pathlib import Path
+from test_control import STATE
+from rtstyle.live.control.midi import MidiInput, MidiMap
+
+out = mido.open_output("pads", virtual=True)
+posted, beats = [], []
+with MidiInput("pads", MidiMap(Path(sys.argv[1])), posted.append, lambda: STATE, beat=beats.append, warn=print) as midi:
+    out.send(mido.Message("control_change", control=1, value=127))
+    out.send(mido.Message("note_on", note=37, velocity=90))
+    out.send(mido.Message("program_change", program=0))
+    for _ in range(49):
+        out.send(mido.Message("clock"))
+        time.sleep(0.01)
+    time.sleep(0.5)
+print(posted, len(beats))
+try:
+    MidiInput("nothing", None, None, None, beat=None, warn=None).__enter__()
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def jack(monkeypatch, tmp_path):
+    """A JACK server without a sound card, which carries MIDI from one client to another."""
+    pytest.importorskip("rtmidi", reason="MIDI needs python-rtmidi: pip install 'rtstyle[midi]'")
+    if shutil.which("jackd") is None:
+        pytest.skip("jackd is not installed")
+    name = f"rtstyle-{os.getpid()}"
+    monkeypatch.setenv("JACK_DEFAULT_SERVER", name)
+    monkeypatch.setenv("JACK_NO_AUDIO_RESERVATION", "1")
+    monkeypatch.setenv("JACK_NO_START_SERVER", "1")
+    monkeypatch.setenv("MIDO_BACKEND", "mido.backends.rtmidi/UNIX_JACK")
+    log = tmp_path / "jack.log"
+    with log.open("w") as out:
+        server = subprocess.Popen(["jackd", "-r", "-n", name, "-d", "dummy"], stdout=out, stderr=out)
+    try:
+        time.sleep(1.5)
+        if server.poll() is not None:
+            pytest.skip(f"jackd does not start: {log.read_text()[-200:]}")
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_midi_comes_through_a_port_of_the_system(jack, tmp_path):
+    tests = Path(__file__).parent
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", CABLE, str(tmp_path / "midi.json")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tests.parent, env=env, timeout=60)
+    posted, refused = done.stdout.splitlines()[-2:] if done.returncode == 0 else (done.stderr, "")
+    assert posted == f"{[StrengthSet(2.0), StyleChosen(1), PresetChosen(0)]} 3"
+    assert refused.startswith("no MIDI input is called 'nothing'; found on this machine: ")
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"control 1": 5}', '{"control 1": ["no", null]}', "\xff"])
