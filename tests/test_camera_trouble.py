@@ -22,11 +22,11 @@ from senders import free_port
 from rtstyle.camera import open_source
 
 DATAGRAM = 1316
-FRAMES, RATE = 75, 25
+FRAMES, RATE = 50, 25
 
 
 def transport_stream() -> bytes:
-    """Three seconds of moving noise and bars in H.264, a key frame each second, as an MPEG transport stream."""
+    """Two seconds of moving noise and bars in H.264, a key frame each second, as an MPEG transport stream."""
     file = io.BytesIO()
     noise = np.random.default_rng(1).integers(0, 255, (120, 160, 3), np.uint8)
     with av.open(file, "w", format="mpegts") as container:
@@ -80,7 +80,7 @@ def test_lost_packets_leave_the_last_whole_picture_and_no_smear():
     assert len(lost) > 3
     with sent([stream], port, lambda number: number not in lost), open_source(f"udp://127.0.0.1:{port}") as source:
         shown, smeared = 0, 0
-        end = time.monotonic() + 4
+        end = time.monotonic() + 3.5
         for captured in source.captures():
             planes = captured.frame.planes
             shown += 1
@@ -95,7 +95,7 @@ def test_lost_packets_leave_the_last_whole_picture_and_no_smear():
 def test_a_camera_whose_clock_jumps_back_goes_on():
     stream, port = transport_stream(), free_port()
     with sent([stream], port), open_source(f"udp://127.0.0.1:{port}") as source:  # each round begins at time 0
-        end, times = time.monotonic() + 4.5, []
+        end, times = time.monotonic() + 3.5, []
         for captured in source.captures():
             times.append(captured.at)
             if time.monotonic() > end:
@@ -103,7 +103,7 @@ def test_a_camera_whose_clock_jumps_back_goes_on():
     gaps = np.diff(times)
     assert gaps.min() > 0
     assert gaps.max() < 1.5, "no longer than to the next key frame"
-    assert len(times) > 3 * RATE
+    assert len(times) > 2 * RATE
 
 
 STOPS = """
@@ -119,7 +119,7 @@ assert threading.active_count() == 1
 """
 
 
-@pytest.mark.parametrize("count", [4, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [3, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_source_may_be_closed_while_its_thread_waits_for_a_packet(count):
     port = free_port()
     with sent([transport_stream()], port):
