@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,17 @@ ENGINES = [
 ]
 """Every backend in every precision; tests of engines run on all of them. ``ring`` is the ring of the GPU engines
 with their graph, on a fake device (see fake_device.py): all of them but the GPU."""
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: on two, small batches mostly wait for each other, and sums are rounded in another order
+    when the machine is busy."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

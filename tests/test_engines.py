@@ -1,5 +1,6 @@
 """One body of tests for every backend in every precision (see ``kind`` in conftest.py)."""
 
+import importlib.util
 import subprocess
 import sys
 from fractions import Fraction
@@ -23,17 +24,9 @@ SIZES = [Size(16, 16), Size(17, 33), Size(64, 48), Size(321, 241), Size(160, 90)
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Small pictures on two threads of torch mostly wait for one another, and much longer on a busy machine."""
-    try:
-        import torch
-    except ImportError:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def one_thread_where_torch_is(request):
+    if importlib.util.find_spec("torch"):
+        request.getfixturevalue("one_thread")
 
 
 def random_planes(size: Size, seed: int = 0) -> Planes:

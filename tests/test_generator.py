@@ -6,6 +6,8 @@ torch = pytest.importorskip("torch")
 
 from rtstyle.generator import Generator, folded, pack, unpack  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def trained(seed: int = 0) -> Generator:
     """A generator with batch normalisation whose statistics and weights are not the initial ones."""

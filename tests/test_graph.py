@@ -18,6 +18,8 @@ from rtstyle.style import list_styles, load_style
 
 torch = pytest.importorskip("torch")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 COLORS = [Color(matrix, full_range=full) for matrix in ("bt601", "bt709", "bt2020") for full in (False, True)]
 
 

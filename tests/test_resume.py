@@ -21,7 +21,8 @@ from rtstyle.render.segments import segment_frames
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
-SEGMENT = segment_frames(Size(160, 128))
+SIZE = Size(64, 48)
+SEGMENT = segment_frames(SIZE)
 
 FRAMES = 4 * SEGMENT + SEGMENT // 3
 
@@ -51,10 +52,10 @@ class Whole:
 def whole(tmp_path_factory) -> Whole:
     folder = tmp_path_factory.mktemp("whole")
     times = [2 * number + number % 2 for number in range(FRAMES)]  # uneven, so that a lost frame cannot hide
-    pictures = [moving_bar(160, 128, number) for number in range(FRAMES)]
+    pictures = [moving_bar(SIZE.width, SIZE.height, number) for number in range(FRAMES)]
     source = make_clip(
-        folder / "in.mp4", pictures, width=160, height=128, times=times, sounds=[Sound(seconds=FRAMES / 25)],
-        options={"preset": "ultrafast", "g": "50"},
+        folder / "in.mp4", pictures, width=SIZE.width, height=SIZE.height, times=times,
+        sounds=[Sound(seconds=FRAMES / 25)], options={"preset": "ultrafast", "g": "50"},
     )  # fmt: skip
     begun = time.perf_counter()
     run(source, folder / "out.mp4")

@@ -23,6 +23,8 @@ from rtstyle.generator import SHAPES, Generator  # noqa: E402
 from train import data, losses, painters, strokes, styles  # noqa: E402
 from train.trainer import RECOVERIES, Batches, Config, StylePainter, Trainer, new_generator, train  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).parents[1]
 VGG = ROOT / "train" / "weights" / "vgg16_imagenet_conv1-4.fp16.safetensors"
 BASE = ROOT / "train" / "weights" / "base.safetensors"
@@ -178,12 +180,12 @@ def test_paintings_are_looked_at_in_color(config, tmp_path):
 def test_two_processes_that_share_each_batch_make_what_one_makes(config, tmp_path):
     settings = [
         "--content", config.content[0], "--style", config.pictures[0][0], "--base", str(BASE), "--vgg", str(VGG),
-        "--warm-crop", "64", "--crop", "64", "--warm-batch", "2", "--batch", "2", "--steps", "4", "--warm-steps", "2",
+        "--warm-crop", "64", "--crop", "64", "--warm-batch", "2", "--batch", "2", "--steps", "2", "--warm-steps", "1",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    for count in (1, 2):
-        launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m"]
-        command = [sys.executable, "-m", *launch, "train", *settings, "--out", str(tmp_path / str(count))]
+    shared = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for count, launch in (("1", []), ("2", shared)):
+        command = [sys.executable, *launch, "-m", "train", *settings, "--out", str(tmp_path / count)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (torch.load(tmp_path / count / "generator.pt", weights_only=True) for count in ("1", "2"))

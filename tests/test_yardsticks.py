@@ -19,6 +19,8 @@ from rtstyle import Size
 from rtstyle.frame import planes_from_rgb
 from train import evaluate, yardsticks
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIDE = 320
 EVERYWHERE = np.ones((SIDE, SIDE), bool)
 INSIDE = np.pad(np.ones((SIDE - 80, SIDE - 80), bool), 40)

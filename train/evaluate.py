@@ -662,12 +662,22 @@ def _parts(before: Image, now: Image) -> _Parts:
 
 def measure_demo(style: Style, precision: Precision = PRECISION) -> dict[str, float]:
     """The cheap figures on what ships with the project, so that everybody can measure them again."""
+    pictures = demo_frames()
+    pans = measure_pans(style, pictures, MOTIONS[2:5], precision)
+    return measure_demo_stills(style, pictures, precision) | {"pan_db": pans["pan_db"]}
+
+
+def demo_frames() -> list[Image]:
+    """Read three frames of the clip that ships with the project, 640x360, RGB."""
     with VideoReader(DEMO) as reader:
         frames = [planes_to_rgb(f.planes, f.color) for i, f in enumerate(reader) if i in (10, 60, 120)]
-    pictures = [np.asarray(cv2.resize(f, (640, 360), interpolation=cv2.INTER_AREA), np.uint8) for f in frames]
+    return [np.asarray(cv2.resize(f, (640, 360), interpolation=cv2.INTER_AREA), np.uint8) for f in frames]
+
+
+def measure_demo_stills(style: Style, pictures: list[Image], precision: Precision = PRECISION) -> dict[str, float]:
+    """Measure those of ``measure_demo`` that need no clip: all but ``pan_db``."""
     stills = measure_stills(style, pictures, precision=precision)
-    pans = measure_pans(style, pictures, MOTIONS[2:5], precision)
-    figures = {"source_db": stills["source_db"], "noise_db": stills["noise_db"], "pan_db": pans["pan_db"]}
+    figures = {"source_db": stills["source_db"], "noise_db": stills["noise_db"]}
     made = [planes_to_rgb(stylized(style, [planes_from_rgb(p, _COLOR)], precision)[0], _COLOR) for p in pictures]
     return figures | {name: round(value, 3) for name, value in yardsticks.measure(made, pictures).items()}
 
