@@ -187,6 +187,59 @@ def test_audio_that_is_mixed_down_is_named_and_found(tmp_path, monkeypatch):
     assert "2 channels instead of 6" in words["audio 1 sound"]
 
 
+def contradicting(path: Path, before: str, after: str) -> Path:
+    """A second and a half of video with AAC whose header tells the channels of the first half only."""
+    clip = make_clip(path.with_name(f"clip{path.suffix}"), times=range(38))
+    packets = []
+    for number, layout in enumerate((before, after)):
+        encoder = av.CodecContext.create("aac", "w")
+        encoder.sample_rate, encoder.layout, encoder.format = 48000, layout, "fltp"
+        encoder.time_base = Fraction(1, 48000)
+        channels = av.AudioLayout(layout).nb_channels
+        wave = 0.4 * np.sin(2 * np.pi * 440 * np.arange(36 * 1024) / 48000)
+        sound = av.AudioFrame.from_ndarray(np.tile(wave.astype(np.float32), (channels, 1)), "fltp", layout)
+        sound.sample_rate, sound.pts, sound.time_base = 48000, 36 * 1024 * number, Fraction(1, 48000)
+        packets += [*encoder.encode(sound), *encoder.encode(None)]
+    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
+        video = target.add_stream_from_template(source.streams.video[0])
+        audio = target.add_stream("aac", rate=48000, layout=before)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = video
+                target.mux(packet)
+        for number, packet in enumerate(packets):
+            made = av.Packet(bytes(packet))
+            made.stream, made.time_base, made.pts, made.dts = audio, Fraction(1, 48000), 1024 * number, 1024 * number
+            made.duration = 1024
+            target.mux(made)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "source", "target"),
+    [
+        ("stereo", "5.1", "in.mp4", "out.mp4"),
+        ("5.1", "stereo", "in.mkv", "out.mov"),
+        ("stereo", "mono", "in.mov", "out.mkv"),
+        ("mono", "stereo", "in.mp4", "out.mkv"),
+    ],
+)
+def test_aac_that_contradicts_its_header_is_copied_and_named(before, after, source, target, tmp_path):
+    clip = contradicting(tmp_path / source, before, after)
+    report = stylize_video(clip, tmp_path / target, controls=PLAIN)
+    assert any("contradicts its header from 0.8 s on" in line for line in report.warnings), report.warnings
+    found = {finding.subject: finding for finding in verify_media(clip, tmp_path / target).findings}
+    assert found["audio 1 packets"].verdict == "same"
+    assert "cannot be decoded, in the input neither" in found["audio 1 packets"].words
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo", "3.0", "5.1"])
+def test_aac_of_one_kind_contradicts_nothing(layout, tmp_path):
+    clip = contradicting(tmp_path / "in.mp4", layout, layout)
+    report = stylize_video(clip, tmp_path / "out.mp4", controls=PLAIN)
+    assert not [line for line in report.warnings if "contradicts" in line]
+
+
 @pytest.mark.parametrize(("packing", "target"), [(3, "mp4"), (4, "mkv"), (2, "ts"), (3, "webm"), (3, "nut")])
 def test_stereo_stays_in_h264_and_is_named_and_found_where_it_is_lost(packing, target, tmp_path):
     options = {"x264-params": f"frame-packing={packing}", "preset": "ultrafast", "bf": "0"}

@@ -98,6 +98,9 @@ class StreamFacts:
     """Packets without a time, or whose decoding time goes back: damage, which no container could hold."""
     last_dts: int | None = None
 
+    contradicted: float | None = None
+    """Seconds from which on packets of AAC contradict the header of their stream; None: none does."""
+
     @property
     def splices(self) -> Literal["", "in packets", "in headers"]:
         """Whether audio changes its channels or rate on the way in a way that one header cannot state, and where."""

@@ -28,6 +28,7 @@ from rtstyle.video.chroma import location_of
 from rtstyle.video.editions import what_chapters_lose
 from rtstyle.video.inputs import find_input
 from rtstyle.video.opening import open_media
+from rtstyle.video.shapes import HeaderCheck
 
 _CARRIED = {
     "SPHERICAL": ("360 degree projection", 32),
@@ -134,6 +135,7 @@ class _Reading:
         self._video = _choose_video(container)
         self._pictures: VideoFacts | None = None
         self._looks: list[Thumbnail] = []
+        self._checks: dict[int, HeaderCheck] = {}
         self._unreadable = self._undecoded = 0
         self._avi = container.format.name == "avi"
         self._decoder: Any = self._video.codec_context if self._video else None
@@ -150,6 +152,10 @@ class _Reading:
                 track = self._tracks[packet.stream.index] = _track(packet.stream)
             if packet.size:
                 _note_packet(track, packet)
+            if track.codec == "aac" and packet.size and len(track.headers) < 2:
+                check = self._checks.setdefault(track.index, HeaderCheck(packet.stream))
+                check.look(bytes(packet)[:8], float((packet.pts or 0) * track.time_base))
+                track.contradicted = check.since
             if packet.stream is self._video:
                 self._decode(packet)
             elif track.type == "subtitle" and packet.size:

@@ -204,6 +204,9 @@ def _compare_packets(
     verdict, words = _judge_packets(track, partner, wanted, source, target)
     if track.splices and (track.splices == "in headers" or target.format not in ("mpegts", "aac")):
         verdict, words = "differs", "its channels or rate change on the way: it cannot be decoded from there"
+    if track.contradicted is not None and verdict == "same":
+        since = f"from {track.contradicted:.1f} s on they contradict its header, and cannot be decoded"
+        words = f"{words}; {since}, in the input neither" if words else f"{since}, in the input neither"
     yield Finding(f"{name} packets", *has, verdict, words)
     if len(wanted) == len(partner.digests) == len(partner.times) and len(track.times) == len(track.digests):
         begin = first + offset

@@ -44,6 +44,48 @@ def shapes_of_header(stream: Stream) -> set[SoundShape]:
     return {shape} if shape else set()
 
 
+class HeaderCheck:
+    """Finds packets of AAC that contradict the one header of their stream, as a splice copied into mp4 leaves them.
+
+    Decoders go by the header, so they do not decode such packets. Each begins with the kind of its first channels:
+    a pair where the header says stereo, a single one where it says anything else (ISO/IEC 14496-3, tables 1.19, 4.85).
+
+    Args:
+        stream: Of audio.
+    """
+
+    _SINGLE, _PAIR = 0, 1
+    _ENOUGH = 3
+    """Packets in a row that are no chance."""
+    _PLAIN = (1, 2, 3, 4, 5, 29)
+    """Object types that begin so: Main, LC, SSR, LTP, SBR, PS."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.since: float | None = None
+        """Seconds at which the first of them is heard; None: there is none."""
+        self.count = 0
+        """How many there are."""
+        header = bytes(stream.codec_context.extradata or b"") if stream.codec_context else b""
+        shape = next(iter(shapes_of_header(stream)), None)
+        self._channels = shape.channels if shape and header[0] >> 3 in self._PLAIN else None
+        self._row: list[float] = []
+
+    def look(self, data: bytes, moment: float) -> None:
+        """Look at a packet that is heard at ``moment``, in seconds."""
+        if self._channels is None or len(data) < 8:
+            return
+        wrong = self._PAIR if self._channels != 2 else self._SINGLE
+        right = self._SINGLE if self._channels != 2 else self._PAIR
+        kind = data[0] >> 5
+        if kind == right:
+            self._row.clear()
+        elif kind == wrong:
+            self._row.append(moment)
+        if len(self._row) >= self._ENOUGH:
+            self.since = self._row[0] if self.since is None else self.since
+            self.count += len(self._row) if len(self._row) == self._ENOUGH else 1
+
+
 def needs_header(codec: str) -> bool:
     """Tell whether packets of a codec, copied into another container, rely on the one header of their stream.
 

@@ -23,7 +23,7 @@ from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
 from rtstyle.video.opening import open_media
 from rtstyle.video.samples import fraction_of
-from rtstyle.video.shapes import SoundShape, needs_header, shape_of, shapes_of_header
+from rtstyle.video.shapes import HeaderCheck, SoundShape, needs_header, shape_of, shapes_of_header
 
 _STEADY = Fraction(1, 50)
 """Seconds by which the times of decoded sound may be off before they are believed: containers round them."""
@@ -187,6 +187,7 @@ class PacketCopy:
         self._shape = next(iter(shapes_of_header(source)), None)
         codec = source.codec_context if isinstance(source, AudioStream) else None
         self._watched = codec.codec.canonical_name if codec else ""
+        self._check = HeaderCheck(source)
         self._in_band = muxer == "mpegts" and self._shape is None
         with _template_of(source) as template:
             self.stream: Stream = target.add_stream_from_template(template, opaque=True)
@@ -228,10 +229,18 @@ class PacketCopy:
 
     def _watch_shape(self, packet: av.Packet[Any]) -> None:
         shape = shape_of(packet, self._watched)
+        moment = float((packet.pts or 0) * unit_of(packet))
+        if shape is None:
+            self._check.look(bytes(packet)[:8], moment)
+        if self._check.since is not None:
+            self.notes.append(
+                f"audio {self._source.index} contradicts its header from {self._check.since:.1f} s on: it has other "
+                "channels there, and players cannot decode it, in the input neither; it is copied as it is"
+            )
         if shape and self._shape and shape != self._shape:
             self.notes.append(
                 f"audio {self._source.index} changes to {shape.channels} channels of {shape.rate} Hz at "
-                f"{float((packet.pts or 0) * unit_of(packet)):.1f} s, and cannot be decoded from there: make one kind "
+                f"{moment:.1f} s, and cannot be decoded from there: make one kind "
                 "of it first, with ffmpeg -i IN -map 0 -c copy -c:a aac OUT"
             )
         self._shape = shape or self._shape
