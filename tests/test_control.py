@@ -215,7 +215,7 @@ def test_osc_answers_what_is_asked(osc):
     assert told["split"] == ""
 
 
-def test_damaged_and_unknown_osc_is_said_once_and_stops_nothing(osc):
+def test_damaged_and_unknown_osc_is_said_once_and_stops_nothing(osc, caplog):
     from pythonosc.osc_bundle_builder import OscBundleBuilder
     from pythonosc.osc_message_builder import OscMessageBuilder
     from pythonosc.udp_client import SimpleUDPClient
@@ -225,6 +225,7 @@ def test_damaged_and_unknown_osc_is_said_once_and_stops_nothing(osc):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
         for size in (0, 1, 4, 60, 1000):
             line.sendto(dice.bytes(size), ("127.0.0.1", osc.port))
+        line.sendto(b"/rtstyle/x\0\0,{\0\0" + bytes(16), ("127.0.0.1", osc.port))
         line.sendto(b"#bundle\0" + bytes(8) + b"\0\0\0\x10#bundle\0", ("127.0.0.1", osc.port))
         bundle = OscBundleBuilder(time.time() + 3600)  # python-osc's own servers would sleep for an hour
         message = OscMessageBuilder("/rtstyle/strength")
@@ -238,6 +239,7 @@ def test_damaged_and_unknown_osc_is_said_once_and_stops_nothing(osc):
     wait_until(lambda: osc.posted == [StrengthSet(1.5), StrengthSet(0.5)])
     assert len(osc.warned) == 1
     assert "\n" not in osc.warned[0]
+    assert caplog.records == [], "python-osc would log each of them"
 
 
 def test_a_port_that_is_taken_and_an_address_that_is_none_are_one_line(osc):
@@ -756,6 +758,25 @@ def test_bypass_is_the_source_and_blackout_is_black():
             (Action.HUD, untouched),
         )
         assert len(run_and_post(session, *steps)) == len(steps)
+
+
+def test_what_is_asked_for_while_paused_arrives_although_it_may_not_turn_around_yet():
+    with NetworkCamera() as camera, live_session(camera.url) as (session, kept):
+        steps = (
+            (Action.HUD, lambda s: len(kept.frames) > 2),
+            (Action.PAUSE, lambda s: s.paused),
+            (Action.BLACKOUT, lambda s: kept.frames[-1].planes.y.max() <= 16),
+        )
+
+        def there_and_back(state: SessionState) -> bool:
+            if not turned:
+                turned.extend([Action.BLACKOUT, Action.BLACKOUT, Action.BLACKOUT])  # within one frame
+                for command in turned:
+                    session.post(command)
+            return not state.blacked_out and kept.frames[-1].planes.y.max() > 16
+
+        turned: list[Action] = []
+        assert len(run_and_post(session, *steps, (Action.HUD, there_and_back))) == 4
 
 
 def test_a_snapshot_holds_the_split_as_the_window_does(tmp_path, monkeypatch):

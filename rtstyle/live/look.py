@@ -29,6 +29,10 @@ class Glide:
             return self.target
         return self._from + (self.target - self._from) * max(now - self._begin, 0.0) / self._seconds
 
+    def moving(self, now: float) -> bool:
+        """Whether it is on its way."""
+        return now < self._begin + self._seconds
+
 
 class Look:
     """What is done to each frame beside the choice of the style; one thread uses it.
@@ -47,6 +51,7 @@ class Look:
         self._color_of_before = 1.0
         start = controls.luma, controls.chroma, 0.0, 0.0
         self._luma, self._chroma, self._share, self._black = map(TurnLimiter, start)
+        self._held_back = False  # a value may not turn around yet
 
     @property
     def keeps_colors(self) -> bool:
@@ -71,13 +76,14 @@ class Look:
         """Go to a share of the second style, clamped to [0, 1]."""
         self.blend.set(min(max(share, 0.0), 1.0), now, seconds)
 
-    @property
-    def moving(self) -> bool:
-        """Whether the look may change without a command: then a paused frame is made again and again."""
-        return self.modulation.running
+    def moving(self, now: float) -> bool:
+        """Whether the look changes without a command: then a paused frame is made again and again."""
+        glides = any(glide.moving(now) for glide in (self.strength, self.color, self.blend))
+        return self.modulation.running or glides or self._held_back
 
     def controls(self, now: float) -> Controls:
-        """Return the strengths of now."""
+        """Return the strengths of now; called once a frame, before ``share`` and ``black``."""
+        self._held_back = False
         strength = color = 0.0
         if not self.bypassed:
             strength = self.modulation.value("strength", self.strength.at(now), now)
@@ -96,7 +102,11 @@ class Look:
         return self._bounded(self._black, float(self.blacked_out), now) > 0
 
     def _bounded(self, limiter: TurnLimiter, value: float, now: float) -> float:
-        return value if self.modulation.allow_strobe else limiter.limit(value, now)
+        if self.modulation.allow_strobe:
+            return value
+        bounded = limiter.limit(value, now)
+        self._held_back |= bounded != value
+        return bounded
 
 
 def black_frame(frame: Frame) -> Frame:

@@ -108,7 +108,12 @@ class Session:
                     return
                 captured = self._latest.take(_TICK)
                 desk.finish_jobs()
-                changed = self._obey() | self._swap() | self._styles.fading | (desk.paused and self._look.moving)
+                changed = (
+                    self._obey()
+                    | self._swap()
+                    | self._styles.fading
+                    | (desk.paused and self._look.moving(time.perf_counter()))
+                )
                 if captured and not desk.paused:
                     self._show(captured)
                     if self._shown == frames:
@@ -284,6 +289,7 @@ class Session:
     # -- words and figures
 
     def _renew_meter(self) -> None:
+        self.desk.recorded_seconds(time.perf_counter())  # which counts from when it is first asked
         self._meter.renew(self._latest.captured, self._shown, self._latest.dropped, self._latencies.latest)
 
     def _renew_text(self) -> bool:

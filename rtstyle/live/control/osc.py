@@ -9,6 +9,7 @@ Answers go to the address that asked, and with ``reply_port`` to that port of it
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -129,6 +130,7 @@ class OscServer:
             self._warn(line)
 
     def __enter__(self) -> Self:
+        logging.getLogger().addFilter(_is_not_of_osc)
         self._thread.start()
         return self
 
@@ -138,6 +140,12 @@ class OscServer:
         self._stop.set()
         self._thread.join()
         self._socket.close()
+        logging.getLogger().removeFilter(_is_not_of_osc)
+
+
+def _is_not_of_osc(record: logging.LogRecord) -> bool:
+    """Keep python-osc from logging each damaged message, on the root logger, where anyone could fill a disk."""
+    return "pythonosc" not in record.pathname
 
 
 def _value(values: list[Any]) -> Any:
