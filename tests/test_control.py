@@ -331,6 +331,20 @@ def test_a_window_a_page_osc_and_presets_work_at_once_and_what_was_used_is_remem
     assert (told["style"], told["strength"]) == ("ink", 1.25)
 
 
+def test_settings_that_would_do_nothing_are_refused(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    for words, settings in (
+        ("needs a port to listen on", {"osc_reply_port": 9001}),
+        ("needs a MIDI input", {"midi_map": Path("x.json")}),
+        ("0 to 2000 ms", {"delay_ms": -1}),
+        ("photosensitive", {"modulate": ("strength:sine:9hz",)}),
+    ):
+        with pytest.raises(SettingError, match=words):
+            ControlSettings(**settings)
+    with pytest.raises(SettingError, match="a clean window was asked for"):
+        stylize_live("http://127.0.0.1:9/x", live=LiveSettings(preview="none", frames=3, clean_window=True))
+
+
 # -- MIDI, from the bytes of a cable
 
 
@@ -640,6 +654,7 @@ def test_a_file_of_presets_is_read(tmp_path):
         ("x", "is no TOML"),
         ("speed = 1", "has speed"),
         ("fade = -1", "seconds from 0 to 30"),
+        ("cycle = 0.2", "cycle is a number of seconds from 1 to 86400"),
         ("[preset]", "written as"),
         ("[[preset]]", "preset 1 needs a name"),
         ("[[preset]]\nname='a'\nstyle='no'", "there is no style 'no'"),

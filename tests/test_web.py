@@ -325,6 +325,30 @@ def test_the_pages_load_nothing_from_elsewhere():
         assert not re.search(r"https?://|//cdn|@import|style=", words), path.name
 
 
+def test_borders_of_controls_stand_out_from_what_is_around_them():
+    """WCAG 1.4.11: 3:1; and text, also the soft one: 4.5:1."""
+
+    def luminance(color: str) -> float:
+        parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted((luminance(one), luminance(other)))
+        return (high + 0.05) / (low + 0.05)
+
+    style = (ROOT / "rtstyle" / "web" / "page" / "style.css").read_text("utf-8")
+    schemes = [
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", rules)) for rules in re.findall(r":root \{[^}]*\}", style)
+    ]
+    assert len(schemes) == 2
+    for scheme in schemes:
+        for ground in ("paper", "card"):
+            assert contrast(scheme["edge"], scheme[ground]) >= 3
+            assert contrast(scheme["soft"], scheme[ground]) >= 4.5
+        assert contrast(scheme["on-accent"], scheme["accent"]) >= 4.5
+
+
 def test_the_page_speaks_the_protocol_of_the_server():
     script = (ROOT / "rtstyle" / "web" / "page" / "app.js").read_text("utf-8")
     numbers = {name: int(value) for name, value in re.findall(r"\b([A-Z_]+) = (\d+)\b", script)}

@@ -19,8 +19,8 @@ from rtstyle.frame import FrameSource, VideoFormat
 from rtstyle.live.adaptive import AdaptiveQuality, Working, quality_levels
 from rtstyle.live.control.beat import AudioMeter, BeatClock
 from rtstyle.live.control.memory import memory_file, recall, remember
-from rtstyle.live.control.midi import MidiInput, MidiMap, map_file
-from rtstyle.live.control.osc import OscServer
+from rtstyle.live.control.midi import MidiInput, MidiMap, check_midi, map_file
+from rtstyle.live.control.osc import OscServer, check_osc
 from rtstyle.live.control.presets import ShowFile, read_show
 from rtstyle.live.desk import RECORDING
 from rtstyle.live.fanout import Fanout
@@ -109,6 +109,8 @@ def open_session(
     _check_recording(source, outputs)
     plan = OutputPlan(outputs, timeout=capture.timeout)
     windowed = _wants_window(live.preview, ends=bool(outputs) or live.limited)
+    if live.clean_window and not windowed:
+        raise SettingError("a clean window was asked for beside a window, and there is none: see --preview")
     control = live.control
     show = _show(style, control)
     heard = bool(control.modulate) or control.beat_from_audio or show.file.presets
@@ -212,7 +214,11 @@ def _open_audio(
 
 
 def _show(style: str, control: ControlSettings) -> Show:
-    """Read the presets, and make the clock and the meter that modulation follows."""
+    """Read the presets, and make the clock and the meter that modulation follows; refuse what is not installed."""
+    if control.osc is not None:
+        check_osc()
+    if control.midi is not None:
+        check_midi()
     clock = BeatClock()
     file = ShowFile()
     if control.presets is not None:

@@ -78,6 +78,10 @@ class ControlSettings:
             Modulator.parse(text, allow_strobe=self.allow_strobe)
         if not 0 <= self.delay_ms <= 2000:
             raise SettingError(f"a delay is 0 to 2000 ms, got {self.delay_ms:g}")
+        if self.osc_reply_port is not None and not (self.osc and 0 < self.osc_reply_port < 65536):
+            raise SettingError("a port for answers to OSC is 1 to 65535 and needs a port to listen on: --osc")
+        if self.midi_map is not None and self.midi is None:
+            raise SettingError("a file of MIDI bindings needs a MIDI input: --midi")
 
 
 @dataclass(frozen=True, kw_only=True)

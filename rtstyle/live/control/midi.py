@@ -42,6 +42,19 @@ def map_file() -> Path:
     return Path(platformdirs.user_config_dir("rtstyle", appauthor=False)) / "midi.json"
 
 
+def check_midi() -> None:
+    """Refuse where mido or python-rtmidi is not installed.
+
+    Raises:
+        SettingError: Says how to get them.
+    """
+    try:
+        import mido  # noqa: F401
+        import rtmidi  # noqa: F401
+    except ImportError as error:
+        raise SettingError("MIDI needs mido and python-rtmidi: pip install 'rtstyle[midi]'") from error
+
+
 class MidiMap:
     """What each MIDI control does. Channels are not told apart.
 
@@ -200,11 +213,10 @@ class MidiInput:
             self._post(command)
 
     def __enter__(self) -> Self:
-        try:
-            import mido
-            import rtmidi
-        except ImportError as error:
-            raise SettingError("MIDI needs mido and python-rtmidi: pip install 'rtstyle[midi]'") from error
+        check_midi()
+        import mido
+        import rtmidi
+
         try:
             names = list(dict.fromkeys(mido.get_input_names()))
             found = next((name for name in names if self._name.casefold() in name.casefold()), None)

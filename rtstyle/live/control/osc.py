@@ -26,6 +26,18 @@ _QUIET = 5.0
 """Seconds between two warnings about messages that are not understood."""
 
 
+def check_osc() -> None:
+    """Refuse where python-osc is not installed.
+
+    Raises:
+        SettingError: Says how to get it.
+    """
+    try:
+        import pythonosc  # noqa: F401
+    except ImportError as error:
+        raise SettingError("OSC needs python-osc: pip install 'rtstyle[osc]'") from error
+
+
 class OscServer:
     """Listens for OSC in a thread of its own. A context manager.
 
@@ -52,10 +64,7 @@ class OscServer:
         warn: Callable[[str], None],
         reply_port: int | None = None,
     ) -> None:
-        try:
-            import pythonosc  # noqa: F401
-        except ImportError as error:
-            raise SettingError("OSC needs python-osc: pip install 'rtstyle[osc]'") from error
+        check_osc()
         self._post, self._state, self._warn, self._reply_port = post, state, warn, reply_port
         self._warned = -_QUIET
         self._stop = threading.Event()

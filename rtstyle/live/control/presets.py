@@ -81,7 +81,7 @@ def read_show(path: Path, styles: list[str], *, allow_strobe: bool = False) -> S
         presets,
         _keys(told.get("keys", {}), path, styles, names),
         _seconds(told.get("fade"), f"{path}: fade", 30),
-        _seconds(told.get("cycle"), f"{path}: cycle", 86400),
+        _seconds(told.get("cycle"), f"{path}: cycle", 86400, 1.0),
     )
 
 
@@ -132,9 +132,9 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1
 
 
-def _seconds(value: Any, what: str, most: float) -> float | None:
+def _seconds(value: Any, what: str, most: float, least: float = 0.0) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise SettingError(f"{what} is a number of seconds from 0 to {most:g}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise SettingError(f"{what} is a number of seconds from {least:g} to {most:g}, got {value!r}")
     return float(value)
