@@ -21,7 +21,10 @@ from rtstyle import Size, load_style, open_engine  # noqa: E402
 from rtstyle.canvas import tile  # noqa: E402
 from rtstyle.generator import SHAPES, Generator  # noqa: E402
 from train import data, losses, painters, strokes, styles  # noqa: E402
-from train.trainer import RECOVERIES, Batches, Config, StylePainter, Trainer, new_generator, train  # noqa: E402
+from train.batches import Batches, Config  # noqa: E402
+from train.forward import new_generator  # noqa: E402
+from train.style_painter import StylePainter  # noqa: E402
+from train.trainer import RECOVERIES, Trainer, train  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from train.batches import Config
 from train.painters import PAINTERS
-from train.trainer import Config, train
+from train.trainer import train
 
 BASE = Path(__file__).parent / "weights" / "base.safetensors"
 

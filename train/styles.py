@@ -24,7 +24,8 @@ import torch
 from engines.export import export_style, load_generator
 from rtstyle.generator import PLANE_CHANNELS, SHAPES, with_weights
 from rtstyle.style import list_styles, load_style
-from train.trainer import Config, train
+from train.batches import Config
+from train.trainer import train
 
 
 @dataclass(frozen=True)
