@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,21 +27,7 @@ HEAVY = (
     "simplejpeg",
     "shtab",
 )
-
-LAYERS = (
-    {"errors", "actions", "files", "cores", "interrupts", "metadata", "settings"},
-    {"frame", "canvas", "contract"},
-    {"whitelist"},
-    {"generator", "graph"},
-    {"style"},
-    {"backends"},
-    {"video", "window", "overlay", "metadata"},
-    {"camera"},
-    {"render", "picture", "live", "web", "doctor", "verify", "sheet", "stylizer"},
-    {"cli"},
-    {"__main__"},
-)
-"""Modules of the package from the bottom up; each may import what lies below it, and its neighbours in no circle."""
+LINT = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
 
 
 def modules() -> dict[str, Path]:
@@ -52,32 +37,6 @@ def modules() -> dict[str, Path]:
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         found[name.removesuffix(".__init__")] = path
     return found
-
-
-def imports_of(path: Path) -> Iterator[str]:
-    """What a file imports anywhere, also inside functions, but not what only type checkers read."""
-    tree = ast.parse(path.read_text("utf-8"))
-    ignored: set[ast.AST] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            ignored |= {inner for statement in node.body for inner in ast.walk(statement)}
-    for node in ast.walk(tree):
-        if node in ignored:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name} imports relatively"
-            yield node.module or ""
-            if node.module == "rtstyle":
-                yield from (f"rtstyle.{alias.name}" for alias in node.names if not alias.name.startswith("__"))
-
-
-def layer_of(name: str) -> int:
-    for number, layer in enumerate(LAYERS):
-        if name.partition(".")[0] in layer:
-            return number
-    raise AssertionError(f"{name} has no place in LAYERS")
 
 
 # -- what is loaded --------------------------------------------------------------------------------
@@ -122,53 +81,10 @@ def test_type_checkers_are_told_of_the_same_names():
 
 
 def test_imports_go_one_way():
-    for name, path in modules().items():
-        if name == "__init__":
-            continue
-        for imported in imports_of(path):
-            if imported.startswith("rtstyle."):
-                other = imported.removeprefix("rtstyle.")
-                assert layer_of(other) <= layer_of(name), f"{name} imports {other}"
-
-
-def test_neighbours_import_each_other_in_no_circle():
-    graph = {
-        name: {imported.removeprefix("rtstyle.") for imported in imports_of(path) if imported.startswith("rtstyle.")}
-        for name, path in modules().items()
-    }
-
-    def walk(name: str, above: tuple[str, ...]) -> None:
-        assert name not in above, f"a circle: {' -> '.join((*above, name))}"
-        for other in graph.get(name, ()):
-            # A package opens its own parts; they are one unit, whose parts import the package's words.
-            if name.partition(".")[0] != other.partition(".")[0]:
-                walk(other, (*above, name))
-
-    for name in graph:
-        if name != "__init__":
-            walk(name, ())
-
-
-def test_the_package_never_imports_its_workshops():
-    for name, path in modules().items():
-        for imported in imports_of(path):
-            assert imported.partition(".")[0] not in ("train", "engines", "benchmarks", "tests"), name
-
-
-def test_only_the_torch_backend_knows_torch_and_the_generator():
-    for name, path in modules().items():
-        imported = set(imports_of(path))
-        if name not in ("backends.torch", "generator"):
-            assert not {i for i in imported if i.partition(".")[0] == "torch" or i == "rtstyle.generator"}, name
-
-
-def test_only_the_command_line_knows_argparse_tqdm_and_exit():
-    for name, path in modules().items():
-        known = {imported.partition(".")[0] for imported in imports_of(path)}
-        if name.partition(".")[0] != "cli":
-            assert not known & {"argparse", "tqdm"}, name
-        if name.partition(".")[0] not in ("cli", "__main__"):
-            assert "sys.exit" not in path.read_text(), name
+    """The contracts are in pyproject.toml; that torch, argparse and sys.exit stay in their rooms is a rule of ruff."""
+    pytest.importorskip("importlinter")
+    checked = subprocess.run([sys.executable, "-c", LINT], capture_output=True, text=True, cwd=ROOT)
+    assert checked.returncode == 0, checked.stdout
 
 
 # -- what is written -------------------------------------------------------------------------------
