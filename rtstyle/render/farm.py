@@ -1,8 +1,8 @@
 """Gives jobs to workers and takes their results: several films at a time, several jobs of each.
 
 What fails is given to another worker: the jobs of one that died, at once; a job that a worker refuses because it lacks
-the input, or whose engine gives other results, never to that one again. A job that takes twice as long as it should is
-given to a second worker where one is idle; the first result counts, for both have the same bytes.
+the input, or whose engine gives other results, never to that one again. A job that waits behind another, or takes twice
+as long as it should, is given to a second worker where one is idle; the first result counts: both have the same bytes.
 """
 
 from __future__ import annotations
@@ -155,16 +155,22 @@ class Farm:
         return None
 
     def _late(self) -> list[Ticket]:
-        """Return the jobs that one worker has and that take too long, the oldest first."""
-        if not self._paces:
-            return []
-        pace, now, late = median(self._paces), time.monotonic(), []
-        for ticket in self._tickets.values():
-            if len(ticket.running) == 1 and ticket.job.frames:
-                (since,) = ticket.running.values()
-                if now - since > max(1.0, _LATE * pace * ticket.job.frames):
-                    late.append((since, ticket))
-        return [ticket for _, ticket in sorted(late, key=lambda pair: pair[0])]
+        """Return the jobs that one worker has and that an idle one should do, too.
+
+        Those that have not begun come first, then those that take too long, the oldest first.
+        """
+        begun = {waiting[0] for waiting in self._waiting.values() if waiting}
+        pace, now = (median(self._paces) if self._paces else float("inf")), time.monotonic()
+        waiting, late = [], []
+        for number, ticket in self._tickets.items():
+            if len(ticket.running) != 1 or not ticket.job.frames:
+                continue
+            (since,) = ticket.running.values()
+            if number not in begun:
+                waiting.append((since, ticket))
+            elif now - since > max(1.0, _LATE * pace * ticket.job.frames):
+                late.append((since, ticket))
+        return [ticket for each in (waiting, late) for _, ticket in sorted(each, key=lambda pair: pair[0])]
 
     def _give(self, ticket: Ticket, slot: Slot) -> None:
         if ticket.ticket is None:
@@ -199,7 +205,6 @@ class Farm:
                 message = self._pool.inbox.get_nowait()
             except queue.Empty:
                 break
-        self._fill()
 
     def _check_workers(self) -> None:
         if not self.fit() and not (self._pool.coming and not self._unfit):

@@ -103,6 +103,8 @@ class FilmsTogether:
                 if film.error is not None:
                     raise film.error
                 yield number, film.finish()
-            except (RtstyleError, OSError) as error:
+            except BaseException as error:
                 film.abandon(error)
+                if not isinstance(error, (RtstyleError, OSError, KeyboardInterrupt)):
+                    raise
                 yield number, error

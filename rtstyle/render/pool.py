@@ -35,6 +35,9 @@ class Slot:
     device: str | None = None
     """Device of its engine; None: the job's."""
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # strings remember theirs, and a large farm asks for it all the time
+
 
 @dataclass(frozen=True)
 class Answer:
