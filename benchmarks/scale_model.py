@@ -5,7 +5,7 @@ is simulated: the clock, the nodes, the network (20 ms for each job and each res
 
 Failures: 466 interruptions of a job on 16,384 GPUs in 54 days (Dubey et al. 2024, "The Llama 3 Herd of Models"), with 8
 GPUs a node 4.2 failures per 1,000 node-days; and 100 times as many, as where nodes are preemptible. A node that failed
-is back after ten minutes. Stragglers: 5 % of tasks (Garraghan, Ouyang, Yang, McKee and Xu 2016, "Straggler root-cause
+is back after ten minutes. Stragglers: 5 % of tasks (Garraghan, Ouyang, Yang, McKee and Xu 2019, "Straggler root-cause
 and impact analysis for massive-scale virtualized cloud datacenters"); that each takes 2 to 10 times as long, evenly in
 the logarithm, is an assumption.
 """

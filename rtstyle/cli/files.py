@@ -31,6 +31,7 @@ from rtstyle.cli.talk import ProgressBar, finish, print_table, say, warn
 from rtstyle.errors import SettingError
 
 if TYPE_CHECKING:
+    from rtstyle.render import VideoReport
     from rtstyle.render.batch import Render, RenderTogether
 
 
@@ -130,13 +131,7 @@ def _run_video(args: argparse.Namespace) -> int:
     with ProgressBar(args, "frames") as progress:
         report = stylize_video(args.places[0], args.output, **options, progress=progress.update)
     if report.nodes and not args.json and not args.quiet:
-        for node in report.nodes:
-            say(f"{node['node']}: {node['frames']} frames, {node['fps']:.1f} FPS")
-        stage = max(("decode", "track", "measure"), key=lambda name: report.stages.get(name, 0.0))
-        if milliseconds := report.stages.get(stage):
-            say(
-                f"planning ({stage}) took {milliseconds:.2f} ms a frame: at most {1000 / milliseconds:.0f} FPS this way"
-            )
+        _say_workers(report)
     others = ", ".join(report.streams_copied) or "none"
     network = "" if report.size_class == "default" else f", {report.size_class} network"
     worked = "" if report.working_size == report.size else f", stylized in {report.working_size}"
@@ -152,6 +147,15 @@ def _run_video(args: argparse.Namespace) -> int:
         f"other streams: {others})",
     )
     return DAMAGED if report.dropped else DONE
+
+
+def _say_workers(report: VideoReport) -> None:
+    """Print what each worker did, and how fast the planning allows to be."""
+    for node in report.nodes:
+        say(f"{node['node']}: {node['frames']} frames, {node['fps']:.1f} FPS")
+    stage = max(("decode", "track", "measure"), key=lambda name: report.stages.get(name, 0.0))
+    if milliseconds := report.stages.get(stage):
+        say(f"planning ({stage}) took {milliseconds:.2f} ms a frame: at most {1000 / milliseconds:.0f} FPS this way")
 
 
 @contextmanager
