@@ -691,9 +691,9 @@ def test_the_window_is_seen_and_obeys_the_keyboard(tmp_path):
                 wait_for("a snapshot", snapshot)
                 key("space")
                 time.sleep(1)
-                held = screen()[320:]  # below the words
+                held = screen()[200:420]  # between figures and notes
                 time.sleep(0.5)
-                assert np.array_equal(screen()[320:], held), "space holds the picture"
+                assert np.array_equal(screen()[200:420], held), "space holds the picture"
                 key("q")
                 out, err = session.communicate(timeout=20)
             finally:
