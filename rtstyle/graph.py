@@ -458,10 +458,9 @@ def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges
     """Build the graph that engines run: packed uint8 in, packed uint8 out, static shape.
 
     Inputs: ``picture`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, ``trunk.canvas_channels``), uint8, rows
-    and columns even;
-    ``strength`` (24,), float32, of each channel. Output: ``stylized``, like ``picture``. Subtracting the stream's
-    middle grey first makes the zeros around each convolution mean the same in every color. The source is added,
-    rounded and clamped in float32, whatever precision the trunk runs in, so strength 0 changes no bit.
+    and columns even; ``strength`` (24,), float32, of each channel. Output: ``stylized``, like ``picture``. Subtracting
+    the stream's middle grey first makes the zeros around each convolution mean the same in every color. The source is
+    added, rounded and clamped in float32, whatever precision the trunk runs in, so strength 0 changes no bit.
 
     Args:
         ranges: Of all ``quantized_tensors`` of an ``equalized`` trunk: it is computed in int8. Samples then go in as
@@ -499,25 +498,10 @@ def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges
         edges |= {"level": np.array(1, np.float32), "middle": np.array(128, np.uint8)}
     before.append(node("Transpose", ["cells_centred"], [_SEEN], perm=_CHANNELS_FIRST))
     before.append(node("Cast", [PICTURE], ["samples"], to=TensorProto.FLOAT))
-    after = []
-    if trunk.toned:
-        after = [
-            node("Cast", ["toned"], ["toned_samples"], to=TensorProto.FLOAT),
-            node("Sub", ["toned_samples", "samples"], ["tone_change"]),
-            node("Add", ["style", "tone_change"], ["style_toned"]),
-        ]
-    after += [
-        node("Mul", ["style_toned" if trunk.toned else "style", STRENGTH], ["residual"]),
-        node("Add", ["samples", "residual"], ["sum"]),
-        node("Clip", ["sum", "black", "white"], ["clamped"]),
-        node("Add", ["clamped", "half"], ["raised"]),
-        node("Floor", ["raised"], ["rounded"]),
-        node("Cast", ["rounded"], [STYLIZED], to=TensorProto.UINT8),
-    ]
     shape = (1, rows, columns)
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [*before, *inner, *after],
+        [*before, *inner, *_added(trunk.toned)],
         "rtstyle",
         [
             value(PICTURE, TensorProto.UINT8, (*shape, PLANE_CHANNELS)),
@@ -529,6 +513,27 @@ def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges
     )
     opsets = [helper.make_opsetid("", trunk.model.opset_import[0].version)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=trunk.model.ir_version)
+
+
+def _added(toned: bool) -> list[onnx.NodeProto]:
+    """Return nodes that add ``style`` to the ``samples`` by strength, and round and clamp the sum to ``stylized``."""
+    node = helper.make_node
+    nodes = []
+    if toned:  # what the tone curve changes belongs to the style
+        nodes = [
+            node("Cast", ["toned"], ["toned_samples"], to=TensorProto.FLOAT),
+            node("Sub", ["toned_samples", "samples"], ["tone_change"]),
+            node("Add", ["style", "tone_change"], ["style_toned"]),
+        ]
+    return [
+        *nodes,
+        node("Mul", ["style_toned" if toned else "style", STRENGTH], ["residual"]),
+        node("Add", ["samples", "residual"], ["sum"]),
+        node("Clip", ["sum", "black", "white"], ["clamped"]),
+        node("Add", ["clamped", "half"], ["raised"]),
+        node("Floor", ["raised"], ["rounded"]),
+        node("Cast", ["rounded"], [STYLIZED], to=TensorProto.UINT8),
+    ]
 
 
 def _toned(picture: str, canvas: str, constants: dict[str, NDArray[np.generic]]) -> list[onnx.NodeProto]:

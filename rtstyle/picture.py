@@ -295,22 +295,7 @@ def stylize_pictures(
     """
     begun = time.perf_counter()
     source, target = Path(source), Path(target)
-    pairs = [(source, target)]
-    warnings: list[str] = []
-    if source.is_dir():
-        readable = (*PICTURES, *READ_ONLY)
-        entries = [p for p in source.iterdir() if not p.name.startswith(".")]  # hidden ones are no pictures
-        found = sorted(p for p in entries if p.suffix.lower() in readable)
-        if not found:
-            raise PictureError(f"the folder {source} holds no pictures ({', '.join(PICTURES)})")
-        if target.exists() and not target.is_dir():
-            raise SettingError(f"the input is a folder, so the output must be one: {target} is a file")
-        pairs = [(picture, target / _written_as(picture)) for picture in found]
-        others = sorted(p.name for p in entries if p not in found)
-        if others:
-            warnings.append(f"passed over, because they are no {', '.join(readable)}: {shortened(others)}")
-    elif target.is_dir():
-        pairs = [(source, target / _written_as(source))]
+    pairs, warnings = _pairs_of(source, target)
     failed: dict[str, str] = {}
     with PictureStylizer(style, controls=controls, engine=engine) as stylizer:
         if source.is_dir():
@@ -339,6 +324,24 @@ def stylize_pictures(
         style=stylizer.style.name,
         warnings=warnings,
     )
+
+
+def _pairs_of(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """Return the images to read and where each is written, and warnings about what is passed over."""
+    if not source.is_dir():
+        return [(source, target / _written_as(source) if target.is_dir() else target)], []
+    readable = (*PICTURES, *READ_ONLY)
+    entries = [p for p in source.iterdir() if not p.name.startswith(".")]  # hidden ones are no images
+    found = sorted(p for p in entries if p.suffix.lower() in readable)
+    if not found:
+        raise PictureError(f"the folder {source} holds no pictures ({', '.join(PICTURES)})")
+    if target.exists() and not target.is_dir():
+        raise SettingError(f"the input is a folder, so the output must be one: {target} is a file")
+    others = shortened(sorted(p.name for p in entries if p not in found))
+    warnings = (
+        [f"passed over, because they are no {', '.join(readable)}: {others}"] if len(found) < len(entries) else []
+    )
+    return [(image, target / _written_as(image)) for image in found], warnings
 
 
 def _written_as(picture: Path) -> str:

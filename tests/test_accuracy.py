@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from conftest import make_random_style
-from test_engines import (  # noqa: F401  (one_thread is a fixture)
-    one_thread,
+from test_engines import (  # noqa: F401  (one_thread_where_torch_is is a fixture)
+    one_thread_where_torch_is,
     random_planes,
     ring_on_fake_device,
     torch_ring_on_fake_device,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_engines import frame_of, one_thread, random_planes, scene  # noqa: F401  (a fixture)
+from test_engines import frame_of, one_thread_where_torch_is, random_planes, scene  # noqa: F401  (a fixture)
 
 pytest.importorskip("torch", reason="the reference is torch in float32")
 pytest.importorskip("onnxruntime")

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from test_engines import frame_of, one_thread, random_planes, run, same, scene  # noqa: F401  (a fixture)
+from test_engines import frame_of, one_thread_where_torch_is, random_planes, run, same, scene  # noqa: F401  (a fixture)
 from test_graph import COLORS
 
 from rtstyle import graph

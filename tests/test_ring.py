@@ -14,10 +14,10 @@ import av
 import numpy as np
 import pytest
 from fake_device import FakeDevice, PlanarOnCpu
-from test_engines import (  # noqa: F401  (one_thread is a fixture)
+from test_engines import (  # noqa: F401  (one_thread_where_torch_is is a fixture)
     differences,
     frame_of,
-    one_thread,
+    one_thread_where_torch_is,
     random_planes,
     ring_on_fake_device,
     same,

@@ -4,10 +4,10 @@ import threading
 import time
 
 import pytest
-from test_engines import (  # noqa: F401  (one_thread is a fixture)
+from test_engines import (  # noqa: F401  (one_thread_where_torch_is is a fixture)
     differences,
     frame_of,
-    one_thread,
+    one_thread_where_torch_is,
     random_planes,
     ring_on_fake_device,
     same,

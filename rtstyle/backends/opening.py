@@ -118,18 +118,21 @@ def open_engine(
             for part, _ in loaded.parts
         ]
         return BlendEngine(engines, [share for _, share in loaded.parts])
-    if backend != "auto":
-        try:
-            return _open(backend, loaded, size, color, precision, mode, device)
-        except (ImportError, BackendUnavailableError) as error:
-            raise BackendUnavailableError(
-                f"no backend can run {loaded.name!r} at {size}; {backend}: {error}"
-            ) from error
+    if backend == "auto":
+        return _fastest(loaded, size, color, precision, mode, device)
+    try:
+        return _open(backend, loaded, size, color, precision, mode, device)
+    except (ImportError, BackendUnavailableError) as error:
+        raise BackendUnavailableError(f"no backend can run {loaded.name!r} at {size}; {backend}: {error}") from error
+
+
+def _fastest(style: Style, size: Size, color: Color, precision: Precision, mode: Mode, device: str | None) -> Engine:
+    """Open the first backend that opens, fastest first."""
     reasons: list[str] = []
     later: Callable[[threading.Event], Engine] | None = None
     for name, wanted in _candidates(device):
         try:
-            engine = _open(name, loaded, size, color, precision, mode, wanted, wait=False)
+            engine = _open(name, style, size, color, precision, mode, wanted, wait=False)
         except EngineLater as missing:
             later = missing.make  # not the error, which holds every caller's frames
             reasons.append(f"{name}: {missing}")
@@ -140,7 +143,7 @@ def open_engine(
         else:
             log.debug("%s %s on %s%s", engine.backend, engine.precision, engine.device, _refused(reasons))
             return engine if later is None else _replaced_later(engine, later)
-    raise BackendUnavailableError(f"no backend can run {loaded.name!r} at {size}; " + "; ".join(reasons))
+    raise BackendUnavailableError(f"no backend can run {style.name!r} at {size}; " + "; ".join(reasons))
 
 
 def _replaced_later(engine: Engine, make: Callable[[threading.Event], Engine]) -> Engine:
