@@ -32,6 +32,7 @@ from rtstyle.actions import (
     Action,
     BlendSet,
     ColorStrengthSet,
+    FadeSet,
     Learn,
     ModulationSet,
     PresetChosen,
@@ -704,7 +705,9 @@ def test_presets_are_chosen_glide_and_go_round(tmp_path):
             (Action.NEXT_PRESET, lambda s: s.preset == "end" and s.blend_style == "ink" and s.fade == 1.5),
             (Action.NEXT_PRESET, lambda s: s.preset == "intro"),
             (Action.CYCLE, lambda s: s.preset == "end"),
-            (PresetChosen("no"), lambda s: s.preset == "end"),
+            (FadeSet(0.3), lambda s: s.fade == 0.3),
+            (PresetChosen("intro"), lambda s: s.preset == "intro" and s.fade == 0.3),
+            (PresetChosen("no"), lambda s: s.preset == "intro"),
         )
         assert len(run_and_post(session, *steps)) == len(steps)
     assert any(0.6 < value < 1.9 for value in seen), "it takes its time"

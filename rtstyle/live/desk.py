@@ -85,7 +85,7 @@ class Desk:
         self.warnings: list[str] = []
         self.message: tuple[str, float] = ("", 0.0)
         """A line to show, and until when."""
-        styles.fade = FADE if show.fade is None else show.fade
+        self._fade = styles.fade = FADE if show.fade is None else show.fade  # of presets that have none of their own
         self._cycle_at = time.perf_counter()
         self._background = ThreadPoolExecutor(1, "background")
         self._jobs: list[Future[str]] = []
@@ -149,7 +149,7 @@ class Desk:
             case StrokeSizeSet(stroke_size):
                 self.stroke_size = stroke_size
             case FadeSet(fade):
-                self.styles.fade = min(max(fade, 0.0), 30.0)
+                self._fade = self.styles.fade = min(max(fade, 0.0), 30.0)
                 return False
             case TempoSet(bpm):
                 self.look.modulation.clock.set_tempo(bpm, now)
@@ -251,8 +251,7 @@ class Desk:
             self.note(f"there is no preset {preset}")
             return False
         chosen = self.show.presets[names.index(str(preset))]
-        usual = FADE if self.show.fade is None else self.show.fade
-        self.styles.fade = usual if chosen.fade is None else chosen.fade
+        self.styles.fade = self._fade if chosen.fade is None else chosen.fade
         self._cycle_at = time.perf_counter()
         for command in chosen.commands:
             match command:
