@@ -220,13 +220,13 @@ def main() -> int:
             for attacker in attackers:
                 attacker.join(10)
                 attacker.kill()
-            told = server.poll()
+            code = server.poll()
         finally:
             server.terminate()
     worst = max(each["p95_ms"] for each in under)
-    line = verdict(worst, others, told)
+    line = verdict(worst, others, code)
     if args.json:
-        report = {"alone": alone, "attacked": under, "server_died": told, "others_cores": others, "verdict": line}
+        report = {"alone": alone, "attacked": under, "server_died": code, "others_cores": others, "verdict": line}
         print(json.dumps(report))
     else:
         for name, visitors in (("alone", alone), ("under attack", under)):

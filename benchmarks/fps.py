@@ -6,7 +6,7 @@
     python benchmarks/fps.py --rival package.module:function   beside the built-in rivals, on RGB pictures
 
 Frames per second depend on what else a machine does; CPU-ms per frame hardly do, and bound the rest: c cores never
-pass 1000 c / (CPU-ms per frame). Everything is warmed up, rounds are interleaved, medians are told with their
+pass 1000 c / (CPU-ms per frame). Everything is warmed up, rounds are interleaved, medians are given with their
 spread. A machine that others use is refused (--busy measures all the same, and marks it).
 """
 

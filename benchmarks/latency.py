@@ -83,7 +83,7 @@ def draw_code(luma: Picture, number: int) -> None:
 
 
 def read_code(luma: Picture, side: int) -> int | None:
-    """Read the number from the three rows of blocks; None where the known ones cannot be told apart."""
+    """Read the number from the three rows of blocks; None where the known ones cannot be distinguished."""
     inner = luma[: 3 * side, : COLUMNS * side].reshape(3, side, COLUMNS, side)
     margin = side // 5
     means = inner[:, margin:-margin, :, margin:-margin].mean((1, 3))
@@ -118,7 +118,7 @@ def pictures(size: Size, fps: float) -> Any:
 
 
 def pipe_camera(path: str, size: Size, fps: float) -> None:
-    """Write y4m into a named pipe until nobody reads it."""
+    """Write y4m into a named pipe until no process reads it."""
     with open(path, "wb", buffering=0) as pipe:
         pipe.write(f"YUV4MPEG2 W{size.width} H{size.height} F{fps:g}:1 Ip C420jpeg XCOLORRANGE=FULL\n".encode())
         try:

@@ -3,7 +3,7 @@
     python benchmarks/scaling.py OUT_FOLDER      about ten minutes; needs matplotlib and, for cores, Linux
 
 Pixels are the model alone (CPU-ms per frame) and file to file; cores are whole commands bound to 1, 2, ... of them;
-length shows how starting is paid off. Run it on a machine that nobody else uses; its load is in the figures.
+length shows how starting is paid off. Run it on an idle machine; its load is in the figures.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def command(clip: Path, target: Path, style: str, bound_to: list[int]) -> tuple[
         "from rtstyle.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     words = ["video", str(clip), str(target), "-y", "--json", "--preset", "ultrafast", "--style", style]
-    words += ["--stroke-size", "1"]  # auto would stylize a small film in twice its size
+    words += ["--stroke-size", "1"]  # auto would stylize a small video in twice its size
     begun = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, check=True)
     return time.perf_counter() - begun, json.loads(done.stdout)

@@ -1,7 +1,7 @@
 """Is it the same picture everywhere? ``python -m engines.compare [--style S] [--clip FILE] [--json FILE]``
 
 Runs every backend in every precision that opens here over the same frames of a clip and prints a table:
-how far each is from float32 in torch, and how long a frame takes. What does not open is told with its reason.
+how far each is from float32 in torch, and how long a frame takes. What does not open is listed with its reason.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def main() -> None:
     print(f"{what}; levels of 255 to torch float32\n")
     print(table(rows))
     if args.json:
-        told: dict[str, Any] = {
+        report: dict[str, Any] = {
             "rtstyle": __version__,
             "machine": platform.platform(),
             "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -241,7 +241,7 @@ def main() -> None:
             "frames": len(frames),
             "rows": [asdict(row) for row in rows],
         }
-        args.json.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+        args.json.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import onnx
 import torch
 
 from rtstyle.generator import PLANE_CHANNELS, SHAPES, Generator, with_weights
-from rtstyle.style import FORMAT
+from rtstyle.style import STYLE_FORMAT
 
 OPSET = 17
 
@@ -67,15 +67,15 @@ def words_of_run(run: Path) -> dict[str, Any]:
     late = config["steps"] - config["warm_steps"]
     teacher = config["painter"]  # a name, or a style's folder
     teacher = f"the style {Path(teacher).name}" if Path(teacher).is_dir() else f"the painter {teacher}"
-    told = f"python -m train: {config['warm_steps']} steps taught by {teacher}"
+    words = f"python -m train: {config['warm_steps']} steps taught by {teacher}"
     relative = Path(config["base"], "style.json")
     if config["base"] and relative.is_file():
-        told += f", begun from what {json.loads(relative.read_text('utf-8'))['name']} had learnt"
+        words += f", begun from what {json.loads(relative.read_text('utf-8'))['name']} had learnt"
     if late > 0:
-        told += f", then {late} against the pictures themselves (VGG16 and a patch discriminator)"
-    entries = {"format": FORMAT, **config["style_json"]} if "style_json" in config else {}
+        words += f", then {late} against the pictures themselves (VGG16 and a patch discriminator)"
+    entries = {"format": STYLE_FORMAT, **config["style_json"]} if "style_json" in config else {}
     kind = "cartoon" if config["painter"] == "cartoon" else "painting" if config["color"] else "drawing"
-    return {**entries, "kind": kind, "trained_by": told}
+    return {**entries, "kind": kind, "trained_by": words}
 
 
 def export_style(generator: Generator, folder: Path, words: dict[str, Any] | None = None) -> None:

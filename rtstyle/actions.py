@@ -328,7 +328,7 @@ def _check(kind: str, name: str | int, names: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What other threads may know of a session; made anew at every change, never changed."""
+    """What other threads may know of a session; replaced at every change, never modified."""
 
     styles: tuple[str, ...]
     style: str

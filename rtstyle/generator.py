@@ -9,9 +9,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-CELL = 4
-"""Pixels of luma per side of one cell of the space-to-depth'ed picture."""
-
 PLANE_CHANNELS = 24
 """Channels of a packed picture: 16 of Y, then 4 of U, then 4 of V, each in row order in the cell."""
 

@@ -579,7 +579,7 @@ _PLANAR_ORDER = [*range(16), *(16 + 4 * plane + sample for sample in range(4) fo
 
 
 def color_inputs(color: Color) -> dict[str, NDArray[np.float32]]:
-    """Return what a planar graph must be told of a stream's color, float32.
+    """Return the inputs that give a planar graph a stream's color, float32.
 
     ``centre`` (24,) is middle grey of each channel of its cells; ``into`` (24, 24) takes centred samples, as a
     row, to canonical color; ``back`` (24, 24) takes canonical color back to sample levels.

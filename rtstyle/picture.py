@@ -24,15 +24,13 @@ from rtstyle.render.memory import memory_available, refuse_too_large
 from rtstyle.style import Style
 from rtstyle.stylizer import Stylizer
 from rtstyle.video import check_file_output
+from rtstyle.video.opening import MAX_PIXELS
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
-"""Endings of pictures that can be read and written."""
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+"""Of images that can be read and written."""
 
 READ_ONLY = {".avif": ".png"}
-"""Endings of further pictures of a folder that are read, and what each is written as."""
-
-MAX_PIXELS = 1 << 27
-"""Pixels of the largest picture that is read, 16384x8192: a small file may ask for more than there is memory."""
+"""Extensions of further images of a folder that are read, and what each is written as."""
 
 STDIO = Path("-")
 """The input or output that is no file."""
@@ -69,8 +67,8 @@ class PictureStylizer:
         """
         if source != STDIO and not source.exists():
             raise PictureError(f"cannot read {source}: No such file or directory")
-        if target != STDIO and target.suffix.lower() not in PICTURES:
-            raise SettingError(f"cannot write {target.name!r}: the output must end in one of {', '.join(PICTURES)}")
+        if target != STDIO and target.suffix.lower() not in EXTENSIONS:
+            raise SettingError(f"cannot write {target.name!r}: the output must end in one of {', '.join(EXTENSIONS)}")
         if source.exists() and target.exists() and source.samefile(target):
             raise SettingError(f"input and output are the same file: {source}")
         loaded = load_picture(source)
@@ -80,10 +78,10 @@ class PictureStylizer:
         colors, alpha = (picture[..., :3], picture[..., 3:]) if picture.shape[2] == 4 else (picture, None)
         result = self._stylizer.stylize(colors[..., ::-1])[..., ::-1]
         self.warnings = list(loaded.notes)
-        if alpha is not None and _ending(target) in (".png", ".webp"):
+        if alpha is not None and _extension(target) in (".png", ".webp"):
             result = np.concatenate((result, alpha), 2)
         elif alpha is not None and np.min(alpha) < 255:
-            self.warnings.append(f"its transparency is left out: {_ending(target)} holds none; write .png or .webp")
+            self.warnings.append(f"its transparency is left out: {_extension(target)} holds none; write .png or .webp")
         output = np.ascontiguousarray(result)
         self.warnings += write_picture(target, output, loaded.about.upright(), overwrite=overwrite)
         return Size(picture.shape[1], picture.shape[0])
@@ -101,7 +99,7 @@ class PictureStylizer:
         self.close()
 
 
-def _ending(path: Path) -> str:
+def _extension(path: Path) -> str:
     return ".png" if path == STDIO else path.suffix.lower()
 
 
@@ -125,7 +123,7 @@ def load_picture(path: Path) -> LoadedPicture:
     """Read a picture, ``-`` from the standard input, turned upright, with what stands beside its pixels.
 
     Raises:
-        PictureError: It is missing, no picture, smaller than 16x16, or larger than ``MAX_PIXELS``.
+        PictureError: It is missing, no picture, smaller than 16x16, or larger than ``opening.MAX_PIXELS``.
     """
     if path.is_dir():
         raise PictureError(f"{path} is a folder; give an output folder too, or one picture")
@@ -237,12 +235,14 @@ def write_picture(
         OutputExistsError: There is a file of that name, and ``overwrite`` is False.
         BrokenPipeError: The reader of the standard output has exited.
     """
-    ending = _ending(path)
+    extension = _extension(path)
     options = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
     try:
-        done, data = cv2.imencode(ending, picture, [options[ending], 95] if ending in options else [])
+        done, data = cv2.imencode(extension, picture, [options[extension], 95] if extension in options else [])
         if not done:
-            raise PictureError(f"cannot write {path}: {picture.shape[1]}x{picture.shape[0]} is too large for {ending}")
+            raise PictureError(
+                f"cannot write {path}: {picture.shape[1]}x{picture.shape[0]} is too large for {extension}"
+            )
         content, lost = add_metadata(data.tobytes(), about)
         if path == STDIO:
             sys.stdout.buffer.write(content)
@@ -330,11 +330,11 @@ def _pairs_of(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], list
     """Return the images to read and where each is written, and warnings about what is passed over."""
     if not source.is_dir():
         return [(source, target / _written_as(source) if target.is_dir() else target)], []
-    readable = (*PICTURES, *READ_ONLY)
+    readable = (*EXTENSIONS, *READ_ONLY)
     entries = [p for p in source.iterdir() if not p.name.startswith(".")]  # hidden ones are no images
     found = sorted(p for p in entries if p.suffix.lower() in readable)
     if not found:
-        raise PictureError(f"the folder {source} holds no pictures ({', '.join(PICTURES)})")
+        raise PictureError(f"the folder {source} holds no pictures ({', '.join(EXTENSIONS)})")
     if target.exists() and not target.is_dir():
         raise SettingError(f"the input is a folder, so the output must be one: {target} is a file")
     others = shortened(sorted(p.name for p in entries if p not in found))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rtstyle.backends import Controls, EngineSettings, open_for
 from rtstyle.errors import SettingError
 from rtstyle.frame import Color, Frame, Size, planes_from_rgb, planes_to_rgb
-from rtstyle.picture import PICTURES, read_picture, write_picture
+from rtstyle.picture import EXTENSIONS, read_picture, write_picture
 from rtstyle.style import Style, list_styles, load_style
 from rtstyle.video import check_file_output
 
@@ -49,10 +49,10 @@ def write_style_sheet(
     Raises:
         PictureError: The photo cannot be read, or the sheet cannot be written.
         OutputExistsError: The target exists and ``overwrite`` is False.
-        SettingError: The target has no ending of a picture.
+        SettingError: The target has no extension of an image.
     """
-    if target.suffix.lower() not in PICTURES:
-        raise SettingError(f"cannot write {target.name!r}: the sheet must end in one of {', '.join(PICTURES)}")
+    if target.suffix.lower() not in EXTENSIONS:
+        raise SettingError(f"cannot write {target.name!r}: the sheet must end in one of {', '.join(EXTENSIONS)}")
     check_file_output(target, overwrite=overwrite)
     rgb = np.ascontiguousarray(read_picture(photo)[..., 2::-1])
     scale = min(1.0, _STYLIZED_WIDTH / rgb.shape[1])

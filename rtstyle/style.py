@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rtstyle.frame import Color, Size
     from rtstyle.graph import Gains, Ranges, Trunk
 
-FORMAT = 2
+STYLE_FORMAT = 2
 """Version of the folder's layout that this release reads, and the older ones with it: 1 had a canvas of noise only."""
 
 
@@ -129,7 +129,7 @@ class Style:
     @cached_property
     def _network(self) -> dict[str, Any]:
         """What the style.json beside its trunk.onnx says: a network of another size has one of its own."""
-        return read_metadata(self.folders[0][0])
+        return read_style_json(self.folders[0][0])
 
     def _load_trunk(self, folder: Path) -> Trunk:
         from rtstyle.graph import Trunk
@@ -340,7 +340,7 @@ def _blend(text: str) -> Style:
     return Style(label if len(summed) > 1 else main.name, tuple(summed.items()), main.metadata)
 
 
-def read_metadata(folder: Path) -> dict[str, Any]:
+def read_style_json(folder: Path) -> dict[str, Any]:
     """Read the style.json of a folder, of a format that this release knows."""
     try:
         metadata = json.loads(read_whole(folder / "style.json", _LARGEST_JSON))
@@ -348,15 +348,16 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         raise StyleFormatError(f"cannot read {folder / 'style.json'}: {reason_of(error)}") from error
     if not isinstance(metadata, dict) or type(metadata.get("format")) is not int:
         raise StyleFormatError(f"{folder / 'style.json'} has no format number, so it is no style of rtstyle")
-    if metadata["format"] > FORMAT:
+    if metadata["format"] > STYLE_FORMAT:
         raise StyleFormatError(
-            f"the style in {folder} has format {metadata['format']}, this rtstyle reads up to {FORMAT}: upgrade rtstyle"
+            f"the style in {folder} has format {metadata['format']}, this rtstyle reads up to {STYLE_FORMAT}: "
+            "upgrade rtstyle"
         )
     return metadata
 
 
 def _read(folder: Path) -> Style:
-    metadata = read_metadata(folder)
+    metadata = read_style_json(folder)
     if not (folder / TRUNK).is_file():
         raise StyleFormatError(f"the style in {folder} has no trunk.onnx: its weights are missing")
     name, size_class = metadata.get("name", folder.name), metadata.get("size_class", "default")

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from rtstyle.errors import RtstyleError, StyleFormatError, StyleNotFoundError
-from rtstyle.style import FORMAT, list_styles, load_style
+from rtstyle.style import STYLE_FORMAT, list_styles, load_style
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_the_shipped_styles_are_listed_and_can_be_loaded():
     assert list_styles() == sorted(list_styles())
     for name in list_styles():
         style = load_style(name)
-        assert style.metadata["format"] <= FORMAT
+        assert style.metadata["format"] <= STYLE_FORMAT
         assert style.title
         assert len(style.trunk.weights) > 4
 
@@ -74,7 +74,7 @@ def test_a_folder_that_is_no_style_says_what_it_lacks(tmp_path, folder):
         (b"[]", "no format number"),
         (b"{}", "no format number"),
         (b'{"format": "1"}', "no format number"),
-        (json.dumps({"format": FORMAT + 1}).encode(), "upgrade rtstyle"),
+        (json.dumps({"format": STYLE_FORMAT + 1}).encode(), "upgrade rtstyle"),
     ],
 )
 def test_a_style_json_that_cannot_be_used_is_refused(folder, text, reason):

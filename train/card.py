@@ -78,7 +78,7 @@ def write_page(style: Style, metadata: dict[str, Any], folder: Path) -> None:
     lines = [
         f"# {style.name}",
         "",
-        f"{style.title}. A {metadata.get('kind', 'style')}, trained by: {metadata.get('trained_by', 'not told')}.",
+        f"{style.title}. A {metadata.get('kind', 'style')}, trained by: {metadata.get('trained_by', 'unknown')}.",
         "",
         f"![before and after]({style.name}.jpg)",
         "",

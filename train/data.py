@@ -66,7 +66,7 @@ def to_yuv(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def photo_crop(photos: Sequence[NDArray[np.uint8]], size: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Cut a crop of ``size`` pixels: scaled 0.7 to 2, mirrored, lit anew; one in twelve nearly flat, down to black.
+    """Cut a crop of ``size`` pixels: scaled 0.7 to 2, mirrored, relit; one in twelve nearly flat, down to black.
 
     Returns:
         Shape (size, size, 3), RGB in [0, 1].

@@ -81,7 +81,7 @@ def _pixels(points: Points, width: int, height: int) -> NDArray[np.float32]:
 
 
 def _clip(layers: tuple[_Layer, ...], size: Size, frames: int) -> Clip:
-    """Film layers, the last one on top, from as many steps before their middle as behind it."""
+    """Render a clip of layers, the last one on top, from as many steps before their middle as behind it."""
     coarse, fine = _grid(size), _grid(size, _FINE)
     steps = range(-(frames // 2), frames - frames // 2)
     # A photo that is too small for what is seen of it is enlarged, in the same sampling; none is made smaller.
@@ -118,12 +118,12 @@ def _clip(layers: tuple[_Layer, ...], size: Size, frames: int) -> Clip:
 
 
 def zoom(photo: Image, size: Size, frames: int) -> Clip:
-    """Film a slow zoom into a photo (RGB), with rotation: no translation undoes it."""
+    """Render a slow zoom into a photo (RGB), with rotation: no translation undoes it."""
     return _clip((_Layer(photo, growth=ZOOM),), size, frames)
 
 
 def parallax(photo: Image, front: Image, size: Size, frames: int) -> Clip:
-    """Film a pan over a photo, before which an ellipse of another photo moves its own way and hides parts of it."""
+    """Render a pan over a photo, before which an ellipse of another photo moves its own way and hides parts of it."""
     ellipse = Size(size.width // 2, size.height // 2)
     return _clip(
         (_Layer(photo, velocity=BACKGROUND), _Layer(front, velocity=FOREGROUND, ellipse=ellipse)), size, frames

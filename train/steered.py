@@ -406,7 +406,7 @@ def swd_term(made: Tensor, style: Tensor, directions: int = 32, generator: torch
 
 
 def _rescaled(pictures: Tensor, step: int) -> Tensor:
-    """Resize by a factor of 0.8 to 1.25 that hangs on the step, so that a lattice is no tell."""
+    """Resize by a factor of 0.8 to 1.25 that depends on the step, so that a lattice is no tell."""
     factor = float(np.exp(np.random.default_rng((step, 3)).uniform(np.log(0.8), np.log(1.25))))
     return functional.interpolate(pictures, scale_factor=factor, mode="bilinear", antialias=True)
 

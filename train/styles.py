@@ -44,7 +44,7 @@ class Refining:
     """The second stage, and the run that imitates what it made."""
 
     picture: str
-    """File name, without its ending, of what it is trained against."""
+    """File name, without its extension, of what it is trained against."""
     grey: bool = False
     steps: int = 500
     weight: float = 150
@@ -65,7 +65,7 @@ class Recipe:
     """How one style is trained from the shipped base; its painter has its name."""
 
     picture: str | None = None
-    """File name, without its ending, of the painting that gives the palette."""
+    """File name, without its extension, of the painting that gives the palette."""
     learn: int
     """Steps of the first run."""
     settlings: tuple[Settling, ...] = ()

@@ -239,7 +239,7 @@ class Trainer:
             weights["adversarial"] = config.adversarial_weight * lead
 
     def _train_discriminator(self, real: Tensor, made: Tensor) -> dict[str, float]:
-        """Train it on as many real crops as made ones, also where nobody listens (for its accuracy)."""
+        """Train it on as many real crops as made ones, also where it has no weight (for its accuracy)."""
         with torch.autocast(self.device.type, torch.bfloat16):
             verdict_real, verdict_made = self.shared_discriminator(torch.cat((real, made.clamp(0, 1)))).float().chunk(2)
         loss = losses.hinge_discriminator(verdict_real, verdict_made)

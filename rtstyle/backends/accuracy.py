@@ -165,7 +165,7 @@ def check(engine: Engine, reference: Engine) -> dict[str, Any]:
 
 
 def first_accurate(precisions: Sequence[str], make: Callable[[str], Made]) -> Made:
-    """Make something in the first precision that is accurate enough; each that is not is told in a line.
+    """Make something in the first precision that is accurate enough; each that is not is logged in one line.
 
     Raises:
         AccuracyError: None is; the last one's.

@@ -37,8 +37,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def answer(told: dict[str, Any]) -> None:
-        answers.write(json.dumps(told) + "\n")
+    def answer(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
         answers.flush()
 
     try:

@@ -51,18 +51,18 @@ class BuildRequest:
 
     def to_json(self) -> str:
         """Write it as one line."""
-        told = asdict(self)
-        told["folders"] = [[str(folder), share] for folder, share in self.folders]
-        return json.dumps(told)
+        fields = asdict(self)
+        fields["folders"] = [[str(folder), share] for folder, share in self.folders]
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, text: str) -> BuildRequest:
         """Read what ``to_json`` wrote."""
-        told = json.loads(text)
-        told["folders"] = tuple((Path(folder), share) for folder, share in told["folders"])
-        told["size"] = Size(**told["size"]) if told["size"] else None
-        told["targets"] = tuple(told["targets"])
-        return cls(**told)
+        fields = json.loads(text)
+        fields["folders"] = tuple((Path(folder), share) for folder, share in fields["folders"])
+        fields["size"] = Size(**fields["size"]) if fields["size"] else None
+        fields["targets"] = tuple(fields["targets"])
+        return cls(**fields)
 
 
 def build_in_child(
@@ -76,7 +76,7 @@ def build_in_child(
     Ctrl-C, or ``stop`` being set, ends the child; nothing of its work is left.
 
     Args:
-        progress: Is told the phase and how much of it is done, 0 to 1.
+        progress: Called with the phase and how much of it is done, 0 to 1.
 
     Raises:
         AccuracyError: The plan is not accurate enough.

@@ -28,7 +28,7 @@ from rtstyle.style import Style
 log = logging.getLogger("rtstyle")
 
 BuildProgress = Callable[[str, float], None]
-"""Is told the phase that a build is in, and how much of it is done, 0 to 1."""
+"""Called with the phase of a build and how much of it is done, 0 to 1."""
 
 DYNAMIC = (Size(64, 64), Size(1280, 720), Size(3840, 3840))
 """Smallest, usual and largest size of a plan for changing sizes; upright 4K included."""
@@ -170,7 +170,7 @@ def targets_of(words: str) -> tuple[str, ...]:
     return tuple(sorted(set(targets), key=lambda n: int(n[2:])))
 
 
-def target_of(name: str, capability: tuple[int, int]) -> str:
+def plan_target(name: str, capability: tuple[int, int]) -> str:
     """Return what plans for a GPU are marked with: its generation; for classic TensorRT its model too."""
     generation = f"sm{capability[0]}{capability[1]}"
     return generation if library().rtx else f"{generation}_{re.sub(r'[^a-z0-9]+', '_', name.lower())}"

@@ -53,8 +53,8 @@ class Recipe:
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that no other recipe has."""
-        told = json.dumps([self.builder, self.options], sort_keys=True).encode()
-        return hashlib.sha256(hashlib.sha256(self.graph).digest() + told).hexdigest()[:16]
+        key = json.dumps([self.builder, self.options], sort_keys=True).encode()
+        return hashlib.sha256(hashlib.sha256(self.graph).digest() + key).hexdigest()[:16]
 
     @property
     def stem(self) -> str:
@@ -168,7 +168,7 @@ class PlanCache:
         write_whole(self.folder / f"{recipe.stem}-{target}.refused", reason.encode())
 
     def refusal(self, recipe: Recipe, target: str) -> str | None:
-        """Return what ``refuse`` was told, None if it was not."""
+        """Return the reason that ``refuse`` was given, None if there is none."""
         path = self.folder / f"{recipe.stem}-{target}.refused"
         with suppress(OSError, ValueError):
             return path.read_text("utf-8") if is_regular(path) else None

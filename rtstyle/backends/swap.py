@@ -64,7 +64,7 @@ class SwappingEngine(Engine):
     def _swap(self, new: Engine) -> None:
         self._made, old = None, self._engine
         self._adopt(new)
-        # It may grow, never shrink: callers count with what they were told.
+        # It may grow, never shrink: callers rely on the value that they read.
         self.in_flight = max(self.in_flight, new.in_flight)
         log.info("now on %s %s on %s", new.backend, new.precision, new.device)
         if old not in self._inside:

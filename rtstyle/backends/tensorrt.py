@@ -24,9 +24,9 @@ from rtstyle.backends.compiler import (
     installed,
     library,
     logger,
+    plan_target,
     recipe_of,
     said,
-    target_of,
     targets_of,
 )
 from rtstyle.backends.cuda import CudaDevice, device_index, driver_problem
@@ -105,7 +105,7 @@ class PlanNetwork:
         try:
             captured = device.capture(stream, enqueue)
         except DeviceError as error:
-            log.debug("no CUDA graph, every frame is enqueued anew: %s", error)
+            log.debug("no CUDA graph, every frame is enqueued again: %s", error)
             return enqueue
         self._graphs.append(captured)
         return lambda: device.launch(captured, stream)
@@ -177,7 +177,7 @@ class _Wanted:
         Raises:
             AccuracyError: It is not accurate enough, as is found now or was before.
         """
-        cache, target = PlanCache(), target_of(self.gpu.name, self.gpu.capability)
+        cache, target = PlanCache(), plan_target(self.gpu.name, self.gpu.capability)
         recipes = self.recipes(precision)
         refused = cache.refusal(recipes[0], target)
         if refused:
@@ -258,7 +258,7 @@ def open_tensorrt(
 
     def build(choice: str, stop: threading.Event | None = None) -> None:
         log.info("building the engine of %s at %s for %s, once", style.name, size, gpu.name)
-        target = target_of(gpu.name, gpu.capability)
+        target = plan_target(gpu.name, gpu.capability)
         build_in_child(BuildRequest(style.name, style.folders, size, choice, layout, (target,), gpu.index), stop=stop)
 
     def later(stop: threading.Event) -> Engine:
@@ -294,7 +294,7 @@ def open_cached(
     A plan that does not load (``load`` raises PlanRejectedError) is removed and built again, once.
 
     Raises:
-        BackendUnavailableError: The plan does not load even after it was built anew.
+        BackendUnavailableError: The plan does not load even after it was rebuilt.
     """
     reason = "it is gone"
     for attempt in range(2):
@@ -341,7 +341,7 @@ def build_ahead(
         wanted = targets_of(targets)
     else:
         gpu = _gpu(device, " (name what to build for: --target sm86,sm89,sm120)" if lib.rtx else "")
-        wanted, index = (target_of(gpu.name, gpu.capability),), gpu.index
+        wanted, index = (plan_target(gpu.name, gpu.capability),), gpu.index
 
     def make(choice: str) -> Plan:
         request = BuildRequest(style.name, style.folders, size, choice, "i420", wanted, index)

@@ -59,7 +59,7 @@ def open_torch(
         return _open_cuda(style, size, color, precision, mode, chosen)
     if precision == "f16":
         raise SettingError("precision f16 needs a GPU; a CPU has f32 and bf16")
-    # The reference runs in float32 unless it is told otherwise.
+    # The reference runs in float32 unless the caller asks otherwise.
     return TorchEngine(style, size, color, "f32" if precision == "auto" else precision, chosen)
 
 

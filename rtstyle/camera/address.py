@@ -14,14 +14,14 @@ from rtstyle.camera.screen import SCREEN
 from rtstyle.errors import CameraError, VideoOpenError
 from rtstyle.video.inputs import PICTURES, find_input
 
-Kind = Literal["device", "screen", "url", "pipe", "file", "pictures"]
+AddressKind = Literal["device", "screen", "url", "pipe", "file", "pictures"]
 
 
 @dataclass(frozen=True)
 class SourceAddress:
     """A source, recognized but not opened."""
 
-    kind: Kind
+    kind: AddressKind
     text: str
     """As it was given; a camera that was given by its name, as that of its device."""
     name: str

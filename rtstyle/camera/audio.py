@@ -19,7 +19,7 @@ _MOST = 60 * RATE
 """Samples that wait at most: a file whose audio lies a minute ahead of its video is not kept in memory whole."""
 
 
-class Piece(NamedTuple):
+class AudioBlock(NamedTuple):
     """A piece of decoded audio."""
 
     samples: NDArray[np.int16]
@@ -37,7 +37,7 @@ class SourceAudio:
 
     def __init__(self, stream: AudioStream) -> None:
         self.stream = stream
-        self._pieces: deque[Piece] = deque()
+        self._blocks: deque[AudioBlock] = deque()
         self._waiting = 0
         self._next = 0.0
         self._resampler = _resampler()
@@ -52,10 +52,10 @@ class SourceAudio:
             if isinstance(frame, av.AudioFrame) and frame.samples:
                 self._add(frame)
 
-    def due(self, until: float) -> Iterator[Piece]:
+    def due(self, until: float) -> Iterator[AudioBlock]:
         """Yield, and forget, the pieces that begin before a moment of the timeline."""
-        while self._pieces and self._pieces[0].moment < until:
-            piece = self._pieces.popleft()
+        while self._blocks and self._blocks[0].moment < until:
+            piece = self._blocks.popleft()
             self._waiting -= len(piece.samples)
             yield piece
 
@@ -69,11 +69,11 @@ class SourceAudio:
             resampled = self._resampler.resample(frame)
         for each in resampled:
             samples: NDArray[Any] = each.to_ndarray().reshape(-1, 2)
-            self._pieces.append(Piece(samples, moment))
+            self._blocks.append(AudioBlock(samples, moment))
             moment += len(samples) / RATE
             self._waiting += len(samples)
         while self._waiting > _MOST:
-            self._waiting -= len(self._pieces.popleft().samples)
+            self._waiting -= len(self._blocks.popleft().samples)
 
 
 def _resampler() -> av.AudioResampler:

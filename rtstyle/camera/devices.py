@@ -53,7 +53,7 @@ class Camera:
     problem: str = ""
     """Why it cannot be used, and what to do."""
     controls: tuple[CameraControl, ...] = ()
-    """What can be set; told on Linux only."""
+    """What can be set; known on Linux only."""
 
     def __str__(self) -> str:
         named = f" ({self.name})" if self.name not in ("", self.device) else ""
@@ -61,7 +61,7 @@ class Camera:
 
 
 def list_cameras() -> list[Camera]:
-    """Return the cameras of this machine, in the order of their numbers. Modes are told on Linux only."""
+    """Return the cameras of this machine, in the order of their numbers. Modes are known on Linux only."""
     if sys.platform.startswith("linux"):
         return [
             Camera(

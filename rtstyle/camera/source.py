@@ -198,7 +198,7 @@ class LiveSource:
 
         All have the size and color of the source; a picture that comes otherwise (a phone that was turned, a camera
         that came back in another mode) is fitted in. Planes are I420 in new or decoder-owned memory that no one
-        else changes. ``pts`` is the source's and begins anew with each round and connection; ``Captured.at`` goes on.
+        else changes. ``pts`` is the source's and restarts with each round and connection; ``Captured.at`` goes on.
 
         Raises:
             CameraError: The camera or the connection went away, for longer than ``wait``.

@@ -26,7 +26,7 @@ from rtstyle.frame import Planes, Size
 from rtstyle.render.journal import Segment
 from rtstyle.render.plan import RenderPlan
 from rtstyle.render.resume import digest_of, identity_of
-from rtstyle.style import SizeClass, Style, read_metadata
+from rtstyle.style import SizeClass, Style, read_style_json
 from rtstyle.video import VideoReader
 from rtstyle.video.encoder import THREADS
 from rtstyle.video.formats import Encoding
@@ -90,7 +90,7 @@ class SegmentJob:
             StyleFormatError: The folder is missing or damaged.
         """
         folders = tuple((_folder_of(place), float(share)) for place, share in self.style["folders"])
-        metadata = read_metadata(max(folders, key=lambda pair: pair[1])[0])
+        metadata = read_style_json(max(folders, key=lambda pair: pair[1])[0])
         assert self.style["size_class"] in get_args(SizeClass)
         return Style(self.style["name"], folders, metadata, self.style["size_class"])
 

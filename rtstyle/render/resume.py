@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rtstyle.backends import BackendName, EngineSettings, Precision
 from rtstyle.errors import SettingError
-from rtstyle.style import Style, read_metadata, read_trunk
+from rtstyle.style import Style, read_style_json, read_trunk
 
 if TYPE_CHECKING:
     from rtstyle.render.journal import Journal
@@ -23,7 +23,7 @@ def digest_of(style: Style) -> str:
     digest = blake2b(digest_size=16)
     for folder, share in style.folders:
         digest.update(read_trunk(folder))
-        network = read_metadata(folder)
+        network = read_style_json(folder)
         digest.update(json.dumps([network.get(entry) for entry in ("canvas", "tone")], sort_keys=True).encode())
         digest.update(str(share).encode())
     return digest.hexdigest()
