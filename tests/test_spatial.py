@@ -129,6 +129,25 @@ def test_what_a_container_cannot_state_is_named_and_differs(tmp_path, name, targ
     assert len(verify_media(clip, tmp_path / target).differences) == 1
 
 
+GRADED = (
+    "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1):"
+    "max-cll=1000,400:log-level=none"
+)
+
+
+@pytest.mark.parametrize("hdr", [False, True])
+def test_hdr10_metadata_goes_with_hdr_and_is_named_elsewhere(tmp_path, hdr):
+    clip = make_clip(
+        tmp_path / "in.mp4", times=range(4), codec="libx265", options={"x265-params": GRADED},
+        tags=(9, 1, 9, 16) if hdr else (1, 1, 1, 1),
+    )  # fmt: skip
+    report = stylize_video(clip, tmp_path / "out.mp4", controls=Controls(0, 0))
+    assert any("HDR10 metadata" in line for line in report.warnings) != hdr
+    found = {finding.subject: finding.verdict for finding in verify_media(clip, tmp_path / "out.mp4").findings}
+    expected = "intended" if hdr else "differs"
+    assert (found["mastering display"], found["content light level"]) == (expected, expected)
+
+
 def test_verify_sees_another_projection(tmp_path):
     one = make(tmp_path / "one.mp4", CASES["a sphere"])
     other = make(tmp_path / "other.mp4", Spatial(mapping(0, 90, 0, 0)))

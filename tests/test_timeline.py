@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 from clips import LOSSLESS, Sound, make_clip, moving_bar
+from test_verify import ASS_HEADER
 
 from rtstyle.backends import Controls
 from rtstyle.render import RenderOptions, stylize_video
@@ -88,6 +89,27 @@ def test_a_clock_that_wraps_around_in_the_middle_goes_on(tmp_path):
 
 
 # -- edit lists ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["mp4", "mkv"])
+def test_words_stay_in_step_with_a_clock_that_began_long_ago(target, tmp_path):
+    clip, late = made_long_ago(tmp_path / "clip.mkv"), tmp_path / "in.mkv"
+    with av.open(str(clip)) as source, av.open(str(late), "w") as made:
+        streams = [made.add_stream_from_template(stream) for stream in source.streams]
+        words = made.add_stream("subrip")
+        words.codec_context.subtitle_header = ASS_HEADER
+        packets = [packet for packet in source.demux() if packet.dts is not None]
+        packet = av.Packet(b"hello")
+        packet.time_base, packet.pts, packet.dts = Fraction(1, 1000), 1000 * HOURS + 500, 1000 * HOURS + 500
+        packet.duration = 300
+        for each in (*packets, packet):
+            each.stream = words if each is packet else streams[each.stream_index]
+            made.mux(each)
+    made_from = render(late, tmp_path / f"out.{target}")
+    with av.open(str(made_from)) as container:
+        said = [p for p in container.demux(subtitles=0) if p.size > 2]
+    assert float(said[0].pts * said[0].time_base) == pytest.approx(0.5, abs=0.03)
+    assert verify_media(late, made_from).differences == ()
 
 
 def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:

@@ -13,6 +13,9 @@ from rtstyle.verify.finding import Finding, Verdict, both
 from rtstyle.verify.reading import borders_at
 from rtstyle.verify.times import NO_TIMES, TimeMap
 
+_GRADED = ("mastering display", "content light level")
+"""HDR10 metadata."""
+
 _HDR = {16: "PQ", 18: "HLG"}
 """Transfers of H.273 that need more than 8 bits."""
 
@@ -59,6 +62,8 @@ def compare_pictures(one: Media, other: Media, time_map: TimeMap, size: Size | N
         before, after = source.carries.get(name), target.carries.get(name)
         verdict: Verdict = "same" if before == after else "differs"
         note = "" if before == after else "lost" if after is None else "other than in the input"
+        if name in _GRADED and after is None and source.tags.transfer in _HDR and target.tags.transfer not in _HDR:
+            verdict, note = "intended", "it describes HDR, which is mapped to SDR"
         yield Finding(name, "yes" if before else "no", "yes" if after else "no", verdict, note)
     if source.captions or target.captions:
         yield _compare_captions(source, target, time_map)

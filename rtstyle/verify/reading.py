@@ -34,6 +34,8 @@ _CARRIED = {
     "SPHERICAL": ("360 degree projection", 32),
     "STEREO3D": ("stereo 3D", 8),
     "ICC_PROFILE": ("color profile", None),
+    "MASTERING_DISPLAY_METADATA": ("mastering display", 80),
+    "CONTENT_LIGHT_LEVEL": ("content light level", 8),
 }
 """What frames may carry beside their samples, by FFmpeg's names, and how many of its bytes containers state."""
 

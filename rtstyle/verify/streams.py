@@ -321,7 +321,7 @@ def _compare_texts(name: str, track: StreamFacts, partner: StreamFacts, time_map
     subject = f"{name} text"
     if [line[2] for line in before] != [line[2] for line in after]:
         return Finding(subject, *has, "differs", "other words")
-    moved = _moved(before, after, time_map.shift)
+    moved = _moved(before, after, time_map.shift - (0 if time_map.part else time_map.zero))
     if moved > MS:
         return Finding(subject, *has, "differs", f"up to {float(moved) * 1000:.3g} ms off")
     return Finding(subject, *has, "same", f"every line is there ({track.codec} -> {partner.codec})")

@@ -36,6 +36,7 @@ from rtstyle.video.samples import (
     turned,
 )
 from rtstyle.video.spatial import Spatial
+from rtstyle.video.tone import HLG, PQ
 from rtstyle.video.transcode import begin_of
 
 _NOT_CARRIED = {
@@ -44,6 +45,9 @@ _NOT_CARRIED = {
     "ICC_PROFILE": "its ICC color profile is lost: its colors are read by their tags",
 }
 """What frames may carry that outputs do not say, by FFmpeg's names; H.264 by x264 does say STEREO3D."""
+
+_GRADED = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
+"""HDR10 metadata; that of HDR, which is mapped to SDR, is used for it and describes nothing any more."""
 
 _FRAME_PACKINGS = {1: 3, 2: 4, 3: 5, 4: 0, 6: 2, 7: 1}
 """From FFmpeg's AVStereo3DType: side by side, top and bottom, alternate frames, checkerboard, rows, columns."""
@@ -214,6 +218,8 @@ class VideoReader:
         if self.pixel_format not in ("yuv420p", "yuvj420p", "nv12", "yuva420p"):
             self._notes.append(f"its samples are {self.pixel_format}; they are reduced to 8-bit 4:2:0")
         self._notes += [words for kind, words in _NOT_CARRIED.items() if side_bytes_of(first, kind)]
+        if first.color_trc not in (PQ, HLG) and any(side_bytes_of(first, kind) for kind in _GRADED):
+            self._notes.append("its HDR10 metadata (mastering display, content light level) is left out")
         self.spatial = Spatial.of(first)
         """360 degree projection, stereo 3D and color profile; outputs state what their container can."""
         self.rotation = int(first.rotation or 0)
