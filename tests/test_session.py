@@ -19,12 +19,12 @@ import av
 import cv2
 import numpy as np
 import pytest
-from test_camera import SIZE, NetworkCamera, draw_number, jpeg
+from test_camera import SIZE, NetworkCamera, draw_number, jpeg, read_number
 from test_live import Person, Slowed, after, nothing_left_over, window_says  # noqa: F401
 
 import rtstyle.backends.opening
 from rtstyle import Controls, Engine, Frame, LiveSettings, Outputs, Size, open_engine, stylize_live
-from rtstyle.actions import Action, Command, SessionState, StrengthSet, StyleChosen
+from rtstyle.actions import Action, BlendSet, Command, SessionState, SizeClassSet, StrengthSet, StyleChosen
 from rtstyle.backends import EngineSettings, open_for
 from rtstyle.camera import open_source
 from rtstyle.frame import Color, Planes
@@ -121,6 +121,39 @@ def test_other_threads_command_a_session_and_read_its_state():
 
     assert done == [str(command) for command, _ in steps]
     assert len(kept.frames) > 5
+
+
+def test_frames_go_on_over_many_changes_and_a_loss_of_the_camera():
+    """The camera draws its clock into each frame; a frozen output would show the same one again."""
+    with NetworkCamera() as camera, live_session(camera.url, controls=Controls.of(0), wait=60) as (session, kept):
+        clocks: list[int] = []
+
+        def moves(state: SessionState) -> bool:
+            count, end = len(kept.frames), time.monotonic() + 5
+            while len(kept.frames) < count + 2 and time.monotonic() < end:
+                time.sleep(0.005)
+            clocks.append(read_number(kept.frames[-1].planes.y))
+            return len(kept.frames) >= count + 2
+
+        def is_in_use(name: str) -> Callable[[SessionState], bool]:
+            return lambda state: state.style == name and moves(state)
+
+        def back(state: SessionState) -> bool:
+            camera.gone.set()
+            time.sleep(0.3)
+            camera.gone.clear()
+            time.sleep(1.2)
+            return moves(state)
+
+        steps = [(StyleChosen(name), is_in_use(name)) for name in ["ink", "sketch", "cartoon"] * 3]
+        steps[5:5] = [
+            (BlendSet(0.5, "ink"), moves),
+            (SizeClassSet("fast"), moves),
+            (Action.HUD, back),
+            (BlendSet(0.0), moves),
+        ]
+        assert len(run_and_post(session, *steps)) == len(steps)
+    assert all(after > before for before, after in itertools.pairwise(clocks))
 
 
 def test_colors_are_kept_while_the_strength_changes():
