@@ -271,6 +271,25 @@ def test_a_long_zoom_neither_stretches_strokes_without_end_nor_jumps():
     assert worst < 0.5  # strokes of 1 / (1 - 0.5) times their width at most
 
 
+def test_what_turns_before_a_wall_is_torn_and_not_stretched():
+    """The middle of a head that turns moves far, its rim does not: strokes between them would be pulled to threads."""
+    behind, face, follower = textured(320, 240, 1), textured(600, 240, 2), FlowFollower()
+    across, down = np.meshgrid(np.arange(160) - 80.0, np.arange(240))
+    shares = []
+    for step in range(30):
+        view = behind.copy()
+        # A cylinder of radius 80 that turns by two degrees a frame.
+        place = 80 * (np.arcsin(np.clip(across / 80, -0.999, 0.999)) + np.radians(2) * step) + 150
+        turned = cv2.remap(face, place.astype(np.float32), down.astype(np.float32), cv2.INTER_LINEAR)
+        view[:, 80:240] = turned
+        bent = follower.follow(view, (0.0, 0.0))
+        if bent:
+            slopes = np.abs(np.diff(bent.grid[..., 0], axis=1)) / bent.pitch
+            shares.append(((slopes > 0.5) & (slopes < 2)).mean())  # neither nearly level nor a tear
+    assert np.abs(bent.grid[..., 0]).max() > 40
+    assert np.mean(shares[10:]) < 0.12
+
+
 def test_giving_flow_up_eases_back_to_the_camera():
     behind, person, follower = textured(320, 240, 1), textured(80, 150, 2), SceneFollower(follow="flow")
     for step in range(6):
@@ -285,7 +304,9 @@ def test_giving_flow_up_eases_back_to_the_camera():
     assert np.diff(shares).max() < 0.1
 
 
-@pytest.mark.parametrize(("follow", "canvas"), [("off", (0, 0)), ("camera", (12, 0)), ("flow", (12, 0))])
+@pytest.mark.parametrize(
+    ("follow", "canvas"), [("off", (0, 0)), ("camera", (12, 0)), ("flow", (12, 0)), ("auto", (12, 0))]
+)
 def test_what_is_followed_is_what_was_asked_for(follow, canvas):
     scene, follower = textured(900, 500), SceneFollower(follow=follow)
     for step in range(5):
@@ -293,7 +314,7 @@ def test_what_is_followed_is_what_was_asked_for(follow, canvas):
     assert frame.canvas == canvas
     for step in range(5, 9):
         frame = follower.follow(frame_of(zoomed(scene, 1.02**step), step))
-    assert (frame.canvas_map is not None) == (follow == "flow")
+    assert (frame.canvas_map is not None) == (follow in ("auto", "flow"))
 
 
 # -- state

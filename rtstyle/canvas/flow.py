@@ -30,13 +30,12 @@ _PIXELS = 34_000
 """Least pixels of the small frame."""
 
 _BLOCK = 4
-"""Pixels of the small frame per side of a block, for each of which it is decided whether it moves."""
+"""Pixels of the small frame per side of a block, for each of which it is decided whether it moves; a node of the map
+lies in the middle of each."""
 
 _FEW = 8
 """Blocks that are too few to agree on a motion."""
 
-_THINGS = 2
-"""Most things that move by similarities of their own."""
 
 _LOST = 0.01
 """What sampling changes in a block that moves, as a share of its squared slopes: about a tenth of a pixel of motion."""
@@ -53,11 +52,9 @@ _LOOSE = 0.85
 _NEW, _KEPT = 0.5, 0.15
 """By how much more than noise a motion must explain before it is believed, and where something moved just before."""
 
-_REACH = 4.0
+_REACH = 2.5
 """Standard deviation of the surroundings that decide, in blocks."""
 
-_NODE = 2
-"""Pixels of the small frame per node of the map."""
 
 _QUIET = 0.02
 """Least variance of what a camera's noise changes in the small frame, in levels squared."""
@@ -68,11 +65,17 @@ _CUT = 24.0
 _BOUND = 0.3
 """Change of the displacement per pixel, as a share, beyond which strokes are stretched too far."""
 
-_STRETCHED = 0.03
-"""Share of the frame that may be stretched beyond that."""
+_STRETCHED = 0.4
+"""Share of the frame that may be stretched beyond that: where less is, it is torn instead."""
 
-_CREASE, _EASE = 3.0, 0.05
+_CREASE, _EASE = 1.5, 0.05
 """Size of creases that are smoothed out of a map, in nodes, and how much of them per frame."""
+
+_TEAR, _PIECE = 0.5, 3
+"""Change of the displacement per pixel, as a share, beyond which a map is torn; size of the pieces, in nodes."""
+
+_SMOOTH = 1.8
+"""Standard deviation, in blocks, over which the flow of what moves is smoothed."""
 
 _FADE = 24
 """Frames that a fade to a fresh map takes."""
@@ -175,14 +178,14 @@ class FlowFollower:
         self._map: CanvasMap | None = None
         self._noise = 1.0
         """Variance of what nothing but noise changes in the smoothed small frame."""
-        self._moves: Floats | None = None
+        self._evidence: Floats | None = None
         """Evidence of each block that it moves by itself, 0 to 1."""
         self._turns = False
         """Whether the whole frame moves by a similarity."""
         self._followed = False
         """Whether anything moved beyond the tracker's offset."""
-        self._moved: Bytes | None = None
-        """Motion of each block in the last frame, as a number; 0: the common one."""
+        self._moved: Mask | None = None
+        """Blocks that moved by themselves in the last frame."""
         self._bare: Mask | None = None
         """Blocks that something which moved has just uncovered; None: there are none."""
         self.back: Floats | None = None
@@ -205,7 +208,7 @@ class FlowFollower:
         if before is None:
             return self._map
         if before.shape != small.shape or _cut(before, small):
-            self._map, self._moves, self._moved, self._turns = None, None, None, False
+            self._map, self._evidence, self._moved, self._turns = None, None, None, False
             return None
         if moved == (0.0, 0.0) and np.array_equal(before, small):
             return self._map
@@ -213,7 +216,7 @@ class FlowFollower:
         rigid = complex(*moved) / -scale
         motion = self._motion(before, small, rigid)
         self._followed = motion is not None
-        pitch = _NODE * scale
+        pitch = _BLOCK * scale
         shape = grid_shape((luma.shape[0], luma.shape[1]), pitch)
         extra = None if motion is None else np.float32(scale) * _fitted(motion, shape) + _pair(moved)
         self._carry(pitch, shape, moved, extra)
@@ -225,7 +228,7 @@ class FlowFollower:
         Args:
             moved: As in ``follow``.
         """
-        self.back, self._small, self._moves, self._moved = None, None, None, None
+        self.back, self._small, self._evidence, self._moved = None, None, None, None
         self._turns = self._followed = False
         if self._map and self._map.fresh is None:
             self._map = replace(self._map, fresh=np.zeros_like(self._map.grid))
@@ -234,7 +237,7 @@ class FlowFollower:
         return self._map
 
     def _motion(self, before: Bytes, small: Bytes, rigid: complex) -> Floats | None:
-        """Return where each node was, in pixels of the small frame; None: all of them moved rigidly."""
+        """Return where each block was, in pixels of the small frame; None: all of them moved rigidly."""
         start = np.empty((*small.shape, 2), np.float32)
         start[:] = rigid.real, rigid.imag
         flow = np.asarray(self._dis.calc(small, before, start), np.float32)
@@ -251,69 +254,36 @@ class FlowFollower:
                 base, still = motion, turned
         else:
             self._turns = False
-        memory = np.zeros_like(still) if self._moves is None else self._moves
         slopes = np.clip((pair.xx + pair.yy) / np.float32(2 * noise) - np.float32(0.75), 0, 1)
         here = pair.at(base)
         slopes[pair.entered(here)] = 0
         gain = _gain(still, own, pair.change(means - here), expected, slopes)
-        moving = (gain > 1.5) | ((memory > 0.5) & tells)
-        motions, gains = [base], []
-        for _ in range(_THINGS):
-            motion, agree = _common(pair, means, moving, noise)
-            if motion is None or agree.sum() < _FEW:
-                break
-            motions.append(motion)
-            moved, shown = pair.error(motion.warped(pair.old)), pair.change(pair.at(motion) - here)
-            gains.append(_gain(still, moved, shown, expected, slopes))
-            moving &= ~agree & (gains[-1] < 1)
-        gains.append(np.float32(_LOOSE) * np.minimum(gain, 8) - np.float32(_OWN))
-        labels = self._labels(gains, pair.tone())
-        self._bare = _uncovered(None if self._turns else self._moved, labels, still > 6 * expected)
-        self._moved = labels
-        if not labels.any():
-            return self._nodes(base, small.shape) if self._turns else None
+        moves = self._moving(np.float32(_LOOSE) * np.minimum(gain, 8) - np.float32(_OWN), pair.tone())
+        self._bare = _uncovered(None if self._turns else self._moved, moves, still > 6 * expected)
+        self._moved = moves
+        if not moves.any():
+            return here if self._turns else None
         sure = np.asarray(pair.corner / (pair.corner + np.float32(noise + 1)), np.float32)
-        own = _spread(means - here, sure, labels == len(motions)) + here
-        return self._laid(labels, motions, own, small.shape)
+        return np.where(moves[..., None], _spread(means - here, sure, moves) + here, here)
 
-    def _labels(self, gains: list[Floats], tone: Floats) -> Bytes:
-        """Choose the motion of each block: 0 the common one, then those of things, the last one its own flow.
+    def _moving(self, gain: Floats, tone: Floats) -> Mask:
+        """Decide which blocks move by themselves.
 
         Args:
-            gains: Of each motion but the common one: by how much better it explains a block, in units of noise.
+            gain: By how much better its own flow explains a block than the common motion, in units of noise.
             tone: Shares of each block in ranges of luma, shape (rows, columns, ranges): what is flat follows
                 surroundings of its own luma.
         """
-        before = np.zeros_like(gains[0]) if self._moves is None else self._moves
-        total = _around(tone) + np.float32(0.02)
-        scores = [np.where(before > 0.3, np.float32(_KEPT), np.float32(_NEW)).astype(np.float32)]
-        for gain in gains:
-            capped = np.clip(gain, -8, 8).astype(np.float32)
-            fine = cv2.GaussianBlur(capped, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)
-            near = np.einsum("ijk,ijk->ij", tone, _around(tone * capped[..., None]) / total)
-            scores.append(np.asarray(np.float32(0.3) * fine + near, np.float32))
-        labels: Bytes = np.argmax(scores, axis=0).astype(np.uint8)
-        moves = cv2.GaussianBlur((labels > 0).astype(np.float32), (3, 3), 0)
-        self._moves = np.asarray(np.maximum(moves, np.float32(0.8) * before), np.float32)
-        return labels
-
-    def _laid(self, labels: Bytes, motions: list[_Similarity], flow: Floats, shape: tuple[int, ...]) -> Floats:
-        """Return where each node was, in pixels of the small frame, by the motion of its block."""
-        rows, columns = -(-shape[0] // _NODE), -(-shape[1] // _NODE)
-        times = _BLOCK // _NODE
-        at = _extended(np.repeat(np.repeat(labels, times, 0), times, 1), (rows, columns))
-        if labels.max() == len(motions):
-            wide = cv2.resize(flow, (times * labels.shape[1], times * labels.shape[0]))
-            nodes = np.array(_extended(np.asarray(wide, np.float32), (rows, columns)))
-        else:
-            nodes = np.empty((rows, columns, 2), np.float32)
-        for number, motion in enumerate(motions):
-            cv2.copyTo(self._nodes(motion, shape), (at == number).astype(np.uint8), nodes)
-        return nodes
-
-    def _nodes(self, motion: _Similarity, shape: tuple[int, ...]) -> Floats:
-        y, x = ((np.arange(-(-n // _NODE), dtype=np.float32) + 0.5) * _NODE - 0.5 for n in shape[:2])
-        return motion.at(x, y)
+        before = np.zeros_like(gain) if self._evidence is None else self._evidence
+        capped = np.maximum(gain, np.float32(-8))
+        fine = cv2.GaussianBlur(capped, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)
+        count, total = _around(tone), _around(tone * capped[..., None])
+        near = np.einsum("ijk,ijk->ij", tone, total / (count + np.float32(0.02)))
+        least = np.where(before > 0.3, np.float32(_KEPT), np.float32(_NEW))
+        moves: Mask = np.float32(0.3) * fine + near > least
+        evidence = cv2.GaussianBlur(moves.astype(np.float32), (3, 3), 0)
+        self._evidence = np.asarray(np.maximum(evidence, np.float32(0.8) * before), np.float32)
+        return moves
 
     def _renewed_noise(self, error: Floats) -> float:
         """Take what changed in the quieter third of the frame, explained as well as possible, for noise."""
@@ -361,23 +331,27 @@ class FlowFollower:
         back[:] = _pair(moved) / np.float32(-pitch)
         if extra is not None:
             back += extra / np.float32(pitch)
-        grid = self._mended(_advected(grid, back, extra))
+        grid = self._mended(_advected(grid, back, extra), pitch)
         if fresh is not None:
-            fresh, share = self._mended(_advected(fresh, back, extra)), share + 1 / _FADE
+            fresh, share = self._mended(_advected(fresh, back, extra), pitch), share + 1 / _FADE
             if share >= 1:
                 grid, fresh, share = fresh, None, 0.0
         elif _stretched(grid, pitch) > _STRETCHED:
             fresh, share = np.zeros_like(grid), 1 / _FADE
         self._map = CanvasMap(pitch, grid, fresh, share) if grid.any() or fresh is not None else None
 
-    def _mended(self, grid: Floats) -> Floats:
-        """Smooth out what errors of the flow crumple, and let what was uncovered continue what stays around it."""
+    def _mended(self, grid: Floats, pitch: int) -> Floats:
+        """Smooth out what errors of the flow crumple, tear what they stretch, and let what was uncovered continue what
+        stays around it."""
         if self._moved is None or not self._followed:
             return grid
         shape = grid.shape[0], grid.shape[1]
-        moves = _on_nodes(self._moved > 0, shape)
-        grid = _eased(grid, moves)
-        return grid if self._bare is None else _continued(grid, ~moves, _on_nodes(self._bare, shape))
+        moves = _fitted(self._moved.view(np.uint8), shape) > 0
+        if moves.any():
+            grid = _torn(_eased(grid, moves), moves, pitch)
+        if self._bare is None:
+            return grid
+        return _continued(grid, ~moves, _fitted(self._bare.view(np.uint8), shape) > 0)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return all that further maps depend on."""
@@ -385,10 +359,10 @@ class FlowFollower:
             return {}
         arrays: dict[str, NDArray[np.generic]] = {"small": self._small, "noise": np.array(self._noise)}
         arrays["turns"] = np.array(float(self._turns))
-        if self._moves is not None:
-            arrays["moves"] = self._moves
+        if self._evidence is not None:
+            arrays["moves"] = self._evidence
         if self._moved is not None:
-            arrays["moved"] = self._moved
+            arrays["moved"] = self._moved.view(np.uint8)
         if self._map is not None:
             arrays |= {
                 "grid": self._map.grid,
@@ -405,8 +379,8 @@ class FlowFollower:
             return
         self._small = np.asarray(state["small"], np.uint8)
         self._noise, self._turns = float(state["noise"]), bool(state["turns"])
-        self._moves = np.asarray(state["moves"], np.float32) if "moves" in state else None
-        self._moved = np.asarray(state["moved"], np.uint8) if "moved" in state else None
+        self._evidence = np.asarray(state["moves"], np.float32) if "moves" in state else None
+        self._moved = np.asarray(state["moved"], np.uint8) > 0 if "moved" in state else None
         if "grid" in state:
             fresh = np.asarray(state["fresh"], np.float32) if "fresh" in state else None
             grid = np.asarray(state["grid"], np.float32)
@@ -559,34 +533,33 @@ def _fit(
     return turn, shift
 
 
-def _uncovered(before: Bytes | None, labels: Bytes, changed: Mask) -> Mask | None:
+def _uncovered(before: Mask | None, moves: Mask, changed: Mask) -> Mask | None:
     """Return which blocks something that moves has uncovered, or left beside its contour; None: there are none.
 
     Args:
-        before, labels: The motion of each block in the frame before and now; 0: the common one.
+        before, moves: Which blocks moved by themselves in the frame before, and now.
         changed: Blocks that no motion explains.
     """
-    moves = (labels > 0).astype(np.uint8)
-    left = changed if before is None or before.shape != labels.shape else changed | (before > 0)
+    left = changed if before is None or before.shape != moves.shape else changed | before
     # Not inside of what moves, where a block may rest for a frame; and not where all of it has come to rest.
     among = cv2.GaussianBlur(moves.astype(np.float32), (0, 0), 1.5, borderType=cv2.BORDER_REPLICATE)
-    bare = (labels == 0) & left & (among > 0.02) & (among < 0.55)
+    bare = ~moves & left & (among > 0.02) & (among < 0.55)
     return bare if bare.any() else None
 
 
 def _spread(flow: Floats, sure: Floats, among: Mask) -> Floats:
     """Return the flow of some blocks, smooth, and that of sure surroundings where they are not sure themselves.
 
+    What moves is one piece unless shown otherwise: where flows of neighboring blocks differ, strokes break.
+
     Args:
         flow: Of each block.
         sure: How sure it is, from 0 to 1.
         among: The blocks that count.
     """
-    if not among.any():
-        return flow
     weight = np.where(among, sure, 0).astype(np.float32)
     planes = cv2.merge((flow[..., 0] * weight, flow[..., 1] * weight, weight))
-    near = cv2.GaussianBlur(planes, (0, 0), 0.9, borderType=cv2.BORDER_REPLICATE)
+    near = cv2.GaussianBlur(planes, (0, 0), _SMOOTH, borderType=cv2.BORDER_REPLICATE)
     far = cv2.GaussianBlur(planes, (0, 0), 4.0, borderType=cv2.BORDER_REPLICATE)
     total = near + np.float32(0.03) * far
     return np.asarray(total[..., :2] / (total[..., 2:] + np.float32(1e-6)), np.float32)
@@ -648,13 +621,6 @@ def _advected(grid: Floats, back: Floats, extra: Floats | None) -> Floats:
     return carried if extra is None else carried + extra
 
 
-def _on_nodes(blocks: Mask, shape: tuple[int, int]) -> Mask:
-    """Return what is known of blocks for each of ``shape`` nodes."""
-    times = _BLOCK // _NODE
-    wide = np.repeat(np.repeat(blocks.astype(np.uint8), times, 0), times, 1)
-    return np.asarray(_fitted(wide, shape) > 0)
-
-
 def _mean_of(grid: Floats, among: Mask, sigma: float) -> tuple[Floats, Floats]:
     """Return the mean of some nodes around each node, and how many there are, as a share."""
     count = among.astype(np.float32)
@@ -668,10 +634,34 @@ def _eased(grid: Floats, moves: Mask) -> Floats:
 
     It moves strokes by a few hundredths of a pixel; what stays is left alone.
     """
-    if not moves.any():
-        return grid
     mean, _ = _mean_of(grid, moves, _CREASE)
     return np.asarray(grid + (np.float32(_EASE) * moves)[..., None] * (mean - grid), np.float32)
+
+
+def _torn(grid: Floats, moves: Mask, pitch: int) -> Floats:
+    """Return a grid that is torn where it would stretch strokes too far: what lies there belongs to one side or other.
+
+    Of the means of four squares that touch at a node the one with the least variance counts (Kuwahara, Hachimura,
+    Eiho and Kinoshita 1976), which turns a steep slope into a step.
+    """
+    slopes = [np.abs(cv2.Sobel(grid, cv2.CV_32F, 1 - axis, axis, ksize=1, scale=0.5)) for axis in (0, 1)]
+    slope = np.maximum.reduce([plane for each in slopes for plane in cv2.split(each)])
+    steep = cv2.dilate((slope > np.float32(_TEAR * pitch)).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    steep &= moves
+    if not steep.any():
+        return grid
+    columns, side = steep.shape[1], _PIECE
+    wide = cv2.copyMakeBorder(grid, side, side, side, side, cv2.BORDER_REPLICATE)
+    x, y = cv2.split(wide)
+    squares = cv2.merge((x, y, x * x + y * y))
+    means = cv2.boxFilter(squares, -1, (side, side), anchor=(0, 0))  # of the nodes to the right and below
+    at = np.flatnonzero(steep)
+    row, column = np.divmod(at, columns)
+    around = np.stack([means[row + down, column + across] for down in (1, side) for across in (1, side)])
+    variance = around[..., 2] - around[..., 0] ** 2 - around[..., 1] ** 2
+    torn = grid.copy()
+    torn.reshape(-1, 2)[at] = around[variance.argmin(0), np.arange(len(at)), :2]
+    return torn
 
 
 def _continued(grid: Floats, stays: Mask, bare: Mask) -> Floats:

@@ -13,7 +13,12 @@ from rtstyle.canvas.tracker import FIELD, FLOW, CanvasTracker, TrackerState
 from rtstyle.frame import Frame
 
 Follow = Literal["auto", "flow", "camera", "off"]
-"""What strokes follow: everything that moves, the camera's pans only, or nothing; ``auto`` is the camera."""
+"""What strokes follow: everything that moves, the camera's pans only, or nothing; ``auto`` is ``flow``."""
+
+
+def resolved(follow: Follow) -> Follow:
+    """Return what ``auto`` stands for, and everything else as it is."""
+    return "flow" if follow == "auto" else follow
 
 
 class SceneFollower:
@@ -27,7 +32,7 @@ class SceneFollower:
     def __init__(self, *, steered: bool = True, follow: Follow = "auto") -> None:
         self.tracker = CanvasTracker() if follow != "off" else None
         """Finds the offset of each frame; another thread may use it where ``follow`` is given the offsets."""
-        self._flow = FlowFollower() if follow == "flow" else None
+        self._flow = FlowFollower() if resolved(follow) == "flow" else None
         self._fields = FieldTracker() if steered else None
         self._last: tuple[int, int] | None = None
         self.flowing = True

@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 _ALIKE = 3.0
 """Distance, in pixels, at which two places of the canvas have little in common: about a stroke's width."""
 
-STRIP, _WIDE = 64, 2048
+STRIP, WIDE = 256, 1024
 """Most rows and columns of a packed frame that are looked up at once: their coordinates stay in the cache."""
 
 
@@ -57,8 +57,8 @@ class Strip(NamedTuple):
     columns: slice
     """In pixels of the packed frame, whole cells of 4."""
     layers: tuple[Floats, ...]
-    """Where its pixels lie in the tile, shape (rows, columns, 2), (x, y) in samples of the tile, from its first period
-    on, as good as; of one map or of two. Valid until the next strip is asked for."""
+    """Where its pixels lie in the tile, shape (rows, columns, 2) over ``step`` of the lookup, (x, y) in samples of the
+    tile, from its first period on, as good as; of one map or of two. Valid until the next strip is asked for."""
     fade: Fade | None
     """How the two are mixed."""
 
@@ -70,10 +70,12 @@ class Lookup:
     Args:
         period: Of the tile, in pixels.
         samples: Of the tile per pixel.
+        step: Pixels, across and down, that share coordinates: those of the first of them.
     """
 
     period: int
     samples: int = 1
+    step: int = 1
     _buffers: tuple[Floats, ...] = ()
 
     def buffer(self, number: int, shape: tuple[int, int]) -> Floats:
@@ -153,32 +155,46 @@ class CanvasMap:
             size: Rows and columns of the packed frame, in pixels; it begins ``MARGIN`` pixels before the frame.
             offset: Where its top left lies on the canvas, (x, y) in pixels.
         """
-        rows, columns = size
-        grids = self._grids()
-        moved = _nonzero(grids[0]) if len(grids) == 1 else _nonzero(grids[0]) | _nonzero(grids[1])
-        if not moved.any():
+        parts = self.parts(size)
+        if not parts:
             return
         # Between the nodes of the border and the packed frame's end the displacement stays what it is.
-        rim = -(-MARGIN // self.pitch) + 2
-        need = -(-(rows - MARGIN) // self.pitch) + 2, -(-(columns - MARGIN) // self.pitch) + 2
-        down, across = (max(0, n - have) for n, have in zip(need, moved.shape, strict=True))
-        moved = np.pad(moved, ((rim, down), (rim, across)), mode="edge")
+        rim, (down, across) = self._rims(size)
         places = []
-        for grid in grids:
+        for grid in self._grids():
             wide = cv2.copyMakeBorder(grid, rim, down, rim, across, cv2.BORDER_REPLICATE)
             places.append(_places(wide, self.pitch, rim, offset))
         gains = self._gains()
         if gains is not None:
             gains = np.asarray(cv2.copyMakeBorder(gains, rim, down, rim, across, cv2.BORDER_REPLICATE), np.float32)
-        for top in range(0, rows, STRIP):
-            bottom = min(rows, top + STRIP)
-            part = self._columns(moved, rim, slice(top, bottom), columns)
-            for left in range(part.start, part.stop, _WIDE):
-                within = slice(left, min(part.stop, left + _WIDE))
-                both = slice(top, bottom), within
+        for rows, columns in parts:
+            for left in range(columns.start, columns.stop, WIDE):
+                both = rows, slice(left, min(columns.stop, left + WIDE))
                 layers = tuple(self._looked_up(each, rim, both, lookup, number) for number, each in enumerate(places))
                 fade = None if gains is None else Fade(self.share, self._wide(gains, rim, both))
                 yield Strip(*both, layers, fade)
+
+    def parts(self, size: tuple[int, int]) -> list[tuple[slice, slice]]:
+        """Return the rows and columns of a packed frame of that size that are deformed; parts do not overlap."""
+        grids = self._grids()
+        moved = _nonzero(grids[0]) if len(grids) == 1 else _nonzero(grids[0]) | _nonzero(grids[1])
+        if not moved.any():
+            return []
+        rim, (down, across) = self._rims(size)
+        moved = np.pad(moved, ((rim, down), (rim, across)), mode="edge")
+        rows = [slice(top, min(size[0], top + STRIP)) for top in range(0, size[0], STRIP)]
+        return [(each, self._columns(moved, rim, each, size[1])) for each in rows]
+
+    def covers(self, size: tuple[int, int]) -> bool:
+        """Return whether all of a packed frame of that size is looked up as if it were deformed."""
+        parts = self.parts(size)
+        return bool(parts) and all(columns == slice(0, size[1]) for _, columns in parts)
+
+    def _rims(self, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+        """Return how many nodes the grid needs more to the left and above, and below and to the right."""
+        need = (-(-(side - MARGIN) // self.pitch) + 2 for side in size)
+        down, across = (max(0, n - have) for n, have in zip(need, self.grid.shape[:2], strict=True))
+        return -(-MARGIN // self.pitch) + 2, (down, across)
 
     def _columns(self, moved: NDArray[np.bool_], rim: int, rows: slice, columns: int) -> slice:
         """Return the columns of a strip that are deformed, whole cells."""
@@ -202,11 +218,13 @@ class CanvasMap:
         nodes = places[top:bottom, left:right]
         # Arithmetic is done on nodes, of which there are few.
         whole = np.floor((nodes[0, 0] - lookup.period / 8) / lookup.period) * lookup.period
-        nodes = (nodes - whole.astype(np.float32)) * np.float32(lookup.samples)
-        shape = (bottom - top) * self.pitch, (right - left) * self.pitch
+        first = whole + (lookup.step - 1) / 2  # what is interpolated is the middle of pixels that share a place
+        nodes = (nodes - first.astype(np.float32)) * np.float32(lookup.samples)
+        pitch = self.pitch // lookup.step
+        shape = (bottom - top) * pitch, (right - left) * pitch
         wide = lookup.buffer(number, shape)
         cv2.resize(nodes, shape[::-1], dst=wide, interpolation=cv2.INTER_LINEAR)
-        return self._within(wide, rim, part)
+        return self._within(wide, rim, part, lookup.step)
 
     def _wide(self, nodes: Floats, rim: int, part: tuple[slice, slice]) -> Floats:
         """Interpolate a number per node at the pixels of a part of the packed frame."""
@@ -215,10 +233,11 @@ class CanvasMap:
         wide = cv2.resize(nodes[top:bottom, left:right], size, interpolation=cv2.INTER_LINEAR)
         return self._within(np.asarray(wide, np.float32), rim, part)
 
-    def _within(self, wide: Floats, rim: int, part: tuple[slice, slice]) -> Floats:
+    def _within(self, wide: Floats, rim: int, part: tuple[slice, slice], step: int = 1) -> Floats:
         """Cut a part of the packed frame out of what its nodes cover."""
-        y, x = (each.start - MARGIN - (self._nodes(each, rim)[0] - rim) * self.pitch for each in part)
-        return wide[y : y + part[0].stop - part[0].start, x : x + part[1].stop - part[1].start]
+        y, x = ((each.start - MARGIN - (self._nodes(each, rim)[0] - rim) * self.pitch) // step for each in part)
+        rows, columns = ((each.stop - each.start) // step for each in part)
+        return wide[y : y + rows, x : x + columns]
 
 
 def sampled(image: NDArray[Any], at: NDArray[Any], how: int, border: int = cv2.BORDER_REPLICATE) -> NDArray[Any]:

@@ -252,6 +252,18 @@ class SteeredCutter:
             out: Shape (rows, columns, 40), uint8, the last axis contiguous.
             bent: How the canvas is deformed below the frame.
         """
+        size = 4 * self._rows, 4 * self._columns
+        if not bent or not bent.covers(size):
+            self._cut_level(cells, offset, out)
+        levels = (np.float32(127) * cells + np.float32(128.5)).astype(np.uint8)
+        out.view(np.uint32)[..., CELL_BYTES // 4] = levels.view(np.uint32)[..., 0]
+        if bent:
+            for strip in bent.strips(size, offset, self._lookup):
+                part = tuple(slice(each.start // 4, each.stop // 4) for each in (strip.rows, strip.columns))
+                self._lay(strip, cells[part], out[part])
+
+    def _cut_level(self, cells: Floats, offset: tuple[int, int], out: NDArray[np.uint8]) -> None:
+        """Write strokes as they lie on a canvas that is not deformed."""
         tile = np.pad(self._tiles(cells), ((0, 1), (0, 1)), mode="edge") * (SIDE * SIDE)
         x, y = offset[0] % TILE, offset[1] % TILE
         across = (x // 4 + np.arange(self._columns + 1)) % SIDE
@@ -261,12 +273,6 @@ class SteeredCutter:
             out[..., :CELL_BYTES] = self._cells[:-1, :-1]
         else:
             self._shift(x % 4, y % 4, out)
-        levels = (np.float32(127) * cells + np.float32(128.5)).astype(np.uint8)
-        out.view(np.uint32)[..., CELL_BYTES // 4] = levels.view(np.uint32)[..., 0]
-        if bent:
-            for strip in bent.strips((4 * self._rows, 4 * self._columns), offset, self._lookup):
-                part = tuple(slice(each.start // 4, each.stop // 4) for each in (strip.rows, strip.columns))
-                self._lay(strip, cells[part], out[part])
 
     def _shift(self, x: int, y: int, out: NDArray[np.uint8]) -> None:
         """Write the canvas's cells as the frame's, which begin (x, y) pixels to the right and below."""
@@ -329,4 +335,5 @@ def _turned(places: Floats) -> Floats:
     """Return by what angle the canvas is turned below each cell of 4x4 pixels, from the places of its pixels."""
     across = places[1::4, 3::4] - places[1::4, ::4]
     down = places[3::4, 1::4] - places[::4, 1::4]
-    return np.asarray(np.arctan2(across[..., 1] - down[..., 0], across[..., 0] + down[..., 1]), np.float32)
+    turned = cv2.phase(across[..., 0] + down[..., 1], across[..., 1] - down[..., 0])
+    return np.asarray(turned, np.float32)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from rtstyle.canvas.field import check_state
 from rtstyle.canvas.flow import check_flow
-from rtstyle.canvas.map import CanvasMap, Lookup, Strip, blended, sampled
+from rtstyle.canvas.map import STRIP, WIDE, CanvasMap, Lookup, Strip, blended, sampled
 
 TILE = 512
 """Width and height of the tile, in pixels."""
@@ -65,19 +65,28 @@ def tile() -> NDArray[np.uint8]:
     return loaded
 
 
-_FINE = 2
-"""Samples per pixel of the tile that is looked up between its pixels: linear interpolation blurs its own ones."""
+_FINE, _QUAD = 2, 2
+"""Samples per pixel of the tile that is looked up between its pixels: linear interpolation blurs its own ones. Pixels
+across and down that are looked up at once, which takes a third of the time."""
 
 
 @cache
-def _fine_tile() -> NDArray[np.uint8]:
-    """Return the tile with more samples between its pixels, repeated beyond what a strip of a frame reaches."""
+def _quads() -> NDArray[np.uint8]:
+    """Return the tile with more samples between its pixels, repeated beyond what a strip of a frame reaches.
+
+    Returns:
+        Shape (rows, columns, 4): of each sample it and those one pixel to the right, below, and both.
+    """
     spectrum = np.fft.fftshift(np.fft.fft2(tile().astype(np.float64) - 128))
     wide = np.pad(spectrum, TILE * (_FINE - 1) // 2)
     levels = np.fft.ifft2(np.fft.ifftshift(wide)).real * _FINE**2 + 128
     fine = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
     fine[::_FINE, ::_FINE] = tile()
-    return np.tile(fine, (2, 6))
+    corners = ((down, across) for down in (0, _FINE) for across in (0, _FINE))
+    quads = np.stack([np.roll(fine, (-down, -across), (0, 1)) for down, across in corners], -1)
+    reach = TILE // 4  # of what is stretched
+    rows, columns = (_FINE * (TILE + side + reach) for side in (STRIP, WIDE))
+    return np.pad(quads, ((0, rows - len(fine)), (0, columns - len(fine)), (0, 0)), mode="wrap")
 
 
 class CanvasCutter:
@@ -88,8 +97,7 @@ class CanvasCutter:
         # The tile, repeated once further than any window reaches.
         down, across = -(-self._height // TILE) + 1, -(-self._width // TILE) + 1
         self._wide = np.tile(tile(), (down, across))
-        self._window = np.empty((self._height, self._width), np.uint8)
-        self._lookup = Lookup(TILE, _FINE)
+        self._lookup = Lookup(TILE, _FINE, _QUAD)
 
     def cut(self, offset: tuple[int, int], out: NDArray[np.uint8], bent: CanvasMap | None = None) -> None:
         """Write the window whose top left lies at ``offset`` (x, y), in pixels, of the endless canvas.
@@ -100,22 +108,23 @@ class CanvasCutter:
         """
         x, y = offset[0] % TILE, offset[1] % TILE
         window = self._wide[y : y + self._height, x : x + self._width]
-        if bent:
-            np.copyto(self._window, window)
-            window = self._window
-            for strip in bent.strips(window.shape, (x, y), self._lookup):
-                window[strip.rows, strip.columns] = _looked_up(strip)
         cells = out.view(np.uint32)  # four pixels of a row each
         for row in range(4):
             cells[..., row] = window[row::4].view(np.uint32)
+        for strip in bent.strips(window.shape, (x, y), self._lookup) if bent else ():
+            part = tuple(slice(each.start // 4, each.stop // 4) for each in (strip.rows, strip.columns))
+            _look_up(strip, out[part].view(np.uint16))
 
 
-def _looked_up(strip: Strip) -> NDArray[np.uint8]:
-    """Return the tile at the coordinates of a strip."""
+def _look_up(strip: Strip, out: NDArray[np.uint16]) -> None:
+    """Write the tile at the coordinates of a strip; ``out`` has two pixels of a row in each element."""
     import cv2
 
-    levels = [sampled(_fine_tile(), at, cv2.INTER_LINEAR, cv2.BORDER_WRAP) for at in strip.layers]
-    return blended(levels, strip.fade)
+    levels = [sampled(_quads(), at, cv2.INTER_LINEAR, cv2.BORDER_WRAP) for at in strip.layers]
+    quads = blended(levels, strip.fade).view(np.uint16)
+    for row in range(4):
+        for half in (0, 1):
+            out[..., 2 * row + half] = quads[row // 2 :: 2, half::2, row % 2]
 
 
 FIELD, FLOW = "field_", "flow_"

@@ -123,7 +123,7 @@ def add_follow_option(parser: argparse.ArgumentParser, gives_way: str = "") -> N
         choices=FOLLOW_WORDS,
         default="auto",
         help="what strokes stick to: flow follows everything that moves"
-        f"{gives_way and f' ({gives_way})'}, for a third more time, camera only its pans, off nothing; auto is camera "
+        f"{gives_way and f' ({gives_way})'}, camera only its pans, off nothing; auto is flow "
         "(default: %(default)s)",
     )
 

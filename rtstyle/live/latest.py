@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from rtstyle.camera import Captured, LiveSource
-from rtstyle.canvas.follower import Follow, SceneFollower
+from rtstyle.canvas.follower import Follow, SceneFollower, resolved
 from rtstyle.live.own import OwnSource
 
 _SPAN = 2.0
@@ -127,7 +127,7 @@ class LatestFrame:
                     self._arrivals.append(captured.at)
                     self._slot = Captured(frame, captured.at)
                     self._changed.notify()
-                if self._follow == "flow":
+                if resolved(self._follow) == "flow":
                     scene.flowing = pace.add(dropped, captured.at)
         except BaseException as reason:  # raised in the caller, by take()
             error = reason

@@ -101,8 +101,8 @@ class LiveSettings:
     deflicker: bool = False
     """Even out the brightness of frames before stylization, see ``live.deflicker``."""
     follow: Follow = "auto"
-    """What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is the
-    camera. Flow is left out while frames are dropped."""
+    """What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is flow,
+    which is left out while frames are dropped."""
     control: ControlSettings = ControlSettings()
     """OSC, MIDI, presets, modulation."""
     target_fps: float | None = None

@@ -20,6 +20,7 @@ import numpy as np
 
 from rtstyle import __version__
 from rtstyle.backends import Controls, EngineSettings
+from rtstyle.canvas.follower import resolved
 from rtstyle.canvas.tracker import FIELD, FLOW, TrackerState
 from rtstyle.errors import VideoOpenError
 from rtstyle.frame import Planes, Size
@@ -247,7 +248,7 @@ def job_of(plan: RenderPlan, engine: EngineSettings) -> SegmentJob:
         },
         strength=[plan.controls.luma, plan.controls.chroma],
         engine=asdict(engine),
-        follow="camera" if options.follow == "auto" else options.follow,
+        follow=resolved(options.follow),
         encoding=asdict(plan.encoding) | {"notes": []},
         threads=THREADS,
         versions=versions(engine.backend),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rtstyle import __version__
 from rtstyle.backends import Controls, EngineSettings
-from rtstyle.canvas.follower import Follow
+from rtstyle.canvas.follower import Follow, resolved
 from rtstyle.errors import SettingError
 from rtstyle.frame import Size
 from rtstyle.interrupts import signals_held
@@ -56,7 +56,7 @@ class RenderOptions:
     """Replace an output that exists."""
     follow: Follow = "auto"
     """What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is
-    the camera."""
+    flow."""
     resume: bool = False
     """Continue an interrupted render of the same settings, if there is one."""
     jobs: int = 0
@@ -112,7 +112,7 @@ class RenderPlan:
             **asdict(self.encoder),
             "streams": self.streams.copied,
             "range": [str(self.options.start), str(self.options.end)],
-            "follow": "camera" if self.options.follow == "auto" else self.options.follow,
+            "follow": resolved(self.options.follow),
             "size": str(reader.size),
             "working size": str(self.engine.working_size(reader.size)),
             "frames of a segment": self.segment_frames,

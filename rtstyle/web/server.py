@@ -84,7 +84,7 @@ class StyleServer:
         visitors: How many are served at a time; one more gets a message.
         start: Strength and colors that the page begins with.
         follow: What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is
-            the camera. Flow is for a visitor alone: while there are others, the camera is followed.
+            flow. It is for a visitor alone: while there are others, the camera is followed.
     """
 
     def __init__(
