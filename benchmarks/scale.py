@@ -144,6 +144,7 @@ def overhead(folder: Path, ray: bool, rounds: int = 3) -> dict[str, Any]:
             begun, cpu = time.perf_counter(), _cpu()
             render(film, folder / "worker.mp4", pool)
             runs["worker"].append((time.perf_counter() - begun, _cpu() - cpu))
+            print(runs, flush=True)
     assert (folder / "local.mp4").read_bytes() == (folder / "worker.mp4").read_bytes()
     wall = {name: statistics.median(run[0] for run in each) for name, each in runs.items()}
     cpu_of = {name: statistics.median(run[1] for run in each) for name, each in runs.items()}
@@ -152,7 +153,7 @@ def overhead(folder: Path, ray: bool, rounds: int = 3) -> dict[str, Any]:
         "seconds": {name: round(value, 2) for name, value in wall.items()},
         "cpu seconds": {name: round(value, 2) for name, value in cpu_of.items()},
         "wall overhead": round(wall["worker"] / wall["local"] - 1, 3),
-        "cpu overhead": None if ray else round(cpu_of["worker"] / cpu_of["local"] - 1, 3),
+        "cpu overhead": round(cpu_of["worker"] / cpu_of["local"] - 1, 3),
         "load": os.getloadavg()[0],
     }
     print(result, flush=True)
@@ -160,7 +161,24 @@ def overhead(folder: Path, ray: bool, rounds: int = 3) -> dict[str, Any]:
 
 
 def _cpu() -> float:
-    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    """Return the CPU seconds of this process and all below it, also of those that have ended and were waited for."""
+    parents: dict[int, list[int]] = {}
+    used: dict[int, float] = {}
+    for place in Path("/proc").iterdir():
+        if not place.name.isdecimal():
+            continue
+        try:
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        parents.setdefault(int(fields[1]), []).append(int(place.name))
+        used[int(place.name)] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    total, waiting = 0.0, [os.getpid()]
+    while waiting:
+        process = waiting.pop()
+        total += used.get(process, 0.0)
+        waiting += parents.get(process, [])
+    return total
 
 
 def _clip() -> Path:

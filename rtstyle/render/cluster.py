@@ -23,6 +23,8 @@ from rtstyle.errors import BackendUnavailableError, reason_of
 from rtstyle.render.job import SegmentJob
 from rtstyle.render.pool import LIVES, Answer, Gone, Inbox, News, Slot
 
+log = logging.getLogger("rtstyle")
+
 _PATIENCE = 60.0
 """Seconds for which a cluster may have no worker: nodes start, or others use their cores."""
 
@@ -103,6 +105,7 @@ class RayPool:
         if self._own:
             _check_answers(address)
             try:
+                _keep_stdout_clean()
                 with _signal_handlers_kept():
                     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except Exception as error:  # ConnectionError, ValueError, RuntimeError by the kind of address
@@ -224,6 +227,21 @@ class RayPool:
         self._actors.clear()
         if self._own:
             self._ray.shutdown()
+
+
+def _keep_stdout_clean() -> None:
+    """Send what Ray prints of nodes that die to the log: it would go to stdout, between the lines of ``--json``.
+
+    ``log_to_driver=False`` does not cover it, and Ray has no other setting for it.
+    """
+    from ray._private import worker
+
+    def tell(data: dict[str, Any], ignore_prefix: bool = False) -> None:
+        for line in data.get("lines", ()):
+            log.debug("ray: %s", str(line).partition("\n")[0])
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = tell
 
 
 def _check_answers(address: str) -> None:
