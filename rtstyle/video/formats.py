@@ -97,7 +97,7 @@ CONTAINERS: dict[str, Container] = {
 """By FFmpeg's names of the muxers."""
 
 SEQUENCES = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp"}
-"""Endings of numbered pictures (``%05d.png``), and their encoders."""
+"""Extensions of numbered frames (``%05d.png``), and their encoders."""
 
 TURNING = ("mp4", "mov", "matroska", "webm")
 """Containers that can say how a picture is turned for showing."""
@@ -171,7 +171,7 @@ def choose_encoding(
         target: A file, a pattern of numbered pictures (``frames/%05d.png``), or ``-``.
         full_range: Range of the frames that will come.
         alpha: Whether frames have opacity that is to be kept.
-        muxer: The container, by FFmpeg's name or by its ending; None: what the ending of ``target`` says.
+        muxer: The container, by FFmpeg's name or by its extension; None: what the extension of ``target`` says.
         rate: Frames per second of the frames that will come, None where it is unknown.
 
     Raises:
@@ -181,29 +181,17 @@ def choose_encoding(
     name = muxer_of(target, muxer)
     container = _container(name, target)
     notes = [container.note] if container.note else []
-    codec = encoder_name(settings.codec) if settings.codec else container.codecs[0]
-    if alpha and settings == EncoderSettings() and container.alpha and codec not in container.alpha:
-        codec = container.alpha[0]
-        notes.append(f"written as {codec}, which keeps transparency")
-    if codec not in container.codecs:
-        fitting = ", ".join(c for c in container.codecs if not c.endswith(HARDWARE))
-        raise SettingError(f"{_called(target, name)} cannot hold {codec}: write {_others(codec)}, or take {fitting}")
+    called = _called(target, name)
+    codec = _codec_of(settings, container, alpha, called, notes)
     encoder = ENCODERS[codec]
     _check(settings, codec)
-    pix_fmt = _pixel_format(settings, codec, size, alpha and codec in container.alpha, notes)
-    if has_alpha(pix_fmt) and codec not in container.alpha:
-        raise SettingError(f"{_called(target, name)} cannot hold the transparency of {pix_fmt} in {codec}")
-    if alpha and not has_alpha(pix_fmt):
-        notes.append(
-            f"{_called(target, name)} with {codec} in {pix_fmt} cannot hold transparency: it is left out "
-            "(.webm, .mov with prores_ks, .mkv with ffv1, .png, .webp and .gif can)"
-        )
+    pix_fmt = _pixels_of(settings, codec, size, alpha, container, called, notes)
     only_range = encoder.only_range
     if codec in container.untagged:
         only_range = False
         notes.append(f"{name} with {codec} holds no color tags: tell the reader of the file")
     if full_range and only_range is False:
-        notes.append(f"{_called(target, name)} with {codec} knows limited range only: full range is converted")
+        notes.append(f"{called} with {codec} knows limited range only: full range is converted")
     if name == "gif" and rate and rate > 50:
         notes.append("GIF plays at most 50 pictures per second: the others are left out")
     # Matroska keeps the opacity of VP9 beside its packets, where no other container can carry it.
@@ -211,10 +199,9 @@ def choose_encoding(
     options = _options(settings, codec, pix_fmt)
     if size.width < encoder.narrowest:
         raise SettingError(f"{codec} needs pictures at least {encoder.narrowest} wide, these are {size}")
-    reason = refusal(codec, size, pix_fmt, options, bit_rate=settings.bitrate, full_range=only_range)
-    if reason and why_not(codec):
-        raise SettingError(f"{codec} does not work on this machine: {reason}; rtstyle doctor lists those that do")
-    if reason:
+    if reason := refusal(codec, size, pix_fmt, options, bit_rate=settings.bitrate, full_range=only_range):
+        if why_not(codec):
+            raise SettingError(f"{codec} does not work on this machine: {reason}; rtstyle doctor lists those that do")
         raise SettingError(f"{codec} refuses {size} in {pix_fmt} with these settings: {reason}")
     return Encoding(
         muxer=name,
@@ -228,6 +215,33 @@ def choose_encoding(
         segments=encoder.segments and container.segments and str(target) != "-" and not beside,
         notes=tuple(notes),
     )
+
+
+def _codec_of(settings: EncoderSettings, container: Container, alpha: bool, called: str, notes: list[str]) -> str:
+    """Return the encoder that was asked for, or the container's first, or its first with opacity where that is kept."""
+    codec = encoder_name(settings.codec) if settings.codec else container.codecs[0]
+    if alpha and settings == EncoderSettings() and container.alpha and codec not in container.alpha:
+        codec = container.alpha[0]
+        notes.append(f"written as {codec}, which keeps transparency")
+    if codec not in container.codecs:
+        fitting = ", ".join(c for c in container.codecs if not c.endswith(HARDWARE))
+        raise SettingError(f"{called} cannot hold {codec}: write {_others(codec)}, or take {fitting}")
+    return codec
+
+
+def _pixels_of(
+    settings: EncoderSettings, codec: str, size: Size, alpha: bool, container: Container, called: str, notes: list[str]
+) -> str:
+    """Return the pixel format; a note says where opacity is left out."""
+    pix_fmt = _pixel_format(settings, codec, size, alpha and codec in container.alpha, notes)
+    if has_alpha(pix_fmt) and codec not in container.alpha:
+        raise SettingError(f"{called} cannot hold the transparency of {pix_fmt} in {codec}")
+    if alpha and not has_alpha(pix_fmt):
+        notes.append(
+            f"{called} with {codec} in {pix_fmt} cannot hold transparency: it is left out "
+            "(.webm, .mov with prores_ks, .mkv with ffv1, .png, .webp and .gif can)"
+        )
+    return pix_fmt
 
 
 def _container(name: str, target: str | Path) -> Container:
@@ -322,10 +336,10 @@ def muxer_of(target: str | Path, muxer: str | None = None) -> str:
     """Return FFmpeg's name of the container that a file name stands for.
 
     Args:
-        muxer: FFmpeg's name or an ending (``mkv``, ``ts``, ``y4m``), which goes before the name's own.
+        muxer: FFmpeg's name or an extension (``mkv``, ``ts``, ``y4m``), which goes before the name's own.
 
     Raises:
-        SettingError: There is none of that name or ending, or it cannot be written to a pipe.
+        SettingError: There is none of that name or extension, or it cannot be written to a pipe.
     """
     path = Path(target)
     endings = {ending: name for name, container in CONTAINERS.items() for ending in container.endings}

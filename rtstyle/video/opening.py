@@ -79,26 +79,8 @@ def open_media(
     address = place if isinstance(place, str) else "pipe:"
     scheme = address.partition(":")[0].lower() if ":" in address else "file"
     named = _is_named_playlist(address)
-    settings = {"max_pixels": str(MAX_PIXELS), **(options or {})}
-    guard: _Within | None = None
-    if scheme in ("http", "https") and not playlists:
-        settings["max_redirects"] = "0"  # FFmpeg would follow one into the machine's own network
-    if playlists:
-        settings["protocol_whitelist"] = _EVERYTHING
-        settings["format_whitelist"] = _formats(_REFERRING[-4:])
-    else:
-        settings["protocol_whitelist"] = _PROTOCOLS.get(scheme, f"{scheme},udp,tcp")
-        own = {"rtsp": ("rtsp", "rtp", "sdp"), "rtsps": ("rtsp", "rtp", "sdp"), "rtp": ("rtp", "sdp")}.get(scheme, ())
-        allowed = (*own, "hls") if named else own
-        settings["format_whitelist"] = _formats(tuple(name for name in _REFERRING if name not in allowed))
-        if named:
-            settings |= {
-                "http_persistent": "0",
-                "http_multiple": "0",
-            }  # FFmpeg's own connections, which are not checked
-            if address.startswith("file:"):
-                settings["live_start_index"] = "0"  # one without an end begins at its begin, not near where it ends
-            guard = _Within(address, timeout or _PATIENCE)
+    settings = {"max_pixels": str(MAX_PIXELS), **(options or {}), **_limits(address, scheme, named, playlists)}
+    guard = _Within(address, timeout or _PATIENCE) if named and not playlists else None
     opened: Callable[..., InputContainer] = partial(
         av.open,
         mode="r",
@@ -123,6 +105,23 @@ def open_media(
                 "--allow-playlist follows it"
             ) from error
         raise
+
+
+def _limits(address: str, scheme: str, named: bool, playlists: bool) -> dict[str, str]:
+    """Return the options of FFmpeg that keep an input from leading elsewhere; ``named``: its name is a playlist's."""
+    if playlists:
+        return {"protocol_whitelist": _EVERYTHING, "format_whitelist": _formats(_REFERRING[-4:])}
+    settings = {"protocol_whitelist": _PROTOCOLS.get(scheme, f"{scheme},udp,tcp")}
+    own = {"rtsp": ("rtsp", "rtp", "sdp"), "rtsps": ("rtsp", "rtp", "sdp"), "rtp": ("rtp", "sdp")}.get(scheme, ())
+    allowed = (*own, "hls") if named else own
+    settings["format_whitelist"] = _formats(tuple(name for name in _REFERRING if name not in allowed))
+    if scheme in ("http", "https"):
+        settings["max_redirects"] = "0"  # FFmpeg would follow one into the machine's own network
+    if named:  # FFmpeg's own connections are not checked
+        settings |= {"http_persistent": "0", "http_multiple": "0"}
+        if address.startswith("file:"):
+            settings["live_start_index"] = "0"  # one without an end begins at its begin, not near where it ends
+    return settings
 
 
 _ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}

@@ -145,26 +145,28 @@ class VideoReader:
         self._frames: Iterator[Frame] | None = None
         self._opened: list[Decoder] = []
         try:
-            self._stills = self._open_stills(rate)
-            self._decoder = self._open_decoder()
-            self.container, self.stream = self._decoder.container, self._decoder.stream
-            self._source: Decoder | Pictures | AnimatedWebp = self._stills or self._decoder
-            pictures = self._source.pictures()
-            first = next(pictures, None)
-            if first is None:
-                raise VideoOpenError(
-                    f"{self.name}: not one picture of its video could be decoded" + self._decoder.doubts()
-                )
-            self._shaper = Shaper(first, self._coded_size(first, size))
-            self._describe(first)
-            self._origin = self._find_origin(first)
-            """Where the player's timeline begins, in seconds of the source's own."""
-            self.shift = self._find_shift()
-            """Seconds of the source's own timeline that are 0 in the frames' times; whole units of ``time_base``."""
-            self._begin(chain([first], pictures))
+            self._open_first(rate, size)
         except BaseException:
             self.close()
             raise
+
+    def _open_first(self, rate: Fraction | None, size: Size | None) -> None:
+        """Open the input, decode its first frame, and learn from it what all frames have in common."""
+        self._stills = self._open_stills(rate)
+        self._decoder = self._open_decoder()
+        self.container, self.stream = self._decoder.container, self._decoder.stream
+        self._source: Decoder | Pictures | AnimatedWebp = self._stills or self._decoder
+        pictures = self._source.pictures()
+        first = next(pictures, None)
+        if first is None:
+            raise VideoOpenError(f"{self.name}: not one picture of its video could be decoded" + self._decoder.doubts())
+        self._shaper = Shaper(first, self._coded_size(first, size))
+        self._describe(first)
+        self._origin = self._find_origin(first)
+        """Where the player's timeline begins, in seconds of the source's own."""
+        self.shift = self._find_shift()
+        """Seconds of the source's own timeline that are 0 in the frames' times; whole units of ``time_base``."""
+        self._begin(chain([first], pictures))
 
     @property
     def files(self) -> tuple[Path, ...]:
