@@ -14,9 +14,11 @@ import pytest
 from clips import look, make_clip
 
 from rtstyle.backends import Controls
+from rtstyle.camera import open_source
 from rtstyle.errors import VideoOpenError
 from rtstyle.render import stylize_video
 from rtstyle.render.batch import find_videos, plan_outputs
+from rtstyle.verify import verify_media
 from rtstyle.video import VideoReader
 from rtstyle.video.inputs import is_encrypted
 
@@ -97,6 +99,10 @@ def test_an_encrypted_file_is_called_so(tmp_path):
     (tmp_path / "locked.mp4").write_bytes(spoiled)
     with pytest.raises(VideoOpenError, match="encrypted"):
         list(VideoReader(tmp_path / "locked.mp4"))
+    with pytest.raises(VideoOpenError, match="encrypted"):
+        verify_media(tmp_path / "locked.mp4", clip)
+    with pytest.raises(VideoOpenError, match="encrypted"):
+        open_source(tmp_path / "locked.mp4")
 
 
 def test_scrambled_broadcasts_are_called_encrypted(tmp_path):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import av
@@ -20,6 +21,7 @@ from rtstyle.camera.audio import SourceAudio
 from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
 from rtstyle.frame import Size
 from rtstyle.video.animation import Pictures
+from rtstyle.video.inputs import is_encrypted
 from rtstyle.video.samples import fraction_of
 
 if TYPE_CHECKING:
@@ -132,7 +134,9 @@ class StreamFeed:
         try:
             return next(self._decoded)
         except StopIteration:
-            raise self._unusable("holds no picture that can be decoded") from None
+            encrypted = self._address.kind == "file" and is_encrypted(Path(self._address.text))
+            words = "is encrypted" if encrypted else "holds no picture that can be decoded"
+            raise self._unusable(words) from None
         except av.error.FFmpegError as error:
             if self._address.kind == "device":
                 raise  # another mode may do

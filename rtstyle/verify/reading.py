@@ -26,7 +26,7 @@ from rtstyle.verify.facts import Media, Orientation, Samples, StreamFacts, Thumb
 from rtstyle.video import VideoReader
 from rtstyle.video.chroma import location_of
 from rtstyle.video.editions import what_chapters_lose
-from rtstyle.video.inputs import find_input
+from rtstyle.video.inputs import find_input, is_encrypted
 from rtstyle.video.opening import open_media
 from rtstyle.video.shapes import HeaderCheck
 
@@ -141,6 +141,9 @@ class _Reading:
         self._unreadable = self._undecoded = 0
         self._avi = container.format.name == "avi"
         self._decoder: Any = self._video.codec_context if self._video else None
+        if self._video and self._decoder is None:
+            why = "it is encrypted" if is_encrypted(path) else "FFmpeg has no decoder for it"
+            raise VideoOpenError(f"{path}: its video cannot be decoded: {why}")
         if self._video and self._video.metadata.get("alpha_mode") == "1":
             # FFmpeg's own decoders of VP8 and VP9 leave the alpha out.
             name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(self._video.codec_context.codec.canonical_name)
@@ -164,7 +167,8 @@ class _Reading:
                 self._read_text(track, packet)
         video = self._tracks.pop(self._video.index) if self._video else None
         if video and not self._pictures:
-            raise VideoOpenError(f"{self._path}: not one picture of its video could be decoded")
+            why = ": it is encrypted" if is_encrypted(self._path) else ""
+            raise VideoOpenError(f"{self._path}: not one picture of its video could be decoded{why}")
         if video and self._pictures and self._avi:
             # AVI stores no times of showing, only how many packets are before one.
             frames = len(self._pictures.times) + self._pictures.untimed
@@ -326,6 +330,8 @@ def _track(stream: Stream) -> StreamFacts:
         time_base=_fraction(stream.time_base) or Fraction(1, av.time_base),
         begins=None if stream.start_time is None else stream.start_time * _fraction(stream.time_base),
     )
+    if context is None and not isinstance(stream, AttachmentStream):  # FFmpeg has no decoder for it
+        return track
     if isinstance(stream, av.AudioStream):
         layout = stream.codec_context.layout
         # Some containers only count channels: one and two of them are what everybody takes them for.
