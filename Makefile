@@ -1,9 +1,11 @@
 # make demo: stylize the clip that ships here.   make test: lint, types and the whole suite.
 # make docs: build the site into build/site, with every link checked.   make dist: wheel and sdist, checked.
-# All set up their own .venv. TORCH_INDEX names an index of CPU wheels of torch for `make test`.
+# All set up their own .venv. TORCH_INDEX names an index of CPU wheels of torch for `make test`; JOBS=2 runs the tests
+# that measure no time in two processes.
 PYTHON ?= python3
 BIN := .venv/bin
 TORCH_INDEX ?=
+JOBS ?= 1
 
 .PHONY: demo test docs dist clean
 
@@ -15,7 +17,12 @@ test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+ifeq ($(JOBS),1)
 	$(BIN)/python -m pytest
+else
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not alone"
+	$(BIN)/python -m pytest -m "alone and not slow"
+endif
 
 docs: .venv/docs
 	$(BIN)/python docs/reference.py

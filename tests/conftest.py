@@ -28,6 +28,20 @@ ENGINES = [
 with their graph, on a fake device (see fake_device.py): all of them but the GPU."""
 
 
+ALONE = {
+    "test_benchmarks", "test_browser", "test_camera", "test_camera_trouble", "test_control", "test_cores", "test_live",
+    "test_ndi", "test_outlets", "test_session", "test_sources", "test_swap", "test_threads", "test_web", "test_window",
+}  # fmt: skip
+"""Files of tests that measure time, or talk to themselves over the network: none runs beside another process's."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in ALONE:
+            item.add_marker("alone")
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Run torch on one thread: on two, small batches mostly wait for each other, and sums are rounded in another order
