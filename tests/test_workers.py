@@ -81,7 +81,7 @@ def bad_pool(way: str, folder: Path, count: int = 1) -> LocalPool:
 # -- the unit --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("follow", ["camera", "flow", "off"])
+@pytest.mark.parametrize("follow", ["auto", "camera", "flow", "off"])
 def test_segments_give_the_same_bytes_in_any_order_and_process(clip, tmp_path, steered_style, follow):
     settings = {**SETTINGS, "style": steered_style, "options": RenderOptions(follow=follow)}
     stylize_video(clip, tmp_path / "local.mp4", **settings)
@@ -92,6 +92,7 @@ def test_segments_give_the_same_bytes_in_any_order_and_process(clip, tmp_path, s
 def test_a_job_and_its_result_travel_as_text_and_bytes(clip, tmp_path):
     with plan_render(clip, tmp_path / "out.mp4", **SETTINGS) as plan:
         job = replace(job_of(plan, plan.engine), frames=2 * SEGMENT)
+    assert job.follow == plan.settings()["follow"]
     sent = SegmentJob.from_json(job.to_json())
     assert sent == job
     assert json.loads(job.to_json())["every"] == SEGMENT
