@@ -574,7 +574,7 @@ def test_fonts_are_kept_in_mkv_and_named_elsewhere(tmp_path):
 def test_a_timecode_is_written_anew_and_moves_with_the_window(target, tmp_path):
     made = make_film(tmp_path / "in.mov", timecode="01:00:00:00", sound="aac")
     result = copy(made, tmp_path / f"out.{target}")
-    assert [entry["reason"] for entry in result.plan.dropped] == ["its timecode is written anew"]
+    assert [entry["reason"] for entry in result.plan.dropped] == ["its timecode is rewritten"]
     assert result.warnings == []
     cut = copy(made, tmp_path / f"cut.{target}", window=(Fraction(2, 5), None), shift=Fraction(2, 5))
     for path, expected in ((result.path, "01:00:00:00"), (cut.path, "01:00:00:10")):

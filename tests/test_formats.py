@@ -165,7 +165,7 @@ PAIRS = [(container, codec) for container, what in CONTAINERS.items() for codec 
 def test_every_pair_in_the_table_goes_together(muxer, codec, tmp_path):
     if codec == "libwebp_anim":
         pytest.skip("see test_an_animated_webp_is_whole")
-    path = tmp_path / f"a{CONTAINERS[muxer].endings[0]}"
+    path = tmp_path / f"a{CONTAINERS[muxer].extensions[0]}"
     write(path, textured(3), EncoderSettings(codec=codec))
     shown = decode(path)
     assert len(shown) == 3
@@ -688,7 +688,7 @@ SEGMENTS = [
 def test_packets_of_two_encoders_are_one_stream(muxer, settings, alpha):
     size = Size(96, 64)
     frames = textured(40, size, alphas=[frame.alpha for frame in see_through(40, size)] if alpha else None)
-    encoding = choose_encoding(f"a{CONTAINERS[muxer].endings[0]}", settings, size, alpha=alpha)
+    encoding = choose_encoding(f"a{CONTAINERS[muxer].extensions[0]}", settings, size, alpha=alpha)
     assert encoding.segments
     extradata, parts = [], []
     for half in (frames[:20], frames[20:]):

@@ -24,7 +24,7 @@ from rtstyle.errors import RtstyleError, SettingError, VideoOpenError, VideoStal
 from rtstyle.frame import Frame, Size, planes_to_rgb
 from rtstyle.video import VideoReader
 from rtstyle.video.decoder import Decoder
-from rtstyle.video.samples import alpha_of, digest_of
+from rtstyle.video.samples import alpha_of, planes_digest
 from rtstyle.video.tone import HLG, PQ, map_tones, nits_to_pq, pq_to_nits
 
 Seen = list[tuple[int, str]]
@@ -32,7 +32,7 @@ Seen = list[tuple[int, str]]
 
 def seen(reader: VideoReader) -> Seen:
     """Every frame's time and the digest of its samples."""
-    return [(frame.pts, digest_of(frame.planes)) for frame in reader]
+    return [(frame.pts, planes_digest(frame.planes)) for frame in reader]
 
 
 def read(source: Path | str, **settings) -> list[Frame]:

@@ -198,7 +198,7 @@ def test_resume_with_nothing_to_resume_is_a_plain_render(clip, tmp_path):
 def test_hours_of_work_are_not_thrown_away_without_being_asked(clip, tmp_path):
     target = tmp_path / "out.mp4"
     interrupted(clip, target, SEGMENT + 1)
-    with pytest.raises(OutputExistsError, match=rf"stands at frame {SEGMENT}: --resume goes on .*-y .* begins anew"):
+    with pytest.raises(OutputExistsError, match=rf"stands at frame {SEGMENT}: --resume goes on .*-y .* starts over"):
         stylize_video(clip, target)
     report = stylize_video(clip, target, options=RenderOptions(overwrite=True))
     assert (report.resumed_at, report.frames_out) == (0, FRAMES)

@@ -13,7 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "rtstyle"
 GLOSSARY = {
     r"somebody|anybody|nobody|whoever": "the caller, another process, no user",
     r"page-locked": "pinned",
-    r"encoded anew": "re-encoded",
+    r"anew": "re-encoded, again, restarts",
+    r"(?:is|are|was) told|told apart": "is passed, notified, logged; distinguished",
+    r"(?:is|are) no number": "NaN or infinite",
+    r"hangs? on": "depends on",
     r"for people": "what is shown, logged or printed",
     r"lends|aside": "returns a view; in the background",
     r"does not do": "is not supported",

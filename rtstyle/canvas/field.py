@@ -153,7 +153,7 @@ def check_state(state: Mapping[str, NDArray[np.generic]]) -> None:
 
 
 _TINY = (32, 18)
-"""Width and height of the frame by which a cut is told."""
+"""Width and height of the frame in which cuts are detected."""
 
 
 class FieldTracker:

@@ -109,7 +109,7 @@ class _Similarity:
 
 
 class _Pair:
-    """Two consecutive small frames, and what can be told of motions between them, block by block."""
+    """Two consecutive small frames, and what is known of the motion between them, block by block."""
 
     def __init__(self, before: Bytes, now: Bytes) -> None:
         self.old, self.new = (cv2.GaussianBlur(each, (3, 3), 0).astype(np.float32) for each in (before, now))

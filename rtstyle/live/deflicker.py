@@ -25,7 +25,7 @@ class Deflicker:
 
     The gain is the median over cells of reference to frame, so that what moves does not count as long as half of the
     frame stands still. The reference follows the frames with a time constant of 1.5 s. A cut (few cells that agree)
-    or a change that the bound does not cover starts anew.
+    or a change that the bound does not cover restarts it.
     """
 
     def __init__(self) -> None:

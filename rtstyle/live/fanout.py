@@ -248,7 +248,7 @@ class Fanout:
         self.failures: list[Exception] = []
         """What ended branches before their time."""
         self.warnings: list[str] = []
-        """Lines that were told and that a report should keep."""
+        """Lines that were printed and that a report should keep."""
         self.delay = 0.0
         """Seconds after their capture at which frames are passed on at the earliest."""
         self._line = _DelayLine(self._pass_on)

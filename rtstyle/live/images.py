@@ -40,17 +40,17 @@ def with_message(frame: Frame, message: str) -> Frame:
     return frame.with_planes(Planes(y, u, v))
 
 
-def free_name(folder: Path, stem: str, ending: str, first: int = 1) -> Path:
-    """Return ``stem-0001.ending`` in a folder, with the first number from ``first`` on that no file has.
+def numbered_name(folder: Path, stem: str, extension: str, first: int = 1) -> Path:
+    """Return ``stem-0001.extension`` in a folder, with the first number from ``first`` on that no file has.
 
     Raises:
         PictureError: All numbers up to 9999 are taken.
     """
     for number in range(first, 10000):
-        path = folder / f"{stem}-{number:04d}{ending}"
+        path = folder / f"{stem}-{number:04d}{extension}"
         if not os.path.lexists(path):  # a link that leads nowhere is a name that is taken, too
             return path
-    raise PictureError(f"{folder} holds {stem}-9999{ending} and all before it; move some away")
+    raise PictureError(f"{folder} holds {stem}-9999{extension} and all before it; move some away")
 
 
 def save_snapshot(frame: Frame, folder: Path) -> Path:
@@ -63,7 +63,7 @@ def save_snapshot(frame: Frame, folder: Path) -> Path:
     ok, png = cv2.imencode(".png", bgr)
     assert ok, "cv2 cannot encode PNG"
     while True:
-        path = free_name(folder, "rtstyle", ".png")
+        path = numbered_name(folder, "rtstyle", ".png")
         try:
             with path.open("xb") as file:
                 file.write(png.tobytes())

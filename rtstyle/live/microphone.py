@@ -110,7 +110,7 @@ class MicrophoneCapture:
 
     Sound and pictures both get the moment at which they reach this process, by ``time.perf_counter()``: they are
     in step as far as camera and microphone need equally long to get here; neither says how long it needs.
-    A microphone that goes away is told once and opened again when it is back.
+    A microphone that goes away is reported once and reopened when it is back.
 
     Args:
         name: See ``microphone_requests``.

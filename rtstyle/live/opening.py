@@ -25,7 +25,7 @@ from rtstyle.live.control.presets import ShowFile, read_show
 from rtstyle.live.desk import RECORDING
 from rtstyle.live.fanout import Fanout
 from rtstyle.live.figures import LiveReport
-from rtstyle.live.images import free_name
+from rtstyle.live.images import numbered_name
 from rtstyle.live.latest import LatestFrame
 from rtstyle.live.microphone import MicrophoneCapture
 from rtstyle.live.own import OwnSource
@@ -351,9 +351,9 @@ class _Recorder:
     def next(self) -> Recording:
         """Begin a recording under a name that is free."""
         if self._outputs.record is None:
-            return self.open(free_name(Path.cwd(), "rtstyle", ".mp4"))
+            return self.open(numbered_name(Path.cwd(), "rtstyle", ".mp4"))
         record = Path(self._outputs.record)
-        return self.open(free_name(record.parent, record.stem, record.suffix, 2))
+        return self.open(numbered_name(record.parent, record.stem, record.suffix, 2))
 
 
 def _add_browser(live: LiveSettings, session: Session, fanout: Fanout, tell: Tell) -> None:

@@ -29,10 +29,10 @@ VIDEOS = (
     ".ogx", ".wtv", ".dvr-ms", ".amv", ".mjpeg", ".mjpg", ".bik", ".nsv", ".roq", ".swf", ".wm", ".evo", ".rec", ".vro",
     ".insv", ".lrv", ".lrf", ".360", ".glv",
 )  # fmt: skip
-"""Endings of the files of a folder that are taken; a file that is named on its own may have any."""
+"""Extensions of the files of a folder that are taken; a file that is named on its own may have any."""
 
 _KEPT = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".m2ts", ".mts", ".nut", ".y4m", ".gif", ".apng")
-"""Endings that an output may have, too; every other input becomes .mkv, which holds whatever it had."""
+"""Extensions that an output may have, too; every other input becomes .mkv, which holds whatever it had."""
 
 _FATAL = (StyleNotFoundError, StyleFormatError, BackendUnavailableError)
 """What would stop every other file as well."""
@@ -78,7 +78,7 @@ class QueueOptions:
     recursive: bool = False
     """Enter the folders of a folder; outputs lie in folders of the same names."""
     overwrite: bool = False
-    """Make outputs anew that exist; ``render`` has to replace them, too."""
+    """Replace outputs that exist; ``render`` has to replace them, too."""
     shard: tuple[int, int] = (1, 1)
     """Which part of the files is taken, of how many: 1 to n."""
 
@@ -159,7 +159,7 @@ class FoundVideos:
 def find_videos(inputs: Sequence[Path | str], *, recursive: bool = False) -> FoundVideos:
     """List the files that are meant: those that are named, and the videos of folders that are, in natural order.
 
-    Hidden files, and files that are no videos by their ending, are passed over.
+    Hidden files, and files that are no videos by their extension, are passed over.
 
     Args:
         recursive: Enter the folders of a folder.
@@ -220,7 +220,7 @@ def _natural(path: Path) -> list[tuple[bool, int, str]]:
 def plan_outputs(
     videos: Sequence[Path], folder: Path, *, ending: str | None = None, folders: Mapping[Path, Path] | None = None
 ) -> list[tuple[Path, Path]]:
-    """Name the output of each video in ``folder``: its own name, with its own ending if that can be written.
+    """Name the output of each video in ``folder``: its own name, with its own extension if that can be written.
 
     Args:
         folders: Where below ``folder`` an output goes, if not to its top.

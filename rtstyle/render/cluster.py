@@ -177,7 +177,7 @@ class RayPool:
         self._call(actor, None, handle.ready.remote())
 
     def _call(self, actor: _Actor, ticket: int | None, reference: Any) -> None:
-        """Have the watcher told when a call ends."""
+        """Notify the watcher when a call ends."""
         reference.future().add_done_callback(lambda future: self._ended.put((actor, ticket, future)))
 
     def _take(self, actor: _Actor, ticket: int | None, future: Any) -> None:

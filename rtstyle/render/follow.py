@@ -50,7 +50,7 @@ class VideoFollower:
         Raises:
             VideoOpenError: The reader decodes to other frames than the earlier run's.
         """
-        from rtstyle.video.samples import digest_of
+        from rtstyle.video.samples import planes_digest
 
         skip = 0
         if self._from:
@@ -62,10 +62,10 @@ class VideoFollower:
         for frame in frames:
             if skip:
                 skip -= 1
-                if not skip and self._from and digest_of(frame.planes) != self._from.digest:
+                if not skip and self._from and planes_digest(frame.planes) != self._from.digest:
                     raise VideoOpenError(
                         f"{self._reader.name} decodes to other pictures than when its render was begun: "
-                        "--resume cannot go on with it, -y (--overwrite) without it begins anew"
+                        "--resume cannot go on with it, -y (--overwrite) without it starts over"
                     )
                 continue
             yield frame
@@ -88,6 +88,6 @@ class VideoFollower:
     def checkpoint(self, count: int, frame: Frame, state: TrackerState, damaged: int) -> Checkpoint:
         """Return where the render stands after a frame, the ``count``-th."""
         from rtstyle.render.journal import Checkpoint
-        from rtstyle.video.samples import digest_of
+        from rtstyle.video.samples import planes_digest
 
-        return Checkpoint(count, frame.pts, digest_of(frame.planes), damaged, state)
+        return Checkpoint(count, frame.pts, planes_digest(frame.planes), damaged, state)

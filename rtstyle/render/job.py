@@ -151,7 +151,7 @@ class SegmentResult:
 
     pieces: tuple[Piece, ...]
     damaged: int
-    """Frames of the input that are missing or faulty, as far as can be told."""
+    """Frames of the input that are missing or faulty, as far as is known."""
     ended: str
     """When the last frame stops being shown, in seconds of the output, as a fraction."""
     notes: list[str]

@@ -31,7 +31,7 @@ class Checkpoint:
     pts: int
     """Of the last of them."""
     digest: str
-    """Of its source's samples, to find the place again (``digest_of``)."""
+    """Of its source's samples, to find the place again (``planes_digest``)."""
     damaged: int
     """Pictures of the input found missing or faulty so far."""
     canvas: TrackerState
@@ -69,7 +69,7 @@ class Journal:
         self._path = folder.path / JOURNAL
 
     def begin(self) -> None:
-        """Start anew; what an earlier run left is thrown away."""
+        """Start over; what an earlier run left is thrown away."""
         self.folder.clear()
         self.folder.keep = False
         _append(self._path, {"rtstyle": FORMAT, "settings": self.settings})
@@ -257,7 +257,7 @@ def claim(path: Path, *, overwrite: bool, resume: bool = False) -> tuple[WorkFol
         folder.close()
         raise OutputExistsError(
             f"an interrupted render of {path} stands at frame {journal.checkpoint.frames}: "
-            f"--resume goes on with it, -y (--overwrite) begins anew"
+            f"--resume goes on with it, -y (--overwrite) starts over"
         )
     if journal and resume:
         try:

@@ -1,4 +1,4 @@
-"""How much memory a render will take, told before hours are spent."""
+"""How much memory a render will take, known before hours are spent."""
 
 from __future__ import annotations
 

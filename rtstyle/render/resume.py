@@ -36,7 +36,7 @@ def refuse_other(journal: Journal, asked: dict[str, Any], target: Path) -> None:
         if then != now:
             raise SettingError(
                 f"cannot resume {target}: {name} was {json.dumps(then)} and is {json.dumps(now)} now; "
-                "give the same again, or -y (--overwrite) without --resume to begin anew"
+                "give the same again, or -y (--overwrite) without --resume to start over"
             )
 
 
@@ -45,7 +45,7 @@ def same_engine(journal: Journal, engine: EngineSettings, target: Path) -> Engin
     backends, precisions = get_args(BackendName), get_args(Precision)
     had: Any = tuple(journal.settings.get(name) for name in ("backend", "precision"))
     if had[0] not in backends or had[1] not in precisions:
-        raise SettingError(f"cannot resume {target}: its journal names no engine; begin anew with -y (--overwrite)")
+        raise SettingError(f"cannot resume {target}: its journal names no engine; start over with -y (--overwrite)")
     for asked, then in zip((engine.backend, engine.precision), had, strict=True):
         if asked not in ("auto", then):
             raise SettingError(f"cannot resume {target} with {asked}: it was begun with {' '.join(had)}")
@@ -65,7 +65,7 @@ def same_encoding(journal: Journal, encoding: Encoding, target: Path) -> Encodin
     for options in (encoding.options, *(encoding.options | dict(preset) for preset in presets)):
         if options == then:
             return replace(encoding, options=options)
-    raise SettingError(f"cannot resume {target}: its encoder had other options; begin anew with -y (--overwrite)")
+    raise SettingError(f"cannot resume {target}: its encoder had other options; start over with -y (--overwrite)")
 
 
 def identity_of(files: Sequence[Path]) -> dict[str, Any]:

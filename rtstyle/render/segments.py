@@ -78,7 +78,7 @@ class RenderWriter:
         """Frames that an earlier run had finished."""
         self.written = self.resumed_at
         self.joining: Callable[[float], object] | None = None
-        """Told, while segments are joined, which share is done."""
+        """Called, while segments are joined, with the share that is done."""
         self._folder, self._journal, self._encoding = folder, journal, encoding
         self._format = like.format
         self._reader, self._plan, self._checkpoint = like, plan, checkpoint

@@ -29,10 +29,10 @@ from rtstyle.frame import Frame, Planes, VideoFormat
 from rtstyle.render.encode import SegmentEncoder
 from rtstyle.render.flow import Prefetch, Timings
 from rtstyle.render.job import Fingerprint, Piece, SegmentJob, SegmentResult, canvas_state, versions
-from rtstyle.render.resume import digest_of as digest_of_style
+from rtstyle.render.resume import digest_of
 from rtstyle.style import Style
 from rtstyle.video import VideoReader
-from rtstyle.video.samples import digest_of
+from rtstyle.video.samples import planes_digest
 
 
 class UnfitError(RtstyleError, RuntimeError):
@@ -144,7 +144,7 @@ class Renderer:
             pieces.append(_piece(segment, buffer, marks, len(pieces)))
         reading.count += marks.count
         if marks.last is not None:
-            reading.last = [marks.last.pts, digest_of(marks.last.planes)]
+            reading.last = [marks.last.pts, planes_digest(marks.last.planes)]
         return tuple(pieces), marks.count
 
     def canned(self, job: SegmentJob, format: VideoFormat) -> dict[str, str]:
@@ -157,7 +157,7 @@ class Renderer:
             buffer = BytesIO()
             segment = SegmentEncoder(buffer, job.encode_as(), format, threads=job.threads, owned=False)
             for frame in engine.stylize((scene.follow(frame) for frame in known_frames(format)), job.controls()):
-                digest.update(digest_of(frame.planes).encode())
+                digest.update(planes_digest(frame.planes).encode())
                 segment.write(frame)
             headers = segment.finish("canned").headers
             packets = blake2b(buffer.getvalue() + headers.encode(), digest_size=16)
@@ -169,7 +169,7 @@ class Renderer:
         if self._style is None or self._style[0] != key:
             try:
                 style = job.open_style()
-                digest = digest_of_style(style)
+                digest = digest_of(style)
             except (StyleFormatError, OSError) as error:
                 raise UnfitError(f"the style {job.style['name']!r} cannot be read: {reason_of(error)}") from error
             if digest != job.style["digest"]:
@@ -266,7 +266,7 @@ def _skipped(reading: _Reading, job: SegmentJob) -> _Reading:
     for frame in islice(reading.frames, job.first - reading.count):
         reading.count += 1
         if reading.count == job.first:
-            reading.last = [frame.pts, digest_of(frame.planes)]
+            reading.last = [frame.pts, planes_digest(frame.planes)]
     if reading.count != job.first or reading.last != job.after:
         raise VideoOpenError(f"{job.source} decodes to other frames each time it is read: take another copy of it")
     return reading

@@ -20,7 +20,7 @@ _HDR = {16: "PQ", 18: "HLG"}
 """Transfers of H.273 that need more than 8 bits."""
 
 _RGB_ONLY = ("gif", "apng", "webp", "webp_pipe", "image2", "pictures")
-"""Formats without a matrix or a range that could be told."""
+"""Formats without a matrix or a range."""
 
 _ALPHA_DEVIATION = 8
 """Levels by which lossy codecs may change the mean opacity of a 16th of the picture's width and height."""

@@ -1,7 +1,7 @@
 """Read what is in a media file, for comparing.
 
 Deliberately apart from ``VideoReader``, so that what reads for rendering is not what judges the result; only
-numbered pictures and animated WebP, which FFmpeg's demuxers do not read as films, come from it.
+numbered pictures and animated WebP, which FFmpeg's demuxers do not read as videos, come from it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def read_media(path: Path, *, seen: Callable[[], None] = lambda: None) -> Media:
 
 
 def _read_sequence(path: Path, seen: Callable[[], None]) -> Media:
-    """Read numbered pictures, or animated WebP, which FFmpeg's demuxers do not know as one film."""
+    """Read numbered pictures, or animated WebP, which FFmpeg's demuxers do not read as one video."""
     pictures: VideoFacts | None = None
     looks: list[Thumbnail] = []
     with VideoReader(path) as reader:

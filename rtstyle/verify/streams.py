@@ -97,7 +97,7 @@ def _name(track: StreamFacts) -> str:
 
 def _judge_lost(name: str, track: StreamFacts, source: Media, target: Media) -> Finding:
     if track.type == "data" and "timecode" in track.metadata and target.timecode:
-        return Finding(name, _label(track), "none", "intended", "its timecode is written anew")
+        return Finding(name, _label(track), "none", "intended", "its timecode is rewritten")
     if track.type == "data" or (not track.codec and track.type != "attachment"):
         return Finding(name, _label(track), "none", "intended", "data streams are not copied")
     if track.type == "video" and not track.disposition & Disposition.attached_pic:
@@ -399,7 +399,7 @@ def compare_chapters(source: Media, target: Media, time_map: TimeMap) -> Iterato
         yield Finding("chapters", *has, "same")
 
 
-_MADE_ANEW = {
+_NOT_COMPARED = {
     "encoder", "major_brand", "minor_version", "compatible_brands", "handler_name", "vendor_id", "duration",
     "software", "timecode", "language", "title", "filename", "mimetype", "alpha_mode", "rotate", "creation_time",
     "stereo_mode",
@@ -447,9 +447,9 @@ def _counts_on(code: str, other: str, source: Media, time_map: TimeMap) -> bool:
 
 def _about(media: Media) -> dict[str, str]:
     counted = ("_statistics", "number_of", "bps")  # written by mkvmerge about its own packets
-    found = {key: value for key, value in media.metadata.items() if key not in _MADE_ANEW - {"title"} and value}
+    found = {key: value for key, value in media.metadata.items() if key not in _NOT_COMPARED - {"title"} and value}
     if media.video:
-        of_video = {key: value for key, value in media.video.track.metadata.items() if key not in _MADE_ANEW}
+        of_video = {key: value for key, value in media.video.track.metadata.items() if key not in _NOT_COMPARED}
         found |= {f"video {key}": value for key, value in of_video.items()}
     date = media.metadata.get("creation_time")
     if date:

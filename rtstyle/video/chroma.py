@@ -266,7 +266,7 @@ def _skip_hevc_lists(bits: _Bits) -> None:
 
 
 def _skip_picture_sets(bits: _Bits) -> None:
-    """Skip the sets of reference pictures, each of which may be told by its difference to the one before."""
+    """Skip the sets of reference pictures, each of which may be coded as its difference to the one before."""
     deltas = 0
     for index in range(_few(bits.number())):
         if index and bits.read(1):

@@ -119,7 +119,7 @@ ENCODERS: dict[str, Encoder] = {
         presets=_X26X,
         preset="veryfast",
         bitrate=True,
-        # Its AVX-512 code for macroblock trees gives another film at each run where rows are no multiple of 16
+        # Its AVX-512 code for macroblock trees gives another stream at each run where rows are no multiple of 16
         # macroblocks; the plain code costs nothing that can be measured (17.7 against 17.8 CPU-ms at 720p).
         options={"x264-params": "cpu-independent=1"},
         segments=True,
@@ -276,7 +276,7 @@ def usual_priority(name: str) -> Iterator[None]:
                     os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
 
 
-def accelerator(name: str) -> HWAccel | None:
+def encoder_accelerator(name: str) -> HWAccel | None:
     """Return what PyAV needs to bring pictures to a hardware encoder, None for most: they take them as they are."""
     return HWAccel("vaapi") if name.endswith("_vaapi") else None
 
@@ -302,7 +302,7 @@ def refusal(
     quiet(name)
 
     def open_it() -> None:
-        context = av.CodecContext.create(name, "w", hwaccel=accelerator(name))
+        context = av.CodecContext.create(name, "w", hwaccel=encoder_accelerator(name))
         assert isinstance(context, av.VideoCodecContext)
         context.width, context.height, context.pix_fmt = size.width, size.height, pix_fmt
         context.time_base, context.framerate = Fraction(1, 25), Fraction(25)

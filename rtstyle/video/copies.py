@@ -43,7 +43,7 @@ from rtstyle.video.transcode import (
 _FAILURES = (av.FFmpegError, OSError, ValueError)
 """What PyAV raises where a container refuses a stream."""
 
-_MADE_ANEW = {
+_MUXERS_OWN = {
     "encoder", "major_brand", "minor_version", "compatible_brands", "handler_name", "vendor_id", "duration",
 }  # fmt: skip
 """Metadata that the muxer writes itself, or that is not true of the new file."""
@@ -63,7 +63,7 @@ _NAMED_METADATA = {"mp4", "mov", "matroska", "webm", "nut"}
 """Muxers that write title, date, timecode and the like."""
 
 _SOON = Fraction(1, 10)
-"""Seconds after which a chapter does not begin with the film."""
+"""Seconds after which a chapter does not begin with the video."""
 
 _CHAPTERS = {"mp4", "mov", "matroska", "webm", "nut"}
 
@@ -87,7 +87,7 @@ _TEXT = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "we
 def kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
     """Return what is worth keeping of a stream's or container's metadata."""
     counted = ("_STATISTICS", "NUMBER_OF", "BPS")  # written by mkvmerge about the old packets
-    return {k: v for k, v in metadata.items() if k.lower() not in _MADE_ANEW and not k.upper().startswith(counted)}
+    return {k: v for k, v in metadata.items() if k.lower() not in _MUXERS_OWN and not k.upper().startswith(counted)}
 
 
 _NO_NAME = re.compile(
@@ -242,9 +242,9 @@ class _Planner:
 
     def _plan_data(self, stream: Stream, label: str) -> None:
         if any(key.lower() == "timecode" for key in stream.metadata):
-            reason = "its timecode is written anew" if self.plan.timecode else f"{self._name} cannot hold a timecode"
+            reason = "its timecode is rewritten" if self.plan.timecode else f"{self._name} cannot hold a timecode"
         elif self._source.chapters() and _codec_of(stream) == "bin_data":  # how mp4 stores chapters
-            reason = "the chapters are written anew" if self.plan.chapters else f"{self._name} cannot hold chapters"
+            reason = "the chapters are rewritten" if self.plan.chapters else f"{self._name} cannot hold chapters"
         else:
             self._drop(label, "data streams are not copied")
             return

@@ -210,7 +210,7 @@ class Decoder:
             for picture in pictures:
                 if since is not None and (picture.pts is None or picture.pts < since):
                     continue
-                since = None  # later ones may be earlier again, where times start anew
+                since = None  # later ones may be earlier again, where times restart
                 received += 1
                 last = picture.pts
                 yield picture

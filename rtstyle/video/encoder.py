@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from rtstyle.frame import Color, ColorTags, Frame, VideoFormat, as_i420
 from rtstyle.video.captions import CARRIERS, with_captions
-from rtstyle.video.codecs import AUTO_PRESETS, ENCODERS, RGB_ORDERS, accelerator, quiet, usual_priority
+from rtstyle.video.codecs import AUTO_PRESETS, ENCODERS, RGB_ORDERS, encoder_accelerator, quiet, usual_priority
 from rtstyle.video.formats import Encoding
 from rtstyle.video.palette import Palette
 from rtstyle.video.pixels import filler
@@ -47,7 +47,7 @@ class VideoEncoder:
         if encoding.muxer == "gif" and rate:
             rate = min(rate, Fraction(50))  # the last picture is shown for one of these
         stream = container.add_stream(
-            encoding.codec, rate=rate or 30, options=encoding.options, hwaccel=accelerator(encoding.codec)
+            encoding.codec, rate=rate or 30, options=encoding.options, hwaccel=encoder_accelerator(encoding.codec)
         )
         assert isinstance(stream, VideoStream)
         self.stream = stream
@@ -166,7 +166,7 @@ def captions_lost_words(encoding: Encoding, frames: int) -> list[str]:
 def _decode_in_turn(packets: list[av.Packet[Any]]) -> None:
     """Set the times of decoding of a whole stream: in order, and none after it is shown.
 
-    x265 takes them from memory that it never wrote to where a stream is shorter than its delay (seen with 4.1: a film
+    x265 takes them from memory that it never wrote to where a stream is shorter than its delay (seen with 4.1: a video
     of two frames in 200 could not be written).
     """
     shown = sorted(packet.pts for packet in packets if packet.pts is not None)

@@ -16,7 +16,7 @@ import av
 from av.filter import Graph
 
 from rtstyle.frame import Color, ColorTags, Matrix, Size
-from rtstyle.video.samples import color_of, fraction_of, has_alpha
+from rtstyle.video.samples import color_of, fraction_of, frame_has_alpha
 from rtstyle.video.tone import HLG, PQ, peak_of, write_table
 
 _NAMES: dict[Matrix, str] = {"bt601": "bt601", "bt709": "bt709", "bt2020": "bt2020"}
@@ -55,7 +55,7 @@ class Shaper:
         self.size = size or own
         self.color = sdr_color_of(first, own)
         self.notes: list[str] = []
-        self._alpha = has_alpha(first)
+        self._alpha = frame_has_alpha(first)
         self._peak = peak_of(first)
         plain = self.size == own and first.color_trc not in (PQ, HLG)
         self.plain = plain

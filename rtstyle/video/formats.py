@@ -32,7 +32,7 @@ _AV1 = ("libsvtav1", "av1_nvenc", "av1_qsv", "av1_amf", "av1_vaapi")
 class Container:
     """What a container holds of pictures. The names of the class's instances are FFmpeg's muxers."""
 
-    endings: tuple[str, ...]
+    extensions: tuple[str, ...]
     codecs: tuple[str, ...]
     """Encoders that go with it, the default first."""
     alpha: tuple[str, ...] = ()
@@ -52,26 +52,26 @@ _NO_TIMES = "holds no times: pictures follow each other at a constant rate"
 
 CONTAINERS: dict[str, Container] = {
     "mp4": Container(
-        endings=(".mp4", ".m4v"),
+        extensions=(".mp4", ".m4v"),
         codecs=(*_H264, *_HEVC, *_AV1, "libvpx-vp9"),
         options={"movflags": "+faststart+use_metadata_tags"},
     ),
     "mov": Container(
-        endings=(".mov",),
+        extensions=(".mov",),
         codecs=(*_H264, *_HEVC, "prores_ks", "qtrle"),
         alpha=("prores_ks", "qtrle"),
         options={"movflags": "+faststart+use_metadata_tags"},
     ),
     "matroska": Container(
-        endings=(".mkv",),
+        extensions=(".mkv",),
         codecs=(*_H264, *_HEVC, *_AV1, "libvpx-vp9", "ffv1", "prores_ks"),
         alpha=("ffv1", "libvpx-vp9", "prores_ks"),
         pipe=True,
     ),
-    "webm": Container(endings=(".webm",), codecs=("libvpx-vp9", *_AV1), alpha=("libvpx-vp9",), pipe=True),
-    "mpegts": Container(endings=(".ts", ".m2ts", ".mts"), codecs=(*_H264, *_HEVC), pipe=True),
+    "webm": Container(extensions=(".webm",), codecs=("libvpx-vp9", *_AV1), alpha=("libvpx-vp9",), pipe=True),
+    "mpegts": Container(extensions=(".ts", ".m2ts", ".mts"), codecs=(*_H264, *_HEVC), pipe=True),
     "nut": Container(
-        endings=(".nut",),
+        extensions=(".nut",),
         codecs=("rawvideo", "ffv1", *_H264, *_HEVC, "libvpx-vp9"),
         alpha=("ffv1",),
         untagged=("rawvideo", "ffv1"),
@@ -79,19 +79,19 @@ CONTAINERS: dict[str, Container] = {
         segments=False,
     ),
     "yuv4mpegpipe": Container(
-        endings=(".y4m",),
+        extensions=(".y4m",),
         codecs=("wrapped_avframe",),
         options={"strict": "-1"},  # more than 8 bits are an extension
         pipe=True,
         segments=False,
         note=f"y4m {_NO_TIMES}, and no color matrix",
     ),
-    "gif": Container(endings=(".gif",), codecs=("gif",), alpha=("gif",), options={"loop": "0"}, segments=False),
+    "gif": Container(extensions=(".gif",), codecs=("gif",), alpha=("gif",), options={"loop": "0"}, segments=False),
     "apng": Container(
-        endings=(".png", ".apng"), codecs=("apng",), alpha=("apng",), options={"plays": "0"}, segments=False
+        extensions=(".png", ".apng"), codecs=("apng",), alpha=("apng",), options={"plays": "0"}, segments=False
     ),
     "webp": Container(
-        endings=(".webp",), codecs=("libwebp_anim",), alpha=("libwebp_anim",), options={"loop": "0"}, segments=False
+        extensions=(".webp",), codecs=("libwebp_anim",), alpha=("libwebp_anim",), options={"loop": "0"}, segments=False
     ),
 }
 """By FFmpeg's names of the muxers."""
@@ -248,7 +248,7 @@ def _container(name: str, target: str | Path) -> Container:
     if name == "image2":
         codec = SEQUENCES[Path(target).suffix.lower()]
         return Container(
-            endings=(),
+            extensions=(),
             codecs=(codec,),
             alpha=(codec,) if ENCODERS[codec].alpha else (),
             segments=False,
@@ -267,10 +267,10 @@ def _called(target: str | Path, name: str) -> str:
 
 
 def _others(codec: str) -> str:
-    endings = [container.endings[0] for container in CONTAINERS.values() if codec in container.codecs]
+    extensions = [container.extensions[0] for container in CONTAINERS.values() if codec in container.codecs]
     if codec in SEQUENCES.values():
-        endings += [f"%05d{ending}" for ending, other in SEQUENCES.items() if other == codec]
-    return " or ".join(endings)
+        extensions += [f"%05d{ending}" for ending, other in SEQUENCES.items() if other == codec]
+    return " or ".join(extensions)
 
 
 def _check(settings: EncoderSettings, codec: str) -> None:
@@ -342,22 +342,24 @@ def muxer_of(target: str | Path, muxer: str | None = None) -> str:
         SettingError: There is none of that name or extension, or it cannot be written to a pipe.
     """
     path = Path(target)
-    endings = {ending: name for name, container in CONTAINERS.items() for ending in container.endings}
-    pipes = {name: container.endings[0][1:] for name, container in CONTAINERS.items() if container.pipe}
+    extensions = {extension: name for name, container in CONTAINERS.items() for extension in container.extensions}
+    pipes = {name: container.extensions[0][1:] for name, container in CONTAINERS.items() if container.pipe}
     if muxer is not None:
-        name = endings.get(f".{muxer.lower()}", muxer.lower())
+        name = extensions.get(f".{muxer.lower()}", muxer.lower())
         if name not in CONTAINERS:
-            raise SettingError(f"format must be one of {', '.join(e[1:] for e in endings)}, got {muxer!r}")
+            raise SettingError(f"format must be one of {', '.join(e[1:] for e in extensions)}, got {muxer!r}")
     elif str(target) == "-":
-        raise SettingError(f"an output to - has no ending: say which format it is, one of {', '.join(pipes.values())}")
+        raise SettingError(
+            f"an output to - has no extension: say which format it is, one of {', '.join(pipes.values())}"
+        )
     elif _NUMBER.search(path.name) and path.suffix.lower() in SEQUENCES:
         return "image2"
-    elif path.suffix.lower() in endings:
-        name = endings[path.suffix.lower()]
+    elif path.suffix.lower() in extensions:
+        name = extensions[path.suffix.lower()]
     elif path.suffix.lower() in SEQUENCES:
         raise SettingError(f"{path.name!r} is one picture: write a sequence as {path.stem}-%05d{path.suffix}")
     else:
-        known = ", ".join(endings)
+        known = ", ".join(extensions)
         raise SettingError(f"cannot write {path.name!r}: the output must end in one of {known}, or be %05d.png")
     if str(target) == "-" and name not in pipes:
         raise SettingError(f"{muxer} cannot be written to a pipe: take one of {', '.join(pipes.values())}")

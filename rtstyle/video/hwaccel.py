@@ -23,7 +23,7 @@ def check_hwaccel(name: str) -> None:
 
 @cache
 def hwaccel_problem(name: str) -> str | None:
-    """Return why some hardware does not decode H.264 on this machine, None where it does: a small film is tried."""
+    """Return why some hardware does not decode H.264 on this machine, None where it does: a small video is tried."""
     film = io.BytesIO()
     try:
         with av.open(film, "w", format="mp4") as target:

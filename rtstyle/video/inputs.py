@@ -21,7 +21,7 @@ from rtstyle.video.opening import open_media
 from rtstyle.video.pipe import Pipe
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".tga", ".dpx", ".exr")
-"""Endings of the pictures of a folder that are taken as a sequence."""
+"""Extensions of the images of a folder that are taken as a sequence."""
 
 _STILLS = ("_pipe", "image2")
 _STILL_BRANDS = ("avif", "heic", "mif1")

@@ -27,9 +27,9 @@ from rtstyle.video.hwaccel import check_hwaccel, hwaccel_problem
 from rtstyle.video.inputs import find_input
 from rtstyle.video.samples import (
     alpha_of,
-    digest_of,
     fraction_of,
-    has_alpha,
+    frame_has_alpha,
+    planes_digest,
     planes_of,
     side_bytes_of,
     side_data_of,
@@ -244,7 +244,7 @@ class VideoReader:
         self._times_known = first.pts is not None and not self._avi
         if stills is None and self._decoder.alpha_lost:
             self._notes.append("its transparency is lost: this FFmpeg was built without the decoder (libvpx) for it")
-        self.alpha = has_alpha(first) and not self._is_opaque_gif()
+        self.alpha = frame_has_alpha(first) and not self._is_opaque_gif()
         """Frames come with the opacity of their pixels."""
         self.duration: float | None = None
         """Length of the video in seconds as declared, None where it is not."""
@@ -372,7 +372,7 @@ class VideoReader:
         To be called before iterating.
 
         Args:
-            digest: What ``digest_of`` gave for the frame's samples.
+            digest: What ``planes_digest`` gave for the frame's samples.
 
         Returns:
             False if no such frame was found: iterating then begins where it would have begun.
@@ -385,7 +385,7 @@ class VideoReader:
                     break
             else:
                 continue
-            if frame.pts - self._shift_units == pts and digest_of(frame.planes) == digest:
+            if frame.pts - self._shift_units == pts and planes_digest(frame.planes) == digest:
                 self._count_from_here()
                 self._frames = frames
                 return True
@@ -424,7 +424,7 @@ class VideoReader:
 
     @property
     def damaged(self) -> int:
-        """Pictures that are missing or faulty because the input is damaged, as far as can be told."""
+        """Pictures that are missing or faulty because the input is damaged, as far as is known."""
         return self._source.damaged - self._counted_before + self._faulty
 
     @property

@@ -55,7 +55,7 @@ def color_of(frame: av.VideoFrame, size: Size) -> Color:
     return Color.from_tags(tags, size, full_range=frame.format.name.startswith("yuvj"))
 
 
-def has_alpha(frame: av.VideoFrame) -> bool:
+def frame_has_alpha(frame: av.VideoFrame) -> bool:
     """Whether the samples of a frame have an opacity."""
     return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
 
@@ -88,7 +88,7 @@ def alpha_of(frame: av.VideoFrame) -> Plane:
     return (rows >> (bits - 8)).astype(np.uint8) if wide else rows
 
 
-def digest_of(planes: Planes) -> str:
+def planes_digest(planes: Planes) -> str:
     """Return a fingerprint of a picture's samples: the same samples give the same, whatever their strides."""
     digest = hashlib.blake2b(digest_size=16)
     for plane in planes:

@@ -53,7 +53,7 @@ class Output:
         self._pixel_aspect = format.pixel_aspect
         self._spatial = like.spatial if like else Spatial()
         if encoding.muxer in ("mp4", "mov"):
-            # Where a stream starts is stored in units of the whole film; by default those are milliseconds.
+            # Where a stream starts is stored in units of the whole file; by default those are milliseconds.
             options["movie_timescale"] = str(_movie_timescale(format.time_base, like, plan))
         self.container: OutputContainer = av.open(place, "w", format=encoding.muxer, container_options=options)
         try:

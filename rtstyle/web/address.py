@@ -31,7 +31,7 @@ class Address:
     them. A server that is full then refuses visitors with status 503, so that the proxy asks another."""
     drain: float = 0.0
     """Seconds for which it keeps its visitors, but takes no new ones, before it ends; then their pages connect again,
-    to another server behind the same proxy. 0: they are told that the server has ended."""
+    to another server behind the same proxy. 0: they are notified that the server has ended."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

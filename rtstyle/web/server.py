@@ -154,7 +154,7 @@ class StyleServer:
         return not self._draining and not self.broken.is_set() and len(self._share.visitors) < self._places
 
     def drain(self, seconds: float) -> None:
-        """Take no new visitors, and wait so long, or until there are none. What ends then is told the pages to move."""
+        """Take no new visitors, and wait so long, or until there are none; then ask open pages to move."""
         self._draining = True
         until = time.monotonic() + seconds
         while self._share.visitors and time.monotonic() < until and not self.broken.wait(0.1):

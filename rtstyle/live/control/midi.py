@@ -56,7 +56,7 @@ def check_midi() -> None:
 
 
 class MidiMap:
-    """What each MIDI control does. Channels are not told apart.
+    """What each MIDI control does. Channels are not distinguished.
 
     Args:
         path: Where bindings are read from and written to; it need not exist.

@@ -34,7 +34,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds before the first and before a late attempt to connect again; each pause is twice the one before."""
 
 _STEADY = 10.0
-"""Seconds that a connection must have held for the pauses to begin anew."""
+"""Seconds that a connection must have held for the pauses to restart."""
 
 _GRACE = 2.0
 """Seconds that a connection may take to end in good order."""
@@ -188,7 +188,7 @@ class StreamSink:
         self._relay: _Relay | None = None
         self._pause = FIRST_PAUSE
         self._next = 0.0
-        self._down: float | None = None  # since when; None: not, or not told
+        self._down: float | None = None  # since when; None: it is up, or its loss was not reported
         self._hurried = threading.Event()
 
     def write(self, frame: Frame) -> None:

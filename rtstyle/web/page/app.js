@@ -7,7 +7,7 @@ const VERSION = 1, REQUEST_BYTES = 8, REPLY_BYTES = 12, KEEP_COLORS = 1, PREPARI
 const QUALITY = 0.85;
 const LOST_MS = 3000; // an answer that takes longer is not waited for
 const INDEXED_BYTES = 1 << 30;
-const HUNG_MS = 2000; // a visitor is told when none came for so long
+const HUNG_MS = 2000; // a visitor is warned when none came for so long
 
 const $ = (id) => document.getElementById(id);
 const video = $("source"), picture = $("picture"), paint = picture.getContext("2d", { alpha: false });

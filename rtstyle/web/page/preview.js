@@ -3,7 +3,7 @@
 import { fullScreen, shortcuts, styleTile } from "/controls.js";
 
 const $ = (id) => document.getElementById(id);
-let known = null; // the state that was told last
+let known = null; // the last state received
 let sliding = 0; // until when the slider is the visitor's and not ours
 
 async function command(word) {
