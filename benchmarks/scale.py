@@ -153,7 +153,8 @@ def overhead(folder: Path, ray: bool, rounds: int = 3) -> dict[str, Any]:
         "seconds": {name: round(value, 2) for name, value in wall.items()},
         "cpu seconds": {name: round(value, 2) for name, value in cpu_of.items()},
         "wall overhead": round(wall["worker"] / wall["local"] - 1, 3),
-        "cpu overhead": round(cpu_of["worker"] / cpu_of["local"] - 1, 3),
+        # Ray's workers are no children of this process.
+        "cpu overhead": None if ray else round(cpu_of["worker"] / cpu_of["local"] - 1, 3),
         "load": os.getloadavg()[0],
     }
     print(result, flush=True)
