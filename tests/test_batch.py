@@ -140,8 +140,8 @@ def test_what_is_finished_is_skipped_and_left_alone(folder, tmp_path):
     assert named(again) == {"clip 2.mp4": "skipped", "clip 3.mp4": "failed", "clip 10.mkv": "skipped"}
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
     replacing = partial(RENDER, options=RenderOptions(overwrite=True))
-    anew = stylize_many([folder], out, replacing, options=QueueOptions(overwrite=True))
-    assert named(anew)["clip 2.mp4"] == "done"
+    replaced = stylize_many([folder], out, replacing, options=QueueOptions(overwrite=True))
+    assert named(replaced)["clip 2.mp4"] == "done"
     assert (out / "clip 2.mp4").stat().st_mtime_ns > before[out / "clip 2.mp4"]
 
 

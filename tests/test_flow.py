@@ -15,7 +15,7 @@ from rtstyle.canvas.layer import NoiseLayer, SteeredLayer
 from rtstyle.canvas.map import CanvasMap, Lookup, grid_shape
 from rtstyle.canvas.steering import Steering
 from rtstyle.canvas.strokes import Brush
-from rtstyle.canvas.tracker import TrackerState
+from rtstyle.canvas.tracker import CanvasCutter, TrackerState, tile
 from rtstyle.frame import MARGIN, Packing
 from rtstyle.live.latest import FlowPace
 
@@ -269,6 +269,17 @@ def test_a_long_zoom_neither_stretches_strokes_without_end_nor_jumps():
         before = bent
     assert fades >= 2
     assert worst < 0.5  # strokes of 1 / (1 - 0.5) times their width at most
+
+
+def test_what_lies_beyond_the_repeated_tile_is_wrapped_to_the_same_place():
+    rows, columns, pitch = 80, 200, 16
+    grid = np.zeros((*grid_shape((4 * rows, 4 * columns), pitch), 2), np.float32)
+    grid[2:, 2:] = -300
+    out = np.empty((rows, columns, 16), np.uint8)
+    CanvasCutter(rows, columns).cut((70, 70), out, CanvasMap(pitch, grid))
+    found = out.reshape(rows, columns, 4, 4).transpose(0, 2, 1, 3).reshape(4 * rows, 4 * columns)[64:300, 64:780]
+    y, x = ((np.arange(first, last) + 70 - 300) % 512 for first, last in ((64, 300), (64, 780)))
+    assert np.array_equal(found, tile()[np.ix_(y, x)])
 
 
 def test_what_turns_before_a_wall_is_torn_and_not_stretched():

@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 _ALIKE = 3.0
 """Distance, in pixels, at which two places of the canvas have little in common: about a stroke's width."""
 
-STRIP, WIDE = 256, 1024
+STRIP, WIDE = 256, 896
 """Most rows and columns of a packed frame that are looked up at once: their coordinates stay in the cache."""
 
 

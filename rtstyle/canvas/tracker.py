@@ -84,9 +84,9 @@ def _quads() -> NDArray[np.uint8]:
     fine[::_FINE, ::_FINE] = tile()
     corners = ((down, across) for down in (0, _FINE) for across in (0, _FINE))
     quads = np.stack([np.roll(fine, (-down, -across), (0, 1)) for down, across in corners], -1)
-    reach = TILE // 4  # of what is stretched
-    rows, columns = (_FINE * (TILE + side + reach) for side in (STRIP, WIDE))
-    return np.pad(quads, ((0, rows - len(fine)), (0, columns - len(fine)), (0, 0)), mode="wrap")
+    reach = TILE // 4  # of what is stretched; what lies beyond is wrapped, which needs whole periods
+    down, across = (-(-(TILE + side + reach) // TILE) for side in (STRIP, WIDE))
+    return np.tile(quads, (down, across, 1))
 
 
 class CanvasCutter:
