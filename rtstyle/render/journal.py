@@ -257,7 +257,7 @@ def claim(path: Path, *, overwrite: bool, resume: bool = False) -> tuple[WorkFol
         folder.close()
         raise OutputExistsError(
             f"an interrupted render of {path} stands at frame {journal.checkpoint.frames}: "
-            f"--resume continues it, -y (--overwrite) starts over"
+            f"--resume goes on with it, -y (--overwrite) starts over"
         )
     if journal and resume:
         try:
