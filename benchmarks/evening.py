@@ -1,13 +1,14 @@
-"""An evening on stage, shortened: does delay, memory or the offset of audio grow while everything is in use?
+"""An evening on stage: does delay, memory or the offset of audio grow while everything is in use?
 
-    python benchmarks/evening.py --minutes 10
-    python benchmarks/evening.py --minutes 30 --size 1280x720
+    python benchmarks/evening.py                                     # 10 minutes, 640x360 at 30 FPS
+    python benchmarks/evening.py --minutes 30 --fps 15 --size-class fast
 
 One `rtstyle webcam` under Xvfb with a window, a network camera, OSC at 20 messages a second, presets that change every
-20 s, a recording with audio and an RTMP stream. The receiver is killed twice and the camera is taken away twice. The
-camera flashes at every second and the microphone clicks at every second. At the beginning and at the end, for 15 s
-each, the style is bypassed, so that flashes can be found in the recording: by how much the offset between flashes and
-clicks differs then is what the recording lost in step.
+20 s, a recording with audio and an RTMP stream. The receiver is killed twice and the camera is taken away twice. Camera
+and microphone share a clock: each frame leaves at its moment with its number in bars, each sample likewise, with a
+click every four seconds. So the recording tells how much later than audio video is. The style is bypassed for 20 s at
+both ends and for 10 s in each tenth, so that bars can be read. An engine that is too slow for all frames is no fault
+here; frames that nobody counted are.
 
 It needs Xvfb and ffmpeg. JSON on stdout; a line for every 20th part on stderr.
 """
@@ -15,11 +16,13 @@ It needs Xvfb and ffmpeg. JSON on stdout; a line for every 20th part on stderr.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -36,12 +39,16 @@ import cv2
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-RATE = 30
-QUIET = 15.0
-"""Seconds of bypass at both ends."""
+QUIET, GLIMPSE = 20.0, 10.0
+"""Seconds of bypass at both ends, and in each tenth between them."""
+PERIOD = 4.0
+"""Seconds between two clicks, and after which the numbers of frames begin anew."""
+BITS, BAR = 7, 24
+"""Bars of the number of a frame, each followed by its opposite, and their width."""
 AWAY = 8.0
 """Seconds for which the camera or the receiver is gone."""
-CLICK = "lavfi:aevalsrc=if(lt(mod(t\\,1)\\,0.02)\\,0.5*sin(12566*t)\\,0):s=48000,arealtime"
+SAMPLES = 48000
+"""Samples per second of the microphone."""
 
 SHOW = """
 fade = 1.0
@@ -68,17 +75,35 @@ modulate = ["strength:beat:0.6..1.2"]
 """
 
 
-class Camera:
-    """An MJPEG camera over HTTP that flashes in the first tenth of each second of the clock of ``time.time()``."""
+def drawn(picture: np.ndarray, number: int) -> np.ndarray:
+    """Draw a number in bars, black and white, each followed by its opposite."""
+    for bit in range(BITS):
+        for place, white in enumerate((number >> bit & 1, 1 - (number >> bit & 1))):
+            picture[16:80, (2 * bit + place) * BAR :][:, :BAR] = 235 if white else 20
+    return picture
 
-    def __init__(self, width: int, height: int) -> None:
+
+def number_in(luma: np.ndarray) -> int | None:
+    """Return the number that was drawn into a frame; None where a style has drawn over it."""
+    bars = luma[28:68, : 2 * BITS * BAR].reshape(40, 2 * BITS, BAR)[:, :, 4:-4]
+    levels, spread = bars.mean((0, 2)), bars.std((0, 2)).max()
+    if spread > 12 or not all((levels < 60) | (levels > 190)) or any((levels[::2] > 128) == (levels[1::2] > 128)):
+        return None
+    return sum(int(level > 128) << bit for bit, level in enumerate(levels[::2]))
+
+
+class Camera:
+    """An MJPEG camera over HTTP: frame n leaves at n / fps seconds of ``time.time()``, with n in bars."""
+
+    def __init__(self, width: int, height: int, fps: int) -> None:
         dice = np.random.default_rng(0)
         scene = cv2.resize(
             dice.integers(30, 120, (18, 32, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC
         )
-        self._dark = [self._jpeg(np.roll(scene, 4 * step, 1)) for step in range(64)]
-        self._bright = self._jpeg(np.full_like(scene, 250))
+        self.fps = fps
+        self._frames = [self._jpeg(drawn(np.roll(scene, 4 * n, 1), n)) for n in range(round(PERIOD * fps))]
         self.gone = threading.Event()
+        self.sent = 0
         camera = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -89,16 +114,15 @@ class Camera:
                 self.send_response(200)
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=part")
                 self.end_headers()
-                due, number = time.time(), 0
+                number = int(time.time() * fps)
                 try:
                     while not camera.gone.is_set():
-                        data = camera._bright if time.time() % 1 < 0.1 else camera._dark[number % 64]
-                        self.wfile.write(
-                            b"--part\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data)
-                        )
-                        self.wfile.write(data + b"\r\n")
-                        due, number = max(due + 1 / RATE, time.time() - 0.1), number + 1
-                        time.sleep(max(due - time.time(), 0))
+                        number = max(number + 1, int(time.time() * fps))  # frames that it was late for are not sent
+                        time.sleep(max(number / fps - time.time(), 0))
+                        data = camera._frames[number % len(camera._frames)]
+                        head = b"--part\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data)
+                        self.wfile.write(head + data + b"\r\n")
+                        camera.sent += 1
                 except OSError:
                     pass
 
@@ -111,6 +135,31 @@ class Camera:
     @staticmethod
     def _jpeg(picture: np.ndarray) -> bytes:
         return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+
+
+class Microphone:
+    """A WAV file without an end, in a pipe, that clicks every four seconds of ``time.time()``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._pipe = folder / "microphone"
+        os.mkfifo(self._pipe)
+        self.device = f"lavfi:amovie={self._pipe}:format_name=wav"
+        self.clicks = 0
+        threading.Thread(target=self._write, daemon=True).start()
+
+    def _write(self) -> None:
+        step = SAMPLES // 100
+        with contextlib.suppress(OSError), self._pipe.open("wb", buffering=0) as out:
+            endless, form = 0xFFFFFFFF, struct.pack("<IHHIIHH", 16, 1, 1, SAMPLES, 2 * SAMPLES, 2, 16)
+            out.write(b"RIFF" + struct.pack("<I", endless) + b"WAVEfmt " + form + b"data" + struct.pack("<I", endless))
+            begin = int(time.time() * SAMPLES)
+            while True:
+                moments = np.arange(begin, begin + step) / SAMPLES % PERIOD
+                begin += step
+                click = np.where(moments < 0.02, 0.5 * np.sin(2 * np.pi * 2000 * moments), 0)
+                time.sleep(max(begin / SAMPLES - time.time(), 0))
+                out.write((32767 * click).astype("<i2").tobytes())
+                self.clicks += bool(moments[0] < 0.01)
 
 
 class Receiver:
@@ -187,13 +236,16 @@ def resident_mib(pid: int) -> float:
 def play(remote: Remote, pid: int, seconds: float, camera: Camera, receiver: Receiver) -> list[dict[str, float]]:
     """Be the operator for so long; return delay and memory of every 20th part."""
     begin, parts, delays = time.monotonic(), [], []
+    glimpses = [tenth * seconds / 10 for tenth in range(1, 10)]
     events = sorted([
         (QUIET, lambda: remote.send("bypass", 0)),
         (seconds - QUIET, lambda: remote.send("bypass", 1)),
-        (seconds * 0.25, receiver.kill), (seconds * 0.25 + AWAY, receiver.start),
-        (seconds * 0.60, receiver.kill), (seconds * 0.60 + AWAY, receiver.start),
-        (seconds * 0.40, camera.gone.set), (seconds * 0.40 + AWAY, camera.gone.clear),
-        (seconds * 0.75, camera.gone.set), (seconds * 0.75 + AWAY, camera.gone.clear),
+        *((at, lambda: remote.send("bypass", 1)) for at in glimpses),
+        *((at + GLIMPSE, lambda: remote.send("bypass", 0)) for at in glimpses),
+        (seconds * 0.24, receiver.kill), (seconds * 0.24 + AWAY, receiver.start),
+        (seconds * 0.64, receiver.kill), (seconds * 0.64 + AWAY, receiver.start),
+        (seconds * 0.44, camera.gone.set), (seconds * 0.44 + AWAY, camera.gone.clear),
+        (seconds * 0.74, camera.gone.set), (seconds * 0.74 + AWAY, camera.gone.clear),
     ], key=lambda event: event[0])  # fmt: skip
     remote.send("bypass", 1)
     tick = 0
@@ -208,7 +260,8 @@ def play(remote: Remote, pid: int, seconds: float, camera: Camera, receiver: Rec
             remote.send("strength", 0.7 + 0.3 * float(np.sin(tick / 40)))
         if now >= (len(parts) + 1) * seconds / 20:
             delay = round(float(np.nanmedian(delays)), 1) if np.isfinite(delays).any() else float("nan")
-            parts.append({"minute": round(now / 60, 2), "rss_mib": round(resident_mib(pid), 1), "delay_ms": delay})
+            parts.append({"minute": round(now / 60, 2), "rss_mib": round(resident_mib(pid), 1), "delay_ms": delay,
+                          "load": os.getloadavg()[0]})  # fmt: skip
             delays.clear()
             print(parts[-1], file=sys.stderr)
         tick += 1
@@ -216,39 +269,49 @@ def play(remote: Remote, pid: int, seconds: float, camera: Camera, receiver: Rec
     return parts
 
 
-def flashes_and_clicks(recording: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the moments, in seconds of the recording, at which flashes and clicks begin."""
+def numbers_and_clicks(recording: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the frames whose number can be read, as (seconds of the recording, number), and the seconds of clicks."""
+    found, clicks = [], []
     with av.open(str(recording)) as container:
-        frames = [
-            (float(frame.pts * frame.time_base), float(np.frombuffer(frame.planes[0], np.uint8)[::997].mean()))
-            for frame in container.decode(video=0)
-        ]
-    bright = np.array([level > 200 for _, level in frames])
-    times = np.array([at for at, _ in frames])
-    flashes = times[np.flatnonzero(bright & ~np.roll(bright, 1))]
-    clicks: list[float] = []
+        for frame in container.decode(video=0):
+            plane = frame.planes[0]
+            luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : frame.width]
+            if (number := number_in(luma)) is not None:
+                found.append((float(frame.pts * frame.time_base), number))
     with av.open(str(recording)) as container:
         for frame in container.decode(audio=0):
             samples = np.abs(frame.to_ndarray().astype(np.float32).reshape(-1, frame.samples)[0])
             loud = np.flatnonzero(samples > 0.1)
             at = float(frame.pts * frame.time_base)
-            if len(loud) and (not clicks or at + loud[0] / frame.sample_rate - clicks[-1] > 0.5):
+            if len(loud) and (not clicks or at + loud[0] / frame.sample_rate - clicks[-1] > PERIOD / 2):
                 clicks.append(at + loud[0] / frame.sample_rate)
-    return flashes, np.array(clicks)
+    return np.array(found), np.array(clicks)
 
 
-def offset_ms(flashes: np.ndarray, clicks: np.ndarray, begin: float, end: float) -> float:
-    """Return the median offset, within half a second, of flashes from the next click, in a span of the recording."""
-    own = flashes[(flashes >= begin) & (flashes < end)]
-    nearest = [clicks[np.abs(clicks - flash).argmin()] - flash for flash in own]
-    turned = np.angle(np.exp(2j * np.pi * np.array(nearest))) / (2 * np.pi)  # seconds go round
-    return round(1000 * float(np.median(turned)), 1)
+def lateness(numbers: np.ndarray, clicks: np.ndarray, fps: int, begin: float, end: float) -> dict[str, float]:
+    """Return by how many ms video is later than audio in a span of the recording: median and extremes over frames."""
+    own = numbers[(numbers[:, 0] >= begin) & (numbers[:, 0] < end)]
+    heard = clicks[(clicks >= begin) & (clicks < end)]
+    if not len(own) or not len(heard):
+        return {"second": round(begin), "frames": 0}
+    audio = heard[0] + float(np.median(_round(heard - heard[0])))
+    late = _round(own[:, 0] - own[:, 1] / fps - audio)
+    p5, middle, p95 = 1000 * np.percentile(late, (5, 50, 95))
+    return {"second": round(begin), "frames": len(own), "median": round(middle, 1), "p5": round(p5, 1),
+            "p95": round(p95, 1)}  # fmt: skip
+
+
+def _round(seconds: np.ndarray) -> np.ndarray:
+    """Bring values between minus and plus half a period."""
+    return (seconds + PERIOD / 2) % PERIOD - PERIOD / 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--size", default="640x360", help="of the camera (default: %(default)s)")
+    parser.add_argument("--fps", type=int, default=30, help="of the camera, a whole number (default: %(default)s)")
+    parser.add_argument("--size-class", default="auto", help="network (default: %(default)s)")
     args = parser.parse_args()
     for tool in ("Xvfb", "ffmpeg"):
         if shutil.which(tool) is None:
@@ -256,17 +319,20 @@ def main() -> None:
     width, height = map(int, args.size.split("x"))
     seconds = 60 * args.minutes
     with tempfile.TemporaryDirectory() as folder, display() as screen:
-        print(json.dumps(evening(Path(folder), screen, width, height, seconds), indent=1))
+        camera = Camera(width, height, args.fps)
+        figures = evening(Path(folder), screen, camera, seconds, args.size_class)
+        print(json.dumps({"size": args.size, "fps": args.fps, "size_class": args.size_class, **figures}, indent=1))
 
 
-def evening(folder: Path, screen: str, width: int, height: int, seconds: float) -> dict[str, Any]:
+def evening(folder: Path, screen: str, camera: Camera, seconds: float, size_class: str) -> dict[str, Any]:
     """Play an evening; return its figures."""
-    camera, receiver = Camera(width, height), Receiver()
+    receiver, microphone = Receiver(), Microphone(folder)
     (folder / "show.toml").write_text(SHOW)
     recording = folder / "show.mkv"
     command = [
         sys.executable, "-m", "rtstyle", "webcam", camera.url, "--preview", "window", "--record", str(recording),
-        "--mic", CLICK, "--output", receiver.url, "--output-bitrate", "2M", "--osc", "0", "--json",
+        "--mic", microphone.device, "--size-class", size_class,
+        "--output", receiver.url, "--output-bitrate", "2M", "--osc", "0", "--json",
         "--presets", str(folder / "show.toml"),
     ]  # fmt: skip
     env = os.environ | {"DISPLAY": screen, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
@@ -283,27 +349,28 @@ def evening(folder: Path, screen: str, width: int, height: int, seconds: float) 
         if not port:
             raise SystemExit("\n".join(lines))
         threading.Thread(target=lambda: lines.extend(map(str.strip, session.stderr or ())), daemon=True).start()
-        remote = Remote(port)
+        remote, sent = Remote(port), camera.sent
         parts = play(remote, session.pid, seconds, camera, receiver)
         session.send_signal(signal.SIGINT)
         out, _ = session.communicate(timeout=60)
     finally:
         session.kill()
         receiver.kill()
+        camera.gone.set()
     report = json.loads(out)
-    flashes, clicks = flashes_and_clicks(recording)
-    begin, end = (
-        offset_ms(flashes, clicks, 1, QUIET - 1),
-        offset_ms(flashes, clicks, flashes[-1] - QUIET + 3, flashes[-1] + 1),
-    )
+    numbers, clicks = numbers_and_clicks(recording)
+    begins = [1.0, *(tenth * seconds / 10 + 1.5 for tenth in range(1, 10)), seconds - QUIET + 3]
+    lengths = [QUIET - 2, *9 * [GLIMPSE - 2], QUIET]
+    spans = zip(begins, np.add(begins, lengths), strict=True)
     return {
         "seconds": seconds,
-        "size": f"{width}x{height}",
         "exit_code": session.returncode,
         "osc_messages": remote.sent,
         "parts": parts,
         "rss_growth_mib": round(parts[-1]["rss_mib"] - parts[len(parts) // 4]["rss_mib"], 1),
-        "audio_offset_ms": {"begin": begin, "end": end, "lost": round((end - begin + 500) % 1000 - 500, 1)},
+        "video_later_than_audio_ms": [lateness(numbers, clicks, camera.fps, *span) for span in spans],
+        "frames_sent": camera.sent - sent,
+        "clicks": {"made": microphone.clicks, "recorded": len(clicks)},
         "report": {
             key: report[key] for key in ("shown", "captured", "dropped", "fps", "latency_ms", "sinks", "warnings")
         },

@@ -18,15 +18,17 @@ import av
 import cv2
 import numpy as np
 import pytest
-from senders import Sender, free_port, rtmp, udp
+from senders import H264, Sender, free_port, rtmp, udp
 from test_camera import SIZE, NetworkCamera, draw_number, jpeg, read_number, write_clip
 
-from rtstyle.camera import open_source
+import rtstyle.live.latest
+from rtstyle.camera import LiveSource, open_source
 from rtstyle.camera.microphones import read_alsa
 from rtstyle.camera.screen import screen_request
+from rtstyle.canvas.follower import SceneFollower
 from rtstyle.cli import main
 from rtstyle.errors import CameraError, SettingError, SourceStalledError, VideoOpenError
-from rtstyle.frame import Size
+from rtstyle.frame import Frame, Size
 from rtstyle.live.latest import LatestFrame
 
 
@@ -98,6 +100,89 @@ def test_a_slow_consumer_sees_now_and_a_camera_that_vanished_comes_back(kind, tm
     assert "stalled" in gone if kind == "udp" else "is gone" in gone
     assert back.startswith(f"{url} is back after ")
     assert "was away once" in losses
+
+
+class SlowFollower(SceneFollower):
+    """A follower on a machine so starved that a frame takes it two intervals of the camera."""
+
+    def follow(self, frame: Frame, offset: tuple[int, int] | None = None) -> Frame:
+        time.sleep(0.08)
+        return super().follow(frame, offset)
+
+
+@pytest.mark.parametrize("kind", ["mjpeg", "pipe", "rtmp", "rtsp"])
+def test_frames_do_not_grow_old_in_a_connection_that_is_read_too_slowly(kind, monkeypatch, tmp_path):
+    """They did, by more than half a second in each second: in the system's buffers and in the server's."""
+    monkeypatch.setattr(rtstyle.live.latest, "SceneFollower", SlowFollower)
+    port = free_port()
+    if kind == "pipe":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("named pipes are POSIX")
+        os.mkfifo(tmp_path / "cam")
+    camera, url = {
+        "mjpeg": lambda: ((camera := NetworkCamera(25)), camera.url),
+        "pipe": lambda: (pipe(tmp_path / "cam"), str(tmp_path / "cam")),
+        "rtmp": lambda: (rtmp(port), f"rtmp://127.0.0.1:{port}/live/cam"),
+        "rtsp": lambda: (Sender.rtsp(port), f"rtsp://127.0.0.1:{port}/cam"),
+    }[kind]()
+    ages: list[tuple[float, int]] = []
+    with camera:
+        if kind == "rtmp":
+            time.sleep(0.5)  # until ffmpeg listens
+        with open_source(url, timeout=5) as source, LatestFrame(source) as newest:
+            newest.begin()
+            begin = time.perf_counter()
+            while (now := time.perf_counter() - begin) < 4:
+                if captured := newest.take(1):
+                    age = camera.milliseconds() - read_number(captured.frame.planes.y)
+                    ages.append((now, age))
+            arriving = newest.arriving
+    late = [age for now, age in ages if now > 2]
+    assert len(late) > 8
+    assert max(late) < 700, "a frame that waits for the one before and takes its own time"
+    assert arriving == pytest.approx(25, abs=4), "frames that were left out are counted"
+    assert newest.dropped > len(ages) / 2
+    assert source.damaged == 0
+
+
+def test_segments_are_played_at_their_pace_and_do_not_fall_behind(monkeypatch, tmp_path):
+    """HLS comes a segment at a time: it was shown in a rush, and stood still for the rest of the second."""
+    port = free_port()
+    playlist = str(tmp_path / "cam.m3u8")
+    segments = ("-f", "hls", "-hls_time", "1", "-hls_list_size", "4", "-hls_flags", "delete_segments")
+    serve = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "-d", str(tmp_path)]
+    with Sender.ffmpeg(*H264, *segments, playlist) as camera, subprocess.Popen(serve, stderr=subprocess.DEVNULL) as web:
+        try:
+            wait_for("a playlist", lambda: os.path.exists(playlist))
+            time.sleep(2)
+            ages = {}
+            for slow in (False, True):
+                if slow:
+                    monkeypatch.setattr(rtstyle.live.latest, "SceneFollower", SlowFollower)
+                with open_source(f"http://127.0.0.1:{port}/cam.m3u8", timeout=5) as source:
+                    ages[slow] = ages_of(source, camera, 4)
+        finally:
+            web.kill()
+    taken, late = zip(*ages[False], strict=True)
+    assert np.diff(taken).max() < 0.7, "no pause of a whole segment"
+    assert max(late[-20:]) - min(late[-20:]) < 500
+    assert len(late) > 60
+    assert max(age for _, age in ages[True]) < 5000
+    assert ages[True][-1][1] - ages[True][8][1] < 500
+
+
+def ages_of(source: LiveSource, camera: Sender, seconds: float) -> list[tuple[float, int]]:
+    """The moments at which frames were taken, after the first second, and how many milliseconds old they were."""
+    found = []
+    with LatestFrame(source) as newest:
+        newest.begin()
+        begin = time.perf_counter()
+        while (now := time.perf_counter() - begin) < seconds:
+            captured = newest.take(2)
+            assert captured is not None
+            if now > 1:
+                found.append((now, camera.milliseconds() - read_number(captured.frame.planes.y)))
+    return found
 
 
 def test_an_rtsp_camera_that_insists_on_udp_is_taken_as_well():

@@ -15,6 +15,8 @@ class Captured:
     at: float
     """On the clock of ``time.perf_counter()``, in seconds; taken before decoding. For files, the moment at which
     the frame was due."""
+    skipped: int = 0
+    """Frames before it that were left out because newer ones had come."""
 
 
 def mirrored(frame: Frame) -> Frame:

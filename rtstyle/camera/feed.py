@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import av
 import av.error
@@ -18,6 +18,7 @@ from av.audio.stream import AudioStream
 
 from rtstyle.camera.address import SourceAddress
 from rtstyle.camera.audio import SourceAudio
+from rtstyle.camera.receiver import FRESH, LONGEST_SKIP, Arrival, Receiver
 from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
 from rtstyle.frame import Size
 from rtstyle.video.animation import Pictures
@@ -36,8 +37,17 @@ _LONGEST_HOLD = 2.0
 _LOSS_SPREAD = 2
 """Pictures after one that is marked as damaged that may be damaged too: FFmpeg's parser marks a packet early."""
 
-Picture = tuple[av.VideoFrame, float]
-"""A decoded picture, and when its data came, on the clock of ``time.perf_counter()``."""
+
+class Picture(NamedTuple):
+    """A decoded picture."""
+
+    frame: av.VideoFrame
+    at: float
+    """When its data came, on the clock of ``time.perf_counter()``."""
+    skipped: int = 0
+    """Pictures before it that were left out because newer ones had come."""
+    waited: float = 0.0
+    """Seconds for which its packet was waited for, where packets are read as they are needed."""
 
 
 class Feed(Protocol):
@@ -50,6 +60,8 @@ class Feed(Protocol):
     """How pictures come: FFmpeg's name of a codec, or of a pixel format where they are not coded."""
     paced: bool
     """True: a recording that is to be played at its own pace and may end. False: a camera, which may not."""
+    segmented: bool
+    """True: a camera whose pictures come in segments, many at once (HLS)."""
     patience: float
     """Seconds between two pictures of a recording from which on this is a gap, and no pause to be sat out."""
     audio: SourceAudio | None
@@ -60,7 +72,7 @@ class Feed(Protocol):
         """Packets or pictures so far that could not be decoded and were left out."""
 
     def pictures(self) -> Iterator[Picture]:
-        """Yield all pictures in order, the first one too.
+        """Yield pictures in order, the first one too; those of a camera only as long as no newer ones have come.
 
         Raises:
             CameraError: The camera or the connection went away.
@@ -101,6 +113,7 @@ class StreamFeed:
         self.damaged = 0
         self.patience = timeout
         self.paced = address.kind == "file" or (address.kind == "url" and (container.duration or 0) > 0)
+        self.segmented = not self.paced and container.format.name in ("dash", "hls")
         self._address, self._container, self._timeout, self._stop = address, container, timeout, stop
         self._release = release
         self._packet_bytes = 0
@@ -108,10 +121,19 @@ class StreamFeed:
         self._since_loss = 0  # pictures
         sounds = container.streams.best("audio") if audio else None
         self.audio = SourceAudio(sounds) if isinstance(sounds, AudioStream) else None
+        self._closing = threading.Event()
+        self._receiver: Receiver | None = None
+        self._intra = False  # whether each packet is a key frame, so that none was decoded for the sake of later ones
+        self._behind, self._passed_on = False, 0.0  # whether newer pictures wait, and when one was passed on
         self._decoded = self._decode()
         try:
             self._stream = self._choose_stream()
-            self.first, self._first_at = self._first_picture()
+            # The screen is grabbed when it is asked for, and segments wait on their server.
+            if not (self.paced or self.segmented or address.kind == "screen"):
+                self._intra = self._stream.codec_context.codec.intra_only
+                self._receiver = Receiver(self._packets(), self._stream.index, intra=self._intra, stop=stop)
+            self._first = self._first_picture()
+            self.first = self._first.frame
             if asked:
                 self._check_size(asked)
         except BaseException:
@@ -153,7 +175,7 @@ class StreamFeed:
                 raise OSError(errno.EINVAL, f"the camera has no mode of {asked}")
 
     def pictures(self) -> Iterator[Picture]:
-        yield self.first, self._first_at
+        yield self._first
         try:
             yield from self._decoded
         except av.error.FFmpegError as error:
@@ -163,12 +185,15 @@ class StreamFeed:
 
     def _decode(self) -> Generator[Picture, None, None]:
         seen = time.monotonic()
-        for packet in self._packets():
+        skipped, longest = 0, 0.0
+        for packet, at, dropped, waited in self._receiver or self._arrivals():
             if self.audio and packet.stream_index == self.audio.stream.index:
                 self.audio.decode(packet)
                 continue
-            at = time.perf_counter()
-            self._packet_bytes = packet.size
+            if dropped:
+                self._stream.codec_context.flush_buffers()
+                skipped += dropped
+            self._packet_bytes, longest = packet.size, max(waited, longest)
             try:
                 pictures = packet.decode()
             except av.error.InvalidDataError:
@@ -177,12 +202,38 @@ class StreamFeed:
             for picture in pictures:
                 if isinstance(picture, av.VideoFrame):
                     seen = time.monotonic()
-                    if self._is_whole(picture, packet.is_corrupt):
-                        yield picture, at
+                    if not self._is_whole(picture, packet.is_corrupt):
+                        continue
+                    if self._is_superseded(at):
+                        skipped += 1
+                        continue
+                    yield Picture(picture, at, skipped, longest)
+                    skipped, longest = 0, 0.0
             if self._stop.is_set():
                 return
             if self._address.kind != "file" and time.monotonic() - seen > self._timeout:
                 raise SourceStalledError(f"{self._address.name} sends data, but no picture for {self._timeout:g} s")
+
+    def _arrivals(self) -> Iterator[Arrival]:
+        """Yield packets that are read as they are needed."""
+        asked = time.perf_counter()
+        for packet in self._packets():
+            at = time.perf_counter()
+            yield Arrival(packet, at, waited=at - asked)
+            asked = time.perf_counter()
+
+    def _is_superseded(self, at: float) -> bool:
+        """Say whether a picture, which came at a moment, is too old to be shown: newer ones have come.
+
+        Then all pictures are left out until the last one that has come; but one in ``LONGEST_SKIP`` seconds is shown.
+        """
+        now = time.perf_counter()
+        waiting = self._receiver is not None and self._receiver.waiting and not self._intra
+        self._behind = waiting and (self._behind or now - at > FRESH)
+        if self._behind and now - self._passed_on < LONGEST_SKIP:
+            return True
+        self._passed_on = now
+        return False
 
     def _is_whole(self, picture: av.VideoFrame, lost: bool) -> bool:
         """Say whether a picture is worth showing: no part of it, nor of what it was predicted from, was lost.
@@ -210,11 +261,11 @@ class StreamFeed:
             self._held_since = None
         return True
 
-    def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
+    def _packets(self) -> Generator[av.Packet[Any], None, None]:
         """Yield packets; wait for at most ``timeout`` seconds for each."""
         since = time.monotonic()
         streams: list[Any] = [self._stream, self.audio.stream] if self.audio else [self._stream]
-        while not self._stop.is_set():
+        while not (self._stop.is_set() or self._closing.is_set()):
             try:
                 for packet in self._container.demux(*streams):
                     if self._address.kind == "device":
@@ -235,7 +286,10 @@ class StreamFeed:
         return SourceStalledError(f"{self._address.name} stalled: no picture for {self._timeout:g} s")
 
     def close(self) -> None:
+        self._closing.set()
         self._decoded.close()  # with the last packet of the container, which must not outlive it
+        if self._receiver:
+            self._receiver.close()
         self._container.close()
         self._release()
 
@@ -251,7 +305,7 @@ class PictureFeed:
     """A feed of still pictures, each shown for the same time."""
 
     format = "pictures"
-    paced = True
+    paced, segmented = True, False
     patience = math.inf
     audio: SourceAudio | None = None
 
@@ -274,9 +328,9 @@ class PictureFeed:
         return self._stills.damaged
 
     def pictures(self) -> Iterator[Picture]:
-        yield self.first, time.perf_counter()
+        yield Picture(self.first, time.perf_counter())
         for picture in self._decoded:
-            yield picture, time.perf_counter()
+            yield Picture(picture, time.perf_counter())
 
     def close(self) -> None: ...
 

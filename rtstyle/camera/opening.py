@@ -19,7 +19,7 @@ from rtstyle.camera.feed import Feed, PictureFeed, StreamFeed, reason
 from rtstyle.camera.screen import screen_request
 from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
 from rtstyle.frame import Size
-from rtstyle.video.opening import open_device, open_media
+from rtstyle.video.opening import is_named_playlist, open_device, open_media
 from rtstyle.video.pipe import Pipe
 
 STILL_RATE = Fraction(1, 3)
@@ -154,6 +154,8 @@ def _open_url(address: SourceAddress, wish: Wish) -> av.container.InputContainer
         options["rtsp_flags"] = "prefer_tcp"  # UDP, which some cameras insist on, loses packets
     if url.startswith("udp"):
         options |= {"overrun_nonfatal": "1", "fifo_size": "50000"}
+    if is_named_playlist(url):
+        options["live_start_index"] = "-1"  # FFmpeg would begin three segments before the newest one
     try:
         return open_media(url, options=options, timeout=timeout, playlists=wish.playlists)
     except VideoOpenError:

@@ -19,6 +19,7 @@ from rtstyle.camera.captured import Captured
 from rtstyle.camera.feed import Feed
 from rtstyle.camera.fit import fitted, inner_size, upright_size
 from rtstyle.camera.opening import Wish, open_feed
+from rtstyle.camera.receiver import FRESH, LONGEST_SKIP
 from rtstyle.errors import CameraError, SettingError, SourceStalledError, check_seconds
 from rtstyle.frame import Frame, Size, check_is_size
 from rtstyle.video import color_of
@@ -194,7 +195,8 @@ class LiveSource:
     # -- frames
 
     def captures(self) -> Iterator[Captured]:
-        """Yield frames as they come, with the moment of their arrival.
+        """Yield frames as they come, with the moment of their arrival; of a camera, the latest: where the caller takes
+        them too slowly, those are left out that newer ones have followed, and counted in ``Captured.skipped``.
 
         All have the size and color of the source; a picture that comes otherwise (a phone that was turned, a camera
         that came back in another mode) is fitted in. Planes are I420 in new or decoder-owned memory that no one
@@ -221,15 +223,50 @@ class LiveSource:
 
     def _played(self) -> Iterator[Captured]:
         """Yield the frames of one round or connection."""
-        origin: float | None = None
+        if self.paced:
+            return self._recorded()
+        return self._segmented() if self._feed.segmented else self._as_they_come()
+
+    def _as_they_come(self) -> Iterator[Captured]:
         arrivals: deque[tuple[float, float]] = deque()
-        for picture, at in self._feed.pictures():
+        for picture, at, skipped, _ in self._feed.pictures():
             frame = self._frame(picture, at)
-            if not self.paced:
-                self._play(math.inf, _earliest(arrivals, at, at - float(frame.pts * frame.time_base)))
-                yield Captured(frame, at)
+            self._play(math.inf, _earliest(arrivals, at, at - _moment(frame)))
+            yield Captured(frame, at, skipped)
+
+    def _segmented(self) -> Iterator[Captured]:
+        """Yield frames at the distances of their timestamps: those of a segment come all at once.
+
+        Where a segment was waited for, all that follows is later by that. Frames that are late for other reasons, on a
+        slow machine, are left out.
+        """
+        origin: float | None = None
+        skipped, shown = 0, -math.inf
+        for picture, at, _, waited in self._feed.pictures():
+            frame = self._frame(picture, at)
+            moment = _moment(frame)
+            if (
+                origin is None
+                or origin + moment - at > self._feed.patience
+                or (waited > FRESH and at > origin + moment)
+            ):
+                origin = at - moment
+            now = time.perf_counter()
+            if now - origin - moment > FRESH and now - shown < LONGEST_SKIP:
+                skipped += 1
                 continue
-            moment = float(frame.pts * frame.time_base)
+            if self._stop.wait(max(origin + moment - now, 0)):
+                return
+            self._play(moment, origin)
+            shown = time.perf_counter()
+            yield Captured(frame, origin + moment, skipped)
+            skipped = 0
+
+    def _recorded(self) -> Iterator[Captured]:
+        origin: float | None = None
+        for picture, at, *_ in self._feed.pictures():
+            frame = self._frame(picture, at)
+            moment = _moment(frame)
             now = time.perf_counter()
             if origin is None:
                 origin = (now if self._due is None else self._due) - moment
@@ -317,6 +354,10 @@ class LiveSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _moment(frame: Frame) -> float:
+    return float(frame.pts * frame.time_base)
 
 
 def _earliest(arrivals: deque[tuple[float, float]], now: float, origin: float) -> float:

@@ -57,10 +57,10 @@ class LatestFrame:
         self.captured = 0
         """Frames that came since ``begin``."""
         self.dropped = 0
-        """Frames among them that a newer one replaced."""
+        """Frames among them that a newer one replaced, also before they were decoded."""
         self._source, self._follow = source, follow
         self._slot: Captured | None = None
-        self._arrivals: deque[float] = deque(maxlen=500)
+        self._arrivals: deque[tuple[float, int]] = deque(maxlen=500)  # moment, and frames since the one before
         self._ended = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
@@ -96,11 +96,12 @@ class LatestFrame:
 
     @property
     def arriving(self) -> float | None:
-        """Frames per second that the source gave over the last two seconds; None where fewer than four came."""
+        """Frames per second that the source gave over the last two seconds; None where fewer than four came, or all at
+        once."""
         with self._changed:
-            recent = [at for at in self._arrivals if at >= self._arrivals[-1] - _SPAN]
-        span = recent[-1] - recent[0] if recent else 0.0
-        return (len(recent) - 1) / span if len(recent) >= 4 and span > 0 else None
+            recent = [arrival for arrival in self._arrivals if arrival[0] >= self._arrivals[-1][0] - _SPAN]
+        span = recent[-1][0] - recent[0][0] if recent else 0.0
+        return sum(count for _, count in recent[1:]) / span if len(recent) >= 4 and span > _SPAN / 8 else None
 
     @property
     def waiting(self) -> str | None:
@@ -121,14 +122,14 @@ class LatestFrame:
             for captured in self._source.captures():
                 frame = scene.follow(captured.frame)
                 with self._changed:
-                    dropped = self._slot is not None
-                    self.captured += 1
+                    dropped = captured.skipped + (self._slot is not None)
+                    self.captured += captured.skipped + 1
                     self.dropped += dropped
-                    self._arrivals.append(captured.at)
+                    self._arrivals.append((captured.at, captured.skipped + 1))
                     self._slot = Captured(frame, captured.at)
                     self._changed.notify()
                 if resolved(self._follow) == "flow":
-                    scene.flowing = pace.add(dropped, captured.at)
+                    scene.flowing = pace.add(dropped > 0, captured.at)
         except BaseException as reason:  # raised in the caller, by take()
             error = reason
         with self._changed:

@@ -78,7 +78,7 @@ def open_media(
     """
     address = place if isinstance(place, str) else "pipe:"
     scheme = address.partition(":")[0].lower() if ":" in address else "file"
-    named = _is_named_playlist(address)
+    named = is_named_playlist(address)
     settings = {"max_pixels": str(MAX_PIXELS), **(options or {}), **_limits(address, scheme, named, playlists)}
     guard = _Within(address, timeout or _PATIENCE) if named and not playlists else None
     opened: Callable[..., InputContainer] = partial(
@@ -163,7 +163,7 @@ def _redirected(address: str, timeout: float) -> tuple[Web, str] | None:
         if web.refused:
             raise VideoOpenError(f"{address} is not followed: {web.refused}; give that address itself") from error
         return None
-    if _is_named_playlist(moved):
+    if is_named_playlist(moved):
         raise VideoOpenError(f"{address} leads to a playlist, {moved[:200]}: give that address itself")
     return (web, moved) if moved != address else None
 
@@ -192,7 +192,8 @@ def _open_moved(opened: Callable[..., InputContainer], web: Web, moved: str, add
         raise
 
 
-def _is_named_playlist(address: str) -> bool:
+def is_named_playlist(address: str) -> bool:
+    """Say whether a file or an address of http is named as an HLS playlist is."""
     name = address.removeprefix("file:") if address.startswith("file:") else urlsplit(address).path
     return address.startswith(("file:", "http:", "https:")) and name.lower().endswith((".m3u8", ".m3u"))
 
