@@ -234,6 +234,15 @@ def test_a_network_camera_that_stalls_is_found_out_in_time():
         one_line(error)
 
 
+def test_a_caller_that_takes_longer_than_the_timeout_is_no_silence_of_the_camera():
+    """A starved machine was told that its camera sent no picture."""
+    with NetworkCamera() as camera, open_source(camera.url, timeout=0.5) as source:
+        for number, _ in enumerate(source.captures()):
+            time.sleep(0.7)
+            if number == 2:
+                break
+
+
 def test_a_camera_that_never_sends_is_found_out_when_it_is_opened():
     with NetworkCamera() as camera:
         camera.stalled.set()

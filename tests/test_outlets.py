@@ -27,13 +27,16 @@ from clips import Sound as Tone
 from clips import make_clip
 from test_camera import NetworkCamera, draw_number, read_number
 
+import rtstyle.live.sinks.outputs
+import rtstyle.live.sinks.virtual_camera
 from rtstyle import Controls, Frame
 from rtstyle.camera import v4l2
 from rtstyle.errors import CameraError, OutputExistsError, SettingError, VideoWriteError
 from rtstyle.frame import Color, Planes, Size, VideoFormat
-from rtstyle.live import LiveSettings, Outputs, stylize_live
+from rtstyle.live import CaptureSettings, LiveSettings, Outputs, stylize_live
 from rtstyle.live.fanout import Fanout
 from rtstyle.live.microphone import MicrophoneCapture, SoundClock, microphone_requests
+from rtstyle.live.sinks.readers import DeviceReaders
 from rtstyle.live.sinks.recording import Recording
 from rtstyle.live.sinks.sink import CLOCK, FrameDropped
 from rtstyle.live.sinks.stream import StreamSink, destination, even
@@ -815,6 +818,100 @@ def test_a_virtual_camera_that_another_program_writes_is_passed_over():
     assert open_virtual_camera(devices, **how) == ("/dev/video12", kept)
     with pytest.raises(VideoWriteError, match="video10 is written to by another program"):
         open_virtual_camera(devices[:2], **how)
+
+
+class Distinct:
+    """A sink that counts frames, and those that differ from the one before."""
+
+    def __init__(self) -> None:
+        self.pictures: list[np.ndarray] = []
+        self.count = 0
+
+    def write(self, frame: Frame) -> None:
+        self.count += 1
+        if not self.pictures or frame.planes.y is not self.pictures[-1]:
+            self.pictures.append(frame.planes.y)
+
+    def close(self) -> None: ...
+
+
+@contextmanager
+def reading(device: Path) -> Iterator[None]:
+    """Another program that has a device open."""
+    script = "import os, sys; os.open(sys.argv[1], os.O_RDWR); print('open', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-S", "-c", script, str(device)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout
+        assert program.stdout.readline() == b"open\n"
+        yield
+        program.kill()
+
+
+def wait_until(what: str, happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify and /proc are Linux's")
+def test_it_is_known_whether_another_program_has_a_device_open(tmp_path):
+    """The system reports opening a file as it does opening a device."""
+    device = tmp_path / "video10"
+    device.touch()
+    with reading(device):
+        readers = DeviceReaders(str(device))
+        assert readers.present, "who had it open already"
+        with reading(device):
+            assert readers.present
+        assert readers.present
+    wait_until("no reader is left", lambda: not readers.present)
+    with reading(device):
+        assert readers.present
+    wait_until("no reader is left", lambda: not readers.present)
+    readers.close()
+    assert not readers.present
+    with pytest.raises(VideoWriteError, match=r"cannot be found out \(No such file"):
+        DeviceReaders(str(tmp_path / "gone"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify and /proc are Linux's")
+def test_frames_are_stylized_on_demand_while_the_virtual_camera_is_read(monkeypatch, tmp_path):
+    """A file stands for the device: what opens it is real."""
+    device, kept = tmp_path / "video10", Distinct()
+    device.touch()
+    monkeypatch.setattr(rtstyle.live.sinks.outputs, "find_virtual_cameras", lambda name: [str(device)])
+    monkeypatch.setattr(rtstyle.live.sinks.virtual_camera, "LoopbackCamera", lambda device, **how: kept)
+
+    def session() -> None:
+        outputs = Outputs(virtual_camera="", on_demand=True)
+        with pytest.raises(CameraError, match="is gone"):
+            stylize_live(
+                camera.url, capture=CaptureSettings(wait=0), live=LiveSettings(preview="none"), outputs=outputs
+            )
+
+    def rests() -> None:
+        time.sleep(0.3)  # frames on their way
+        pictures, count = len(kept.pictures), kept.count
+        wait_until("the last frame is repeated", lambda: kept.count > count + 8)
+        assert len(kept.pictures) == pictures, "no one looks: nothing is stylized"
+
+    thread = threading.Thread(target=session)
+    with NetworkCamera() as camera:
+        thread.start()
+        wait_until("the first frame", lambda: kept.count > 0)
+        rests()
+        with reading(device):
+            before = len(kept.pictures)
+            wait_until("frames for the reader", lambda: len(kept.pictures) > before + 8)
+        rests()
+        camera.gone.set()
+        thread.join()
+
+
+def test_frames_on_demand_need_a_virtual_camera():
+    with pytest.raises(SettingError, match="add --virtual-camera"):
+        Outputs(on_demand=True)
 
 
 def test_the_rate_of_a_virtual_camera_is_stated():

@@ -209,6 +209,7 @@ class StreamFeed:
                         continue
                     yield Picture(picture, at, skipped, longest)
                     skipped, longest = 0, 0.0
+                    seen = time.monotonic()  # the caller's own time is no silence of the camera
             if self._stop.is_set():
                 return
             if self._address.kind != "file" and time.monotonic() - seen > self._timeout:

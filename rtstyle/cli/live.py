@@ -110,6 +110,9 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="DEV",
         help="act as a camera for other programs: v4l2loopback on Linux (default: the first found), else OBS's",
     )
+    parser.add_argument(
+        "--on-demand", action="store_true", help="rest while no program has the virtual camera open (Linux)"
+    )
     parser.add_argument("--ndi", nargs="?", const="", metavar="NAME", help="be an NDI source (default name: rtstyle)")
     parser.add_argument(
         "--output",
@@ -286,6 +289,7 @@ def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> Liv
         ),
         outputs=Outputs(
             virtual_camera=args.virtual_camera,
+            on_demand=args.on_demand,
             ndi=args.ndi,
             urls=tuple(args.output),
             bitrate=bits(args.output_bitrate, "--output-bitrate"),

@@ -15,7 +15,7 @@ import numpy as np
 
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Frame
-from rtstyle.live.sinks.sink import CLOCK, AudioSink, FrameDropped, InterruptibleSink, Sink
+from rtstyle.live.sinks.sink import CLOCK, AudioSink, FrameDropped, InterruptibleSink, Sink, WatchedSink
 from rtstyle.video.sound import Sound
 
 Policy = Literal["newest", "all"]
@@ -95,6 +95,11 @@ class Branch:
             with self._changed:
                 self._sounds.append(sound)
                 self._changed.notify()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether its frames are seen, or may be; cheap."""
+        return not isinstance(self._sink, WatchedSink) or self._sink.watched
 
     def finish(self) -> None:
         """Let the thread write what waits, where all is to be written, and close the sink; does not wait for it."""
@@ -336,6 +341,13 @@ class Fanout:
         """Those that frames go to now."""
         with self._lock:
             return list(self._outlets)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether frames of one branch at least are seen, or may be."""
+        with self._lock:
+            branches = list(self._outlets.values())
+        return any(branch.wanted for branch in branches)
 
     def dropped(self) -> dict[str, int]:
         """Frames that did not get to those that frames go to now; cheap, unlike ``state``."""

@@ -58,6 +58,8 @@ class LatestFrame:
         """Frames that came since ``begin``."""
         self.dropped = 0
         """Frames among them that a newer one replaced, also before they were decoded."""
+        self.resting = False
+        """True: no frame is stylized, so that none has to be followed. May be set from any thread."""
         self._source, self._follow = source, follow
         self._slot: Captured | None = None
         self._arrivals: deque[tuple[float, int]] = deque(maxlen=500)  # moment, and frames since the one before
@@ -120,7 +122,7 @@ class LatestFrame:
         scene, pace = SceneFollower(follow=self._follow), FlowPace()
         try:
             for captured in self._source.captures():
-                frame = scene.follow(captured.frame)
+                frame = captured.frame if self.resting else scene.follow(captured.frame)
                 with self._changed:
                     dropped = captured.skipped + (self._slot is not None)
                     self.captured += captured.skipped + 1

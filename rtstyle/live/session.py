@@ -114,7 +114,7 @@ class Session:
                     | self._styles.fading
                     | (desk.paused and self._look.moving(time.perf_counter()))
                 )
-                if captured and not desk.paused:
+                if captured and not desk.paused and self._is_seen():
                     self._show(captured)
                     if self._shown == frames:
                         return
@@ -128,6 +128,12 @@ class Session:
                     self._window.redraw()
         finally:
             desk.close()
+
+    def _is_seen(self) -> bool:
+        """Say whether what is stylized now will be seen; if not, rest. The first frame makes a device a camera."""
+        seen = bool(self._window) or not self._shown or self._fanout.wanted
+        self._latest.resting = not seen
+        return seen
 
     # -- frames
 

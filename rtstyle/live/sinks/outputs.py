@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,6 +29,8 @@ class Outputs:
 
     virtual_camera: str | None = None
     """Device of a virtual camera, empty for the first that is free; None: none. See ``find_virtual_cameras``."""
+    on_demand: bool = False
+    """Stylize only while another program has the virtual camera open, where frames go nowhere else; Linux only."""
     ndi: str | None = None
     """Name of an NDI source, empty for ``rtstyle``; None: none."""
     urls: tuple[str, ...] = ()
@@ -55,6 +58,10 @@ class Outputs:
             raise SettingError(f"the bitrate of outputs is in bits per second and at least 1000, got {self.bitrate}")
         if len(set(self.urls)) < len(self.urls):
             raise SettingError("an output is given twice")
+        if self.on_demand and self.virtual_camera is None:
+            raise SettingError("frames on demand are those of a virtual camera: add --virtual-camera")
+        if self.on_demand and sys.platform != "linux":
+            raise SettingError("whether a virtual camera is read is known on Linux only: leave --on-demand out")
         for sink in self.sinks:
             check_sinks(sink)
 
@@ -103,11 +110,15 @@ class OutputPlan:
         """
         if self._cameras is not None:
             rate = steady_rate(fps, source.rate)
-            device, camera = open_virtual_camera(self._cameras, size=source.size, color=source.color, rate=rate)
+            demand = self._outputs.on_demand
+            device, camera = open_virtual_camera(
+                self._cameras, size=source.size, color=source.color, rate=rate, on_demand=demand
+            )
             # Programs that watch want frames at a steady pace: one that is a little late must not be sent twice.
             period = float(1 / rate)
             branches.add("virtual camera", camera, "newest", spacing=0.75 * period, patience=1.25 * period)
-            tell(f"virtual camera {device}: {source.size}, {float(rate):.4g} frames per second")
+            while_read = ", while another program has it open" if demand else ""
+            tell(f"virtual camera {device}: {source.size}, {float(rate):.4g} frames per second{while_read}")
         if self._outputs.ndi is not None:
             name = self._outputs.ndi or "rtstyle"
             ndi = NdiSource(name, size=source.size, rate=steady_rate(fps, source.rate))

@@ -43,5 +43,14 @@ class InterruptibleSink(Sink, Protocol):
         """Let ``write`` and ``close`` return soon, whatever the other side does. Called from another thread."""
 
 
+@runtime_checkable
+class WatchedSink(Sink, Protocol):
+    """A sink that knows whether its frames are seen."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether frames are seen now. Called from another thread, for each frame."""
+
+
 class FrameDropped(Exception):
     """A sink cannot take this frame, such as while its connection is gone. The frame is counted as dropped."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rtstyle.camera import v4l2
 from rtstyle.errors import VideoWriteError, reason_of
 from rtstyle.frame import Color, Frame, Size
+from rtstyle.live.sinks.readers import DeviceReaders
 from rtstyle.live.sinks.sink import Sink
 from rtstyle.live.sinks.stream import even
 from rtstyle.video.pixels import level_table, rows_of
@@ -68,12 +69,14 @@ def open_virtual_camera(
     size: Size,
     color: Color,
     rate: Fraction,
+    on_demand: bool = False,
     open_device: Callable[..., Sink] | None = None,
 ) -> tuple[str, Sink]:
     """Open the first of what ``find_virtual_cameras`` found that no other program writes to.
 
     Args:
         devices: At least one.
+        on_demand: Whether the sink tells if another program reads it; Linux only.
         open_device: Opens one of them; None: as this platform does.
 
     Returns:
@@ -87,9 +90,11 @@ def open_virtual_camera(
     errors: list[VideoWriteError] = []
     for device in devices:
         try:
-            return device, opener(device, size=size, color=color, rate=rate)
+            camera = opener(device, size=size, color=color, rate=rate)
         except VideoWriteError as error:
             errors.append(error)
+            continue
+        return device, DemandedCamera(camera, device) if on_demand else camera
     raise errors[0]
 
 
@@ -152,6 +157,43 @@ class LoopbackCamera:
         """Give the device back."""
         with suppress(av.FFmpegError, OSError, ValueError):
             self._container.close()
+
+
+class DemandedCamera:
+    """A virtual camera whose frames need not be made while no other program has its device open; a ``WatchedSink``.
+
+    Args:
+        camera: The open camera, closed by ``close``.
+
+    Raises:
+        VideoWriteError: The system cannot tell.
+    """
+
+    def __init__(self, camera: Sink, device: str) -> None:
+        self._camera = camera
+        try:
+            self._readers = DeviceReaders(device)
+        except VideoWriteError:
+            camera.close()
+            raise
+
+    @property
+    def watched(self) -> bool:
+        """Whether another program has the device open."""
+        return self._readers.present
+
+    def write(self, frame: Frame) -> None:
+        """Show a frame to the programs that read the camera.
+
+        Raises:
+            VideoWriteError: The device has gone.
+        """
+        self._camera.write(frame)
+
+    def close(self) -> None:
+        """Give the device back."""
+        self._readers.close()
+        self._camera.close()
 
 
 class YuyvFiller:
