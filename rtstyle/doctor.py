@@ -225,7 +225,7 @@ def _microphone() -> Check:
         fix = "plug one in, or name one of those that were found: --mic DEVICE"
         return Check("microphone", False, f"the system's own cannot be opened; found: {found}", fix)
     fix = "" if works else "name another one: --mic DEVICE"
-    return Check("microphone", works, f"{'gives' if works else 'opens, but gives no'} sound; found: {found}", fix)
+    return Check("microphone", works, f"{'gives' if works else 'opens, but gives no'} audio; found: {found}", fix)
 
 
 def _streams() -> Check:

@@ -9,7 +9,7 @@ The command line prints them as one line and exits with 1.
         StyleFormatError        ValueError          a style folder that cannot be read
         BackendUnavailableError RuntimeError        no engine can be opened
         DeviceError             RuntimeError        a GPU that failed while it ran
-        PictureError            OSError             a picture that cannot be read or written
+        PictureError            OSError             an image that cannot be read or written
         VideoOpenError          OSError             a file that is no video, or not there
         VideoStalledError       TimeoutError        a video from the network that stopped coming; a VideoOpenError too
         VideoWriteError         OSError             an output that cannot be written
@@ -54,7 +54,7 @@ class DeviceError(RtstyleError, RuntimeError):
 
 
 class PictureError(RtstyleError, OSError):
-    """A still picture cannot be read or written."""
+    """A still image cannot be read or written."""
 
 
 class VideoOpenError(RtstyleError, OSError):

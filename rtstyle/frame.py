@@ -1,4 +1,4 @@
-"""Frame, the picture that travels through rtstyle, and what its samples mean.
+"""Frame, the image that travels through rtstyle, and what its samples mean.
 
 Inside, there is one pixel layout: planar YUV 4:2:0, 8 bits, as decoders, encoders and cameras speak
 it. RGB exists at the edges only (a window, a JPEG), and is made here.
@@ -27,7 +27,7 @@ Plane = NDArray[np.uint8]
 
 
 class Planes(NamedTuple):
-    """The samples of one picture: uint8, any strides, only ever read by those who did not make them.
+    """The samples of one image: uint8, any strides, only ever read by those who did not make them.
 
     Arrays that are read-only are never written to again: a sink may keep them instead of copying.
     """
@@ -57,7 +57,7 @@ def as_i420(planes: Planes) -> Plane | None:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Width and height of a picture in pixels of luma."""
+    """Width and height of an image in pixels of luma."""
 
     width: int
     height: int
@@ -178,7 +178,7 @@ class Frame:
     """Duration of one timestamp unit, in seconds, e.g. 1/90000."""
     color: Color
     canvas: tuple[int, int] = (0, 0)
-    """Where the picture's top left lies on the canvas, (x, y) in pixels; moves with the camera."""
+    """Where the image's top left lies on the canvas, (x, y) in pixels; moves with the camera."""
     alpha: Plane | None = None
     """Opacity of each pixel, shape of ``planes.y``, uint8, 255 opaque; None: all are. Engines pass it on untouched."""
     captions: bytes = b""
@@ -187,7 +187,7 @@ class Frame:
     """What was measured of the frame and those before it, for styles on a steered canvas; None: engines measure the
     frame by itself."""
     canvas_map: CanvasMap | None = None
-    """How the canvas is deformed below the picture, beyond that offset; moves with what the scene shows. None: not at
+    """How the canvas is deformed below the image, beyond that offset; moves with what the scene shows. None: not at
     all."""
 
     def __post_init__(self) -> None:
@@ -357,7 +357,7 @@ def planes_to_rgb(planes: Planes, color: Color) -> NDArray[np.uint8]:
 
 
 class RgbConverter:
-    """Converts one picture after the other to RGB in buffers that it keeps: to get fresh memory from the system
+    """Converts one image after the other to RGB in buffers that it keeps: to get fresh memory from the system
     for each can cost more than the sums."""
 
     def __init__(self) -> None:
@@ -400,16 +400,16 @@ def planes_from_rgb(rgb: NDArray[np.uint8], color: Color) -> Planes:
 # -- the generator's layout ----------------------------------------------------------------------
 
 CELL = 4
-"""Pixels of luma per side of a cell of a packed picture."""
+"""Pixels of luma per side of a cell of a packed image."""
 
 MARGIN = 8
-"""Pixels of replicated edge around a picture, so that the network never sees a false edge; whole cells."""
+"""Pixels of replicated edge around an image, so that the network never sees a false edge; whole cells."""
 
 
 class Packing:
-    """Turns pictures of one size into the generator's layout and back.
+    """Turns images of one size into the generator's layout and back.
 
-    A packed picture is space-to-depth'ed by 4: shape (rows, columns, 24), uint8, with 16 channels of Y,
+    A packed image is space-to-depth'ed by 4: shape (rows, columns, 24), uint8, with 16 channels of Y,
     4 of U and 4 of V, each in row order within its cell of 4x4 pixels; ``MARGIN`` pixels of replicated
     edge around it, and more at right and bottom until rows and columns are even.
     """
@@ -425,7 +425,7 @@ class Packing:
         )
 
     def pack(self, planes: Planes, out: Plane) -> None:
-        """Write a picture into ``out``: shape (rows, columns, 24), uint8, C-contiguous."""
+        """Write an image into ``out``: shape (rows, columns, 24), uint8, C-contiguous."""
         for plane, padded, margin in zip(planes[1:], self._padded[1:], (MARGIN // 2, MARGIN // 2), strict=True):
             _pad(plane, padded, margin)
         self.pack_luma(planes.y, out)
@@ -442,7 +442,7 @@ class Packing:
             luma[..., row] = self._padded.y[row::4].view(np.uint32)
 
     def unpack(self, packed: Plane) -> Planes:
-        """Return new planes of ``size`` from a packed picture.
+        """Return new planes of ``size`` from a packed image.
 
         Where the size is whole cells, they lie one behind the other and are read-only, so that an encoder may keep them
         as they are (``as_i420``); else they are views of larger arrays.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 PLANE_CHANNELS = 24
-"""Channels of a packed picture: 16 of Y, then 4 of U, then 4 of V, each in row order in the cell."""
+"""Channels of a packed frame: 16 of Y, then 4 of U, then 4 of V, each in row order in the cell."""
 
 CANVAS_CHANNELS = 16
 """Channels of a canvas of plain noise: the 4x4 pixels of a cell, in row order."""
@@ -55,12 +55,12 @@ class _Residual(nn.Module):
 class Generator(nn.Module):
     """The style residual S(x, z) of ``G(x, z) = x + strength * S(x, z)``.
 
-    Everything is planar YUV 4:2:0, packed by space-to-depth(4): ``x`` is a picture in the canonical
+    Everything is planar YUV 4:2:0, packed by space-to-depth(4): ``x`` is a frame in the canonical
     color (BT.709, full range, centred: Y - 0.5 and U, V around 0, so in [-0.5, 0.5]); ``z`` is the
-    canvas in [-2, 2]; both have a quarter of the picture's height and width, which must be even.
+    canvas in [-2, 2]; both have a quarter of the frame's height and width, which must be even.
 
     The trunk works at 1/4 with ``channels`` and at 1/8 with ``deep`` channels; at 1/4 of the pixels a
-    3x3 convolution sees 12 luma pixels, so little work is done where it is dear. S has a linear skip, so
+    3x3 convolution sees 12 luma pixels, so little work is done where it is expensive. S has a linear skip, so
     that it can take the source away exactly.
 
     On a steered canvas a ``gate``, four more channels at 1/4, multiplies the strokes themselves and adds them to the
@@ -180,7 +180,7 @@ def folded(generator: Generator) -> Generator:
 
 
 def pack(y: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Space-to-depth the planes of a picture, whose size is a multiple of 4.
+    """Space-to-depth the planes of a frame, whose size is a multiple of 4.
 
     Args:
         y: Shape (n, 1, 4h, 4w).

@@ -2,7 +2,7 @@
 
 The trunk computes the style residual S(x, z) in canonical color (see generator.py). Deployed, it
 becomes ``clamp(x + strength * S)`` on uint8 samples of one stream: the stream's matrix and range are
-folded into the first and last convolution, since they are linear, so no picture is ever converted.
+folded into the first and last convolution, since they are linear, so no frame is ever converted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CENTRE, INTO, BACK = "centre", "into", "back"
 Layout = Literal["i420", "nv12"]
 
 STEP = 2 * CELL
-"""Width and height of the pictures of a planar graph are multiples of this many pixels."""
+"""Width and height of the frames of a planar graph are multiples of this many pixels."""
 
 _TONED = slice(0, 16)
 """Channels of the ``canvas`` input of a network with a tone curve that are the frame's luma behind that curve."""
@@ -93,7 +93,7 @@ class Trunk:
     def mix(cls, trunks: Sequence[Trunk], shares: Sequence[float]) -> Trunk:
         """Put trunks side by side in one network, whose residual is the sum of theirs by share.
 
-        Their channels stand in groups: every convolution between the first, which all see the picture with, and the
+        Their channels stand in groups: every convolution between the first, which all see the frame with, and the
         last, which adds them up, is grouped. So it costs what they cost together, and fits wherever one fits.
         (Interpolated weights would cost one trunk, but wash out: see train/README.md.)
 
@@ -174,7 +174,7 @@ def _per_cell(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def cell_matrices(color: Color) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the matrices (24, 24), float32, from centred samples of a packed picture to canonical color, and back."""
+    """Return the matrices (24, 24), float32, from centred samples of a packed frame to canonical color, and back."""
     matrix = color.to_canonical()
     into, back = _per_cell(matrix), _per_cell(np.asarray(np.linalg.inv(matrix), np.float64))
     return into.astype(np.float32), back.astype(np.float32)
@@ -229,7 +229,7 @@ def _quantize_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], N
     """Round (out, in, h, w) to whole numbers; return them and the scale of each output channel.
 
     Processors without VNNI add the products of two neighbouring input channels in 16 bits, and saturate. So no two
-    neighbours are more than 128 together: 255 * 128 fits, and the picture is the same on every processor.
+    neighbours are more than 128 together: 255 * 128 fits, and the frame is the same on every processor.
 
     What rounding takes from one weight of a kernel is given to the next, so that their sum, which is all that flat
     areas see, is off by half a step at most.
@@ -445,7 +445,7 @@ def _quantized(
             copy.input[1] = f"{name}_rounded"
             if name == _SKIP:
                 # In two parts, the second of which is what the first one lost. It reads the source itself: an error
-                # for each pixel of a cell would be a grid over the picture.
+                # for each pixel of a cell would be a grid over the frame.
                 rounded_weights("lost", lost)
                 result.append(node("Conv", [_SOURCE, f"{name}_rounded"], ["coarse_skip"]))
                 result.append(node("Conv", [_SOURCE, "lost_rounded"], ["fine_skip"]))
@@ -465,7 +465,7 @@ def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges
     Args:
         ranges: Of all ``quantized_tensors`` of an ``equalized`` trunk: it is computed in int8. Samples then go in as
             they are, as levels around 128; what separates 128 from middle grey is added to the biases. So the zeros
-            around the picture are up to 2.5 levels off middle grey, 8 pixels outside of what is shown. None: in the
+            around the frame are up to 2.5 levels off middle grey, 8 pixels outside of what is shown. None: in the
             engine's float.
     """
     node = helper.make_node
@@ -537,7 +537,7 @@ def _added(toned: bool) -> list[onnx.NodeProto]:
 
 
 def _toned(picture: str, canvas: str, constants: dict[str, NDArray[np.generic]]) -> list[onnx.NodeProto]:
-    """Return nodes that split a ``canvas`` into ``toned``, the picture with its luma, and ``canvas_strokes``."""
+    """Return nodes that split a ``canvas`` into ``toned``, the frame with its luma, and ``canvas_strokes``."""
     node = helper.make_node
     ends = {"toned_begin": 0, "toned_end": _TONED.stop, "chroma_end": PLANE_CHANNELS, "strokes_end": 1 << 30}
     constants.update({name: np.array([place]) for name, place in ends.items()})
@@ -551,7 +551,7 @@ def _toned(picture: str, canvas: str, constants: dict[str, NDArray[np.generic]])
 
 
 def planar_shapes(size: Size, canvas_channels: int = CANVAS_CHANNELS) -> dict[str, tuple[int, int, int, int]]:
-    """Return the shapes of a planar graph's uint8 inputs for pictures of ``size``, rounded up to whole steps.
+    """Return the shapes of a planar graph's uint8 inputs for frames of ``size``, rounded up to whole steps.
 
     ``picture`` (1, 1, h + h/2, w) is a contiguous buffer of I420 or NV12: h rows of Y, below them the bytes of
     U and then V, or of U and V in turn. ``canvas`` is (1, h/4 + 4, w/4 + 4, ``canvas_channels``).
@@ -575,7 +575,7 @@ def planes_in(picture: NDArray[np.uint8], layout: Layout) -> Planes:
 
 
 _PLANAR_ORDER = [*range(16), *(16 + 4 * plane + sample for sample in range(4) for plane in range(2))]
-"""Where each channel of a planar graph's cells stands in a packed picture: there chroma is U0 V0 U1 V1 ..."""
+"""Where each channel of a planar graph's cells stands in a packed frame: there chroma is U0 V0 U1 V1 ..."""
 
 
 def color_inputs(color: Color) -> dict[str, NDArray[np.float32]]:
@@ -609,7 +609,7 @@ def planar(
     them on a grid of an eighth of a level or finer.
 
     Args:
-        size: Of the pictures, rounded up to whole steps of 8 pixels; None leaves it open.
+        size: Of the frames, rounded up to whole steps of 8 pixels; None leaves it open.
     """
     kind = TensorProto.FLOAT16 if precision == "f16" else TensorProto.FLOAT
     inputs = (PICTURE, CANVAS, STRENGTH, CENTRE, INTO, BACK)
@@ -627,7 +627,7 @@ def planar(
         node.name = node.name or f"{node.op_type}_{count}"  # errors of an engine's compiler name the node
     number = np.float16 if precision == "f16" else np.float32
     floats = {**_PLANAR_NUMBERS, **trunk.weights}
-    with np.errstate(over="ignore"):  # what float16 does not hold becomes infinity, which the gate of engines finds
+    with np.errstate(over="ignore"):  # what float16 does not hold becomes infinity, which the accuracy check finds
         constants = {name: array.astype(number) for name, array in floats.items()} | indices
     open_shapes: dict[str, tuple[int | str, ...]] = {
         PICTURE: (1, 1, "lines", "width"),
@@ -664,7 +664,7 @@ _PLANAR_NUMBERS = {
 
 
 def _planar_indices(layout: Layout) -> dict[str, NDArray[np.int64]]:
-    """Return the constants of a planar graph that are no numbers of the picture."""
+    """Return the constants of a planar graph that are no numbers of the frame."""
     # Between the bytes of chroma, (1, 1, h/2, w), and its planes; 0 keeps a dimension, -1 takes the rest.
     i420 = {"chroma_shape": np.array([1, 2, 0, -1]), "bytes_shape": np.array([1, 1, 0, -1])}
     nv12 = {"chroma_shape": np.array([0, 0, -1, 2]), "bytes_shape": np.array([0, 0, -1]), "channel": np.array([1])}
@@ -677,7 +677,7 @@ def _planar_indices(layout: Layout) -> dict[str, NDArray[np.int64]]:
 
 
 def _split_planes(layout: Layout) -> list[onnx.NodeProto]:
-    """From the bytes of a picture to ``y_samples`` (1, 1, h, w) and ``uv_samples`` (1, 2, h/2, w/2)."""
+    """From the bytes of a frame to ``y_samples`` (1, 1, h, w) and ``uv_samples`` (1, 2, h/2, w/2)."""
     node = helper.make_node
     luma = [
         node("Split", [f"{PICTURE}_number"], ["y_upper", "y_lower", "uv_rows"], axis=2),
@@ -762,7 +762,7 @@ def _join_planes(layout: Layout) -> list[onnx.NodeProto]:
 
 
 def centre_of(color: Color) -> NDArray[np.float32]:
-    """Return middle grey of each channel of a packed picture: shape (24,), float32."""
+    """Return middle grey of each channel of a packed frame: shape (24,), float32."""
     return np.repeat(np.array(color.centre, np.float32), (16, 4, 4))
 
 

@@ -1,4 +1,4 @@
-"""What a picture file holds beside its pixels: size and kind from the header, color profile, EXIF, XMP, resolution.
+"""What an image file holds beside its pixels: size and kind from the header, color profile, EXIF, XMP, resolution.
 
 Read from JPEG, PNG and WebP without decoding, and put into encoded JPEG, PNG and WebP again.
 """
@@ -26,7 +26,7 @@ _MOST_PROFILE = 1 << 24
 
 @dataclass(frozen=True)
 class Metadata:
-    """What stands beside the pixels of one picture."""
+    """What stands beside the pixels of one image."""
 
     kind: str = ""
     """``jpeg``, ``png``, ``webp``; empty: another format, of which nothing else is known."""
@@ -47,16 +47,16 @@ class Metadata:
     own: tuple[bytes, ...] = field(default=(), repr=False)
     """Whole segments or chunks that only the same format can hold: captions (IPTC), comments, color chunks."""
     gain_map: bool = False
-    """A second picture makes it HDR."""
+    """A second image makes it HDR."""
 
     @property
     def orientation(self) -> int:
-        """How the picture is to be turned, 1 to 8 as in EXIF; 1: as it is stored."""
+        """How the image is to be turned, 1 to 8 as in EXIF; 1: as it is stored."""
         place = _orientation_place(self.exif)
         return place[1] if place else 1
 
     def upright(self) -> Metadata:
-        """Return it for pixels that are turned upright, without the small copy of the picture that EXIF may hold."""
+        """Return it for pixels that are turned upright, without the small copy of the image that EXIF may hold."""
         exif, place = bytearray(self.exif), _orientation_place(self.exif)
         if place:
             at, _, order = place
@@ -80,7 +80,7 @@ def read_metadata(data: bytes) -> Metadata:
 
 
 def add_metadata(encoded: bytes, about: Metadata) -> tuple[bytes, list[str]]:
-    """Put what stood beside a picture's pixels into another, of 8-bit RGB, that was encoded without it.
+    """Put what stood beside an image's pixels into another, of 8-bit RGB, that was encoded without it.
 
     Returns:
         The file, and what it cannot hold, in words.
@@ -95,7 +95,7 @@ def add_metadata(encoded: bytes, about: Metadata) -> tuple[bytes, list[str]]:
         lost.append(f"its {_own_words(about)} cannot be written to {kind}")
         about = replace(about, own=())
     if about.gain_map:
-        lost.append("its gain map (HDR) is left out: the output is the SDR picture")
+        lost.append("its gain map (HDR) is left out: the output is the SDR image")
     write = {JPEG: _write_jpeg, PNG: _write_png, WEBP: _write_webp}[kind]
     return write(encoded, about, lost), lost
 

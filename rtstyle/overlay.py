@@ -92,7 +92,7 @@ class Overlay:
 
     @staticmethod
     def calls_strip(place: tuple[int, int], window: tuple[int, int]) -> bool:
-        """Say whether a mouse at this place asks for the strip of styles."""
+        """Return whether a mouse at this place asks for the strip of styles."""
         return place[1] >= (1 - _STRIP_SHARE) * window[1]
 
     # -- surfaces

@@ -1,4 +1,4 @@
-"""Still pictures: read, stylize, write; one file or a folder of them."""
+"""Still images: read, stylize, write; one file or a folder of them."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ class PictureStylizer:
         self._stylizer = Stylizer(style, controls=controls, engine=engine)
         self.style = self._stylizer.style
         self.warnings: list[str] = []
-        """What of the last picture is not in its output, in words."""
+        """What of the last image is not in its output, in words."""
 
     @property
     def engine(self) -> Engine | None:
-        """The engine in use; None before the first picture."""
+        """The engine in use; None before the first image."""
         return self._stylizer.engine
 
     def stylize(self, source: Path, target: Path, *, overwrite: bool = False) -> Size:
-        """Stylize one picture file into another and return its size. Transparency is kept for png and webp.
+        """Stylize one image file into another and return its size. Transparency is kept for png and webp.
 
         ``-`` is the standard input or output; what goes out there is PNG.
 
         Raises:
-            PictureError: The source is no picture, or the target cannot be written.
+            PictureError: The source is no image, or the target cannot be written.
             OutputExistsError: The target exists and ``overwrite`` is False.
         """
         if source != STDIO and not source.exists():
@@ -105,7 +105,7 @@ def _extension(path: Path) -> str:
 
 @dataclass(frozen=True)
 class LoadedPicture:
-    """A picture that was read, upright."""
+    """An image that was read, upright."""
 
     samples: NDArray[np.uint8]
     """Shape (h, w, 3) BGR or (h, w, 4) BGRA."""
@@ -115,18 +115,18 @@ class LoadedPicture:
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read only the pixels of a picture, see ``load_picture``."""
+    """Read only the pixels of an image, see ``load_picture``."""
     return load_picture(path).samples
 
 
 def load_picture(path: Path) -> LoadedPicture:
-    """Read a picture, ``-`` from the standard input, turned upright, with what stands beside its pixels.
+    """Read an image, ``-`` from the standard input, turned upright, with what stands beside its pixels.
 
     Raises:
-        PictureError: It is missing, no picture, smaller than 16x16, or larger than ``opening.MAX_PIXELS``.
+        PictureError: It is missing, no image, smaller than 16x16, or larger than ``opening.MAX_PIXELS``.
     """
     if path.is_dir():
-        raise PictureError(f"{path} is a folder; give an output folder too, or one picture")
+        raise PictureError(f"{path} is a folder; give an output folder too, or one image")
     try:
         data = sys.stdin.buffer.read(_LARGEST + 1) if path == STDIO else read_whole(path, _LARGEST)
     except OSError as error:
@@ -136,7 +136,7 @@ def load_picture(path: Path) -> LoadedPicture:
     if about.size and about.size[0] * about.size[1] > MAX_PIXELS:
         size, most = "x".join(map(str, about.size)), MAX_PIXELS / 1e6
         raise PictureError(
-            f"{path} cannot be read as a picture: it is {size} by its header; at most {most:.0f} megapixels are read"
+            f"{path} cannot be read as an image: it is {size} by its header; at most {most:.0f} megapixels are read"
         )
     if about.size:
         try:
@@ -147,32 +147,32 @@ def load_picture(path: Path) -> LoadedPicture:
     with hushed():
         stored = _decode(path, data, about, notes)
     if min(stored.shape[:2]) < 16:
-        raise PictureError(f"{path} is {stored.shape[1]}x{stored.shape[0]}; pictures must be at least 16x16")
+        raise PictureError(f"{path} is {stored.shape[1]}x{stored.shape[0]}; images must be at least 16x16")
     if about.animated:
         notes.append("it is animated, and only its first frame is stylized: rtstyle video does all of them")
     return LoadedPicture(_upright(stored, about.orientation), about, tuple(notes))
 
 
 def _refuse_bomb(path: Path, data: bytes) -> None:
-    """Refuse a picture of more bytes or scans than any; each scan of a JPEG costs a decoder as much as a picture.
+    """Refuse an image of more bytes or scans than any; each scan of a JPEG costs a decoder as much as an image.
 
     Raises:
         PictureError: It has.
     """
     if len(data) > _LARGEST:
-        raise PictureError(f"{path} has more than {_LARGEST >> 20} MB, which no picture needs")
+        raise PictureError(f"{path} has more than {_LARGEST >> 20} MB, which no image needs")
     if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > _SCANS:
         raise PictureError(f"{path} is a JPEG of more than {_SCANS} scans, which no program writes")
 
 
 _LARGEST, _SCANS = 1 << 29, 200
-"""Bytes of the largest picture that is read, and scans of a JPEG; progressive ones have about 10."""
+"""Bytes of the largest image that is read, and scans of a JPEG; progressive ones have about 10."""
 
 
 def _decode(path: Path, data: bytes, about: Metadata, notes: list[str]) -> NDArray[np.uint8]:
     """Decode the pixels as they are stored: BGR, or BGRA where any may be transparent."""
     raw = np.frombuffer(data, np.uint8)
-    # UNCHANGED keeps 16 bits and transparency; JPEG has neither, and may be CMYK. Both leave the picture as it lies,
+    # UNCHANGED keeps 16 bits and transparency; JPEG has neither, and may be CMYK. Both leave the image as it lies,
     # but for formats of which no header is known here: those are turned by OpenCV.
     how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if about.kind == JPEG else cv2.IMREAD_UNCHANGED
     try:
@@ -181,11 +181,11 @@ def _decode(path: Path, data: bytes, about: Metadata, notes: list[str]) -> NDArr
             turned = cv2.imdecode(raw, cv2.IMREAD_COLOR)
             decoded = turned if decoded.dtype == np.uint8 and turned is not None else decoded
     except cv2.error as error:  # more pixels than OpenCV takes
-        raise PictureError(f"{path} cannot be read as a picture: {error.err or error.msg}") from error
+        raise PictureError(f"{path} cannot be read as an image: {error.err or error.msg}") from error
     if decoded is None:
         heic = data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
         kinds = "HEIC: convert it to jpg or png first" if heic else "jpg, png or webp"
-        raise PictureError(f"{path} cannot be read as a picture ({kinds})")
+        raise PictureError(f"{path} cannot be read as an image ({kinds})")
     samples: NDArray[Any] = np.asarray(decoded)
     if samples.ndim == 2:
         samples = samples[..., None]
@@ -211,7 +211,7 @@ def _opacity(samples: NDArray[Any], about: Metadata) -> NDArray[Any]:
 
 
 def _upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turn and mirror a picture as EXIF says that it is shown."""
+    """Turn and mirror an image as EXIF says that it is shown."""
     if orientation in (2, 4, 5, 7):
         stored = stored[:, ::-1]
     quarters = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)
@@ -285,13 +285,13 @@ def stylize_pictures(
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> PictureReport:
-    """Stylize a picture, or all pictures of a folder into another folder.
+    """Stylize an image, or all images of a folder into another folder.
 
     Args:
         engine: Backend, precision, device, size of the network and size of strokes.
 
     Raises:
-        RtstyleError: A single picture failed, or the folder holds none.
+        RtstyleError: A single image failed, or the folder holds none.
     """
     begun = time.perf_counter()
     source, target = Path(source), Path(target)
@@ -312,7 +312,7 @@ def stylize_pictures(
                 progress(count, len(pairs), picture.name)
         if len(failed) == len(pairs):
             first = next(iter(failed.values()))
-            raise PictureError(f"none of the {len(pairs)} pictures could be stylized; the first: {first}")
+            raise PictureError(f"none of the {len(pairs)} images could be stylized; the first: {first}")
         used = stylizer.engine
     return PictureReport(
         pictures=len(pairs) - len(failed),
@@ -334,7 +334,7 @@ def _pairs_of(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], list
     entries = [p for p in source.iterdir() if not p.name.startswith(".")]  # hidden ones are no images
     found = sorted(p for p in entries if p.suffix.lower() in readable)
     if not found:
-        raise PictureError(f"the folder {source} holds no pictures ({', '.join(EXTENSIONS)})")
+        raise PictureError(f"the folder {source} holds no images ({', '.join(EXTENSIONS)})")
     if target.exists() and not target.is_dir():
         raise SettingError(f"the input is a folder, so the output must be one: {target} is a file")
     others = shortened(sorted(p.name for p in entries if p not in found))

@@ -21,7 +21,7 @@ from rtstyle.video import check_file_output
 
 _COLOR = Color("bt601", full_range=True)
 _STYLIZED_WIDTH = 960
-"""Widest picture that is stylized: strokes keep their size in pixels, so a larger photo would hide them in a tile."""
+"""Widest image that is stylized: strokes keep their size in pixels, so a larger photo would hide them in a tile."""
 _GAP, _CAPTION = 8, 28
 
 
@@ -36,7 +36,7 @@ def write_style_sheet(
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[str]:
-    """Write a picture with one named tile for the photo and one for each style.
+    """Write an image with one named tile for the photo and one for each style.
 
     Args:
         styles: All that are installed if None.

@@ -105,7 +105,7 @@ _BY_NAME: dict[str, Command] = {
 
 
 def has_display() -> bool:
-    """Say whether a window could be seen here. Loads pygame; leaves no display open that was not."""
+    """Return whether a window could be seen here. Loads pygame; leaves no display open that was not."""
     pygame = _pygame()
     was_open = pygame.display.get_init()
     try:
@@ -141,12 +141,12 @@ def _open_display(pygame: ModuleType) -> None:
 
 
 def _linux_screen() -> bool:
-    """Say whether there may be X11, Wayland, or a bare screen (which SDL can draw on as well)."""
+    """Return whether there may be X11, Wayland, or a bare screen (which SDL can draw on as well)."""
     return any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))) or Path("/dev/dri").exists()
 
 
 class Window:
-    """A resizable window as a ``FrameSink``; the picture keeps its shape, black fills the rest.
+    """A resizable window as a ``FrameSink``; the frame keeps its shape, black fills the rest.
 
     Full screen is its own affair, the split is shown at once; every key but f is a command that ``poll`` returns.
     All methods belong to the thread that made it (on macOS the main thread). ``write`` before ``poll``:
@@ -181,7 +181,7 @@ class Window:
         self._picture: pygame.Surface | None = None
         self._to_rgb = RgbConverter(), RgbConverter()
         self.split: float | None = None
-        """Where the picture is divided, as a share of its width: left of it the source is shown; None: nowhere."""
+        """Where the frame is divided, as a share of its width: left of it the source is shown; None: nowhere."""
         self._dragging = False
         self._clean: _CleanWindow | None = None
         self.full_screen = False
@@ -203,7 +203,7 @@ class Window:
     def _fitting(self, size: Size) -> tuple[int, int]:
         screens = self._pg.display.get_desktop_sizes()
         width, height = screens[0] if screens else (size.width, size.height)
-        wanted = max(640 // size.width, 1)  # a tiny picture is shown enlarged, so that the text fits
+        wanted = max(640 // size.width, 1)  # a tiny frame is shown enlarged, so that the text fits
         share = min(wanted, _SHARE_OF_SCREEN * width / size.width, _SHARE_OF_SCREEN * height / size.height)
         return max(round(size.width * share), 16), max(round(size.height * share), 16)
 
@@ -234,7 +234,7 @@ class Window:
             self._clean.show(frame)
 
     def _draw(self) -> None:
-        """Make the picture of the last frame, in the size in which the window shows it."""
+        """Make the image of the last frame, in the size in which the window shows it."""
         if self._shown is None:
             return
         frame, source = self._shown
@@ -248,7 +248,7 @@ class Window:
 
     @staticmethod
     def _in_rgb(frame: Frame, size: Size, converter: RgbConverter) -> NDArray[np.uint8]:
-        """Convert to RGB of a size. Where that is smaller, the planes are scaled first: RGB is the dear part."""
+        """Convert to RGB of a size. Where that is smaller, the planes are scaled first: RGB is the expensive part."""
         rgb = converter.convert(_shrunk(frame.planes, size), frame.color)
         if rgb.shape[:2] == (size.height, size.width):
             return rgb
@@ -350,7 +350,7 @@ class Window:
         if self.full_screen:
             self._windowed, self._place = self._screen.get_size(), display.get_window_position()
             if len(display.get_desktop_sizes()) == 1:
-                display.set_window_position((0, 0))  # where no window manager does it; else it would cut the picture
+                display.set_window_position((0, 0))  # where no window manager does it; else it would cut the frame
             # A size of 0 is the desktop's own: no change of its mode, which would take seconds and flicker.
             self._screen = display.set_mode((0, 0), self._pg.FULLSCREEN)
         else:
@@ -433,7 +433,7 @@ class _CleanWindow:
 
 
 def _letterbox(picture: Size, window: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return where the picture lies in the window: left, top, width, height."""
+    """Return where the frame lies in the window: left, top, width, height."""
     width, height = window
     scale = min(width / picture.width, height / picture.height)
     fitted = max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)

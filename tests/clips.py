@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Picture = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
-"""Y, U and V of one picture, 4:2:0 unless said otherwise."""
+"""Y, U and V of one frame, 4:2:0 unless said otherwise."""
 
 LOSSLESS = {"crf": "0", "preset": "ultrafast"}
 
@@ -31,7 +31,7 @@ class Sound:
 
 
 def moving_bar(width: int, height: int, number: int, *, seed: int = 0) -> Picture:
-    """Picture ``number`` of a clip: a soft gradient with a bright bar that moves on by 3 pixels each time."""
+    """Frame ``number`` of a clip: a soft gradient with a bright bar that moves on by 3 pixels each time."""
     y = np.add.outer(np.arange(height) * 60 // height, np.arange(width) * 80 // width) + 50
     left = (number * 3 + seed) % max(1, width - 6)
     y[:, left : left + 6] = 220
@@ -42,7 +42,7 @@ def moving_bar(width: int, height: int, number: int, *, seed: int = 0) -> Pictur
 
 
 def noise(width: int, height: int, number: int) -> Picture:
-    """A picture of noise: every sample of its own, so that a sample in the wrong place shows."""
+    """A frame of noise: every sample of its own, so that a sample in the wrong place shows."""
     rng = np.random.default_rng(number)
     half = ((height + 1) // 2, (width + 1) // 2)
     return tuple(rng.integers(0, 256, shape, np.uint8) for shape in ((height, width), half, half))  # type: ignore[return-value]
@@ -83,7 +83,7 @@ def make_clip(
     format: str | None = None,
     muxer: dict[str, str] | None = None,
 ) -> Path:
-    """Write a clip with a picture for each of ``times`` (in units of ``time_base``), and tones.
+    """Write a clip with a frame for each of ``times`` (in units of ``time_base``), and tones.
 
     Args:
         tags: Matrix, range, primaries and transfer, as the numbers of H.273 (range: FFmpeg's).

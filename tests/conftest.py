@@ -60,7 +60,7 @@ def sketch() -> Style:
 
 
 def make_random_style(folder: Path, *, seed: int, gain: float, steered: bool = False) -> Path:
-    """Write a style folder with random weights, also for int8; ``gain`` scales what it does to the picture."""
+    """Write a style folder with random weights, also for int8; ``gain`` scales what it does to the frame."""
     torch = pytest.importorskip("torch", reason="random styles are made with torch")
     from engines.export import export_trunk
     from engines.quantize import measure, write_int8
@@ -126,7 +126,7 @@ def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 
 def missing_reason(backend: str, precision: str) -> str:
-    """Say why this machine cannot run a backend in a precision; empty where it can."""
+    """Return why this machine cannot run a backend in a precision; empty where it can."""
     if precision == "f16" and backend != "ring":
         from rtstyle.backends.cuda import driver_problem
 

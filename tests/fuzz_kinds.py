@@ -277,7 +277,7 @@ REQUEST = (
 
 
 def try_http(chance: random.Random, outside: Path) -> None:
-    """A request with something wrong: any answer but 5xx, no line in the log, and the server goes on."""
+    """A request with something wrong: any answer but 5xx, no line in the log, and the server continues."""
     port, token, lines = _pages()
     body = chance.choice(('{"strength": 1}', '{"action": "quit"}', "[" * 150, '{"style": 1e999}', "", "\x00"))
     text = REQUEST.format(

@@ -1,4 +1,4 @@
-"""Cameras for tests: ffmpeg and GStreamer send pictures that carry the time, over real protocols on loopback."""
+"""Cameras for tests: ffmpeg and GStreamer send frames that carry the time, over real protocols on loopback."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def free_port() -> int:
 
 
 class Sender:
-    """A program that is fed a raw picture each 40 ms, with the milliseconds since ``begin`` drawn into it."""
+    """A program that is fed a raw frame each 40 ms, with the milliseconds since ``begin`` drawn into it."""
 
     def __init__(self, command: list[str], begin: float | None = None) -> None:
         self.begin = time.perf_counter() if begin is None else begin
@@ -93,7 +93,7 @@ class Sender:
                 self._program.stdin.flush()
             except OSError:
                 return  # the program ended
-            # A program that did not read for a while gets pictures of now, and not those that it missed.
+            # A program that did not read for a while gets frames of now, and not those that it missed.
             due = max(due + 0.04, time.perf_counter())
             self._stop.wait(due - time.perf_counter())
 

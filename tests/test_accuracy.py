@@ -1,4 +1,4 @@
-"""The accuracy gate: what is not the picture of float32 is not used, and the next precision is taken."""
+"""The accuracy gate: what is not the frame of float32 is not used, and the next precision is taken."""
 
 import json
 
@@ -106,7 +106,7 @@ def test_infinity_in_float16_is_found_and_named(overflowing_style):
             check(engine, reference)
 
 
-def test_an_engine_of_another_picture_fails_by_its_figures(random_style, wild_style):
+def test_an_engine_of_another_frame_fails_by_its_figures(random_style, wild_style):
     with open_engine(wild_style, SIZE, precision="f32") as other, open_reference(random_style, SIZE, Color()) as ours:
         verdict = judge(other, ours)
     assert not verdict.passed

@@ -1,4 +1,4 @@
-"""Many files: the queue goes on, skips what is finished, refuses what collides, and tells what became of each."""
+"""Many files: the queue continues, skips what is finished, refuses what collides, and tells what became of each."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_folder_without_videos_is_refused(tmp_path):
         find_videos([tmp_path])
 
 
-def test_outputs_keep_name_and_ending_where_that_can_be_written(tmp_path):
+def test_outputs_keep_name_and_extension_where_that_can_be_written(tmp_path):
     videos = [Path("a.MP4"), Path("b.avi"), Path("c.webm"), Path("d.h264")]
     assert [target.name for _, target in plan_outputs(videos, tmp_path)] == ["a.MP4", "b.mkv", "c.webm", "d.mkv"]
     assert {target.suffix for _, target in plan_outputs(videos, tmp_path, ending=".mov")} == {".mov"}
@@ -94,7 +94,7 @@ def test_a_forgotten_folder_is_noticed(folder, tmp_path):
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_a_queue_is_told_from_a_file(folder, tmp_path):
+def test_a_queue_is_distinguished_from_a_file(folder, tmp_path):
     one = folder / "clip 2.mp4"
     assert is_queue([one, one], "x.mp4")
     assert is_queue([folder], tmp_path)
@@ -103,7 +103,7 @@ def test_a_queue_is_told_from_a_file(folder, tmp_path):
     assert is_queue([one], f"{tmp_path / 'new'}/")
     assert not is_queue([one], tmp_path / "new")
     assert not is_queue([one], tmp_path / "out.mp4")
-    assert not is_queue([folder], tmp_path / "out.mp4")  # a folder of pictures
+    assert not is_queue([folder], tmp_path / "out.mp4")  # a folder of images
     assert not is_queue([one], tmp_path / "%05d.png")
     assert not is_queue(["-"], "-")
     assert not is_queue([one], "-")

@@ -47,7 +47,7 @@ def test_our_own_network_is_as_large_as_is_said():
     assert 11.5 < counted < 13
 
 
-def test_the_classic_net_is_a_picture_to_picture_function():
+def test_the_classic_net_is_a_frame_to_frame_function():
     stylize = rivals.classic_openvino()
     picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     result = stylize(picture)

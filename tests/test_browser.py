@@ -88,7 +88,7 @@ def test_the_page_streams_and_changes_style_without_a_gap(page):
     assert change["longest_gap"] < max(800, 0.8 * change["seen_after"])
 
 
-def test_what_the_controls_do_is_seen_in_the_picture(page):
+def test_what_the_controls_do_is_seen_in_the_frame(page):
     place = list_styles().index("sketch")  # grey, where the clip is colorful
     tool.change_style(page, place)
     page.wait_for_timeout(300)
@@ -149,7 +149,7 @@ def test_snapshot_and_recording_are_files_of_the_visitor(page, tmp_path):
             assert next(container.demux(video=0)).is_keyframe
 
 
-def test_a_second_visitor_is_served_and_a_third_is_told(page, browser, server):
+def test_a_second_visitor_is_served_and_a_third_is_reported(page, browser, server):
     with browser.new_context() as context:
         second = context.new_page()
         tool.begin(second, server.url)
@@ -313,7 +313,7 @@ def test_a_hidden_page_gives_its_place_to_others_and_is_there_at_once_when_seen(
     page.evaluate(HIDE, False)
     tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before[0] + 2}")
     shown = page.evaluate("window.rtstyle.stats.drawnAt.at(-1)") - before[1]
-    print(f"pictures again after {shown:.0f} ms")
+    print(f"frames again after {shown:.0f} ms")
     assert shown < 3000
 
 
@@ -326,7 +326,7 @@ def test_a_page_that_is_hidden_while_it_records_keeps_its_place(page, server):
     page.wait_for_timeout(3500)
     assert 2 <= page.evaluate("window.rtstyle.stats.drawnAt.length") - before <= 5
     page.evaluate(HIDE, False)
-    tool.wait(page, "document.getElementById('toast').textContent.includes('one picture a second')")
+    tool.wait(page, "document.getElementById('toast').textContent.includes('one frame a second')")
     with page.expect_download():
         page.click("#record")
 

@@ -30,7 +30,7 @@ BITS, BIT_WIDTH = 16, 8
 
 
 def draw_number(number: int, size: Size = SIZE) -> NDArray[np.uint8]:
-    """A grey BGR picture that carries ``number`` as a row of black and white bars."""
+    """A grey BGR frame that carries ``number`` as a row of black and white bars."""
     picture = np.full((size.height, size.width, 3), 90, np.uint8)
     for bit in range(BITS):
         picture[16:64, bit * BIT_WIDTH : (bit + 1) * BIT_WIDTH] = 255 if number >> bit & 1 else 0
@@ -38,7 +38,7 @@ def draw_number(number: int, size: Size = SIZE) -> NDArray[np.uint8]:
 
 
 def read_number(luma: NDArray[np.uint8]) -> int:
-    """What ``draw_number`` wrote, from the luma of the picture."""
+    """What ``draw_number`` wrote, from the luma of the frame."""
     bars = luma[24:56, : BITS * BIT_WIDTH].reshape(32, BITS, BIT_WIDTH)[:, :, 2:-2].mean((0, 2))
     return sum(1 << bit for bit, level in enumerate(bars) if level > 128)
 
@@ -50,7 +50,7 @@ def jpeg(picture: NDArray[np.uint8]) -> bytes:
 class NetworkCamera:
     """An MJPEG camera on loopback, as cameras and phones serve it: a multipart stream over HTTP.
 
-    Each picture carries the milliseconds since the camera was made, from its own clock.
+    Each frame carries the milliseconds since the camera was made, from its own clock.
     """
 
     def __init__(self, fps: float = 30, picture: Callable[[int], bytes] | None = None, port: int = 0) -> None:
@@ -158,7 +158,7 @@ def test_linux_asks_for_mjpeg_first_where_a_mode_is_wished():
     assert "video_size" not in plain[0].options
 
 
-def test_linux_asks_for_raw_pictures_first_where_the_camera_gives_them_fast_enough():
+def test_linux_asks_for_raw_frames_first_where_the_camera_gives_them_fast_enough():
     modes = [
         CameraMode("MJPG", Size(1280, 720), (Fraction(30),)),
         CameraMode("YUYV", Size(1280, 720), (Fraction(10), Fraction(5))),
@@ -204,7 +204,7 @@ def test_cameras_are_listed_as_lines():
 # -- network cameras
 
 
-def test_a_network_camera_gives_its_pictures_as_they_come():
+def test_a_network_camera_gives_its_frames_as_they_come():
     with NetworkCamera() as camera, open_source(camera.url, timeout=3) as source:
         assert (source.size, source.live, source.notes) == (SIZE, True, [])
         assert source.color.full_range, "JPEG is full range"
@@ -227,7 +227,7 @@ def test_a_network_camera_that_stalls_is_found_out_in_time():
             next(captures)
         camera.stalled.set()
         begin = time.perf_counter()
-        with pytest.raises(SourceStalledError, match=r"stalled: no picture for 0\.6 s") as error:
+        with pytest.raises(SourceStalledError, match=r"stalled: no frame for 0\.6 s") as error:
             for _ in captures:
                 pass
         assert time.perf_counter() - begin < 2
@@ -274,10 +274,10 @@ def test_a_refused_connection_says_so_and_keeps_the_password_for_itself():
     assert "secret" not in str(error.value)
 
 
-def test_a_damaged_picture_is_left_out_and_counted():
+def test_a_damaged_frame_is_left_out_and_counted():
     def picture(index: int) -> bytes:
         good = jpeg(draw_number(index))
-        return b"\xff\xd8\xff\xe0 no picture \xff\xd9" if index == 4 else good
+        return b"\xff\xd8\xff\xe0 no frame \xff\xd9" if index == 4 else good
 
     with NetworkCamera(picture=picture) as camera, open_source(camera.url, timeout=2) as source:
         numbers = []
@@ -290,14 +290,14 @@ def test_a_damaged_picture_is_left_out_and_counted():
     assert source.damaged == 1
 
 
-def test_pictures_of_a_url_are_scaled_to_the_size_asked_for():
+def test_frames_of_a_url_are_scaled_to_the_size_asked_for():
     with NetworkCamera() as camera, open_source(camera.url, size=Size(80, 48), timeout=2) as source:
         captured = next(source.captures())
 
     assert source.size == Size(80, 48)
     assert captured.frame.size == Size(80, 48)
     assert captured.frame.planes.v.shape == (24, 40)
-    assert source.notes == [f"{camera.url} sends pictures of 160x96, not of 80x48: they are scaled to 80x48"]
+    assert source.notes == [f"{camera.url} sends frames of 160x96, not of 80x48: they are scaled to 80x48"]
 
 
 # -- files
@@ -357,14 +357,14 @@ def test_a_file_that_is_no_video_is_refused(tmp_path):
         one_line(error)
 
 
-def test_a_file_with_sound_only_is_refused(tmp_path):
+def test_a_file_with_audio_only_is_refused(tmp_path):
     path = tmp_path / "sound.wav"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
         sound.sample_rate = 8000
         container.mux(stream.encode(sound))
-    with pytest.raises(VideoOpenError, match="has no video, only sound"):
+    with pytest.raises(VideoOpenError, match="has no video, only audio"):
         open_source(str(path))
 
 

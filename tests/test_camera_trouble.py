@@ -72,7 +72,7 @@ def sent(streams: list[bytes], port: int, keep=lambda number: True) -> Iterator[
         thread.join()
 
 
-def test_lost_packets_leave_the_last_whole_picture_and_no_smear():
+def test_lost_packets_leave_the_last_whole_frame_and_no_smear():
     stream, port = transport_stream(), free_port()
     whole = pictures_of(stream)
     lost = {len(stream) // DATAGRAM * percent // 100 for percent in (30, 33, 80)}
@@ -90,7 +90,7 @@ def test_lost_packets_leave_the_last_whole_picture_and_no_smear():
     assert smeared == 0
 
 
-def test_a_camera_whose_clock_jumps_back_goes_on():
+def test_a_camera_whose_clock_jumps_back_continues():
     stream, port = transport_stream(), free_port()
     with sent([stream], port), open_source(f"udp://127.0.0.1:{port}") as source:  # each round begins at time 0
         end, times = time.monotonic() + 3.5, []

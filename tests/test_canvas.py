@@ -8,7 +8,7 @@ from rtstyle.canvas import TILE, CanvasCutter, CanvasTracker, make_tile, tile
 
 
 def textured(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """A picture with detail at many scales, as photos have."""
+    """A frame with detail at many scales, as photos have."""
     rng = np.random.default_rng(seed)
     picture = np.zeros((height, width), np.float32)
     for octave in range(2, 7):
@@ -69,7 +69,7 @@ def test_canvas_follows_a_slow_pan_of_fractions_of_a_pixel():
 
 
 @pytest.mark.parametrize("wall", ["flat", "textured"])
-def test_somebody_moving_before_a_still_wall_moves_nothing(wall):
+def test_a_person_moving_before_a_still_wall_moves_nothing(wall):
     rng = np.random.default_rng(2)
     behind = textured(640, 480, 3) if wall == "textured" else np.full((480, 640), 150, np.uint8)
     person = textured(240, 380, 4)
@@ -108,7 +108,7 @@ def test_noise_alone_moves_nothing():
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 40), (95, 700)])
-def test_pictures_too_small_to_tell_keep_the_canvas_still(size):
+def test_images_too_small_to_tell_keep_the_canvas_still(size):
     tracker, scene = CanvasTracker(), textured(1000, 600)
     for step in range(4):
         assert tracker.offset(scene[step : step + size[0], step : step + size[1]]) == (0, 0)

@@ -269,10 +269,10 @@ def test_a_long_run_says_how_far_it_is(clip, tmp_path, capsys, monkeypatch):
     assert any("of 8 frames" in line and "s left" in line and "openvino" in line for line in lines[:-1])
 
 
-def test_a_failed_picture_of_a_folder_is_a_warning_and_exit_code_1(tmp_path, capsys):
+def test_a_failed_image_of_a_folder_is_a_warning_and_exit_code_1(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     cv2.imwrite(str(tmp_path / "in" / "good.png"), np.full((20, 30, 3), 128, np.uint8))
-    (tmp_path / "in" / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "in" / "bad.png").write_bytes(b"no frame")
     assert run("image", tmp_path / "in", tmp_path / "out", "--quiet") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "bad.png" in line
@@ -463,17 +463,17 @@ def test_input_and_output_are_never_the_same_file(clip, tmp_path, capfd):
     ("words", "reason"),
     [
         (["missing.png", "out.png"], "No such file"),
-        (["bad.png", "out.png"], "cannot be read as a picture"),
+        (["bad.png", "out.png"], "cannot be read as an image"),
         (["good.png", "out.gif"], "must end in one of .jpg"),
         (["good.png", "good.png", "-y"], "same file"),
         (["good.png", "there.png"], "exists already"),
         (["good.png", "out.png", "--style", "skecth"], "did you mean 'sketch'?"),
         (["good.png", "out.png", "--strength", "-1"], "strength must be in [0, 2]"),
-        (["empty", "out"], "holds no pictures"),
+        (["empty", "out"], "holds no images"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_bad_picture_is_one_line_and_nothing_is_lost(words, reason, tmp_path):
+def test_a_bad_image_is_one_line_and_nothing_is_lost(words, reason, tmp_path):
     cv2.imwrite(str(tmp_path / "good.png"), np.full((20, 30, 3), 128, np.uint8))
     whole = (tmp_path / "good.png").read_bytes()
     (tmp_path / "bad.png").write_bytes(whole[: len(whole) // 2])
@@ -576,7 +576,7 @@ def test_a_really_full_disk_is_said_to_be_full(heavy, small_disk, capfd):
         assert contents(small_disk) == {"precious.txt": b"precious"}
 
 
-def test_a_full_disk_is_said_of_pictures_too(small_disk, tmp_path, capfd):
+def test_a_full_disk_is_said_of_images_too(small_disk, tmp_path, capfd):
     cv2.imwrite(str(tmp_path / "in.png"), np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
     assert run("image", tmp_path / "in.png", small_disk / "out.png", "--strength", 0) == 1
     assert the_one_line(capfd.readouterr()) == f"cannot write {small_disk / 'out.png'}: the disk is full"
@@ -601,7 +601,7 @@ def test_a_damaged_input_is_finished_with_exit_code_3_and_warnings(tmp_path, cap
 
 @pytest.fixture(scope="module")
 def long_clip(tmp_path_factory) -> Path:
-    """Four minutes with sound, made of one second of packets: long enough to be interrupted."""
+    """Four minutes with audio, made of one second of packets: long enough to be interrupted."""
     folder = tmp_path_factory.mktemp("clips")
     second = make_clip(
         folder / "second.mp4",
@@ -644,10 +644,10 @@ def test_an_interrupt_keeps_a_playable_part_and_exits_with_130(number, long_clip
     assert f"finished frames are kept in {kept}" in line
     assert "Traceback" not in err
     left = {p.name for p in tmp_path.iterdir()} - {kept.name}
-    assert left == ({".out.mp4.rtstyle"} if "--resume goes on behind frame" in line else set())
+    assert left == ({".out.mp4.rtstyle"} if "--resume continues behind frame" in line else set())
     result = look(kept)
     assert f"the {len(result.times)} finished frames" in line
-    # Every frame up to the last is there, and the sound that belongs to them.
+    # Every frame up to the last is there, and the audio that belongs to them.
     assert result.times == look(long_clip).times[: len(result.times)]
     assert abs(result.packets[0][-1][0] - result.times[-1]) < 1
 

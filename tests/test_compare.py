@@ -68,7 +68,7 @@ def test_without_a_gpu_the_check_says_so_in_one_line_and_fails():
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_step_of_the_check_that_fails_is_told_and_the_lines_before_it_stay():
+def test_a_step_of_the_check_that_fails_is_reported_and_the_lines_before_it_stay():
     def step():
         yield "- first"
         raise DeviceError("CUDA says:\n out of memory")

@@ -432,7 +432,7 @@ except ValueError as error:
 
 @pytest.fixture
 def jack(monkeypatch, tmp_path):
-    """A JACK server without a sound card, which carries MIDI from one client to another."""
+    """A JACK server without a audio card, which carries MIDI from one client to another."""
     pytest.importorskip("rtmidi", reason="MIDI needs python-rtmidi: pip install 'rtstyle[midi]'")
     if shutil.which("jackd") is None:
         pytest.skip("jackd is not installed")
@@ -475,7 +475,7 @@ def test_damaged_midi_bindings_are_one_line(tmp_path, text):
 # -- tempo
 
 
-def test_taps_make_a_tempo_that_goes_on_without_them():
+def test_taps_make_a_tempo_that_continues_without_them():
     clock = BeatClock()
     assert clock.bpm is None
     assert clock.position(5) == 0

@@ -1,6 +1,6 @@
-"""Streams beside the picture: copied where the container holds them, else re-encoded or named; nothing is silent.
+"""Streams beside the frame: copied where the container holds them, else re-encoded or named; nothing is silent.
 
-The picture itself is copied by packets here, so that only copies.py and transcode.py are under test.
+The frame itself is copied by packets here, so that only copies.py and transcode.py are under test.
 """
 
 import shutil
@@ -33,7 +33,7 @@ class Result:
 
 
 def copy(source, target, *, audio=True, window=ALL, shift=Fraction(0), options=None) -> Result:
-    """Copy everything; the picture by packets, or in VP9 where the container takes no other."""
+    """Copy everything; the frame by packets, or in VP9 where the container takes no other."""
     muxer = MUXERS[target.suffix[1:]]
     exact = {"movie_timescale": "28224000"} if muxer in ("mp4", "mov") else {}  # in which all lengths are whole
     options = {**exact, **(options or {})}
@@ -97,7 +97,7 @@ def make_film(
     timecode: str = "",
     seconds: float = 1.0,
 ) -> Path:
-    """Write a clip of 25 pictures a second with one of each kind of stream that is asked for; times in ms."""
+    """Write a clip of 25 frames a second with one of each kind of stream that is asked for; times in ms."""
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=25, options=LOSSLESS)
         video.codec_context.width, video.codec_context.height = 64, 48
@@ -184,7 +184,7 @@ def track_packets(track, seconds: float) -> list[av.Packet]:
     return [*track.encode(frame), *track.encode(None)]
 
 
-# -- sound -----------------------------------------------------------------------------------------
+# -- audio -----------------------------------------------------------------------------------------
 
 SOUNDS = {
     "aac": ("mkv", {}, "stereo", 48000),
@@ -221,7 +221,7 @@ LOSSLESS_SOUND = ("flac", "alac", "wavpack", "tta", "pcm_u8", "pcm_s16le", "pcm_
 
 @pytest.mark.parametrize("target", COPIED)
 @pytest.mark.parametrize("encoder", SOUNDS)
-def test_every_kind_of_sound_is_copied_or_encoded_anew_and_can_be_heard(encoder, target, tmp_path):
+def test_every_kind_of_audio_is_copied_or_encoded_again_and_can_be_heard(encoder, target, tmp_path):
     ending, options, layout, rate = SOUNDS[encoder]
     source = make_film(tmp_path / f"in.{ending}", sound=encoder, options=options, layout=layout, rate=rate, seconds=0.6)
     name = av.Codec(encoder, "w").canonical_name
@@ -250,7 +250,7 @@ def test_every_kind_of_sound_is_copied_or_encoded_anew_and_can_be_heard(encoder,
             assert np.array_equal(after[1], before[1])
     # MPEG-TS cannot say that a decoder should leave out what an encoder puts before the first sample.
     lead_in = Fraction(1250, rate_of(result.path)) if target == "ts" else 0
-    assert -lead_in - Fraction(2, 1000) < offset < Fraction(3, 1000), "the sound left its place"
+    assert -lead_in - Fraction(2, 1000) < offset < Fraction(3, 1000), "the audio left its place"
     assert abs(after[1].shape[1] / rate_of(result.path) - before[1].shape[1] / rate) < 0.06 + lead_in
 
 
@@ -281,7 +281,7 @@ def test_a_copy_sounds_the_same_to_the_last_sample(encoder, rate, source, target
         assert extra == 1024
         assert np.array_equal(after[1][:, extra:], before[1])
     elif (encoder, source, target) == ("libopus", "mkv", "mp4"):
-        # Both files say where the sound ends; FFmpeg's reader of mp4 goes on to the end of the last packet.
+        # Both files say where the audio ends; FFmpeg's reader of mp4 continues to the end of the last packet.
         assert 0 < extra < 960
         assert np.array_equal(after[1][:, :-extra], before[1])
     else:
@@ -289,7 +289,7 @@ def test_a_copy_sounds_the_same_to_the_last_sample(encoder, rate, source, target
 
 
 def clicks_in(path: Path) -> list[float]:
-    """Seconds after the first picture at which the clicks of a track are heard."""
+    """Seconds after the first frame at which the clicks of a track are heard."""
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         first_picture = next(frame.pts * frame.time_base for frame in container.decode(video))
@@ -300,7 +300,7 @@ def clicks_in(path: Path) -> list[float]:
 
 
 def make_clicks(path: Path, encoder: str) -> Path:
-    """A film of 3 seconds with clicks at 0.5, 1.5 and 2.5 s; no sound is stored before 0.2 s and from 1.0 to 1.3 s."""
+    """A video of 3 seconds with clicks at 0.5, 1.5 and 2.5 s; no audio is stored before 0.2 s and from 1.0 to 1.3 s."""
     wave = np.zeros((1, 3 * 48000), np.float32)
     for click in (0.5, 1.5, 2.5):
         wave[0, round(click * 48000) :][:480] = 0.9
@@ -329,7 +329,7 @@ def make_clicks(path: Path, encoder: str) -> Path:
 
 
 @pytest.mark.parametrize(("target", "codec"), [("mp4", "alac"), ("webm", "opus"), ("ts", "aac")])
-def test_sound_that_is_encoded_anew_keeps_its_place_over_a_gap_and_a_late_start(target, codec, tmp_path):
+def test_audio_that_is_encoded_again_keeps_its_place_over_a_gap_and_a_late_start(target, codec, tmp_path):
     source = make_clicks(tmp_path / "in.mkv", "pcm_u8")
     assert clicks_in(source) != pytest.approx([0.5, 1.5, 2.5], abs=0.01), "a decoder alone does not see the gap"
     result = copy(source, tmp_path / f"out.{target}")
@@ -338,7 +338,7 @@ def test_sound_that_is_encoded_anew_keeps_its_place_over_a_gap_and_a_late_start(
 
 
 @pytest.mark.parametrize("target", ["mp4", "webm"])
-def test_a_window_of_sound_that_is_encoded_anew_is_cut_to_the_sample(target, tmp_path):
+def test_a_window_of_audio_that_is_encoded_again_is_cut_to_the_sample(target, tmp_path):
     source = make_clicks(tmp_path / "in.mkv", "pcm_u8")
     start = Fraction(2, 5)
     result = copy(source, tmp_path / f"out.{target}", window=(start, Fraction(2)), shift=start)
@@ -365,7 +365,7 @@ def test_aac_in_frames_of_its_own_goes_from_a_transport_stream_into_mp4(tmp_path
     assert np.array_equal(sound_of(result.path)[1], sound_of(source)[1])
 
 
-def test_sound_can_be_left_out(tmp_path):
+def test_audio_can_be_left_out(tmp_path):
     result = copy(make_film(tmp_path / "in.mkv", sound="aac"), tmp_path / "out.mp4", audio=False)
     assert result.plan.dropped == [{"stream": "audio 1 (aac)", "reason": "--no-audio"}]
     assert result.warnings == []
@@ -373,7 +373,7 @@ def test_sound_can_be_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("encoder", ["dca", "truehd"])
-def test_sound_of_discs_is_copied_or_encoded_anew(encoder, tmp_path):
+def test_audio_of_discs_is_copied_or_encoded_again(encoder, tmp_path):
     program = shutil.which("ffmpeg")
     if not program:
         pytest.skip("no ffmpeg here, and PyAV has no encoder of it")
@@ -477,7 +477,7 @@ def chapters_in(path: Path) -> list[tuple[float, float, str]]:
 @pytest.mark.parametrize("target", ["mp4", "mov", "mkv", "webm"])
 @pytest.mark.parametrize("source", ["mp4", "mkv"])
 def test_chapters_and_titles_are_kept_and_cut_with_the_window(source, target, tmp_path):
-    said = {"title": "My film", "creation_time": "2020-01-02T03:04:05.000000Z"}
+    said = {"title": "My video", "creation_time": "2020-01-02T03:04:05.000000Z"}
     made = make_film(tmp_path / f"in.{source}", chapters=CHAPTERS, metadata=said, seconds=2)
     result = copy(made, tmp_path / f"out.{target}")
     assert chapters_in(result.path) == [(a / 1000, b / 1000, title) for a, b, title in CHAPTERS]
@@ -538,7 +538,7 @@ def covers_in(path: Path) -> list[bytes]:
 @pytest.mark.parametrize("flags", ["", "+faststart+use_metadata_tags"])
 @pytest.mark.parametrize("target", ["mp4", "mkv"])
 @pytest.mark.parametrize("source", ["mp4", "mkv"])
-def test_a_cover_picture_stays_one(source, target, flags, tmp_path):
+def test_a_cover_image_stays_one(source, target, flags, tmp_path):
     made = make_film(tmp_path / f"in.{source}", cover=True, sound="aac")
     assert covers_in(made) == [picture_file("png")]
     options = {"movflags": flags} if flags and target == "mp4" else {}
@@ -553,7 +553,7 @@ def test_metadata_that_mp4_cannot_hold_beside_a_cover_is_named(tmp_path):
     made = make_film(tmp_path / "in.mkv", cover=True, metadata={"title": "T", "director": "me"})
     result = copy(made, tmp_path / "out.mp4", options={"movflags": "+use_metadata_tags"})
     assert result.warnings == [
-        "metadata (DIRECTOR) is not in the output: mp4 holds it or a cover picture, not both; write .mkv to keep it"
+        "metadata (DIRECTOR) is not in the output: mp4 holds it or a cover image, not both; write .mkv to keep it"
     ]
 
 
@@ -571,7 +571,7 @@ def test_fonts_are_kept_in_mkv_and_named_elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["mp4", "mov", "mkv"])
-def test_a_timecode_is_written_anew_and_moves_with_the_window(target, tmp_path):
+def test_a_timecode_is_written_again_and_moves_with_the_window(target, tmp_path):
     made = make_film(tmp_path / "in.mov", timecode="01:00:00:00", sound="aac")
     result = copy(made, tmp_path / f"out.{target}")
     assert [entry["reason"] for entry in result.plan.dropped] == ["its timecode is rewritten"]
@@ -594,19 +594,19 @@ def test_a_timecode_with_dropped_numbers_leaves_them_out():
 
 
 @pytest.mark.parametrize("muxer", ["gif", "apng", "webp", "image2", "yuv4mpegpipe"])
-def test_formats_of_pictures_alone_name_all_that_they_leave_out(muxer, tmp_path):
+def test_formats_of_frames_alone_name_all_that_they_leave_out(muxer, tmp_path):
     made = make_film(
         tmp_path / "in.mkv", sound="aac", texts=("subrip", TEXTS), fonts=True, cover=True, chapters=CHAPTERS
     )
     plan = plan_for(made, muxer)
     assert plan.copied == []
     assert len(plan.dropped) == len(plan.warnings) == 5
-    name = {"yuv4mpegpipe": "y4m", "image2": "a sequence of pictures"}.get(muxer, muxer)
-    assert f"audio 1 (aac) is not in the output: {name} holds no sound" in plan.warnings
+    name = {"yuv4mpegpipe": "y4m", "image2": "a sequence of images"}.get(muxer, muxer)
+    assert f"audio 1 (aac) is not in the output: {name} holds no audio" in plan.warnings
     assert f"subtitle 2 (subrip) is not in the output: {name} holds no subtitles" in plan.warnings
 
 
-def test_pictures_of_text_go_into_mkv_and_are_named_elsewhere(tmp_path):
+def test_images_of_text_go_into_mkv_and_are_named_elsewhere(tmp_path):
     made = tmp_path / "in.mkv"
     with av.open(str(made), "w") as out:
         video = out.add_stream("libx264", rate=25, options=LOSSLESS)
@@ -642,7 +642,7 @@ def test_mkv_marks_no_track_as_default_that_was_none(default, tmp_path):
 
 @pytest.mark.parametrize("target", ["mp4", "mov", "mkv"])
 @pytest.mark.parametrize("late", [0.0, 0.2, 1.0])
-def test_packets_keep_their_times_beside_the_picture(late, target, tmp_path):
+def test_packets_keep_their_times_beside_the_frame(late, target, tmp_path):
     made = make_clip(tmp_path / "in.mp4", times=range(25), sounds=[Sound("aac", 0.5, late=late)])
     before, after = look(made), look(copy(made, tmp_path / f"out.{target}").path)
     bound = Fraction(1, 1000) if target == "mkv" else 0
@@ -653,7 +653,7 @@ def test_packets_keep_their_times_beside_the_picture(late, target, tmp_path):
 
 @pytest.mark.parametrize("target", ["mp4", "mov", "mkv"])
 @pytest.mark.parametrize("end", [None, Fraction(3, 2)])
-def test_copied_sound_is_cut_to_the_window_and_stays_in_step(end, target, tmp_path):
+def test_copied_audio_is_cut_to_the_window_and_stays_in_step(end, target, tmp_path):
     made = make_clip(tmp_path / "in.mp4", times=range(50), sounds=[Sound("aac", 2.0)], options={**LOSSLESS, "g": "1"})
     start = Fraction(2, 5)
     before = look(made).packets[0]

@@ -245,7 +245,7 @@ def test_a_plan_of_another_version_of_tensorrt_is_built_again_once_with_a_line(g
     assert len([line for line in caplog.messages if "is built again" in line and "incompatible" in line]) == 1
 
 
-def test_float16_that_is_no_picture_of_the_style_is_not_used_and_float32_is(gpu, random_style, caplog):
+def test_float16_that_is_no_frame_of_the_style_is_not_used_and_float32_is(gpu, random_style, caplog):
     caplog.set_level(logging.INFO, "rtstyle")
     compiled = compiler.compile_plan
 
@@ -335,7 +335,7 @@ def test_the_check_that_users_run_on_their_gpu_runs_to_its_end(gpu, tmp_path, mo
 # -- several GPUs ------------------------------------------------------------------------------------
 
 
-def test_two_gpus_render_segments_of_one_film_at_the_same_time(gpu, random_style, tmp_path, monkeypatch):
+def test_two_gpus_render_segments_of_one_video_at_the_same_time(gpu, random_style, tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "segment_frames", lambda size: 4)
     monkeypatch.setattr(pool, "COMMAND", (sys.executable, str(Path(__file__).with_name("emulated_gpu_worker.py"))))
     clip = make_clip(tmp_path / "in.mp4", times=range(18), options={"g": "8"})

@@ -36,7 +36,7 @@ def random_planes(size: Size, seed: int = 0) -> Planes:
 
 
 def scene(size: Size, seed: int = 0) -> Planes:
-    """A made picture with areas, edges and a camera's noise."""
+    """A made frame with areas, edges and a camera's noise."""
     rng = np.random.default_rng(seed)
     planes = []
     for side in (size, size.chroma, size.chroma):
@@ -213,7 +213,7 @@ def test_stylize_of_no_frames_yields_none(kind, random_style):
         assert list(engine.stylize([])) == []
 
 
-def test_latency_mode_has_one_frame_inside_and_gives_the_same_picture(kind, random_style):
+def test_latency_mode_has_one_frame_inside_and_gives_the_same_frame(kind, random_style):
     size = Size(64, 48)
     frame = frame_of(scene(size))
     with engine_for(kind, random_style, size) as files, engine_for(kind, random_style, size, "latency") as live:
@@ -343,7 +343,7 @@ def test_an_engine_with_frames_inside_can_be_closed(kind, random_style):
             engine.submit(frame_of(random_planes(size, number), number))
 
 
-def test_pictures_under_16_pixels_are_refused(kind, random_style):
+def test_frames_under_16_pixels_are_refused(kind, random_style):
     for size in (Size(15, 16), Size(16, 15)):
         with pytest.raises(SettingError, match=f"16x16.*{size}"):
             engine_for(kind, random_style, size)
@@ -430,12 +430,12 @@ def test_engines_may_end_in_any_order_and_ctrl_c_still_works():
     assert (done.returncode, done.stdout) == (0, "interrupted\n")
 
 
-# -- the same picture everywhere -------------------------------------------------------------------
+# -- the same frame everywhere -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["sketch", "random"])
 @pytest.mark.parametrize("size", [Size(321, 241), Size(64, 48)], ids=str)
-def test_every_engine_gives_the_picture_of_the_reference(kind, name, size, random_style):
+def test_every_engine_gives_the_frame_of_the_reference(kind, name, size, random_style):
     pytest.importorskip("torch", reason="the reference is torch in float32")
     style = random_style if name == "random" else name
     bound = BOUNDS[kind[1]]
@@ -460,8 +460,8 @@ def test_the_canvas_is_a_tile_of_512_pixels(kind, sketch):
 
 @pytest.mark.parametrize("shift", [(8, 0), (0, 8), (16, 40)], ids=str)
 def test_strokes_stick_to_the_scene_when_it_moves_by_whole_cells(kind, sketch, shift):
-    """Picture and canvas moved together by multiples of 8 pixels, the stride of the network's deepest grid,
-    give the moved picture. A border of 96 pixels is left out: the network sees 88 pixels far (one cell of 4
+    """Frame and canvas moved together by multiples of 8 pixels, the stride of the network's deepest grid,
+    give the moved frame. A border of 96 pixels is left out: the network sees 88 pixels far (one cell of 4
     each for stem, fuse and tail, and of 8 for the way down and 8 convolutions there, and the margin), and at
     the border it sees the repeated edge instead of what was there before.
     """

@@ -97,7 +97,7 @@ def test_strokes_that_do_not_follow_are_measured(sketch, monkeypatch):
         assert followed[name] > figures[name] + 5
 
 
-def test_what_moves_and_what_is_calm_are_told_apart():
+def test_what_moves_and_what_is_calm_are_distinguished():
     rng = np.random.default_rng(0)
     scene = cv2.GaussianBlur(rng.integers(0, 256, (240, 400), dtype=np.uint8), (0, 0), 1.5)
     before, now = scene.copy(), scene.copy()
@@ -133,7 +133,7 @@ def test_one_part_is_measured_alone_and_the_other_figures_stay(tmp_path, monkeyp
     page = (tmp_path / "cards" / "mine.md").read_text()
     assert f"| {motion['motion_source_db']} |" in page
     assert "| 51.0 |" in page
-    assert not (tmp_path / "cards" / "mine.jpg").exists()  # a card's picture shows what it showed
+    assert not (tmp_path / "cards" / "mine.jpg").exists()  # a card's frame shows what it showed
     with pytest.raises(SystemExit):
         run("--only", "clips")
 

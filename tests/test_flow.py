@@ -23,7 +23,7 @@ SIZE = Size(320, 240)
 
 
 def textured(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """A picture with detail at many scales, as photos have."""
+    """A frame with detail at many scales, as photos have."""
     rng = np.random.default_rng(seed)
     picture = np.zeros((height, width), np.float32)
     for octave in range(2, 7):

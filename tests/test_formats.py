@@ -127,7 +127,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_every_ending_is_written_with_what_suits_it_and_read_again(name, tmp_path):
+def test_every_extension_is_written_with_what_suits_it_and_read_again(name, tmp_path):
     frames = textured(6)
     encoding = write(tmp_path / name, frames)
     assert encoding.codec == WRITTEN[name][0]
@@ -187,7 +187,7 @@ def test_hevc_in_mp4_has_the_name_that_apple_plays(tmp_path):
     ("name", "muxer"),
     [("mkv", "matroska"), ("matroska", "matroska"), ("ts", "mpegts"), ("y4m", "yuv4mpegpipe"), ("NUT", "nut")],
 )
-def test_a_pipe_is_told_its_format_by_ending_or_by_name(name, muxer):
+def test_a_pipe_gets_its_format_by_extension_or_by_name(name, muxer):
     assert muxer_of("-", name) == muxer
     encoding = choose_encoding("-", EncoderSettings(), SMALL, muxer=name)
     assert encoding.muxer == muxer
@@ -202,7 +202,7 @@ def test_a_pipe_is_told_its_format_by_ending_or_by_name(name, muxer):
     [
         ("out.avi", None, r"'out.avi': the output must end in one of \.mp4, .*%05d\.png"),
         ("out", None, "'out': the output must end in one of"),
-        ("out.jpg", None, r"'out.jpg' is one picture: write a sequence as out-%05d\.jpg"),
+        ("out.jpg", None, r"'out.jpg' is one image: write a sequence as out-%05d\.jpg"),
         ("-", None, "say which format it is, one of mkv, webm, ts, nut, y4m"),
         ("-", "mp4", "mp4 cannot be written to a pipe: take one of mkv"),
         ("-", "flac", "format must be one of mp4, .*got 'flac'"),
@@ -273,7 +273,7 @@ def test_an_odd_size_that_was_asked_for_in_halved_chroma_is_refused():
 def test_what_only_the_encoder_knows_is_refused_before_any_work_too():
     with pytest.raises(SettingError, match="libsvtav1 refuses 64x48 in yuv420p with these settings"):
         choose_encoding("a.mkv", EncoderSettings(codec="av1", bitrate=10**5), SMALL)
-    with pytest.raises(SettingError, match="libx265 needs pictures at least 64 wide, these are 48x64"):
+    with pytest.raises(SettingError, match="libx265 needs frames at least 64 wide, these are 48x64"):
         choose_encoding("a.mkv", EncoderSettings(codec="x265"), Size(48, 64))
     with pytest.raises(SettingError, match="refuses 70000x2"):
         choose_encoding("a.mkv", EncoderSettings(), Size(70000, 2))
@@ -365,7 +365,7 @@ def test_auto_takes_the_slowest_preset_that_keeps_up():
 
 
 def test_auto_measures_the_encoder_itself():
-    """Between what two presets cost, the faster one is taken: measured anew, so with a wide margin on both sides."""
+    """Between what two presets cost, the faster one is taken: measured again, so with a wide margin on both sides."""
     frames = textured(20, Size(320, 180))
     encoding = choose_encoding("a.mp4", EncoderSettings(preset="auto"), Size(320, 180))
     cost = {}
@@ -445,7 +445,7 @@ def test_levels_are_those_of_the_standard():
 )  # fmt: skip
 def test_odd_sizes_keep_their_size_and_their_last_line(name, codec, size, tmp_path):
     if codec == "x265" and size.width < 64:
-        pytest.skip("x265 takes no pictures so narrow")
+        pytest.skip("x265 takes no frames so narrow")
     frames = frames_of([moving_bar(size.width, size.height, i) for i in range(3)])
     write(tmp_path / name, frames, EncoderSettings(codec=codec))
     for frame, picture in zip(frames, decode(tmp_path / name), strict=True):
@@ -468,7 +468,7 @@ PICTURES = [
 @pytest.mark.parametrize("color", COLORS.values(), ids=COLORS)
 @pytest.mark.parametrize(("name", "codec", "pix_fmt", "bound"), PICTURES)
 def test_bars_have_their_colors_in_every_output(name, codec, pix_fmt, bound, color, tmp_path):
-    """Each is read by FFmpeg as tagged, and pictures by OpenCV, which knows no tags. Edges of bars are left out."""
+    """Each is read by FFmpeg as tagged, and frames by OpenCV, which knows no tags. Edges of bars are left out."""
     write(tmp_path / name, [bars(color), replace(bars(color), pts=1)], EncoderSettings(codec=codec, pix_fmt=pix_fmt))
     read = [picture.to_ndarray(format="rgb24") for picture in decode(tmp_path / name)]
     if "%" in name:
@@ -608,12 +608,12 @@ def test_times_of_a_variable_frame_rate_are_kept(name, codec, within, tmp_path):
 
 
 def delays(data: bytes) -> list[int]:
-    """Delays of a GIF's pictures in 1/100 s: graphic control extensions of the GIF89a specification."""
+    """Delays of a GIF's frames in 1/100 s: graphic control extensions of the GIF89a specification."""
     marks = [at for at in range(len(data) - 8) if data[at : at + 3] == b"\x21\xf9\x04" and data[at + 7] == 0]
     return [struct.unpack("<H", data[at + 4 : at + 6])[0] for at in marks]
 
 
-def test_a_gif_does_not_drift_and_its_last_picture_stays(tmp_path):
+def test_a_gif_does_not_drift_and_its_last_frame_stays(tmp_path):
     """29.97 frames per second are 3.336... hundredths each."""
     frames = frames_of([moving_bar(32, 16, i) for i in range(150)], base=Fraction(1, 30000), step=1001)
     write(tmp_path / "a.gif", frames, rate=Fraction(30000, 1001))
@@ -623,10 +623,10 @@ def test_a_gif_does_not_drift_and_its_last_picture_stays(tmp_path):
     assert abs(sum(found) - 150 * 100 * 1001 / 30000) <= 1
 
 
-def test_a_gif_faster_than_players_show_leaves_pictures_out_and_says_so(tmp_path):
+def test_a_gif_faster_than_players_show_leaves_frames_out_and_says_so(tmp_path):
     frames = frames_of([moving_bar(32, 16, i) for i in range(120)], base=Fraction(1, 120))
     written = write(tmp_path / "a.gif", frames, rate=Fraction(120))
-    assert any("50 pictures per second" in note for note in written.notes)
+    assert any("50 frames per second" in note for note in written.notes)
     found = delays((tmp_path / "a.gif").read_bytes())
     assert min(found) >= 2
     assert abs(sum(found) - 100) <= 2
@@ -753,7 +753,7 @@ def test_mpegts_can_be_joined_in_the_middle():
     ("codec", "count"), [("x264", 12), ("x265", 2), ("av1", 2), ("vp9", 2), ("prores", 2), ("ffv1", 2)]
 )
 def test_every_run_gives_the_same_packets(codec, count):
-    # A camera that pans over noise: x264 itself gave up to 15 films in 25 runs here, in any number of threads.
+    # A camera that pans over noise: x264 itself gave up to 15 videos in 25 runs here, in any number of threads.
     size = Size(160, 128)
     rng = np.random.default_rng(1)
     scene = np.kron(rng.integers(30, 220, (18, 30)), np.ones((8, 8))).astype(np.int64)
@@ -784,7 +784,7 @@ def test_av1_leaves_priorities_as_they_are():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_x265_gives_times_of_decoding_also_to_a_film_shorter_than_its_delay(count, tmp_path):
+def test_x265_gives_times_of_decoding_also_to_a_video_shorter_than_its_delay(count, tmp_path):
     """In about one of fifty its own are what lay in memory, which no container takes; here they are ours, always."""
     color = next(iter(COLORS.values()))
     settings = EncoderSettings(codec="x265")

@@ -54,7 +54,7 @@ def test_a_tagged_matrix_is_believed_whatever_the_size(number, matrix):
         assert Color.from_tags(ColorTags(matrix=number), size).matrix == matrix
 
 
-def test_an_untagged_picture_is_bt709_from_720_lines_up_and_bt601_below():
+def test_an_untagged_frame_is_bt709_from_720_lines_up_and_bt601_below():
     for tags in (ColorTags(), ColorTags(matrix=8)):  # unspecified, and one that rtstyle does not know
         assert Color.from_tags(tags, Size(1280, 720)).matrix == "bt709"
         assert Color.from_tags(tags, Size(1280, 719)).matrix == "bt601"
@@ -147,7 +147,7 @@ def test_the_canonical_color_keeps_grey_grey():
 
 
 def unshuffled(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The padded planes in a packed picture, by the description of the layout alone."""
+    """The padded planes in a packed frame, by the description of the layout alone."""
     rows, columns, _ = packed.shape
     y = packed[..., :16].reshape(rows, columns, 4, 4).transpose(0, 2, 1, 3).reshape(rows * 4, columns * 4)
     u, v = (
@@ -183,7 +183,7 @@ def test_unpacking_undoes_packing_for_sizes_of_real_videos():
 
 
 @pytest.mark.parametrize("size", [Size(16, 16), Size(17, 33), Size(22, 16), Size(64, 48), Size(321, 241)], ids=str)
-def test_around_a_packed_picture_its_edge_is_repeated(size):
+def test_around_a_packed_frame_its_edge_is_repeated(size):
     planes = random_planes(size)
     packed = packed_of(planes)
     assert packed.shape[0] % 2 == packed.shape[1] % 2 == 0
@@ -215,7 +215,7 @@ def test_planes_of_any_strides_are_packed_alike():
         assert np.array_equal(packed_of(view), expected)
 
 
-def test_packing_twice_with_one_packing_leaves_nothing_of_the_first_picture():
+def test_packing_twice_with_one_packing_leaves_nothing_of_the_first_frame():
     size = Size(37, 29)
     packing = Packing(size)
     once, twice = (np.zeros((packing.rows, packing.columns, 24), np.uint8) for _ in range(2))

@@ -78,7 +78,7 @@ def test_forty_inputs_of_every_other_kind_are_taken_or_refused(kind):
         (fail, ""),
     ],
 )
-def test_a_fault_is_told_with_its_seed(command, words, tmp_path):
+def test_a_fault_is_reported_with_its_seed(command, words, tmp_path):
     # pytest's own plug-ins are not in the worker, but this file is.
     tally = fuzz([7, 8], workers=1, timeout=3, command=f"{HERE}:{command.__name__}", keep=tmp_path)
     assert [ending.seed for ending in tally.faults] == ([7, 8] if words else [])

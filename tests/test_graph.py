@@ -35,7 +35,7 @@ def largest_difference(first: Planes, second: Planes) -> int:
 
 
 def smooth_planes(size: Size, seed: int = 0) -> Planes:
-    """A picture without sharp edges, far from black, white and full colors."""
+    """A frame without sharp edges, far from black, white and full colors."""
     rng = np.random.default_rng(seed)
     planes = []
     for side, low, high in ((size, 90, 160), (size.chroma, 110, 146), (size.chroma, 110, 146)):
@@ -61,7 +61,7 @@ def test_the_deployed_graph_is_what_the_generator_computes(random_style, color):
     assert rounded_otherwise < 0.001
 
 
-def test_the_shipped_style_is_the_same_picture_in_torch(sketch):
+def test_the_shipped_style_is_the_same_frame_in_torch(sketch):
     planes = smooth_planes(Size(96, 64))
     ours = stylized(sketch, planes, Color())
     theirs = stylized(sketch, planes, Color(), backend="torch")
@@ -93,7 +93,7 @@ def test_the_whole_path_is_the_formula_of_the_design(random_style):
 
 
 def samples_in(canonical: np.ndarray, color: Color) -> tuple[np.ndarray, ...]:
-    """Samples of a picture given in the canonical color (centred, shape (h, w, 3)), as floats."""
+    """Samples of a frame given in the canonical color (centred, shape (h, w, 3)), as floats."""
     samples = canonical @ np.linalg.inv(color.to_canonical()).T + np.array(color.centre)
     height, width = samples.shape[:2]
     halved = samples.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3))
@@ -108,10 +108,10 @@ def canonical_of(planes: Planes, color: Color) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["sketch", "random"])
-def test_one_picture_in_six_colors_is_stylized_alike(name, random_style):
+def test_one_frame_in_six_colors_is_stylized_alike(name, random_style):
     """Color is folded into the weights: nobody sees from the result how the stream was coded.
 
-    The picture is one smooth float picture whose chroma is constant within 2x2 pixels, so that all six mean
+    The frame is one smooth float frame whose chroma is constant within 2x2 pixels, so that all six mean
     the same by their chroma samples. What is left is rounding: each input sample is off by up to half a step
     of its own scale (0.58 canonical levels in limited range), which the network passes on about as it is, and
     each output sample by as much again. So each of two results is within some 1.2 of the unrounded one, and they
@@ -304,7 +304,7 @@ def test_every_shipped_style_is_within_2_levels_in_float16(name):
 
 
 @pytest.mark.parametrize("layout", ["i420", "nv12"])
-def test_an_open_size_gives_the_same_picture(random_style, layout):
+def test_an_open_size_gives_the_same_frame(random_style, layout):
     planes = smooth_planes(Size(72, 48))
     fixed, free = (
         planar_stylized(random_style, planes, Color(), layout=layout, dynamic=dynamic) for dynamic in (False, True)
@@ -336,7 +336,7 @@ def test_the_planar_graph_casts_first_and_last_and_is_float16_between(sketch, la
     assert len({node.name for node in nodes}) == len(nodes)
 
 
-def test_planes_lie_in_a_picture_as_in_memory_of_i420_and_nv12():
+def test_planes_lie_in_a_frame_as_in_memory_of_i420_and_nv12():
     size = Size(16, 8)
     picture = np.arange(16 * 12, dtype=np.uint8).reshape(1, 1, 12, 16)
     assert graph.planar_shapes(size)["picture"] == picture.shape

@@ -49,7 +49,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture
 def precious(tmp_path):
-    """A folder of somebody's files, and a picture of what is in it."""
+    """A folder of somebody's files, and a frame of what is in it."""
     folder = tmp_path / "precious"
     (folder / "deep").mkdir(parents=True)
     (folder / "letter.txt").write_text("dear")
@@ -268,7 +268,7 @@ def test_a_batch_does_not_take_what_is_no_file_for_a_finished_one(clip, tmp_path
     assert "in.mp4 exists already" in outcome.reason
 
 
-def test_pictures_of_a_sequence_are_not_replaced_without_being_asked(clip, tmp_path):
+def test_frames_of_a_sequence_are_not_replaced_without_being_asked(clip, tmp_path):
     (tmp_path / "0007.png").write_bytes(b"a photo")
     with pytest.raises(OutputExistsError, match=r"0007\.png exists already; give -y"):
         stylize_video(clip, tmp_path / "%04d.png")
@@ -281,7 +281,7 @@ def test_pictures_of_a_sequence_are_not_replaced_without_being_asked(clip, tmp_p
 # -- temporary names -------------------------------------------------------------------------------
 
 
-def test_a_picture_is_written_through_no_link(tmp_path, monkeypatch):
+def test_a_frame_is_written_through_no_link(tmp_path, monkeypatch):
     letter = tmp_path / "letter.txt"
     letter.write_text("dear")
     (tmp_path / f".out.{os.getpid()}.part.png").symlink_to(letter)  # the name that earlier releases took
@@ -497,7 +497,7 @@ def damaged(target: Path, *, resume: bool = True) -> None:
 
 @pytest.mark.parametrize("resume", [True, False])
 @pytest.mark.parametrize("kind", [*(f"0 {name}" for name in HEADERS), *(f"1 {name}" for name in LINES)])
-def test_a_damaged_journal_counts_as_none_and_is_told(broken_off, tmp_path, kind, resume):
+def test_a_damaged_journal_counts_as_none_and_is_reported(broken_off, tmp_path, kind, resume):
     shutil.copytree(broken_off, tmp_path / broken_off.name)
     journal = tmp_path / broken_off.name / "journal.jsonl"
     lines = journal.read_bytes().splitlines()
@@ -534,7 +534,7 @@ CANVASES = {
 
 
 @pytest.mark.parametrize("kind", CANVASES)
-def test_a_damaged_canvas_counts_as_none_and_is_told(broken_off, tmp_path, kind):
+def test_a_damaged_canvas_counts_as_none_and_is_reported(broken_off, tmp_path, kind):
     shutil.copytree(broken_off, tmp_path / broken_off.name)
     (tmp_path / broken_off.name / "canvas-1.npz").write_bytes(CANVASES[kind])
     damaged(tmp_path / "out.mp4")

@@ -67,7 +67,7 @@ def test_everything_that_is_promised_can_be_imported():
         _ = rtstyle.nothing
 
 
-def test_type_checkers_are_told_of_the_same_names():
+def test_type_checkers_know_the_same_names():
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     told = {
         alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names

@@ -57,7 +57,7 @@ def test_software_takes_over_where_the_hardware_does_not_know_the_codec(monkeypa
     assert asked == ["qsv"]
 
 
-def test_hardware_that_nobody_knows_is_refused_with_what_there_is():
+def test_hardware_that_no_one_knows_is_refused_with_what_there_is():
     with pytest.raises(SettingError, match=r"no hwaccel 'nvdec' \(this FFmpeg knows: .*cuda is NVDEC\)"):
         VideoReader(DEMO, hwaccel="nvdec")
 

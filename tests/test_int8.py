@@ -100,8 +100,8 @@ def test_shipped_styles_are_near_float32_in_colors_more_vivid_than_photos(name, 
 @pytest.mark.parametrize("color", COLORS, ids=str)
 @pytest.mark.parametrize("name", ["sketch", "random"])
 def test_every_color_is_folded(name, color, backend, random_style):
-    """The bound is that of one color: weights are rounded after folding, so that each color rounds anew, and no
-    worse; middle grey that is not 128 is in the biases, but for the zeros around the picture."""
+    """The bound is that of one color: weights are rounded after folding, so that each color rounds again, and no
+    worse; middle grey that is not 128 is in the biases, but for the zeros around the frame."""
     style = random_style if name == "random" else load_style(name)
     frames = [frame_of(scene(Size(97, 65), seed), color=color, canvas=(seed, 5)) for seed in range(2)]
     found = accuracy(style, frames, backend)
@@ -122,7 +122,7 @@ def test_blends_are_near_float32(blend, backend):
 
 
 def test_a_tile_is_the_whole_within_1_level(sketch, backend):
-    """The network sees 88 pixels far; so much of a tile is left out where it is not at the picture's border."""
+    """The network sees 88 pixels far; so much of a tile is left out where it is not at the frame's border."""
     whole, left, top, border = scene(Size(384, 320)), 96, 64, 96
     tile = Planes(whole.y[top:, left:], *(plane[top // 2 :, left // 2 :] for plane in whole[1:]))
     results = []
@@ -309,7 +309,7 @@ CODE = """if True:
 
 @x86
 @pytest.mark.parametrize("isa", ["AVX512_CORE_VNNI", "AVX512_CORE", "AVX2_VNNI", "AVX2"])
-def test_it_is_the_same_picture_on_lesser_processors_and_auto_takes_nothing_that_they_emulate(isa, copied, sketch):
+def test_it_is_the_same_frame_on_lesser_processors_and_auto_takes_nothing_that_they_emulate(isa, copied, sketch):
     (copied / INT8_FILE).unlink()
     environment = {
         **os.environ,
@@ -358,8 +358,8 @@ def test_the_command_writes_ranges_that_auto_then_takes(copied, photos, monkeypa
         assert engine.precision == "int8"
 
 
-def test_ranges_are_those_of_most_pictures(random_style):
-    """Tensors behind a ReLU start at 0; one in ten pictures may go farther than a range."""
+def test_ranges_are_those_of_most_frames(random_style):
+    """Tensors behind a ReLU start at 0; one in ten frames may go farther than a range."""
     extremes = measure_extremes(random_style.trunk, crops_of_made_pictures())
     assert list(extremes) == graph.quantized_tensors(random_style.trunk)
     for name, (low, high) in ranges_of(extremes).items():
@@ -392,7 +392,7 @@ def test_a_channel_that_is_kept_off_costs_the_others_no_steps(copied):
     assert after.luma.psnr_db > before.luma.psnr_db - 2
 
 
-def test_ranges_leave_out_what_a_relu_makes_0_and_the_picture_stays():
+def test_ranges_leave_out_what_a_relu_makes_0_and_the_frame_stays():
     trunk, frames = load_style("ink").trunk, crops_of_made_pictures()
     extremes = measure_extremes(trunk, frames)
     whole = {name: (float(low.min()), float(high.max())) for name, (low, high) in extremes.items()}

@@ -168,7 +168,7 @@ def test_a_file_is_stylized_to_its_end(no_display, tmp_path):
     assert all(moment == pytest.approx(0.04 * (number - moments[0][1]), abs=1e-3) for moment, number in moments)
 
 
-# -- newest frame first
+# -- latest frame first
 
 
 def test_a_slow_consumer_gets_new_frames_and_never_old_ones():
@@ -183,7 +183,7 @@ def test_a_slow_consumer_gets_new_frames_and_never_old_ones():
 
     assert len(lags) >= 10
     assert max(lags[1:]) < 0.7, "a queue would be 3 seconds behind by now"
-    assert newest.dropped > 2 * len(lags), "at 30 pictures a second, 5 of which are taken"
+    assert newest.dropped > 2 * len(lags), "at 30 frames a second, 5 of which are taken"
     assert newest.captured - newest.dropped - len(lags) in (0, 1)
 
 
@@ -198,7 +198,7 @@ def test_an_error_of_the_source_is_never_taken_for_its_end():
             newest.take(0)
 
 
-def test_a_session_goes_on_when_a_camera_that_vanished_is_back(no_display, tmp_path):
+def test_a_session_continues_when_a_camera_that_vanished_is_back(no_display, tmp_path):
     lines: list[str] = []
     first = NetworkCamera()
     port = int(first.url.split(":")[2].split("/")[0])
@@ -320,7 +320,7 @@ def test_what_was_recorded_until_the_camera_stalled_is_kept_and_it_is_found_out_
             )
         stalled = time.perf_counter() - camera.begin - read_clip(tmp_path / "r.mkv")[-1][1] / 1000
 
-    assert 1 <= stalled < 3, "seconds from its last picture to the error"
+    assert 1 <= stalled < 3, "seconds from its last frame to the error"
 
 
 def test_ctrl_c_finishes_the_recording(no_display, tmp_path):
@@ -544,12 +544,12 @@ def test_strength_mirror_snapshot_and_quit_by_key(dummy_display, monkeypatch, tm
     assert report.seconds < 20
     assert (tmp_path / "rtstyle-0001.png").read_bytes() == b"older"
     shots = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in (first, second)]
-    assert read_number(shots[0]) == 0b1011, "at strength 0 the picture is the camera's own"
+    assert read_number(shots[0]) == 0b1011, "at strength 0 the frame is the camera's own"
     assert read_number(shots[1][:, ::-1]) == 0b1011, "mirrored"
     assert np.abs(shots[0].astype(int) - draw_number(0b1011)[..., 0]).mean() < 4
 
 
-def test_space_holds_the_picture(dummy_display):
+def test_space_holds_the_frame(dummy_display):
     with (
         NetworkCamera() as camera,
         Person(("space", window_says("sketch")), ("space", after(1)), ("q", after(0.3))),
@@ -581,7 +581,7 @@ def test_another_style_is_made_beside_and_takes_over(dummy_display, monkeypatch,
     assert person.done == ["n", "p", "n"]
     assert report.style == other
     assert [line for line in lines if line.startswith("style ")] == [f"style {s}" for s in (other, "sketch", other)]
-    assert report.shown > len(person.done), "frames went on meanwhile"
+    assert report.shown > len(person.done), "frames continued meanwhile"
 
 
 def test_a_style_that_cannot_be_made_leaves_the_show_as_it_is(dummy_display, monkeypatch, tmp_path):
@@ -591,13 +591,13 @@ def test_a_style_that_cannot_be_made_leaves_the_show_as_it_is(dummy_display, mon
     lines: list[str] = []
     with (
         NetworkCamera() as camera,
-        Person(("n", window_says("sketch")), ("q", lambda: any(line.startswith("going on") for line in lines))),
+        Person(("n", window_says("sketch")), ("q", lambda: any(line.startswith("continuing") for line in lines))),
     ):
         report = stylize_live(camera.url, live=LiveSettings(seconds=20), say=lines.append)
 
     assert report.style == "sketch"
     assert report.seconds < 20
-    assert [line for line in report.warnings if line.startswith("going on with sketch: ")]
+    assert [line for line in report.warnings if line.startswith("continuing with sketch: ")]
 
 
 def test_a_folder_that_cannot_be_written_costs_the_snapshot_only(dummy_display, monkeypatch, tmp_path):
@@ -679,7 +679,7 @@ def test_the_window_is_seen_and_obeys_the_keyboard(tmp_path):
                 text=True,
             )
             try:
-                wait_for("a window with a picture", lambda: screen().std() > 10)
+                wait_for("a window with a frame", lambda: screen().std() > 10)
                 letters = screen()
                 assert (letters.min(-1) > 250).any(), "white letters of the figures"
 
@@ -693,7 +693,7 @@ def test_the_window_is_seen_and_obeys_the_keyboard(tmp_path):
                 time.sleep(1)
                 held = screen()[200:420]  # between figures and notes
                 time.sleep(0.5)
-                assert np.array_equal(screen()[200:420], held), "space holds the picture"
+                assert np.array_equal(screen()[200:420], held), "space holds the frame"
                 key("q")
                 out, err = session.communicate(timeout=20)
             finally:

@@ -78,7 +78,7 @@ def test_the_page_has_every_real_file():
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 @pytest.mark.parametrize("ending", [".gif", ".ts", ".webm", ".y4m"])
-def test_a_turned_picture_is_the_right_side_up_in_every_container(ending, rotation, tmp_path):
+def test_a_turned_frame_is_the_right_side_up_in_every_container(ending, rotation, tmp_path):
     pictures = [noise(64, 48, 3)] * 6
     film = make_clip(tmp_path / "in.mp4", pictures, times=range(6), rotation=rotation, sar=Fraction(4, 3))
     target = tmp_path / f"out{ending}"
@@ -88,7 +88,7 @@ def test_a_turned_picture_is_the_right_side_up_in_every_container(ending, rotati
     assert shape["rotation"].verdict == ("same" if ending == ".webm" else "intended")
 
 
-def test_the_last_picture_is_shown_as_long_as_before(tmp_path):
+def test_the_last_frame_is_shown_as_long_as_before(tmp_path):
     slides = make_clip(tmp_path / "in.mp4", times=[0, 25, 50, 75], rate=Fraction(1))
     with av.open(str(slides)) as old, av.open(str(tmp_path / "slides.mp4"), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])

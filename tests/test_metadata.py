@@ -1,4 +1,4 @@
-"""What stands beside the pixels of a picture comes out with it, or a line says why not."""
+"""What stands beside the pixels of an image comes out with it, or a line says why not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ THUMBNAIL = b"\xff\xd8the small original\xff\xd9"
 
 
 def exif(orientation: int = 1, order: str = "<") -> bytes:
-    """An EXIF block with an orientation, a date, an artist, and a small copy of the picture."""
+    """An EXIF block with an orientation, a date, an artist, and a small copy of the image."""
     entries = [(0x010E, 2, b"A description\0"), (0x0112, 3, struct.pack(order + "HH", orientation, 0)),
                (0x0132, 2, DATE), (0x013B, 2, b"A. Person\0")]  # fmt: skip
     at = 8 + 2 + 12 * len(entries) + 4
@@ -63,7 +63,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def make(path: Path, orientation: int = 1, picture: np.ndarray | None = None) -> Path:
-    """Write a picture with a profile, EXIF, XMP and 300 dpi, chunk by chunk."""
+    """Write an image with a profile, EXIF, XMP and 300 dpi, chunk by chunk."""
     pixels = cv2.imencode(path.suffix, scene() if picture is None else picture)[1].tobytes()
     about = exif(orientation, ">" if path.suffix == ".png" else "<")
     if path.suffix == ".jpg":
@@ -99,7 +99,7 @@ def make(path: Path, orientation: int = 1, picture: np.ndarray | None = None) ->
 
 @pytest.mark.parametrize("target", [".jpg", ".png", ".webp"])
 @pytest.mark.parametrize("source", [".jpg", ".png", ".webp"])
-def test_profile_exif_xmp_and_resolution_come_out_and_the_picture_stands_upright(source, target, tmp_path):
+def test_profile_exif_xmp_and_resolution_come_out_and_the_image_stands_upright(source, target, tmp_path):
     original, made = make(tmp_path / f"in{source}", orientation=6), tmp_path / f"out{target}"
     report = stylize_pictures(original, made, controls=PLAIN)
     assert report.warnings == []
@@ -193,7 +193,7 @@ def test_a_folder_names_what_it_passes_over_and_takes_no_hidden_files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["in.png", "in.jpg", "in.webp"])
-def test_a_picture_that_would_fill_the_memory_is_refused_from_its_header(name, tmp_path):
+def test_an_image_that_would_fill_the_memory_is_refused_from_its_header(name, tmp_path):
     side = 30000
     if name == "in.png":
         packer = zlib.compressobj(9)

@@ -137,7 +137,7 @@ class Collector:
 # -- threads and policies
 
 
-def test_a_slow_outlet_stalls_neither_the_caller_nor_another():
+def test_a_slow_sink_stalls_neither_the_caller_nor_another():
     slow, fast = Collector(0.3), Collector()
     with Fanout(print) as outlets:
         outlets.add("slow", slow, "newest")
@@ -154,7 +154,7 @@ def test_a_slow_outlet_stalls_neither_the_caller_nor_another():
     assert (slow.closed, fast.closed) == (1, 1)
 
 
-def test_an_outlet_that_wants_all_gets_all_and_is_finished_at_the_end():
+def test_a_sink_that_wants_all_gets_all_and_is_finished_at_the_end():
     sink = Collector(0.01)
     with Fanout(print) as outlets:
         outlets.add("file", sink, "all")
@@ -198,10 +198,10 @@ def test_the_last_frame_is_repeated_at_a_steady_pace_and_fast_sources_are_thinne
     assert len(set(slow.numbers)) <= 6
     assert 18 <= len(fast.numbers) <= 41
     assert len(set(fast.numbers)) == len(fast.numbers)
-    assert slow.times == sorted(set(slow.times)), "times go on, for repeated frames too"
+    assert slow.times == sorted(set(slow.times)), "times continue, for repeated frames too"
 
 
-def test_an_outlet_that_fails_is_said_the_others_go_on_and_it_is_raised_at_the_end():
+def test_a_sink_that_fails_is_said_the_others_continue_and_it_is_raised_at_the_end():
     lines: list[str] = []
     good, bad = Collector(), Collector(fail_at=3)
     outlets = Fanout(lines.append)
@@ -226,7 +226,7 @@ def test_where_nothing_else_is_left_a_failure_is_raised_at_once():
     outlets.close()
 
 
-def test_one_outlet_is_taken_away_without_waiting_for_it(tmp_path):
+def test_one_sink_is_taken_away_without_waiting_for_it(tmp_path):
     sink = Collector(0.05)
     with Fanout(print) as outlets:
         assert outlets.add("recording", sink, "all") == "recording"
@@ -304,7 +304,7 @@ def test_a_playlist_that_exists_is_not_lost(tmp_path):
         destination(str(tmp_path / "nowhere" / "live.m3u8"))
 
 
-def test_odd_pictures_lose_their_last_line_and_column():
+def test_odd_frames_lose_their_last_line_and_column():
     planes = Planes(*(np.arange(h * w, dtype=np.uint8).reshape(h, w) for h, w in ((97, 161), (49, 81), (49, 81))))
     cut = even(Frame(planes, 0, CLOCK, COLOR)).planes
     assert [plane.shape for plane in cut] == [(96, 160), (48, 80), (48, 80)]
@@ -353,7 +353,7 @@ def probe(path: Path | str) -> list[dict[str, str]]:
 
 
 def pictures(path: Path | str) -> list[tuple[float, int]]:
-    """Moment and number of each picture, as FFmpeg's program decodes it."""
+    """Moment and number of each frame, as FFmpeg's program decodes it."""
     command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:v", "-vsync", "0", "-f", "rawvideo"]
     raw = subprocess.run([*command, "-pix_fmt", "gray", "-"], capture_output=True, timeout=30, check=True).stdout
     luma = np.frombuffer(raw, np.uint8).reshape(-1, SIZE.height, SIZE.width)
@@ -516,7 +516,7 @@ def test_a_receiver_that_stops_reading_stalls_nothing_and_the_end_comes_in_time(
 
 
 @needs_ffmpeg
-def test_a_microphone_that_gives_nothing_holds_no_picture_back(tmp_path):
+def test_a_microphone_that_gives_nothing_holds_no_frame_back(tmp_path):
     with Fanout(print) as outlets:
         sink = push(str(tmp_path / "live.m3u8"), outlets, sound=True)
         outlets.add("push", sink, "newest")
@@ -547,7 +547,7 @@ def test_hls_leaves_a_playlist_alone_that_appears_during_the_session(tmp_path):
     assert not list(tmp_path.glob(".*")), "a hidden playlist was left"
 
 
-# -- sound
+# -- audio
 
 
 TONE = "lavfi:sine=frequency=1000:sample_rate=44100,arealtime"
@@ -602,7 +602,7 @@ def write_with_sound(path: Path, rate: float, begin: float = 1e6, seconds: int =
 
 
 def make_flash(path: Path, codec: str = "aac") -> Path:
-    """A clip of two seconds that is white, and sounds at 1 kHz, from 1.0 to 1.2 s."""
+    """A clip of two seconds that is white, and audio at 1 kHz, from 1.0 to 1.2 s."""
     black, white = (
         (np.full((48, 64), level, np.uint8), *[np.full((24, 32), 128, np.uint8)] * 2) for level in (16, 235)
     )
@@ -669,7 +669,7 @@ def test_audio_of_a_clip_goes_into_hls(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("rate", [48000, 48048, 47904])
-def test_recorded_sound_stays_in_step_although_the_devices_clock_is_off(tmp_path, rate):
+def test_recorded_audio_stays_in_step_although_the_devices_clock_is_off(tmp_path, rate):
     write_with_sound(tmp_path / "r.mkv", rate)
     samples = np.abs(samples_of(tmp_path / "r.mkv"))
     loud = np.flatnonzero(samples > 0.1)
@@ -684,7 +684,7 @@ def test_recorded_sound_stays_in_step_although_the_devices_clock_is_off(tmp_path
 
 
 @pytest.mark.slow
-def test_a_minute_of_picture_and_sound_does_not_drift(tmp_path, monkeypatch):
+def test_a_minute_of_frame_and_audio_does_not_drift(tmp_path, monkeypatch):
     """A camera that shows its clock, and a microphone that runs 0.1 % fast and clicks at every second of its own."""
     monkeypatch.delenv("DISPLAY", raising=False)
     click = "aevalsrc=if(lt(mod(t\\,1)\\,0.02)\\,0.5*sin(12566*t)\\,0):s=48000,arealtime=speed=1.001"
@@ -707,7 +707,7 @@ def test_a_minute_of_picture_and_sound_does_not_drift(tmp_path, monkeypatch):
     off = clicks[1:] - np.arange(1, len(clicks)) / 1.001
     first, last = off[:10].mean(), off[-10:].mean()
     drift = abs(np.median(late[-100:]) - np.median(late[:100]))
-    print(f"{len(clicks)} clicks; sound drifted {1000 * (last - first):.1f} ms, pictures {1000 * drift:.1f} ms")
+    print(f"{len(clicks)} clicks; audio drifted {1000 * (last - first):.1f} ms, frames {1000 * drift:.1f} ms")
     assert len(clicks) >= 58
     assert abs(last - first) < 0.02, "seconds"
     assert np.ptp(off) < 0.06
@@ -715,7 +715,7 @@ def test_a_minute_of_picture_and_sound_does_not_drift(tmp_path, monkeypatch):
 
 
 @needs_ffmpeg
-def test_a_session_records_with_sound(tmp_path, monkeypatch):
+def test_a_session_records_with_audio(tmp_path, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     with NetworkCamera() as camera:
         stylize_live(
@@ -730,8 +730,8 @@ def test_a_session_records_with_sound(tmp_path, monkeypatch):
     assert strongest(samples[RATE // 2 : RATE * 3 // 2]) == pytest.approx(1000, rel=0.025), "2 % of stretch"
 
 
-def test_sound_is_refused_where_nothing_takes_it(tmp_path, monkeypatch):
-    with pytest.raises(SettingError, match="without sound"):
+def test_audio_is_refused_where_nothing_takes_it(tmp_path, monkeypatch):
+    with pytest.raises(SettingError, match="without audio"):
         stylize_live("http://127.0.0.1:9/x", outputs=Outputs(record=tmp_path / "r.gif", microphone=""))
     with pytest.raises(SettingError, match="neither a recording nor an output"):
         stylize_live(
@@ -769,7 +769,7 @@ def test_microphones_are_asked_for_in_the_words_of_each_platform():
 
 
 @pytest.mark.parametrize("full_range", [False, True])
-def test_yuyv_is_what_ffmpegs_scaler_makes_of_the_same_picture(full_range):
+def test_yuyv_is_what_ffmpegs_scaler_makes_of_the_same_frame(full_range):
     rng = np.random.default_rng(1)
     planes = Planes(
         rng.integers(16, 235, (96, 160), np.uint8), *(rng.integers(16, 240, (48, 80), np.uint8) for _ in "uv")

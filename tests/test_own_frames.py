@@ -116,7 +116,7 @@ def test_an_open_reader_is_a_source_too(tmp_path):
     assert (len(sink.frames), report.input) == (10, str(clip))
 
 
-def test_a_sink_that_fails_ends_the_run_and_every_sink_is_told(tmp_path):
+def test_a_sink_that_fails_ends_the_run_and_every_sink_is_reported(tmp_path):
     failing, other = Failing(), Kept()
     with pytest.raises(OSError, match="display is gone"):
         stylize_video(Ramp(50), [other, failing], engine=F32)

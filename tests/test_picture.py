@@ -1,4 +1,4 @@
-"""Still pictures: every kind that can be read, and what must not be lost on the way."""
+"""Still images: every kind that can be read, and what must not be lost on the way."""
 
 import struct
 import subprocess
@@ -20,7 +20,7 @@ SOURCE = Controls(0, 0)
 
 
 def photo(width: int, height: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """A made picture of soft areas, BGR or BGRA, with a corner that shows which way up it is."""
+    """A made image of soft areas, BGR or BGRA, with a corner that shows which way up it is."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(30, 220, (height // 8 + 2, width // 8 + 2, channels), np.uint8)
     picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -66,14 +66,14 @@ UPRIGHT = {
     7: lambda p: np.rot90(p[:, ::-1], -1),
     8: lambda p: np.rot90(p),
 }
-"""What makes a picture with each EXIF orientation upright."""
+"""What makes an image with each EXIF orientation upright."""
 
 
 # -- what comes out --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".jpeg", ".png", ".webp", ".PNG"])
-def test_a_picture_is_stylized_at_its_size(ending, tmp_path):
+def test_an_image_is_stylized_at_its_size(ending, tmp_path):
     source = save(tmp_path / f"in{ending}", photo(90, 61))
     report = stylize_pictures(source, tmp_path / f"out{ending}")
     result = load(tmp_path / f"out{ending}")
@@ -137,14 +137,14 @@ def test_a_photo_comes_out_upright(orientation, tmp_path):
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_transparency_is_turned_with_its_picture(orientation, tmp_path):
+def test_transparency_is_turned_with_its_image(orientation, tmp_path):
     stored = photo(64, 48, 4, seed=3)
     source = turned_png(save(tmp_path / "in.png", stored), orientation)
     stylize_pictures(source, tmp_path / "out.png", controls=SOURCE)
     assert np.array_equal(load(tmp_path / "out.png"), UPRIGHT[orientation](stored))
 
 
-def test_grey_pictures_come_out_in_three_channels(tmp_path):
+def test_grey_images_come_out_in_three_channels(tmp_path):
     grey = photo(64, 48)[..., 0]
     save(tmp_path / "in.png", grey)
     stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", controls=SOURCE)
@@ -153,7 +153,7 @@ def test_grey_pictures_come_out_in_three_channels(tmp_path):
     assert load(tmp_path / "sketch.png").shape == (48, 64, 3)
 
 
-def test_pictures_of_16_bits_are_read_as_8(tmp_path):
+def test_images_of_16_bits_are_read_as_8(tmp_path):
     picture = photo(64, 48, 4)
     save(tmp_path / "in.png", picture.astype(np.uint16) * 257)
     stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", controls=SOURCE)
@@ -179,7 +179,7 @@ def test_a_palette_with_transparency_is_read_as_what_it_shows(tmp_path):
     assert result[1, 0].tolist() == [255, 0, 0, 200]
 
 
-def test_one_stylizer_takes_pictures_of_many_sizes(tmp_path):
+def test_one_stylizer_takes_images_of_many_sizes(tmp_path):
     with PictureStylizer("sketch") as stylizer:
         for number, size in enumerate([(64, 48), (64, 48), (33, 17), (64, 48)]):
             source = save(tmp_path / f"{number}.png", photo(*size, seed=number))
@@ -187,7 +187,7 @@ def test_one_stylizer_takes_pictures_of_many_sizes(tmp_path):
     assert np.array_equal(load(tmp_path / "out-0.png").shape, (48, 64, 3))
 
 
-def test_the_same_picture_gives_the_same_result(tmp_path):
+def test_the_same_image_gives_the_same_result(tmp_path):
     source = save(tmp_path / "in.png", photo(64, 48))
     for name in ("a.png", "b.png"):
         stylize_pictures(source, tmp_path / name)
@@ -204,11 +204,11 @@ def album(tmp_path):
     save(folder / "a.jpg", photo(64, 48))
     save(folder / "b.png", photo(33, 40, 4))
     save(folder / "c.webp", photo(50, 50))
-    (folder / "notes.txt").write_text("no picture, and no business of ours")
+    (folder / "notes.txt").write_text("no image, and no business of ours")
     return folder
 
 
-def test_all_pictures_of_a_folder_go_into_another(album, tmp_path):
+def test_all_images_of_a_folder_go_into_another(album, tmp_path):
     seen = []
     report = stylize_pictures(album, tmp_path / "out" / "deep", progress=lambda *figures: seen.append(figures))
     assert report.pictures == 3
@@ -217,7 +217,7 @@ def test_all_pictures_of_a_folder_go_into_another(album, tmp_path):
 
 
 def test_one_bad_file_does_not_stop_the_rest(album, tmp_path):
-    (album / "aa.png").write_bytes(b"no picture")
+    (album / "aa.png").write_bytes(b"no image")
     (album / "bb.jpg").write_bytes(b"")
     (album / "cc.webp").mkdir()
     report = stylize_pictures(album, tmp_path / "out")
@@ -230,12 +230,12 @@ def test_one_bad_file_does_not_stop_the_rest(album, tmp_path):
 def test_a_folder_of_bad_files_is_an_error_with_the_first_reason(tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.png"):
-        (tmp_path / "in" / name).write_bytes(b"no picture")
-    with pytest.raises(PictureError, match=r"none of the 2 pictures.*a\.png cannot be read"):
+        (tmp_path / "in" / name).write_bytes(b"no image")
+    with pytest.raises(PictureError, match=r"none of the 2 images.*a\.png cannot be read"):
         stylize_pictures(tmp_path / "in", tmp_path / "out")
 
 
-def test_pictures_that_are_there_already_are_not_replaced_unless_asked(album, tmp_path):
+def test_images_that_are_there_already_are_not_replaced_unless_asked(album, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "b.png").write_bytes(b"precious")
     report = stylize_pictures(album, tmp_path / "out")
@@ -254,15 +254,15 @@ def test_a_folder_is_not_stylized_into_itself(album):
     assert {path: path.read_bytes() for path in album.iterdir()} == before
 
 
-def test_a_picture_can_be_put_into_a_folder(album, tmp_path):
+def test_an_image_can_be_put_into_a_folder(album, tmp_path):
     (tmp_path / "out").mkdir()
     stylize_pictures(album / "a.jpg", tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.jpg"]
 
 
-def test_a_folder_without_pictures_and_a_file_as_folder_are_refused(album, tmp_path):
+def test_a_folder_without_images_and_a_file_as_folder_are_refused(album, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PictureError, match="holds no pictures"):
+    with pytest.raises(PictureError, match="holds no images"):
         stylize_pictures(tmp_path / "empty", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(SettingError, match="the output must be one"):
@@ -272,18 +272,18 @@ def test_a_folder_without_pictures_and_a_file_as_folder_are_refused(album, tmp_p
 # -- what is refused -------------------------------------------------------------------------------
 
 
-def test_what_is_no_picture_is_refused_in_words(tmp_path):
-    (tmp_path / "text.png").write_text("no picture")
+def test_what_is_no_image_is_refused_in_words(tmp_path):
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.jpg").touch()
     half = save(tmp_path / "half.png", photo(64, 48)).read_bytes()
     (tmp_path / "half.png").write_bytes(half[: len(half) // 2])
     save(tmp_path / "tiny.png", np.zeros((15, 16, 3), np.uint8))
     for name, reason in {
-        "text.png": "cannot be read as a picture",
-        "empty.jpg": "cannot be read as a picture",
-        "half.png": "cannot be read as a picture",
+        "text.png": "cannot be read as an image",
+        "empty.jpg": "cannot be read as an image",
+        "half.png": "cannot be read as an image",
         "missing.png": "cannot read .*missing.png: No such file",
-        "tiny.png": "is 16x15; pictures must be at least 16x16",
+        "tiny.png": "is 16x15; images must be at least 16x16",
     }.items():
         with pytest.raises(PictureError, match=reason) as caught:
             stylize_pictures(tmp_path / name, tmp_path / "out.png")
@@ -300,12 +300,12 @@ def test_more_pixels_than_opencv_takes_are_refused_in_one_line(tmp_path):
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
     (tmp_path / "in.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
-    with pytest.raises(PictureError, match=r"in\.png cannot be read as a picture") as caught:
+    with pytest.raises(PictureError, match=r"in\.png cannot be read as an image") as caught:
         read_picture(tmp_path / "in.png")
     assert "\n" not in str(caught.value)
 
 
-def test_a_picture_that_is_too_large_for_its_format_is_refused(tmp_path):
+def test_an_image_that_is_too_large_for_its_format_is_refused(tmp_path):
     with pytest.raises(PictureError, match=r"17000x16 is too large for \.webp"):
         write_picture(tmp_path / "out.webp", np.zeros((16, 17000, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
@@ -329,13 +329,13 @@ def test_outputs_that_would_lose_something_are_refused(tmp_path):
 
 
 def test_an_engine_that_cannot_be_opened_again_is_not_used_closed(tmp_path, monkeypatch):
-    """Sizes change in a folder; when the engine for one of them fails, the next picture gets one of its own."""
+    """Sizes change in a folder; when the engine for one of them fails, the next image gets one of its own."""
     from rtstyle.backends import opening
 
     whole = opening.open_engine
 
     def sometimes(style, size, *args, **settings):
-        if size == Size(66, 34):  # small pictures are stylized in twice their size
+        if size == Size(66, 34):  # small images are stylized in twice their size
             raise SettingError("not this size")
         return whole(style, size, *args, **settings)
 
@@ -350,7 +350,7 @@ def test_an_engine_that_cannot_be_opened_again_is_not_used_closed(tmp_path, monk
 # -- the standard input and output ---------------------------------------------------------------
 
 
-def test_a_picture_goes_through_a_pipe(tmp_path):
+def test_an_image_goes_through_a_pipe(tmp_path):
     picture = np.random.default_rng(3).integers(0, 256, (48, 64, 4), np.uint8)
     assert cv2.imwrite(str(tmp_path / "in.png"), picture)
     words = ["-m", "rtstyle", "image", "-", "-", "--precision", "f32", "--quiet"]
@@ -361,13 +361,13 @@ def test_a_picture_goes_through_a_pipe(tmp_path):
     assert piped.stdout == (tmp_path / "out.png").read_bytes()
 
 
-def test_a_pipe_without_a_picture_is_one_line():
+def test_a_pipe_without_an_image_is_one_line():
     done = subprocess.run([sys.executable, "-m", "rtstyle", "image", "-", "-"], input=b"", capture_output=True)
     assert done.returncode == 1
     assert done.stdout == b""
-    assert done.stderr.decode() == "rtstyle: error: - cannot be read as a picture (jpg, png or webp)\n"
+    assert done.stderr.decode() == "rtstyle: error: - cannot be read as an image (jpg, png or webp)\n"
 
 
-def test_figures_and_a_picture_do_not_share_stdout(tmp_path, capsys):
+def test_figures_and_an_image_do_not_share_stdout(tmp_path, capsys):
     assert main(["image", str(tmp_path / "in.png"), "-", "--json"]) == 1
     assert "--json" in capsys.readouterr().err

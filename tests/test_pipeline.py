@@ -191,7 +191,7 @@ def test_the_canvas_moves_with_the_camera_and_nothing_else_changes(clip):
     for number, (frame, result) in enumerate(zip(frames, followed, strict=True)):
         assert result.planes is frame.planes
         assert (result.pts, result.color) == (frame.pts, frame.color)
-        # The picture moved left and up, so its corner lies further right and down; a pixel for rounding.
+        # The frame moved left and up, so its corner lies further right and down; a pixel for rounding.
         assert abs(result.canvas[0] - 3 * number) <= 1
         assert abs(result.canvas[1] - 2 * number) <= 1
 
@@ -400,7 +400,7 @@ def test_progress_may_raise_to_stop(clip, tmp_path):
     assert files_in(tmp_path) == ["in.mp4"]
 
 
-def test_ctrl_c_in_the_middle_of_a_frame_keeps_it_and_all_before_with_their_sound(clip, tmp_path, monkeypatch):
+def test_ctrl_c_in_the_middle_of_a_frame_keeps_it_and_all_before_with_their_audio(clip, tmp_path, monkeypatch):
     # At any other moment the encoder's packets of one frame would be lost, and with them what refers to it.
     whole = segments.RenderWriter.write
 

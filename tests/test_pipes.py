@@ -23,7 +23,7 @@ def piped(data: bytes, *words: str, into: int = subprocess.PIPE) -> subprocess.C
 
 
 @pytest.mark.parametrize("ending", ["mkv", "ts", "nut"])
-def test_a_film_goes_through_with_its_sound(tmp_path, ending):
+def test_a_video_goes_through_with_its_audio(tmp_path, ending):
     times = [0, 40, 90, 120, 180, 200, 260, 280]
     # Lead-ins of AAC lie before 0, where these formats have no times: ten milliseconds in, everything fits.
     source = make_clip(
@@ -42,7 +42,7 @@ def test_a_film_goes_through_with_its_sound(tmp_path, ending):
     assert not np.array_equal(after.pictures[0][0], before.pictures[0][0])
 
 
-def test_raw_pictures_come_back_bit_for_bit_at_strength_0(tmp_path):
+def test_raw_frames_come_back_bit_for_bit_at_strength_0(tmp_path):
     pictures = [noise(64, 48, i) for i in range(5)]
     source = make_clip(tmp_path / "in.y4m", pictures, times=range(5), codec="wrapped_avframe", options={})
     done = piped(source.read_bytes(), "-", "-", "--strength", "0", "--quiet")
@@ -67,7 +67,7 @@ def test_a_pipe_into_a_file_and_a_file_into_a_pipe(tmp_path):
     ("data", "words", "said"),
     [
         (b"", ("-", "-"), b"no data|empty|nothing|cannot be read"),
-        (b"no film at all\n" * 99, ("-", "-"), b"cannot be read as a video"),
+        (b"no video at all\n" * 99, ("-", "-"), b"cannot be read as a video"),
         (b"", ("-", "-", "--json"), b"--json and the video cannot both go to stdout"),
         (b"", ("-", "-", "--resume"), b"cannot be resumed"),
         (b"", ("-", "-", "--format", "mp4"), b"mp4 cannot be written to a pipe: take one of"),

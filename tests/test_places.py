@@ -116,7 +116,7 @@ def test_scrambled_broadcasts_are_called_encrypted(tmp_path):
 
 
 def exr(path: Path, level: float) -> Path:
-    """An OpenEXR picture of 32x32 in 32-bit float, not compressed, of one level of linear light."""
+    """An OpenEXR frame of 32x32 in 32-bit float, not compressed, of one level of linear light."""
 
     def attribute(name: str, kind: str, value: bytes) -> bytes:
         return name.encode() + b"\0" + kind.encode() + b"\0" + struct.pack("<I", len(value)) + value

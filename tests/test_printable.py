@@ -113,7 +113,7 @@ def test_write_cuts_and_keeps_the_file(capsys):
     assert len(capsys.readouterr().err) < 4000
 
 
-# -- pictures --------------------------------------------------------------------------------------
+# -- frames --------------------------------------------------------------------------------------
 
 
 def png(width: int, height: int, *more: bytes) -> bytes:
@@ -142,21 +142,21 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("kind", PICTURES)
-def test_a_picture_that_would_take_all_memory_is_refused_by_its_header(tmp_path, kind):
+def test_an_image_that_would_take_all_memory_is_refused_by_its_header(tmp_path, kind):
     data, reason = PICTURES[kind]
     (tmp_path / "in.png").write_bytes(data)
     with pytest.raises(PictureError, match=reason):
         read_picture(tmp_path / "in.png")
 
 
-def test_a_picture_for_which_the_memory_is_not_there_is_refused(tmp_path, monkeypatch):
+def test_an_image_for_which_the_memory_is_not_there_is_refused(tmp_path, monkeypatch):
     (tmp_path / "in.png").write_bytes(png(8000, 8000))
     monkeypatch.setattr("rtstyle.picture.memory_available", lambda: 500_000_000)
     with pytest.raises(PictureError, match=r"8000x8000 needs about .* GB of memory"):
         read_picture(tmp_path / "in.png")
 
 
-def test_a_pipe_in_place_of_a_picture_is_not_waited_for(tmp_path):
+def test_a_pipe_in_place_of_an_image_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "in.png")
     with pytest.raises(PictureError, match="no ordinary file"):
         read_picture(tmp_path / "in.png")

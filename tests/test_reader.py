@@ -122,7 +122,7 @@ def test_a_range_is_exact_to_the_frame_and_starts_at_zero(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_it_goes_on_behind_any_frame_as_if_it_had_never_stopped(name, tmp_path):
+def test_it_continues_behind_any_frame_as_if_it_had_never_stopped(name, tmp_path):
     source = make_stream(tmp_path, name)
     with VideoReader(source) as reader:
         whole = seen(reader)
@@ -133,7 +133,7 @@ def test_it_goes_on_behind_any_frame_as_if_it_had_never_stopped(name, tmp_path):
             assert reader.damaged == 0
 
 
-def test_it_goes_on_inside_a_range(tmp_path):
+def test_it_continues_inside_a_range(tmp_path):
     source = make_stream(tmp_path, "open.mp4")
     part = {"start": Fraction(5, 25), "end": Fraction(40, 25)}
     with VideoReader(source, **part) as reader:
@@ -189,7 +189,7 @@ def test_a_wrong_index_leads_to_no_wrong_frame(tmp_path):
             assert seen(reader) == whole[number + 1 :]
 
 
-def test_times_that_start_anew_do_not_lead_astray(tmp_path):
+def test_times_that_start_again_do_not_lead_astray(tmp_path):
     """Two recordings of the same in one file: the same frame at the same time is there twice."""
     one = make_clip(tmp_path / "a.ts", times=range(20), options={**LOSSLESS, "g": "5"}).read_bytes()
     (tmp_path / "in.ts").write_bytes(one + one)
@@ -241,7 +241,7 @@ def test_other_streams_can_be_left_where_they_are(tmp_path):
 
 
 def make_interlaced(path: Path, count: int = 30, **more) -> Path:
-    """A grey ball that moves between the two fields of each picture: combs, where nothing is done."""
+    """A grey ball that moves between the two fields of each frame: combs, where nothing is done."""
     pictures = []
     for number in range(count):
         y = np.full((96, 128), 60, np.uint8)
@@ -261,7 +261,7 @@ def combs(y: np.ndarray) -> float:
     return float(np.abs(lines[1:-1] * 2 - lines[:-2] - lines[2:]).mean())
 
 
-def test_interlaced_pictures_are_made_whole_one_for_one_at_their_times(tmp_path):
+def test_interlaced_frames_are_made_whole_one_for_one_at_their_times(tmp_path):
     source = make_interlaced(tmp_path / "in.ts")
     plain = look(source)
     with av.open(str(source)) as container:
@@ -274,8 +274,8 @@ def test_interlaced_pictures_are_made_whole_one_for_one_at_their_times(tmp_path)
         assert combs(frame.planes.y) < combs(picture[0]) / 3
 
 
-def test_an_interlaced_video_goes_on_behind_any_frame_too(tmp_path):
-    """Each picture leans on its neighbours there."""
+def test_an_interlaced_video_continues_behind_any_frame_too(tmp_path):
+    """Each frame leans on its neighbours there."""
     source = make_interlaced(tmp_path / "in.ts")
     remuxed = tmp_path / "in.mkv"
     with av.open(str(source)) as whole, av.open(str(remuxed), "w") as target:
@@ -295,7 +295,7 @@ def test_an_interlaced_video_goes_on_behind_any_frame_too(tmp_path):
             assert [digest for _, digest in seen(reader)] == [digest for _, digest in whole[10:20]]
 
 
-def test_a_progressive_picture_is_never_touched_by_the_filter(tmp_path):
+def test_a_progressive_frame_is_never_touched_by_the_filter(tmp_path):
     source = make_clip(tmp_path / "in.mp4", times=UNEVEN)
     for frame, picture in zip(read(source), look(source).pictures, strict=True):
         assert np.array_equal(frame.planes.y, picture[0])
@@ -318,7 +318,7 @@ def test_the_size_that_is_asked_for_comes_out_in_the_shape_that_was_there(asked,
 
 
 def test_scaling_moves_nothing_and_keeps_levels(tmp_path):
-    """A soft picture at half the size is the mean of each 2x2 pixels, luma and chroma alike."""
+    """A soft frame at half the size is the mean of each 2x2 pixels, luma and chroma alike."""
     y = 125 + 60 * np.sin(np.arange(128) / 20)[None, :] * np.cos(np.arange(96) / 17)[:, None]
     u = 128 + 40 * np.sin(np.arange(64) / 11)[None, :] * np.ones((48, 1))
     v = 128 + 40 * np.cos(np.arange(48) / 9)[:, None] * np.ones((1, 64))
@@ -375,7 +375,7 @@ def hdr_clip(path: Path, rgb: np.ndarray, transfer: int) -> Path:
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])
-def test_hdr_becomes_sdr_with_greys_grey_and_highlights_told_apart(transfer, tmp_path):
+def test_hdr_becomes_sdr_with_greys_grey_and_highlights_distinguished(transfer, tmp_path):
     levels = np.linspace(0, nits_to_pq(np.array(1000.0)) if transfer == PQ else 1, 256)
     ramp = np.repeat(np.tile(levels, (32, 1))[..., None], 3, -1)
     source = hdr_clip(tmp_path / "in.mkv", ramp, transfer)
@@ -446,7 +446,7 @@ def test_a_size_that_changes_is_scaled_to_the_first(tmp_path):
 
 
 def alpha_picture(number: int) -> np.ndarray:
-    """Opacity that falls from left to right and moves with the pictures; 64x48."""
+    """Opacity that falls from left to right and moves with the frames; 64x48."""
     return np.tile(np.roll(np.linspace(255, 0, 64).astype(np.uint8), number), (48, 1))
 
 
@@ -590,13 +590,13 @@ def write_sequence(folder: Path, names: list[str], size: tuple[int, int] = (48, 
 
 
 def greys(frames: list[Frame]) -> list[int]:
-    """Which pictures of ``write_sequence`` these are."""
+    """Which frames of ``write_sequence`` these are."""
     return [round((planes_to_rgb(f.planes, f.color)[9, 9, 1] - 10) / 20) for f in frames]
 
 
-def test_a_folder_of_pictures_is_a_video_in_the_order_in_which_people_count(tmp_path):
+def test_a_folder_of_images_is_a_video_in_the_order_in_which_people_count(tmp_path):
     folder = write_sequence(tmp_path / "shots", ["a1.png", "a2.png", "a10.png", "b1.png"])
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     with VideoReader(folder) as reader:
         assert (reader.rate, reader.frames_expected, reader.seekable) == (25, 4, True)
         frames = list(reader)
@@ -612,7 +612,7 @@ def test_a_pattern_takes_its_numbers_only(tmp_path):
     with VideoReader(folder / "f%05d.png") as reader:
         assert greys(list(reader)) == [0, 1, 2]
         assert any("1 numbers of f%05d.png are missing" in note for note in reader.notes)
-    assert "no picture fits" in refusal(folder / "h%05d.png")
+    assert "no image fits" in refusal(folder / "h%05d.png")
     with VideoReader(folder / "f%d.png", start=Fraction(1, 25)) as reader:
         whole = list(reader)
         assert greys(whole) == [1, 2]
@@ -624,7 +624,7 @@ def test_a_pattern_takes_its_numbers_only(tmp_path):
         assert seen(reader) == pictures[1:]
 
 
-def test_a_picture_of_a_sequence_that_is_odd_or_broken_costs_nothing_else(tmp_path):
+def test_a_frame_of_a_sequence_that_is_odd_or_broken_costs_nothing_else(tmp_path):
     folder = write_sequence(tmp_path / "shots", [f"{i}.png" for i in range(4)])
     cv2.imwrite(str(folder / "1.png"), np.full((96, 128, 3), 30, np.uint8))
     (folder / "2.png").write_bytes(b"broken")
@@ -636,12 +636,12 @@ def test_a_picture_of_a_sequence_that_is_odd_or_broken_costs_nothing_else(tmp_pa
     assert [frame.pts for frame in frames] == [0, 1, 3]
 
 
-def test_a_still_picture_and_an_empty_folder_are_refused_in_words(tmp_path):
+def test_a_still_image_and_an_empty_folder_are_refused_in_words(tmp_path):
     folder = write_sequence(tmp_path / "shots", ["a.png", "b.jpg", "c.webp", "d.bmp"])
     for name in ("a.png", "b.jpg", "c.webp", "d.bmp"):
-        assert "one still picture: use rtstyle image" in refusal(folder / name)
+        assert "one still image: use rtstyle image" in refusal(folder / name)
     (tmp_path / "empty").mkdir()
-    assert "is a folder without pictures" in refusal(tmp_path / "empty")
+    assert "is a folder without images" in refusal(tmp_path / "empty")
 
 
 # -- pipes and the network ---------------------------------------------------------------------------
@@ -752,7 +752,7 @@ def test_a_host_that_says_nothing_and_one_that_is_not_there(tmp_path):
 # -- damage ------------------------------------------------------------------------------------------
 
 
-def test_a_header_that_asks_for_a_giant_picture_is_refused_before_memory_is_gone(tmp_path):
+def test_a_header_that_asks_for_a_giant_frame_is_refused_before_memory_is_gone(tmp_path):
     code = textwrap.dedent("""
         import resource, sys
         resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))

@@ -1,4 +1,4 @@
-"""A render in segments is one film, and an interrupted one goes on as if nothing had happened."""
+"""A render in segments is one video, and an interrupted one continues as if nothing had happened."""
 
 import json
 import os
@@ -100,7 +100,7 @@ def test_segments_are_a_few_seconds_and_depend_on_the_size_only():
         ("out.mkv", "ffv1", Fraction(1, 2000)),
     ],
 )
-def test_joined_segments_are_one_film(clip, tmp_path, name, codec, slack):
+def test_joined_segments_are_one_video(clip, tmp_path, name, codec, slack):
     report = stylize_video(clip, tmp_path / name, encoder=EncoderSettings(codec=codec))
     before, after = look(clip), look(tmp_path / name)
     assert report.frames_out == len(after.times) == FRAMES
@@ -108,14 +108,14 @@ def test_joined_segments_are_one_film(clip, tmp_path, name, codec, slack):
     moved = after.times[0] - before.times[0] if slack else 0
     assert max(abs(a - moved - b) for a, b in zip(after.times, before.times, strict=True)) <= 2 * slack
     if name == "out.webm":
-        return  # its sound is re-encoded: see test_copies.py
+        return  # its audio is re-encoded: see test_copies.py
     sound_moved = after.packets[0][0][0] - before.packets[0][0][0]
     assert abs(sound_moved - moved) <= Fraction(1, 500)
     assert names(tmp_path) == [name]
 
 
 def test_each_segment_stands_by_itself(clip, tmp_path):
-    # A decoder that has seen nothing else gives the same pictures.
+    # A decoder that has seen nothing else gives the same frames.
     stylize_video(clip, tmp_path / "out.mp4", encoder=WITH_B_FRAMES)
     with av.open(str(tmp_path / "out.mp4")) as container:
         stream = container.streams.video[0]
@@ -183,7 +183,7 @@ def test_a_torn_journal_and_a_half_written_segment_cost_that_segment_only(clip, 
     assert target.read_bytes() == unbroken.read_bytes()
 
 
-def test_a_journal_whose_files_are_gone_begins_anew(clip, tmp_path):
+def test_a_journal_whose_files_are_gone_begins_again(clip, tmp_path):
     interrupted(clip, tmp_path / "out.mp4", SEGMENT + 1)
     (tmp_path / ".out.mp4.rtstyle" / "segment-00000.packets").unlink()
     report = stylize_video(clip, tmp_path / "out.mp4", options=RenderOptions(resume=True))
@@ -198,7 +198,7 @@ def test_resume_with_nothing_to_resume_is_a_plain_render(clip, tmp_path):
 def test_hours_of_work_are_not_thrown_away_without_being_asked(clip, tmp_path):
     target = tmp_path / "out.mp4"
     interrupted(clip, target, SEGMENT + 1)
-    with pytest.raises(OutputExistsError, match=rf"stands at frame {SEGMENT}: --resume goes on .*-y .* starts over"):
+    with pytest.raises(OutputExistsError, match=rf"stands at frame {SEGMENT}: --resume continues .*-y .* starts over"):
         stylize_video(clip, target)
     report = stylize_video(clip, target, options=RenderOptions(overwrite=True))
     assert (report.resumed_at, report.frames_out) == (0, FRAMES)
@@ -233,7 +233,7 @@ def test_a_render_is_not_resumed_with_another_input(clip, tmp_path):
 
 
 @pytest.mark.parametrize("given", ["folder", "pattern"])
-def test_a_render_of_pictures_is_resumed(tmp_path, given):
+def test_a_render_of_frames_is_resumed(tmp_path, given):
     folder = tmp_path / "frames"
     folder.mkdir()
     for number, (y, _, _) in enumerate(pan(40)):
@@ -245,7 +245,7 @@ def test_a_render_of_pictures_is_resumed(tmp_path, given):
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "unbroken.mp4").read_bytes()
     interrupted(source, tmp_path / "other.mp4", SEGMENT + 1)
     (folder / "005.png").unlink()
-    with pytest.raises(RtstyleError, match=r"input was|no picture|missing"):
+    with pytest.raises(RtstyleError, match=r"input was|no frame|missing"):
         stylize_video(source, tmp_path / "other.mp4", options=RenderOptions(resume=True))
 
 
@@ -255,7 +255,7 @@ def test_a_frame_that_decodes_otherwise_than_then_is_noticed(clip, tmp_path):
     header, line = (json.loads(text) for text in journal.read_text().splitlines())
     line["digest"] = "0" * len(line["digest"])
     journal.write_text(json.dumps(header) + "\n" + json.dumps(line) + "\n")
-    with pytest.raises(VideoOpenError, match="decodes to other pictures than when its render was begun"):
+    with pytest.raises(VideoOpenError, match="decodes to other frames than when its render was begun"):
         stylize_video(clip, tmp_path / "out.mp4", options=RenderOptions(resume=True))
 
 
@@ -288,26 +288,26 @@ def test_ctrl_c_keeps_a_playable_part_and_the_way_on(clip, tmp_path):
     assert names(tmp_path) == [".out.mp4.rtstyle", "out.partial.mp4"]
     kept = look(tmp_path / "out.partial.mp4")
     assert kept.times == look(clip).times[: 2 * SEGMENT + 3]
-    assert kept.packets[0], "the part has no sound"
-    assert kept.packets[0][-1][0] <= kept.times[-1] + Fraction(1, 10), "the sound goes on behind the picture"
+    assert kept.packets[0], "the part has no audio"
+    assert kept.packets[0][-1][0] <= kept.times[-1] + Fraction(1, 10), "the audio continues behind the frame"
     assert caught.value.__notes__ == [
         f"the {2 * SEGMENT + 3} finished frames are kept in {tmp_path / 'out.partial.mp4'}",
-        f"--resume goes on behind frame {2 * SEGMENT}",
+        f"--resume continues behind frame {2 * SEGMENT}",
     ]
     assert stylize_video(clip, target, options=RenderOptions(resume=True)).frames_out == FRAMES
 
 
-def test_an_error_behind_a_finished_segment_says_how_to_go_on(clip, tmp_path):
+def test_an_error_behind_a_finished_segment_says_how_to_continue(clip, tmp_path):
     def stop(done: int, total: int | None, label: str) -> None:
         if done == SEGMENT + 1:
             raise Broken
 
     with pytest.raises(Broken) as caught:
         stylize_video(clip, tmp_path / "out.mp4", progress=stop)
-    assert caught.value.__notes__ == [f"--resume goes on behind frame {SEGMENT}"]
+    assert caught.value.__notes__ == [f"--resume continues behind frame {SEGMENT}"]
 
 
-def test_a_failure_at_the_very_end_says_how_to_go_on_too(clip, tmp_path):
+def test_a_failure_at_the_very_end_says_how_to_continue_too(clip, tmp_path):
     target = tmp_path / "out.mp4"
 
     def get_in_the_way(done: int, total: int | None, label: str) -> None:
@@ -316,7 +316,7 @@ def test_a_failure_at_the_very_end_says_how_to_go_on_too(clip, tmp_path):
 
     with pytest.raises(VideoWriteError, match="cannot write") as caught:
         stylize_video(clip, target, progress=get_in_the_way)
-    assert caught.value.__notes__ == [f"--resume goes on behind frame {FRAMES // SEGMENT * SEGMENT}"]
+    assert caught.value.__notes__ == [f"--resume continues behind frame {FRAMES // SEGMENT * SEGMENT}"]
     target.rmdir()
     assert stylize_video(clip, target, options=RenderOptions(resume=True)).frames_out == FRAMES
 
@@ -348,7 +348,7 @@ def test_the_preset_that_was_measured_is_kept(clip, tmp_path):
     assert report.preset == journal.settings["options"]["preset"]
 
 
-def test_a_picture_too_large_for_the_machine_is_refused_early(clip, tmp_path, monkeypatch):
+def test_a_frame_too_large_for_the_machine_is_refused_early(clip, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "memory_available", lambda: 200_000_000)
     with pytest.raises(SettingError, match=r"160x128 needs about 0\.4 GB of memory, and 0\.2 GB are free: .*--size"):
         stylize_video(clip, tmp_path / "out.mp4")
@@ -363,7 +363,7 @@ def test_what_is_free_is_what_the_system_says():
     assert free is None or 100e6 < free < 100e12
 
 
-def test_a_tracker_goes_on_from_its_state_exactly(tmp_path):
+def test_a_tracker_continues_from_its_state_exactly(tmp_path):
     pictures = [picture[0] for picture in pan(30)]
     whole = CanvasTracker()
     offsets = [whole.offset(y) for y in pictures]

@@ -1,6 +1,6 @@
 """The ring on a fake device that does everything late and out of step (see fake_device.py).
 
-That it gives the right pictures is tested with all other engines, in test_engines.py.
+That it gives the right frames is tested with all other engines, in test_engines.py.
 """
 
 import gc
@@ -138,7 +138,7 @@ def test_copies_are_only_made_of_what_is_new():
             engine.submit(each, controls)
             engine.next()
             copies.append([what for what, _ in device.log].count("in"))
-    # Picture, canvas and strength; picture; picture and canvas; picture and strength.
+    # Frame, canvas and strength; frame; frame and canvas; frame and strength.
     assert copies == [3, 1, 2, 2]
 
 
@@ -430,7 +430,7 @@ def test_every_shipped_style_holds_its_bound_when_every_activation_is_float16(na
 
 
 @pytest.mark.parametrize("size", [Size(64, 48), Size(17, 33), Size(321, 241)], ids=str)
-def test_nv12_gives_the_same_picture_as_i420(random_style, size):
+def test_nv12_gives_the_same_frame_as_i420(random_style, size):
     frame = frame_of(scene(size))
     results = []
     for layout in ("i420", "nv12"):

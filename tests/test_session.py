@@ -123,7 +123,7 @@ def test_other_threads_command_a_session_and_read_its_state():
     assert len(kept.frames) > 5
 
 
-def test_frames_go_on_over_many_changes_and_a_loss_of_the_camera():
+def test_frames_continue_over_many_changes_and_a_loss_of_the_camera():
     """The camera draws its clock into each frame; a frozen output would show the same one again."""
     with NetworkCamera() as camera, live_session(camera.url, controls=Controls.of(0), wait=60) as (session, kept):
         clocks: list[int] = []
@@ -285,7 +285,7 @@ class Machine:
         return self.engine_ms * pixels * (0.4 if rung.size_class == "fast" else 1)
 
     def run(self, seconds: float) -> int:
-        """Frames for so long; returns how often the rung was changed."""
+        """Frames for so long; returns how often the quality level was changed."""
         changes, end = 0, self.now + seconds
         while self.now < end:
             engine = self.engine(self.rungs[-1])
@@ -450,7 +450,7 @@ def test_keys_and_tiles_have_one_order_whatever_a_session_begins_with():
 
 
 def noisy(rng: np.random.Generator, scene: np.ndarray, sigma: float = 2.0) -> Planes:
-    """A camera's picture of a scene (float luma): noise in all planes."""
+    """A camera's frame of a scene (float luma): noise in all planes."""
     height, width = scene.shape
 
     def sensed(level: np.ndarray, noise: float) -> np.ndarray:
@@ -479,7 +479,7 @@ def test_a_still_background_stops_shimmering(sigma):
     before = change_db(sources[-2].y, sources[-1].y)
     after = np.mean([change_db(a, b) for a, b in itertools.pairwise(held[15:])])
     assert after - before > 15
-    assert np.abs(held[-1] - scene).mean() < 1.1 * np.abs(sources[-1].y - scene).mean(), "no worse than one picture"
+    assert np.abs(held[-1] - scene).mean() < 1.1 * np.abs(sources[-1].y - scene).mean(), "no worse than one frame"
 
 
 def test_what_moves_is_taken_as_it_is_and_leaves_no_ghost():
@@ -493,7 +493,7 @@ def test_what_moves_is_taken_as_it_is_and_leaves_no_ghost():
         if step > 10:
             inside = (slice(80, 160), slice(left, left + 60))
             moved = np.abs(held.y[inside].astype(int) - source.y[inside])
-            assert moved.mean() < 0.5, "the object is the new picture"
+            assert moved.mean() < 0.5, "the object is the new frame"
             assert np.percentile(moved, 99) <= 6
             behind = (slice(84, 156), slice(max(left - 80, 0), left - 10))
             ghost = np.abs(cv2.blur(held.y[behind].astype(np.float32) - now[behind].astype(np.float32), (9, 9)))
@@ -510,10 +510,10 @@ def test_light_that_changes_slowly_and_cuts_are_followed():
     assert (np.abs(hold.apply(cut).y.astype(int) - cut.y) <= 1).mean() > 0.97, "a cut is there at once"
 
     smaller = noisy(rng, room(96, 160))
-    assert np.array_equal(hold.apply(smaller).y, smaller.y), "another size begins anew"
+    assert np.array_equal(hold.apply(smaller).y, smaller.y), "another size begins again"
 
 
-def test_the_hold_leaves_its_input_alone_and_takes_mirrored_and_odd_pictures():
+def test_the_hold_leaves_its_input_alone_and_takes_mirrored_and_odd_frames():
     rng, hold = np.random.default_rng(4), Denoiser()
     for _ in range(3):
         y, u = rng.integers(0, 255, (97, 161), np.uint8), rng.integers(0, 255, (49, 81), np.uint8)
@@ -525,10 +525,10 @@ def test_the_hold_leaves_its_input_alone_and_takes_mirrored_and_odd_pictures():
         assert not np.shares_memory(held.y, y)
 
 
-# -- a picture that is paused
+# -- a frame that is paused
 
 
-def test_a_paused_picture_shows_what_is_asked_for_to_whoever_watches_elsewhere():
+def test_a_paused_frame_shows_what_is_asked_for_to_viewers_elsewhere():
     still: list[int] = []
 
     def stands(state: SessionState) -> bool:
@@ -554,7 +554,7 @@ def test_a_paused_picture_shows_what_is_asked_for_to_whoever_watches_elsewhere()
 # -- a camera that is away
 
 
-def test_while_a_camera_is_away_the_last_picture_says_so():
+def test_while_a_camera_is_away_the_last_frame_says_so():
     with NetworkCamera() as camera, live_session(camera.url, wait=60) as (session, kept):
         count: list[int] = []
 
@@ -582,7 +582,7 @@ def test_while_a_camera_is_away_the_last_picture_says_so():
 
 
 @pytest.mark.parametrize("size", [Size(160, 96), Size(1281, 721), Size(320, 640)])
-def test_a_message_fits_into_any_picture(size):
+def test_a_message_fits_into_any_frame(size):
     frame = flat(200, size)
 
     written = with_message(frame, "camera 0 is gone; waiting for it (12 s)")
@@ -699,7 +699,7 @@ def test_every_key_does_what_the_help_says_on_a_real_screen(tmp_path):
             return line in log.read_text()
 
         def reds(part: np.ndarray) -> float:
-            """How red a part of the picture is, and not blue: levels."""
+            """How red a part of the frame is, and not blue: levels."""
             return float(part[..., 2].mean() - part[..., 0].mean())
 
         def halves() -> tuple[float, float]:
@@ -713,7 +713,7 @@ def test_every_key_does_what_the_help_says_on_a_real_screen(tmp_path):
             return int((screen.inside()[rows].min(-1) > 250).sum())
 
         try:
-            screen.wait("a window with a picture", lambda: screen.window()[3] == 640 and screen.inside().std() > 5)
+            screen.wait("a window with a frame", lambda: screen.window()[3] == 640 and screen.inside().std() > 5)
             # The keyboard comes when it comes without a window manager: press a key until it works.
             screen.wait("a first key", lambda: (screen.key("x"), told_in_title_or_text(screen))[1])
 
@@ -769,7 +769,7 @@ def test_every_key_does_what_the_help_says_on_a_real_screen(tmp_path):
             _, *place = screen.window()
             screen.key("f")
             screen.wait("f covers the screen", lambda: screen.window()[1:] == (0, 0, *SCREEN))
-            screen.wait("with the picture", lambda: screen.picture()[400].mean() > 30)
+            screen.wait("with the frame", lambda: screen.picture()[400].mean() > 30)
             assert screen.picture()[4].mean() < 3, "black above: 640x360 keeps its shape"
             screen.key("Escape")
             screen.wait("Esc goes back", lambda: screen.window()[1:] == tuple(place))

@@ -1,4 +1,4 @@
-"""The shape of pictures: pixel aspect in every container, and shapes that change on the way."""
+"""The shape of frames: pixel aspect in every container, and shapes that change on the way."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_container_states_the_pixel_aspect(target, codec, aspect, tmp_path
         assert stream.sample_aspect_ratio == aspect
         assert len(list(container.decode(stream))) == 10
         if target not in ("y4m", "ts"):
-            container.seek(200_000)  # the index still leads to the pictures
+            container.seek(200_000)  # the index still leads to the frames
             assert next(container.decode(stream)).width == 64
     assert [f"{f.subject}: {f.words}" for f in verify_media(source, made).differences] == []
 
@@ -75,14 +75,14 @@ def change(path: Path, *halves: dict) -> Path:
         ({"width": 160, "height": 96}, {"width": 128, "height": 96}, (128, 96)),
     ],
 )
-def test_pictures_that_change_their_shape_keep_it(codec, before, after, inside, tmp_path):
+def test_frames_that_change_their_shape_keep_it(codec, before, after, inside, tmp_path):
     source = change(tmp_path / "in.ts", {"codec": codec, **before}, {"codec": codec, **after})
     with VideoReader(source) as reader:
         pictures = [frame.planes.y.copy() for frame in reader]
         assert [note for note in reader.notes if "border" in note]
     assert len(pictures) >= 48
     for picture in pictures[:24]:
-        assert picture.min() > 140, "a picture of the first shape has borders"
+        assert picture.min() > 140, "a frame of the first shape has borders"
     for picture in pictures[26:]:
         lit = picture > 90
         assert abs(int(np.any(lit, axis=0).sum()) - inside[0]) <= 2
@@ -184,7 +184,7 @@ def test_audio_that_is_mixed_down_is_named_and_found(tmp_path, monkeypatch):
     report = stylize_video(source, tmp_path / "out.webm", controls=PLAIN)
     assert [words for words in report.warnings if "mixed down to stereo" in words]
     words = {finding.subject: finding.words for finding in verify_media(source, tmp_path / "out.webm").differences}
-    assert "2 channels instead of 6" in words["audio 1 sound"]
+    assert "2 channels instead of 6" in words["audio 1 samples"]
 
 
 def contradicting(path: Path, before: str, after: str) -> Path:

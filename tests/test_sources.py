@@ -1,4 +1,4 @@
-"""Live sources beyond the plain camera: servers that vanish and return, a pipe, a screen, pictures, raw formats."""
+"""Live sources beyond the plain camera: servers that vanish and return, a pipe, a screen, frames, raw formats."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_an_rtsp_camera_that_insists_on_udp_is_taken_as_well():
 
 @contextmanager
 def lost_camera(**settings: object) -> Iterator[tuple[LatestFrame, int, list[str]]]:
-    """A camera that has gone after some pictures; with its port, and what was told of it."""
+    """A camera that has gone after some frames; with its port, and what was told of it."""
     lines: list[str] = []
     with NetworkCamera() as camera:
         port = int(camera.url.split(":")[2].split("/")[0])
@@ -223,11 +223,11 @@ def test_a_camera_that_comes_back_in_another_size_is_fitted_in():
     assert luma[:, :48].max() < 8
     assert luma[:, -48:].max() < 8, "black borders"
     assert luma[4:-4, 56:-56].min() > 190
-    assert any("now sends pictures of 96x160: they are fitted into 160x96" in line for line in lines)
+    assert any("now sends frames of 96x160: they are fitted into 160x96" in line for line in lines)
 
 
 def test_strokes_stay_where_they_are_while_a_camera_is_away():
-    """The canvas goes on from where a pan had moved it to."""
+    """The canvas continues from where a pan had moved it to."""
     rng = np.random.default_rng(0)
     scene = cv2.resize(rng.integers(0, 255, (60, 200), np.uint8), (1600, 480), interpolation=cv2.INTER_CUBIC)
 
@@ -305,7 +305,7 @@ def test_a_wait_below_zero_is_refused():
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
-def test_a_pipe_that_nobody_writes_into_or_with_rubbish_is_one_line(tmp_path):
+def test_a_pipe_that_no_one_writes_into_or_with_rubbish_is_one_line(tmp_path):
     os.mkfifo(tmp_path / "cam")
     begin = time.perf_counter()
     with pytest.raises(SourceStalledError, match=r"nothing came through the pipe .* for 0.3 s; does a program write"):
@@ -425,7 +425,7 @@ def test_a_screen_is_asked_for_in_the_words_of_each_platform():
 # -- files
 
 
-def test_a_file_that_loops_goes_on_at_its_pace(tmp_path):
+def test_a_file_that_loops_continues_at_its_pace(tmp_path):
     clip = write_clip(tmp_path / "clip.mkv", [0, 40, 80])
     numbers, moments = [], []
     with open_source(clip, loop=True) as source:
@@ -447,7 +447,7 @@ def write_pictures(folder: Path) -> Path:
     return folder
 
 
-def test_a_folder_of_pictures_is_shown_again_and_again_in_the_order_of_its_numbers(tmp_path):
+def test_a_folder_of_images_is_shown_again_and_again_in_the_order_of_its_numbers(tmp_path):
     folder = write_pictures(tmp_path / "photos")
     begin = time.perf_counter()
     with open_source(folder, fps=Fraction(20)) as source:
@@ -465,7 +465,7 @@ def test_a_folder_of_pictures_is_shown_again_and_again_in_the_order_of_its_numbe
     assert max(grey) - min(grey) <= 1, "JPEG codes grey otherwise than PNG comes here; converted, it is the same"
 
 
-def test_pictures_can_be_shown_once_and_the_last_one_as_long_as_the_others(tmp_path):
+def test_frames_can_be_shown_once_and_the_last_one_as_long_as_the_others(tmp_path):
     folder = write_pictures(tmp_path / "photos")
     begin = time.perf_counter()
     with open_source(folder, fps=Fraction(10), loop=False) as source:
@@ -473,18 +473,18 @@ def test_pictures_can_be_shown_once_and_the_last_one_as_long_as_the_others(tmp_p
     assert 0.28 < time.perf_counter() - begin < 1.5
 
 
-def test_one_picture_stays_and_a_large_one_is_made_as_large_as_a_screen(tmp_path):
+def test_one_frame_stays_and_a_large_one_is_made_as_large_as_a_screen(tmp_path):
     cv2.imwrite(str(tmp_path / "photo.jpg"), np.full((3000, 2000, 3), 99, np.uint8))
     with open_source(tmp_path / "photo.jpg", fps=Fraction(100)) as source:
         captures = source.captures()
         assert [next(captures).frame.size for _ in range(3)] == 3 * [Size(720, 1080)]
         assert source.notes == [
-            f"{tmp_path / 'photo.jpg'} sends pictures of 2000x3000, not of 720x1080: they are scaled to 720x1080"
+            f"{tmp_path / 'photo.jpg'} sends frames of 2000x3000, not of 720x1080: they are scaled to 720x1080"
         ]
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
-    with pytest.raises(VideoOpenError, match="folder without pictures"):
+def test_a_folder_without_frames_is_refused(tmp_path):
+    with pytest.raises(VideoOpenError, match="folder without images"):
         open_source(tmp_path)
 
 
@@ -492,7 +492,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
 
 
 def write_raw(path: Path, format: str, y: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
-    """One picture in a camera's own pixel format, written by hand: shape of ``u`` and ``v`` is half of ``y``'s."""
+    """One frame in a camera's own pixel format, written by hand: shape of ``u`` and ``v`` is half of ``y``'s."""
     height, width = y.shape
     if format in ("yuyv422", "uyvy422"):
         luma, chroma = (0, 1) if format == "yuyv422" else (1, 0)
@@ -559,7 +559,7 @@ def test_motion_jpeg_keeps_its_full_range_in_every_subsampling(format, tmp_path)
     assert planes.u[28:, 8:-8].mean() == pytest.approx(128 + 0.564 * (30 - expected), abs=2)
 
 
-def test_a_camera_that_is_turned_goes_on_upright_with_borders():
+def test_a_camera_that_is_turned_continues_upright_with_borders():
     lying, standing = (jpeg(np.full((*shape, 3), 200, np.uint8)) for shape in ((96, 160), (160, 96)))
     lines: list[str] = []
     with (
@@ -573,7 +573,7 @@ def test_a_camera_that_is_turned_goes_on_upright_with_borders():
     assert black == 4 * [False] + 4 * [True] + 4 * [False] + 2 * [True]
     assert all(frame.planes.y[8:-8, 60:100].min() > 190 for frame in frames)
     assert len(lines) == 1, "told once, also when it turns again"
-    assert "now sends pictures of 96x160: they are fitted into 160x96, with black borders" in lines[0]
+    assert "now sends frames of 96x160: they are fitted into 160x96, with black borders" in lines[0]
 
 
 # -- lists

@@ -1,4 +1,4 @@
-"""Training on a steered canvas: the painter, the pool, the terms, and a run from a picture to a style."""
+"""Training on a steered canvas: the painter, the pool, the terms, and a run from a frame to a style."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_run_becomes_a_style_by_the_commands_of_the_readme(folders, tmp_path, 
     ("words", "said"),
     [
         (["--style", "nothing.jpg", "--content", "."], "there is no nothing.jpg"),
-        (["--style", "README.md", "--content", "."], "cannot read the picture README.md"),
+        (["--style", "README.md", "--content", "."], "cannot read the image README.md"),
         (["--style", "docs/pair.jpg", "--content", "nowhere"], "there is no nowhere"),
     ],
 )

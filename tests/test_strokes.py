@@ -1,4 +1,4 @@
-"""Strokes in proportion to the picture: what is stylized in which size, and what comes out."""
+"""Strokes in proportion to the frame: what is stylized in which size, and what comes out."""
 
 from fractions import Fraction
 
@@ -80,11 +80,11 @@ def test_the_same_scene_in_twice_the_size_gets_strokes_of_twice_the_size():
     def off(strokes: float) -> float:
         return float(np.sqrt(((results[strokes] - wanted)[16:-16, 16:-16] ** 2).mean()))
 
-    assert off(2) < 3, "levels; down again it is what the small picture becomes"
+    assert off(2) < 3, "levels; down again it is what the small frame becomes"
     assert off(1) > 3 * off(2), "strokes of as many pixels are half as large in it"
 
 
-def test_fine_detail_of_the_picture_stays():
+def test_fine_detail_of_the_frame_stays():
     size = Size(640, 360)
     frame = photo(size)
     frame.planes.y[:, ::2] = np.minimum(frame.planes.y[:, ::2] // 2 + 80, 255)  # stripes of one pixel

@@ -187,7 +187,7 @@ def test_strokes_move_with_the_canvas(name):
 
 
 LIGHTEN = ("great_wave", "red_chalk", "sketch")
-"""Styles that leave much of a picture as paper; what darkens pulls tone the other way, and a mean is nearer to both."""
+"""Styles that leave much of a frame as paper; what darkens pulls tone the other way, and a mean is nearer to both."""
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def pairs() -> list[object]:
 
 
 @pytest.mark.parametrize("pair", pairs())
-def test_an_even_blend_is_the_mean_of_two_pictures(pair, demo, alone):
+def test_an_even_blend_is_the_mean_of_two_images(pair, demo, alone):
     shown = Frame(planes_from_rgb(demo[1], COLOR), 0, Fraction(1, 25), COLOR)
     for name in pair:
         if name not in alone:
@@ -216,7 +216,7 @@ def test_an_even_blend_is_the_mean_of_two_pictures(pair, demo, alone):
     first, second = (alone[name] for name in pair)
     blend = luma_of(f"{pair[0]}:0.5,{pair[1]}:0.5", [shown])[0]
     assert np.abs(blend - (first + second) / 2).mean() < 2  # clipping and bf16 are all that separates them
-    if set(pair) <= set(LIGHTEN):  # strength is the distance to the picture
+    if set(pair) <= set(LIGHTEN):  # strength is the distance to the frame
         strengths = [np.sqrt(((luma - shown.planes.y) ** 2).mean()) for luma in (first, second, blend)]
         assert strengths[2] >= 0.8 * (strengths[0] + strengths[1]) / 2
 
@@ -234,7 +234,7 @@ def test_sketch_is_grey_without_color():
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_style_json_tells_rights_date_and_figures_and_the_preview_is_a_picture(name):
+def test_style_json_tells_rights_date_and_figures_and_the_preview_is_an_image(name):
     folder = Path(str(files("rtstyle") / "styles" / name))
     words = json.loads((folder / "style.json").read_text("utf-8"))
     assert words["format"] in (1, 2)
@@ -253,7 +253,7 @@ def test_style_json_tells_rights_date_and_figures_and_the_preview_is_a_picture(n
     assert cv2.imdecode(preview, cv2.IMREAD_COLOR) is not None
 
 
-def test_a_style_is_nearest_to_its_own_picture():
+def test_a_style_is_nearest_to_its_own_image():
     for name in STYLES:
         figures = load_style(name).metadata["metrics"]
         if "style_own" in figures:

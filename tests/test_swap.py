@@ -152,7 +152,7 @@ def test_a_second_engine_that_holds_fewer_frames_gets_no_more_than_those(random_
     assert [frame.pts for frame in results] == list(range(9))
 
 
-def test_when_the_second_engine_fails_the_first_goes_on_and_a_line_says_so(random_style, caplog):
+def test_when_the_second_engine_fails_the_first_continues_and_a_line_says_so(random_style, caplog):
     def fail(stop):
         raise BackendUnavailableError("the build of the engine ended with code -9")
 
@@ -165,7 +165,7 @@ def test_when_the_second_engine_fails_the_first_goes_on_and_a_line_says_so(rando
         assert all(same(result.planes, each) for result, each in zip(results, planes, strict=True))
         assert engine.backend == "openvino"
         engine._thread.join()
-    assert caplog.messages == ["going on with openvino: the build of the engine ended with code -9"]
+    assert caplog.messages == ["continuing with openvino: the build of the engine ended with code -9"]
 
 
 @pytest.mark.parametrize("ready", [False, True])
@@ -222,7 +222,7 @@ def test_auto_starts_at_once_where_tensorrt_must_build_and_swaps_when_it_has(ran
 
 
 @pytest.mark.parametrize("ends", ["in time", "early"])
-def test_while_a_child_process_builds_the_plan_frames_go_on(sketch, ends, tmp_path, monkeypatch):
+def test_while_a_child_process_builds_the_plan_frames_continue(sketch, ends, tmp_path, monkeypatch):
     """The build is TensorRT-RTX's own, for a GPU that is elsewhere; ONNX Runtime stands in for what runs the plan."""
     pytest.importorskip("tensorrt_rtx")
     from rtstyle.backends.builder import BuildRequest, build_in_child

@@ -43,7 +43,7 @@ def starts(path: Path) -> tuple[float, float]:
 
 
 def made_long_ago(path: Path) -> Path:
-    """A clip of 25 frames whose audio begins 0.2 s before the picture, at ``HOURS``."""
+    """A clip of 25 frames whose audio begins 0.2 s before the frame, at ``HOURS``."""
     plain = {".mpg": {"codec": "mpeg2video", "options": {}}}.get(path.suffix, {"options": {**LOSSLESS, "bf": "0"}})
     sound = {".mpg": "mp2"}.get(path.suffix, "aac")
     unit = Fraction(1, {".flv": 1000, ".mkv": 1000, ".mpg": 25}.get(path.suffix, 90000))
@@ -74,7 +74,7 @@ def test_a_clock_that_began_long_ago_starts_at_zero_and_in_step(source, target, 
     assert after[0] - after[1] > 0.15, "audio that comes first still comes first"
 
 
-def test_a_clock_that_wraps_around_in_the_middle_goes_on(tmp_path):
+def test_a_clock_that_wraps_around_in_the_middle_continues(tmp_path):
     wrap = (1 << 33) / 90000  # MPEG-TS counts to here
     first = int((wrap - 0.5) * 90000)
     source = make_clip(
@@ -215,8 +215,8 @@ def test_only_what_an_edit_list_shows_is_shown_and_heard(name, target, whole, tm
     for begin, end in parts:
         for into in (0.04, (end - begin) / 2, end - begin - 0.12):
             seen, heard = shown_at(made, at + into)
-            assert abs(seen - (begin + into)) < 0.09, "the picture is out of place"
-            assert abs(heard - (begin + into)) < 0.16, "the sound is out of place"
+            assert abs(seen - (begin + into)) < 0.09, "the frame is out of place"
+            assert abs(heard - (begin + into)) < 0.16, "the audio is out of place"
         at += end - begin
 
 
@@ -269,7 +269,7 @@ def with_chapters(source: Path, target: Path, offset: int = 0) -> Path:
 
 @pytest.mark.parametrize("target", ["mp4", "mkv"])
 @pytest.mark.parametrize("source", ["in.mp4", "long ago.mkv"])
-def test_chapters_stay_with_the_picture(source, target, whole, tmp_path):
+def test_chapters_stay_with_the_frame(source, target, whole, tmp_path):
     original = with_chapters(whole, tmp_path / source, HOURS if source.endswith("mkv") else 0)
     made = render(original, tmp_path / f"out.{target}")
     with av.open(str(made)) as container:

@@ -1,4 +1,4 @@
-"""The trainer on made pictures: losses fall, resuming repeats, processes agree, and the terms mean what they say."""
+"""The trainer on made frames: losses fall, resuming repeats, processes agree, and the terms mean what they say."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ BASE = ROOT / "train" / "weights" / "base.safetensors"
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A tiny run on made photos (blurred noise in color) and made pictures (lines in two colors)."""
+    """A tiny run on made photos (blurred noise in color) and made frames (lines in two colors)."""
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for folder in ("photos", "pictures"):
         (root / folder).mkdir()
@@ -201,7 +201,7 @@ def test_two_processes_that_share_each_batch_make_what_one_makes(config, tmp_pat
     assert distance(one, two) < 0.2 * distance(one, base)
 
 
-def test_processes_that_cannot_share_a_batch_are_told_so(config):
+def test_processes_that_cannot_share_a_batch_are_reported_so(config):
     with pytest.raises(ValueError, match="3 processes cannot share a batch of 2"):
         Batches(config, 0, 3)
 
@@ -215,7 +215,7 @@ def test_shares_of_a_batch_are_the_batch(config):
 
 
 @pytest.mark.parametrize("name", painters.PAINTERS)
-def test_a_painting_moves_with_picture_and_canvas(name, config):
+def test_a_painting_moves_with_image_and_canvas(name, config):
     rng = np.random.default_rng(0)
     small = rng.random((12, 16, 3)).astype(np.float32)
     photo = cv2.resize(small, (320, 240), interpolation=cv2.INTER_CUBIC).clip(0, 1)
@@ -254,7 +254,7 @@ def test_the_command_refuses_what_is_not_there(tmp_path):
     assert done.stderr.strip() == f"train: error: there is no {tmp_path / 'none'}"
 
 
-def test_strokes_move_with_picture_and_canvas_and_follow_tone():
+def test_strokes_move_with_image_and_canvas_and_follow_tone():
     rng = np.random.default_rng(0)
     photo = cv2.resize(rng.random((12, 16), np.float32), (320, 240), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     hatch = strokes.hatchings(tile())
@@ -282,7 +282,7 @@ def test_terms_are_zero_for_equal_and_one_for_nothing():
     assert float(losses.tone_term(luma, luma + 0.2)) == pytest.approx(0.04, rel=1e-3)
 
 
-def test_grey_pictures_give_the_features_of_equal_color_channels():
+def test_grey_images_give_the_features_of_equal_color_channels():
     vgg = losses.Vgg16(VGG)
     luma = torch.rand(1, 1, 32, 32)
     mean = torch.tensor([123.68, 116.779, 103.939]).view(1, 3, 1, 1)
@@ -348,7 +348,7 @@ def test_a_recipe_is_a_run_from_the_base_and_says_what_is_missing(tmp_path):
     assert set(styles.RECIPES) <= set(painters.PAINTERS)
     with pytest.raises(ValueError, match=r"no recipe 'rembrandt'.*starry_night"):
         styles.runs_of("rembrandt", "photos", tmp_path)
-    with pytest.raises(ValueError, match=r"water_lilies needs the picture water_lilies\.jpg"):
+    with pytest.raises(ValueError, match=r"water_lilies needs the image water_lilies\.jpg"):
         styles.runs_of("water_lilies", "photos", tmp_path)
 
 
@@ -397,7 +397,7 @@ def test_imitated_strokes_are_fainter_where_a_photo_is_empty(sketch):
     assert np.abs(fainter[full] - whole[full]).mean() < 0.05 * whole[full].std()
 
 
-def test_a_recipe_goes_on_against_the_picture_and_imitates_what_came_of_it(config, tmp_path, monkeypatch, capsys):
+def test_a_recipe_continues_against_the_image_and_imitates_what_came_of_it(config, tmp_path, monkeypatch, capsys):
     refining = styles.Refining(picture="wave", steps=1, canvas=0.5, strength=2, imitating=1)
     recipe = styles.Recipe(picture="wave", learn=1, refining=refining)
     monkeypatch.setattr(styles, "RECIPES", {"great_wave": recipe})
@@ -415,7 +415,7 @@ def test_a_recipe_goes_on_against_the_picture_and_imitates_what_came_of_it(confi
     assert json.loads((tmp_path / "runs" / "great_wave-second" / "config.json").read_text())["warm_steps"] == 0
     (tmp_path / "wave.png").unlink()
     assert styles.main() == 1
-    assert "needs the picture wave.jpg" in capsys.readouterr().err
+    assert "needs the image wave.jpg" in capsys.readouterr().err
 
 
 def test_what_is_occluded_does_not_count_in_the_warping_term():

@@ -45,7 +45,7 @@ def test_formats_sizes_and_rates_are_read_as_the_kernel_tells_them():
     assert all(mode.largest is None for mode in modes)
 
 
-def test_a_loopback_that_nobody_writes_to_is_an_output_and_no_camera():
+def test_a_loopback_that_no_one_writes_to_is_an_output_and_no_camera():
     able, name = v4l2.capabilities(lambda number, _: padded(RECORD["loopback"], number))
     assert (able & 3, name) == (2, "rtstyle")
 

@@ -27,7 +27,7 @@ from rtstyle.verify.reading import read_media
 
 FRAMES = 24
 EVERY = {"g": "1", "bf": "0", "crf": "10", "preset": "ultrafast"}
-"""Each picture is a key frame, so that one can be taken out without harm to another."""
+"""Each frame is a key frame, so that one can be taken out without harm to another."""
 
 ASS_HEADER = b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyle: Default\n\n[Events]\n"
 """FFmpeg's encoders of subtitles take ASS only; without a header they do not open."""
@@ -55,7 +55,7 @@ def make_film(path: Path, *, tags: tuple[int, int, int, int] = (1, 1, 1, 1), opt
         words.metadata["language"] = "fra"
         if matroska:
             container.add_attachment("font.ttf", "font/ttf", bytes(range(200)))
-        container.metadata.update({"title": "A film", "comment": "of tests"})
+        container.metadata.update({"title": "A video", "comment": "of tests"})
         unit = Fraction(1, 1000)
         container.set_chapters(
             [
@@ -154,7 +154,7 @@ def shifted(ticks: int, *, stream: int, number: int):
     def change(index: int, count: int, packet: av.Packet[Any]) -> av.Packet[Any]:
         if (index, count) == (stream, number):
             packet.pts += ticks
-            packet.dts += ticks if stream else 0  # in mp4 sound has only one of them
+            packet.dts += ticks if stream else 0  # in mp4 audio has only one of them
         return packet
 
     return change
@@ -205,7 +205,7 @@ def test_a_copy_in_another_container_keeps_everything_that_it_can(tmp_path, befo
     for step, index in enumerate(reversed(left)):
         bare = remux(bare, tmp_path / f"bare{step}{before}", without=index)
     report = verify_media(bare, remux(bare, tmp_path / f"out{after}"))
-    # NUT knows no rotation, so the picture lies on its side.
+    # NUT knows no rotation, so the frame lies on its side.
     lost = {"rotation", "size", "pixel aspect", "chapters"} if after == ".nut" else set()
     if after == ".mov" and int(av.__version__.split(".")[0]) >= 19:
         lost = {"audio 1 packets"}  # FFmpeg 9 counts the lead-in twice, and its own reader then misses the last packet
@@ -237,17 +237,17 @@ def all_later(seconds: int):
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "a sound is gone": ({"without": 2}, "audio 2", "lost"),
+    "audio is gone": ({"without": 2}, "audio 2", "lost"),
     "subtitles are gone": ({"without": 3}, "subtitle 1", "lost"),
     "a frame is gone": ({"change": dropped(stream=0, number=7)}, "frames", "1 missing, the first at 0.281 s"),
     "the last frame is gone": ({"change": dropped(stream=0, number=FRAMES - 1)}, "frames", "1 missing"),
     "a frame is a tick late": ({"change": shifted(1, stream=0, number=7)}, "times", "1 frames are shown at another"),
-    "a packet of sound is gone": ({"change": dropped(stream=1, number=20)}, "audio 1 packets", "1 missing"),
-    "a byte of sound is flipped": ({"change": flipped(stream=1, number=20)}, "audio 1 packets", "1 changed"),
+    "a packet of audio is gone": ({"change": dropped(stream=1, number=20)}, "audio 1 packets", "1 missing"),
+    "a byte of audio is flipped": ({"change": flipped(stream=1, number=20)}, "audio 1 packets", "1 changed"),
     "a byte of a subtitle is flipped": ({"change": flipped(stream=3, number=1)}, "subtitle 1 packets", "1 changed"),
-    "a sound changed its language": (
+    "audio changed its language": (
         {"streams": changed_stream(1, lambda s: s.metadata.update(language="ita"))}, "audio 1", "other language"),
-    "another sound is the default": (
+    "another audio stream is the default": (
         {"streams": lambda i, s: setattr(s, "disposition", av.stream.Disposition(int(i == 2)))}, "audio 1", "default"),
     "rotation is gone": (
         {"streams": changed_stream(0, lambda s: s.set_display_rotation(0))}, "rotation", "not the right side up"),
@@ -269,7 +269,7 @@ def test_one_fault_is_found_and_nothing_else(film, tmp_path, fault):
     found = differences(report)
     assert words in found[subject]
     allowed = {
-        "another sound is the default": {"audio 2"},
+        "another audio stream is the default": {"audio 2"},
         "hours of nothing come first": {"chapters", "subtitle 1 packets"},
         "rotation is gone": {"size", "pixel aspect"},
         "the last frame is gone": {"end of the video"},
@@ -277,13 +277,13 @@ def test_one_fault_is_found_and_nothing_else(film, tmp_path, fault):
     assert set(found) - {subject} <= allowed.get(fault, set()), found
 
 
-def test_a_sound_that_is_a_tick_late_is_found(film, tmp_path):
+def test_audio_that_is_a_tick_late_is_found(film, tmp_path):
     report = verify_media(film, remux(film, tmp_path / f"out{film.suffix}", change=shifted(1, stream=2, number=10)))
     # mp4 keeps lengths of packets, so the one before is longer and all later ones follow.
     assert set(differences(report)) == {"audio 2 times"}
 
 
-def test_a_sound_that_starts_late_by_20_ms_is_found(film, tmp_path):
+def test_audio_that_starts_late_by_20_ms_is_found(film, tmp_path):
     def later(index: int, _: int, packet: av.Packet[Any]) -> av.Packet[Any]:
         if index == 2:
             packet.pts += int(Fraction(20, 1000) / packet.time_base)
@@ -330,7 +330,7 @@ def test_another_shape_is_found(tmp_path, before, after, subject):
     assert list(differences(verify_media(film, other))) == [subject]
 
 
-def test_a_longer_last_picture_is_found(tmp_path):
+def test_a_longer_last_frame_is_found(tmp_path):
     def longer(_: int, count: int, packet: av.Packet[Any]) -> av.Packet[Any]:
         packet.duration *= 20 if count == 9 else 1
         return packet
@@ -388,7 +388,7 @@ def test_pixels_that_are_turned_upright_are_intended_and_only_those(tmp_path):
     assert list(differences(verify_media(film, bad))) == ["rotation"]
 
 
-def test_a_deinterlaced_picture_is_intended(tmp_path):
+def test_a_deinterlaced_frame_is_intended(tmp_path):
     film = make_clip(tmp_path / "in.mp4", options={"preset": "ultrafast", "flags": "+ildct", "x264-params": "tff=1"})
     report = verify_media(film, make_clip(tmp_path / "out.mp4"))
     assert verdicts(report)["scan"] == "intended"
@@ -405,17 +405,17 @@ def test_hdr_that_is_mapped_to_sdr_is_intended_if_it_is_tagged_so(tmp_path):
     assert "matrix" in differences(verify_media(film, make_clip(tmp_path / "wrong.mp4", tags=(9, 1, 1, 1))))
 
 
-def test_transcoded_sound_is_intended_only_where_it_must_be(tmp_path):
+def test_transcoded_audio_is_intended_only_where_it_must_be(tmp_path):
     film = make_clip(tmp_path / "in.mkv", times=range(25), sounds=[Sound("pcm_s16le", seconds=1)])
     report = verify_media(film, make_clip(tmp_path / "out.mkv", times=range(25), sounds=[Sound("flac", seconds=1)]))
-    assert verdicts(report)["audio 1 sound"] == "same"  # every sample is equal
+    assert verdicts(report)["audio 1 samples"] == "same"  # every sample is equal
     aac = make_clip(tmp_path / "aac.mkv", times=range(25), sounds=[Sound("aac", seconds=1)])
-    assert "though matroska can hold" in differences(verify_media(film, aac))["audio 1 sound"]
+    assert "though matroska can hold" in differences(verify_media(film, aac))["audio 1 samples"]
     webm: dict[str, Any] = {"codec": "libvpx-vp9", "options": {"deadline": "realtime"}, "times": range(25)}
     opus = make_clip(tmp_path / "out.webm", **webm, sounds=[Sound("libopus", seconds=1)])
-    assert verdicts(verify_media(film, opus))["audio 1 sound"] == "intended"
+    assert verdicts(verify_media(film, opus))["audio 1 samples"] == "intended"
     short = make_clip(tmp_path / "short.webm", **webm, sounds=[Sound("libopus", seconds=0.9)])
-    assert "less" in differences(verify_media(film, short))["audio 1 sound"]
+    assert "less" in differences(verify_media(film, short))["audio 1 samples"]
 
 
 def test_transcoded_subtitles_are_the_same_if_their_words_are(tmp_path, monkeypatch):
@@ -454,7 +454,7 @@ def test_a_file_without_times_must_come_out_even(tmp_path):
 # -- damage, and files that cannot be compared -----------------------------------------------------
 
 
-def test_a_damaged_input_is_told_and_the_rest_still_compared(tmp_path):
+def test_a_damaged_input_is_reported_and_the_rest_still_compared(tmp_path):
     film = make_clip(tmp_path / "film.mkv", times=range(100), options={"g": "10", "preset": "ultrafast"})
     data = film.read_bytes()
     cut = tmp_path / "cut.mkv"

@@ -1,4 +1,4 @@
-"""Video files in and out: nothing of the source is lost but the pictures that are stylized.
+"""Video files in and out: nothing of the source is lost but the frames that are stylized.
 
 Most tests copy a clip through VideoReader and VideoWriter without an engine: what they test stands in
 video.py alone. Those about color go through stylize_video with strength 0.
@@ -66,7 +66,7 @@ SOURCES = {
 
 @pytest.mark.parametrize("target", ["mp4", "mkv"])
 @pytest.mark.parametrize("source", SOURCES)
-def test_every_container_comes_out_with_its_pictures_times_and_sound(source, target, tmp_path):
+def test_every_container_comes_out_with_its_frames_times_and_audio(source, target, tmp_path):
     sound = Sound("libopus" if source == "webm" else "aac", seconds=0.5)
     original = make_clip(tmp_path / f"in.{source}", sounds=[sound], **SOURCES[source])
     before, after = look(original), copy(original, tmp_path / f"out.{target}")
@@ -150,7 +150,7 @@ def test_avi_which_knows_no_pts_comes_in_order_and_in_even_steps(tmp_path):
     assert len(copy(source, tmp_path / "out.mp4").times) == len(frames) == 20
 
 
-def test_times_that_start_anew_in_the_middle_go_on_rising(tmp_path):
+def test_times_that_start_again_in_the_middle_continue_rising(tmp_path):
     # Two recordings put one behind the other, as recorders of television do: an encoder takes rising times only.
     for name in ("a.ts", "b.ts"):
         make_clip(tmp_path / name, times=range(10), options={**LOSSLESS, "g": "5"})
@@ -200,7 +200,7 @@ def test_two_tracks_keep_language_order_and_which_is_the_default(target, tmp_pat
 
 
 @pytest.mark.parametrize("target", ["mp4", "mkv"])
-def test_late_sound_stays_late(target, tmp_path):
+def test_late_audio_stays_late(target, tmp_path):
     source = make_clip(tmp_path / "in.mp4", times=range(25), sounds=[Sound("aac", 0.5, late=0.4)])
     before, after = look(source), copy(source, tmp_path / f"out.{target}")
     gap = before.packets[0][0][0] - before.times[0]
@@ -208,7 +208,7 @@ def test_late_sound_stays_late(target, tmp_path):
     assert abs((after.packets[0][0][0] - after.times[0]) - gap) <= Fraction(1, 1000)
 
 
-def test_sound_before_time_0_stays_in_step_in_mkv(tmp_path):
+def test_audio_before_time_0_stays_in_step_in_mkv(tmp_path):
     # The first packet of aac lies at -1024 samples. Matroska has no negative times: everything moves as one.
     source = make_clip(tmp_path / "in.mp4", sounds=[Sound("aac", 0.5)])
     before, after = look(source), copy(source, tmp_path / "out.mkv")
@@ -218,15 +218,15 @@ def test_sound_before_time_0_stays_in_step_in_mkv(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["mp4", "mkv"])
-def test_sound_that_is_longer_than_the_pictures_is_whole(target, tmp_path):
+def test_audio_that_is_longer_than_the_frames_is_whole(target, tmp_path):
     source = make_clip(tmp_path / "in.mkv", codec="ffv1", options={}, sounds=[Sound("aac", 1.5)])
-    # A decoder of one thread gives the last picture before the last sound is read.
+    # A decoder of one thread gives the last frame before the last audio is read.
     before, after = look(source), copy(source, tmp_path / f"out.{target}", threads=1)
     assert [payload for _, payload in after.packets[0]] == [payload for _, payload in before.packets[0]]
     assert after.packets[0][-1][0] > after.times[-1] + 1
 
 
-def test_sound_can_be_left_out(tmp_path):
+def test_audio_can_be_left_out(tmp_path):
     source = make_clip(tmp_path / "in.mp4", sounds=[Sound(), Sound(hertz=880)])
     assert copy(source, tmp_path / "out.mp4", audio=False).tracks == []
 
@@ -258,7 +258,7 @@ def test_the_declared_frame_rate_is_kept(target, tmp_path):
         assert container.streams.video[0].average_rate == rate
 
 
-def test_uncompressed_sound_of_16_bits_is_copied_into_both_containers(tmp_path):
+def test_uncompressed_audio_of_16_bits_is_copied_into_both_containers(tmp_path):
     source = make_clip(tmp_path / "in.mov", sounds=[Sound("pcm_s16le", 0.3)])
     payload = b"".join(data for _, data in look(source).packets[0])
     for ending in ("mp4", "mkv"):
@@ -542,7 +542,7 @@ def test_damaged_packets_cost_their_own_frames_only(tmp_path):
         assert np.array_equal(frame.planes.y, expected[0])
 
 
-def test_sound_of_a_damaged_file_is_whole(tmp_path):
+def test_audio_of_a_damaged_file_is_whole(tmp_path):
     source = make_clip(tmp_path / "in.mp4", times=range(20), options={**LOSSLESS, "g": "1"}, sounds=[Sound()])
     before = look(source).packets
     spoil(source, [5, 6, 12])
@@ -567,7 +567,7 @@ def test_a_file_that_was_cut_off_is_said_to_be_so(ending, tmp_path):
     source = tmp_path / f"in.{ending}"
     pictures = [noise(64, 48, i) for i in range(75)]
     make_clip(source, pictures, times=range(75), sounds=[Sound("libopus" if ending == "webm" else "aac", 3)], **codec)
-    if ending == "mp4":  # the index must stand before the pictures, or there is nothing to read
+    if ending == "mp4":  # the index must stand before the frames, or there is nothing to read
         source = remux(source, tmp_path / "fast.mp4", {"movflags": "faststart"})
     data = source.read_bytes()
     source.write_bytes(data[: len(data) // 2])
@@ -610,14 +610,14 @@ def test_what_is_no_video_is_refused_in_words(tmp_path):
     assert "is a folder" in refusal(tmp_path)
 
 
-def test_sound_without_pictures_is_refused_with_what_the_file_holds(tmp_path):
+def test_audio_without_frames_is_refused_with_what_the_file_holds(tmp_path):
     with av.open(str(tmp_path / "in.m4a"), "w", format="mp4") as container:
         track = add_track(container, Sound())
         container.mux(tone_packets(track, Sound()))
     assert "has no video stream (it holds: audio)" in refusal(tmp_path / "in.m4a")
 
 
-def test_a_cover_picture_is_no_video(tmp_path):
+def test_a_cover_image_is_no_video(tmp_path):
     source = tmp_path / "song.mkv"
     make_clip(source, times=[0], codec="mjpeg", options={}, pix_fmt="yuvj420p", sounds=[Sound("aac", 0.3)])
     song = remux(source, tmp_path / "song.mp4", {}, video=av.stream.Disposition.attached_pic)

@@ -52,7 +52,7 @@ SMALL = Size(640, 360)
 
 
 def picture(size: Size = SMALL, seed: int = 0) -> np.ndarray:
-    """A smooth picture with edges: shape (height, width, 3), uint8 RGB."""
+    """A smooth frame with edges: shape (height, width, 3), uint8 RGB."""
     noise = np.random.default_rng(seed).integers(0, 256, (size.height // 40 + 1, size.width // 40 + 1, 3), np.uint8)
     return np.ascontiguousarray(cv2.resize(noise, (size.width, size.height), interpolation=cv2.INTER_CUBIC))
 
@@ -95,7 +95,7 @@ class Visitor:
             return self.replies[-1][0]
 
     async def painted(self, data: bytes, style: int = 0, controls: Controls = Controls()) -> Reply:
-        """Send a picture until it comes back in that style."""
+        """Send a frame until it comes back in that style."""
         while True:
             number = await self.send(data, style, controls)
             while (reply := await self.reply()).number < number:
@@ -207,7 +207,7 @@ def test_frames_of_any_color_become_jpegs_that_look_the_same(color, size):
 
 
 @pytest.mark.parametrize("size", protocol.SIZES, ids=str)
-def test_pictures_of_all_sizes_that_are_taken_are_decoded(size):
+def test_frames_of_all_sizes_that_are_taken_are_decoded(size):
     planes = JpegDecoder(protocol.MAX_PIXELS).decode(as_jpeg(picture(size)))
     assert planes.y.shape == (size.height, size.width)
 
@@ -223,7 +223,7 @@ def test_what_is_no_color_jpeg_is_refused_and_the_next_one_is_decoded():
         assert decoder.decode(good).y.shape == (360, 640)
 
 
-def test_a_large_picture_that_hides_behind_a_small_header_is_not_decoded():
+def test_a_large_frame_that_hides_behind_a_small_header_is_not_decoded():
     """FFmpeg looks into segments that it does not know; whoever goes by their length reads another header than it."""
     good, large = as_jpeg(picture()), as_jpeg(np.zeros((1800, 1800, 3), np.uint8), quality=10)
     hidden = large[2:]
@@ -249,7 +249,7 @@ def header_of(data: bytes, marker: int) -> bytes:
 
 
 def progressive() -> bytes:
-    """A JPEG of many scans, each of which costs a decoder as much as a picture."""
+    """A JPEG of many scans, each of which costs a decoder as much as a frame."""
     data = cv2.imencode(".jpg", picture(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     last = header_of(data[data.rindex(b"\xff\xda") :], 0xDA)
     return data[:-2] + 80_000 * last + b"\xff\xd9"
@@ -271,7 +271,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("kind", BOMBS)
-def test_a_jpeg_that_costs_more_than_a_picture_is_refused_before_it_is_decoded(kind):
+def test_a_jpeg_that_costs_more_than_a_frame_is_refused_before_it_is_decoded(kind):
     decoder = JpegDecoder(protocol.MAX_PIXELS)
     begin = time.thread_time()
     with pytest.raises(JpegError, match=r"no JPEG|baseline|several frames or scans, or no end"):
@@ -360,7 +360,7 @@ def test_the_page_speaks_the_protocol_of_the_server():
     assert numbers["REPLY_BYTES"] == len(protocol.write_reply(empty))
 
 
-def test_a_picture_comes_back_as_the_engine_paints_it(shared):
+def test_a_frame_comes_back_as_the_engine_paints_it(shared):
     data = as_jpeg(picture())
     planes = JpegDecoder(protocol.MAX_PIXELS).decode(data)
 
@@ -396,7 +396,7 @@ def test_strength_0_gives_the_bytes_back_and_keeping_colors_keeps_them(shared):
     play(action)
 
 
-def test_of_pictures_that_wait_only_the_newest_is_done(shared):
+def test_of_frames_that_wait_only_the_latest_is_done(shared):
     data = as_jpeg(picture(Size(1280, 720)))
 
     async def action():
@@ -462,7 +462,7 @@ def test_a_new_size_says_that_it_is_being_prepared():
         play(action)
 
 
-def test_a_style_that_cannot_be_run_is_told_and_the_old_one_goes_on(tmp_path):
+def test_a_style_that_cannot_be_run_is_reported_and_the_old_one_continues(tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "style.json").write_text(json.dumps({"format": 1, "name": "broken"}))
@@ -521,7 +521,7 @@ class Timed:
         pass
 
 
-def test_who_needs_more_of_the_machine_gets_fewer_pictures():
+def test_who_needs_more_of_the_machine_gets_fewer_frames():
     """Turn by turn, both would get as many; by time, four small ones go for a large one."""
     sizes = (SMALL, Size(1280, 720))
     jpegs = [as_jpeg(picture(size)) for size in sizes]
@@ -553,7 +553,7 @@ def test_who_needs_more_of_the_machine_gets_fewer_pictures():
     assert 2 < counts[0] / counts[1] < 6
 
 
-def test_one_visitor_too_many_is_told_so_and_gets_the_next_free_place():
+def test_one_visitor_too_many_is_reported_so_and_gets_the_next_free_place():
     data = as_jpeg(picture())
     with StyleServer(Address(port=0), [load_style("sketch")], visitors=1) as running:
 
@@ -575,7 +575,7 @@ def test_one_visitor_too_many_is_told_so_and_gets_the_next_free_place():
         assert running.report().turned_away == 1
 
 
-def test_engines_that_nobody_uses_are_closed_when_there_are_too_many():
+def test_engines_that_no_one_uses_are_closed_when_there_are_too_many():
     closed = []
 
     class Counted(Timed):
@@ -904,7 +904,7 @@ def test_damaged_requests_are_refused_without_a_traceback(shared, head, caplog, 
     assert capfd.readouterr().err == ""
 
 
-def test_idle_connections_lock_nobody_out(monkeypatch):
+def test_idle_connections_lock_no_one_out(monkeypatch):
     """As many as there may be, opened again as soon as they are closed; the page comes all the same, at once."""
     over = threading.Event()
     with StyleServer(Address(port=0), [load_style("sketch")]) as running:
@@ -951,7 +951,7 @@ def test_an_address_that_has_half_of_the_places_gets_no_more_and_others_do():
             line.close()
 
 
-def test_a_charset_that_nobody_knows_is_no_fault_of_the_server(preview, caplog):
+def test_a_charset_that_no_one_knows_is_no_fault_of_the_server(preview, caplog):
     with caplog.at_level("DEBUG"):
         path = preview.url("/command").split("/", 3)[3]
         port = int(preview.url().split(":")[2].partition("/")[0])
@@ -1034,7 +1034,7 @@ def test_defaults_of_the_command_line_are_those_of_the_library():
         Address(port=-1)
 
 
-def test_ctrl_c_ends_the_server_and_its_visitors_are_told(capsys):
+def test_ctrl_c_ends_the_server_and_its_visitors_are_reported(capsys):
     """As a process, because a signal is for the main thread."""
     command = [os.sys.executable, "-m", "rtstyle", "serve", "--port", "0", "--json"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -1077,7 +1077,7 @@ def frame(level: int = 128, size: Size = SMALL) -> Frame:
 
 
 def parts_of(answer: http.client.HTTPResponse):
-    """The pictures of a multipart stream, one after the other."""
+    """The frames of a multipart stream, one after the other."""
     while True:
         length = 0
         while (line := answer.readline()) not in (b"\r\n", b""):
@@ -1089,7 +1089,7 @@ def parts_of(answer: http.client.HTTPResponse):
         answer.readline()
 
 
-def test_jpegs_are_made_only_while_somebody_looks(preview, monkeypatch):
+def test_jpegs_are_made_only_while_a_viewer_is_connected(preview, monkeypatch):
     made = []
     encode = jpeg.encode_jpeg
     monkeypatch.setattr("rtstyle.web.preview.encode_jpeg", lambda f, quality: made.append(1) or encode(f, quality))
@@ -1119,7 +1119,7 @@ def test_the_stream_shows_each_frame_as_soon_as_it_is_written(preview):
     line.close()
 
 
-def test_a_viewer_who_is_slow_gets_fewer_pictures_and_no_old_ones(preview):
+def test_a_viewer_who_is_slow_gets_fewer_frames_and_no_old_ones(preview):
     noise = np.random.default_rng(0).integers(0, 256, (360, 640), np.uint8)
     chroma = np.full((180, 320), 128, np.uint8)
     preview.write(frame())
@@ -1335,7 +1335,7 @@ def test_without_a_proxy_nothing_is_believed_of_one(shared):
     assert "Secure" not in headers["Set-Cookie"]
 
 
-def test_a_server_that_drains_takes_nobody_new_and_then_moves_its_visitors():
+def test_a_server_that_drains_takes_no_one_new_and_then_moves_its_visitors():
     async def action() -> None:
         with StyleServer(Address(port=0, drain=1.0), [load_style("sketch")]) as running:
             home = f"http://127.0.0.1:{running.port}"

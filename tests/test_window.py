@@ -126,7 +126,7 @@ def test_escape_leaves_full_screen_before_it_quits(window):
     assert window.poll() == []
     assert window.full_screen
     assert pygame.display.get_window_size() == pygame.display.get_desktop_sizes()[0]
-    assert np.abs(screen()[400, 600].astype(int) - (200, 60, 30)).max() <= 2, "the picture is there at once"
+    assert np.abs(screen()[400, 600].astype(int) - (200, 60, 30)).max() <= 2, "the frame is there at once"
 
     press(pygame.K_ESCAPE, "\x1b")
     assert window.poll() == []
@@ -152,7 +152,7 @@ def test_the_split_view_shows_the_source_left_of_a_line_that_the_mouse_carries(w
     assert not shown_left_of(640).any()
     press(pygame.K_v, "v")
     assert window.poll() == [SplitSet(0.5)]
-    assert shown_left_of(320).all(), "half, and at once, also while the picture is paused"
+    assert shown_left_of(320).all(), "half, and at once, also while the frame is paused"
     assert shown_left_of(640).sum() < 322
 
     mouse(pygame.MOUSEMOTION, 100, buttons=(0, 0, 0))
@@ -173,7 +173,7 @@ def test_the_split_view_shows_the_source_left_of_a_line_that_the_mouse_carries(w
     assert not shown_left_of(640).any()
 
 
-def test_a_picture_keeps_its_shape_and_its_colors(window):
+def test_a_frame_keeps_its_shape_and_its_colors(window):
     import pygame
 
     pygame.display.set_mode((300, 400), pygame.RESIZABLE)
@@ -188,7 +188,7 @@ def test_a_picture_keeps_its_shape_and_its_colors(window):
     assert np.abs(shown[126:274] - (200, 60, 30)).max() <= 2, "300 pixels wide, so 150 high"
 
 
-def test_a_small_picture_fills_the_window(window):
+def test_a_small_frame_fills_the_window(window):
     window.write(flat(Size(32, 18), (10, 200, 90)))
 
     shown = screen().astype(int)
@@ -196,13 +196,13 @@ def test_a_small_picture_fills_the_window(window):
     assert np.abs(shown - (10, 200, 90)).max() <= 2
 
 
-def test_a_picture_of_odd_size_is_shown(window):
+def test_a_frame_of_odd_size_is_shown(window):
     window.write(flat(Size(1921, 1081), (10, 200, 90)))
 
     assert (np.abs(screen().astype(int) - (10, 200, 90)).max(-1) <= 2).mean() > 0.98
 
 
-def test_a_large_picture_gets_a_window_that_fits_the_screen(monkeypatch):
+def test_a_large_frame_gets_a_window_that_fits_the_screen(monkeypatch):
     import pygame
 
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
@@ -215,7 +215,7 @@ def test_a_large_picture_gets_a_window_that_fits_the_screen(monkeypatch):
     assert width / height == pytest.approx(16 / 9, rel=0.01)
 
 
-def test_text_is_drawn_over_the_picture_and_goes_again(window):
+def test_text_is_drawn_over_the_frame_and_goes_again(window):
     grey = flat(Size(320, 180), (128, 128, 128))
     window.write(grey)
     plain = screen()

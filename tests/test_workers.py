@@ -208,7 +208,7 @@ def test_a_full_disk_stops_the_render_and_resume_continues(clip, whole, tmp_path
         patch.setattr(Journal, "add", full)
         with pytest.raises(VideoWriteError, match="the disk is full") as raised:
             render(clip, target, LocalPool(1))
-    assert raised.value.__notes__ == [f"--resume goes on behind frame {SEGMENT}"]
+    assert raised.value.__notes__ == [f"--resume continues behind frame {SEGMENT}"]
     render(clip, target, LocalPool(1), options=RenderOptions(resume=True))
     assert target.read_bytes() == whole
 

@@ -1,4 +1,4 @@
-"""The accuracy gate: an engine of lower precision must give the picture of float32, or it is not used."""
+"""The accuracy check: an engine of lower precision is used only where its images are those of float32."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Bound:
         return f"{self.largest} levels and {self.mean:g} on average{least}"
 
     def holds(self, found: Difference) -> bool:
-        """Say whether a difference is within it."""
+        """Return whether a difference is within it."""
         psnr = np.inf if found.psnr_db is None else found.psnr_db
         return found.largest <= self.largest and found.mean <= self.mean and psnr >= self.psnr_db
 
@@ -45,7 +45,7 @@ BOUNDS = {
     "f16": Bound(2, 0.15),
     # 7 bits: a residual of 100 levels is known to 0.4 levels when it leaves the network.
     "bf16": Bound(4, 0.3),
-    # 8 bits, and what goes farther than most pictures is clipped: seldom, and at edges.
+    # 8 bits, and what goes farther than most images is clipped: seldom, and at edges.
     "int8": Bound(48, 1.5, 38),
 }
 """The bound of each precision. Stated here and nowhere else."""
@@ -53,7 +53,7 @@ BOUNDS = {
 
 @dataclass(frozen=True)
 class Difference:
-    """How two sets of pictures differ, over all planes."""
+    """How two sets of images differ, over all planes."""
 
     largest: int
     """Levels, 0..255."""
@@ -68,7 +68,7 @@ class Difference:
 
 
 def difference(ours: Sequence[Sequence[Plane]], theirs: Sequence[Sequence[Plane]]) -> Difference:
-    """Compare pictures (their planes, or some of them) of one size, pair by pair."""
+    """Compare images (their planes, or some of them) of one size, pair by pair."""
     largest, total, squares, count = 0, 0, 0, 0
     for one, other in zip(ours, theirs, strict=True):
         for a, b in zip(one, other, strict=True):
@@ -82,7 +82,7 @@ def difference(ours: Sequence[Sequence[Plane]], theirs: Sequence[Sequence[Plane]
 
 
 def fixed_frames(size: Size, color: Color) -> list[Frame]:
-    """Return five made pictures: soft areas in three lights, stripes and edges with noise, and flat black and white.
+    """Return five made images: soft areas in three lights, stripes and edges with noise, and flat black and white.
 
     The same on every machine; no sample is 0, see ``judge``.
     """
@@ -117,7 +117,7 @@ def _bars(plane: Plane) -> Plane:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the gate found."""
+    """What the check found."""
 
     passed: bool
     reason: str
@@ -149,7 +149,7 @@ def judge(engine: Engine, reference: Engine) -> Judgement:
 
 
 class AccuracyError(BackendUnavailableError):
-    """An engine of this precision does not give the picture of float32."""
+    """An engine of this precision does not give the image of float32."""
 
 
 def check(engine: Engine, reference: Engine) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def _progress_monitor(trt: Any, tell: BuildProgress) -> Any:
                 tell(phase, 0.0)
 
         def step_complete(self, phase: str, step: int) -> bool:
-            """Take a step of a phase; True: go on."""
+            """Take a step of a phase; True: continue."""
             if phase in self._steps:
                 tell(phase, (step + 1) / self._steps[phase])
             return True

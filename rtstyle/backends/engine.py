@@ -104,7 +104,7 @@ class EngineSettings:
         working = Size(2 * round(size.width / strokes / 2), 2 * round(size.height / strokes / 2))
         if min(working.width, working.height) < 16:
             raise SettingError(
-                f"a stroke size of {strokes:g} leaves {working} of a picture of {size}: take a smaller one"
+                f"a stroke size of {strokes:g} leaves {working} of an image of {size}: take a smaller one"
             )
         return working
 
@@ -129,7 +129,7 @@ class Engine(Protocol):
     device: str
     """Text to show, e.g. ``AMD EPYC, 2 cores``."""
     size: Size
-    """The only picture size that it accepts."""
+    """The only image size that it accepts."""
     color: Color
     """The only matrix and range that it accepts; folded into its weights."""
     in_flight: int
@@ -198,10 +198,10 @@ def check_frame(engine: Engine, frame: Frame, inside: int) -> None:
 
 
 def check_size(size: Size) -> None:
-    """Raise SettingError for what is no size, or a picture that is too small for any engine."""
+    """Raise SettingError for what is no size, or an image that is too small for any engine."""
     check_is_size(size)
     if min(size.width, size.height) < 16:
-        raise SettingError(f"pictures must be at least 16x16, got {size}")
+        raise SettingError(f"images must be at least 16x16, got {size}")
 
 
 def check_precision(backend: BackendName, precision: Precision) -> None:
@@ -211,7 +211,7 @@ def check_precision(backend: BackendName, precision: Precision) -> None:
 
 
 def auto_takes_int8(style: Style) -> bool:
-    """Say whether ``auto`` computes a style in int8 on a CPU without AMX: where it is known to be faster and allowed.
+    """Return whether ``auto`` computes a style in int8 on a CPU without AMX: where that is faster and allowed.
 
     Measured on x86-64 only: 3.6 times as fast as float32 with VNNI, twice without it.
     """

@@ -90,7 +90,7 @@ def open_engine(
     mode: Mode = "throughput",
     device: str | None = None,
 ) -> Engine:
-    """Load a style for pictures of one size.
+    """Load a style for images of one size.
 
     Args:
         style: A style, or what ``load_style`` takes.

@@ -33,7 +33,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino as ov  # noqa: E402
 
-# In int8, what stays between the integers is float32: the same picture on every CPU.
+# In int8, what stays between the integers is float32: the same frame on every CPU.
 _HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "int8": ov.Type.f32}
 
 

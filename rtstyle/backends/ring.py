@@ -6,7 +6,7 @@ What a frame passes through, and who owns it:
     the caller's planes -> slot's pinned input -> GPU -> pinned output -> the planes of next()
 
 ``submit`` copies the planes, once, and the caller may reuse them. The planes of ``next`` are views of a
-pinned output that is lent: when the last view of it is gone (an encoder that reads them holds one), and
+pinned output of which a view was returned: when the last view of it is gone (an encoder that reads them holds one), and
 not before, the ring writes into it again.
 """
 
@@ -53,7 +53,7 @@ class Device(Protocol):
         """Make this GPU the calling thread's own: calls other than frees act on that one."""
 
     def allocate_host(self, size: int) -> Bytes:
-        """Allocate pinned memory, which copies run from and to while the CPU goes on."""
+        """Allocate pinned memory, which copies run from and to while the CPU continues."""
 
     def free_host(self, array: Bytes) -> None:
         """Give pinned memory back; it must not be read any more."""
@@ -110,7 +110,7 @@ class Network(Protocol):
 
 
 class OutputBuffers:
-    """Pinned buffers of one size that are lent and come back by themselves.
+    """Pinned buffers of one size that are passed out as views and come back by themselves.
 
     There are as many as are in use at once; those that come back are used again.
     """
@@ -148,7 +148,7 @@ class OutputBuffers:
             self._device.free_host(buffer)
 
     def close(self) -> None:
-        """Free all buffers; those that are lent when they come back."""
+        """Free all buffers; those in use are freed when they come back."""
         with self._lock:
             self._closed = True
             free, self._free = self._free, []

@@ -1,8 +1,8 @@
-"""Strokes as large as the picture wants them: an engine that works in another size than its pictures have.
+"""Strokes as large as the image wants them: an engine that works in another size than its images have.
 
-A network draws marks of so many pixels, which are threads in a 4K picture and logs in a small one. So a picture
+A network draws marks of so many pixels, which are threads in a 4K image and logs in a small one. So an image
 that is much larger or smaller than what styles are made for is stylized in a working size, and what the style
-changed there is enlarged, or reduced, and added to the picture itself: its own fine detail stays, and strength 0
+changed there is enlarged, or reduced, and added to the image itself: its own fine detail stays, and strength 0
 changes nothing. (Burt and Adelson 1983, "The Laplacian Pyramid as a Compact Image Code": the style replaces the
 lower bands.)
 """
@@ -37,8 +37,8 @@ class StrokeEngine(Engine):
     """See ``rtstyle.backends.Engine``; everything but the sizes is the inner engine's.
 
     Args:
-        inner: Stylizes pictures of the working size; belongs to this engine.
-        size: Of the pictures that go in and come out.
+        inner: Stylizes images of the working size; belongs to this engine.
+        size: Of the images that go in and come out.
     """
 
     def __init__(self, inner: Engine, size: Size) -> None:
@@ -48,7 +48,7 @@ class StrokeEngine(Engine):
         self._adopt()
 
     def _adopt(self) -> None:
-        """Tell what the inner engine is: it may change while it runs, see ``SwappingEngine``."""
+        """Return what the inner engine is: it may change while it runs, see ``SwappingEngine``."""
         inner = self._inner
         self.backend, self.precision, self.device = inner.backend, inner.precision, inner.device
         self.in_flight = inner.in_flight
@@ -80,7 +80,7 @@ class StrokeEngine(Engine):
 
 
 def fitted(engine: Engine, size: Size) -> Engine:
-    """Return an engine for pictures of ``size`` that works in the size of the given one, which belongs to it."""
+    """Return an engine for images of ``size`` that works in the size of the given one, which belongs to it."""
     return engine if engine.size == size else StrokeEngine(engine, size)
 
 

@@ -48,7 +48,7 @@ class SwappingEngine(Engine):
             made = self._make(self._stop)
         except (ImportError, RtstyleError) as error:
             if not self._stop.is_set():
-                log.info("going on with %s: %s", self.backend, error)
+                log.info("continuing with %s: %s", self.backend, error)
             return
         self._made = made
 

@@ -79,7 +79,7 @@ class TorchEngine(Engine):
         shape = (self._packing.rows, self._packing.columns)
         self._picture = np.zeros((*shape, graph.PLANE_CHANNELS), np.uint8)
         self._canvas = np.zeros((*shape, self._layer.channels), np.uint8)
-        # The gate's strokes want colors as the style was trained in; so samples are converted here and back again.
+        # Gated strokes want colors as the style was trained in; so samples are converted here and back again.
         self._generator = _channels_last(generator_of(style.trunk.weights), device, precision)
         self._into, self._back = (torch.from_numpy(m).to(device) for m in graph.cell_matrices(color))
         centre = torch.tensor(graph.centre_of(color), device=self._device)
@@ -151,7 +151,7 @@ class PlanarGenerator(nn.Module):
     def forward(
         self, picture: Tensor, canvas: Tensor, strength: Tensor, centre: Tensor, into: Tensor, back: Tensor
     ) -> Tensor:
-        """Stylize a picture.
+        """Stylize a frame.
 
         Args:
             picture, canvas: As ``graph.planar_shapes`` says, uint8.

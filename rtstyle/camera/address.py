@@ -39,7 +39,7 @@ def find_source(source: str | int | Path) -> SourceAddress:
 
     Raises:
         CameraError: Nothing is called so.
-        VideoOpenError: A folder without pictures, or something else on the disk that holds no video.
+        VideoOpenError: A folder without images, or something else on the disk that holds no video.
     """
     text = str(source).strip()
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
@@ -64,11 +64,11 @@ def find_source(source: str | int | Path) -> SourceAddress:
         still = Path(text).suffix.lower() in PICTURES and os.path.getsize(text) > 0
         return SourceAddress("pictures", text, text, (Path(text),)) if still else SourceAddress("file", text, text)
     if mode:
-        raise VideoOpenError(f"{text} is no video file, nor a camera, a pipe or a folder of pictures")
+        raise VideoOpenError(f"{text} is no video file, nor a camera, a pipe or a folder of images")
     camera = find_camera(text)
     if camera is None:
         raise CameraError(
             f"no camera, file or URL {text!r}; {found(list_cameras())}; give a number, a device or its name, "
-            "screen:, a URL such as http://host/cam.mjpg, a video file or a folder of pictures"
+            "screen:, a URL such as http://host/cam.mjpg, a video file or a folder of images"
         )
     return SourceAddress("device", camera, text)

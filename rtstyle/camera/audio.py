@@ -1,4 +1,4 @@
-"""SourceAudio: the audio beside the video of a live source, in the form of live sound, with the times of its frames."""
+"""SourceAudio: the audio beside the video of a live source, in the form of live audio, with the times of its frames."""
 
 from __future__ import annotations
 

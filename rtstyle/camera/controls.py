@@ -96,7 +96,7 @@ def set_controls(ask: Ask, wishes: Sequence[tuple[str, str]], camera: str) -> No
     """Set controls in order: automatic exposure, say, before the exposure itself.
 
     Args:
-        wishes: Names and values.
+        requests: Names and values.
         camera: For messages.
 
     Raises:
@@ -114,7 +114,7 @@ def set_controls(ask: Ask, wishes: Sequence[tuple[str, str]], camera: str) -> No
 
 
 def apply_controls(device: str, wishes: Sequence[tuple[str, str]], camera: str) -> None:
-    """Set controls of a camera by its device; nothing is done where nothing is wished.
+    """Set controls of a camera by its device; nothing is done where nothing is requested.
 
     Raises:
         SettingError: As ``set_controls``; or this system is not Linux.

@@ -18,7 +18,7 @@ from rtstyle.errors import CameraError
 from rtstyle.frame import Size
 
 NONBLOCK = "+4"
-"""FFmpeg's AVFMT_FLAG_NONBLOCK, an option that has a number but no name: reading a device that has no picture
+"""FFmpeg's AVFMT_FLAG_NONBLOCK, an option that has a number but no name: reading a device that has no frame
 yet returns at once. Otherwise a camera that stalls would never let go of the thread that reads it."""
 
 
@@ -117,15 +117,15 @@ def device_requests(
     names: Sequence[str] = (),
     modes: Sequence[CameraMode] = (),
 ) -> list[DeviceRequest]:
-    """Translate a camera and a wished mode for this platform; the requests are to be tried in order.
+    """Translate a camera and a requested mode for this platform; the requests are to be tried in order.
 
-    The last one asks for no mode: a camera that knows neither the size nor the rate still gives a picture.
+    The last one asks for no mode: a camera that knows neither the size nor the rate still gives a frame.
 
     Args:
         platform: As ``sys.platform``.
         camera: A number, or the name or path of a device.
-        size: Wished size of the picture; None is the camera's own.
-        fps: Wished frames per second; None is the camera's own.
+        size: Requested size of the frame; None is the camera's own.
+        fps: Requested frames per second; None is the camera's own.
         names: Names of the cameras in the order of their numbers; used on Windows, which has no numbers.
         modes: What the camera gives, where that is known.
 
@@ -141,7 +141,7 @@ def device_requests(
                 raise CameraError(f"no camera {camera}; {found(names)}")
             camera = names[int(camera)]
         file = camera if camera.startswith("video=") else f"video={camera}"
-        # The default buffer holds less than one raw 1080p picture.
+        # The default buffer holds less than one raw 1080p frame.
         wishes = [mode, {}] if mode else [{}]
         return [DeviceRequest("dshow", file, {"rtbufsize": "64M", "fflags": NONBLOCK, **wish}) for wish in wishes]
     if platform == "darwin":

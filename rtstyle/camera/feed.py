@@ -1,4 +1,4 @@
-"""The pictures of one connection, file or folder, until it ends."""
+"""The frames of one connection, file or folder, until it ends."""
 
 from __future__ import annotations
 
@@ -29,54 +29,54 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _POLL = 0.002
-"""Seconds between two looks at a device that has no picture yet."""
+"""Seconds between two looks at a device that has no frame yet."""
 
 _LONGEST_HOLD = 2.0
-"""Seconds for which damaged pictures are left out at most: some streams have a key frame every ten seconds, or none."""
+"""Seconds for which damaged frames are left out at most: some streams have a key frame every ten seconds, or none."""
 
 _LOSS_SPREAD = 2
-"""Pictures after one that is marked as damaged that may be damaged too: FFmpeg's parser marks a packet early."""
+"""Frames after one that is marked as damaged that may be damaged too: FFmpeg's parser marks a packet early."""
 
 
 class Picture(NamedTuple):
-    """A decoded picture."""
+    """A decoded frame."""
 
     frame: av.VideoFrame
     at: float
     """When its data came, on the clock of ``time.perf_counter()``."""
     skipped: int = 0
-    """Pictures before it that were left out because newer ones had come."""
+    """Frames before it that were left out because newer ones had come."""
     waited: float = 0.0
     """Seconds for which its packet was waited for, where packets are read as they are needed."""
 
 
 class Feed(Protocol):
-    """Pictures of one connection. Iterated once."""
+    """Frames of one connection. Iterated once."""
 
     first: av.VideoFrame
     rate: Fraction | None
     """Frames per second as declared; None where it is undeclared."""
     format: str
-    """How pictures come: FFmpeg's name of a codec, or of a pixel format where they are not coded."""
+    """How frames come: FFmpeg's name of a codec, or of a pixel format where they are not coded."""
     paced: bool
     """True: a recording that is to be played at its own pace and may end. False: a camera, which may not."""
     segmented: bool
-    """True: a camera whose pictures come in segments, many at once (HLS)."""
+    """True: a camera whose frames come in segments, many at once (HLS)."""
     patience: float
-    """Seconds between two pictures of a recording from which on this is a gap, and no pause to be sat out."""
+    """Seconds between two frames of a recording from which on this is a gap, and no pause to be sat out."""
     audio: SourceAudio | None
-    """The audio that came with the pictures so far; None where there is none, or none was asked for."""
+    """The audio that came with the frames so far; None where there is none, or none was asked for."""
 
     @property
     def damaged(self) -> int:
-        """Packets or pictures so far that could not be decoded and were left out."""
+        """Packets or frames so far that could not be decoded and were left out."""
 
     def pictures(self) -> Iterator[Picture]:
-        """Yield pictures in order, the first one too; those of a camera only as long as no newer ones have come.
+        """Yield frames in order, the first one too; those of a camera only as long as no newer ones have come.
 
         Raises:
             CameraError: The camera or the connection went away.
-            SourceStalledError: No picture came in time.
+            SourceStalledError: No frame came in time.
         """
 
     def close(self) -> None:
@@ -97,17 +97,17 @@ class StreamFeed:
         audio: bool = False,
         release: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take over an open container and decode its first picture; close it where that fails.
+        """Take over an open container and decode its first frame; close it where that fails.
 
         Args:
-            timeout: Seconds that each picture may take.
-            stop: Ends the pictures early.
+            timeout: Seconds that each frame may take.
+            stop: Ends the frames early.
             asked: Size that a camera was asked for.
             audio: True decodes the audio, too, if there is any.
             release: Called when the container is closed.
 
         Raises:
-            CameraError, SourceStalledError, VideoOpenError: There is no picture.
+            CameraError, SourceStalledError, VideoOpenError: There is no frame.
             av.FFmpegError: A camera refuses its mode; another one may do.
         """
         self.damaged = 0
@@ -117,14 +117,14 @@ class StreamFeed:
         self._address, self._container, self._timeout, self._stop = address, container, timeout, stop
         self._release = release
         self._packet_bytes = 0
-        self._held_since: float | None = None  # from when on pictures are damaged
-        self._since_loss = 0  # pictures
+        self._held_since: float | None = None  # from when on frames are damaged
+        self._since_loss = 0  # frames
         sounds = container.streams.best("audio") if audio else None
         self.audio = SourceAudio(sounds) if isinstance(sounds, AudioStream) else None
         self._closing = threading.Event()
         self._receiver: Receiver | None = None
         self._intra = False  # whether each packet is a key frame, so that none was decoded for the sake of later ones
-        self._behind, self._passed_on = False, 0.0  # whether newer pictures wait, and when one was passed on
+        self._behind, self._passed_on = False, 0.0  # whether newer frames wait, and when one was passed on
         self._decoded = self._decode()
         try:
             self._stream = self._choose_stream()
@@ -141,7 +141,7 @@ class StreamFeed:
             raise
         codec = self._stream.codec_context.name
         self.format = self.first.format.name if codec == "rawvideo" else codec
-        # MJPEG over HTTP has no clock: FFmpeg counts its pictures at 25 per second, whatever comes.
+        # MJPEG over HTTP has no clock: FFmpeg counts its frames at 25 per second, whatever comes.
         invented = container.format.name == "mpjpeg"
         self.rate = None if invented else fraction_of(self._stream.average_rate or self._stream.guessed_rate)
 
@@ -149,7 +149,7 @@ class StreamFeed:
         cover = av.stream.Disposition.attached_pic
         streams = [stream for stream in self._container.streams.video if not stream.disposition & cover]
         if not streams:
-            raise self._unusable("has no video, only sound or data")
+            raise self._unusable("has no video, only audio or data")
         return streams[0]
 
     def _first_picture(self) -> Picture:
@@ -157,7 +157,7 @@ class StreamFeed:
             return next(self._decoded)
         except StopIteration:
             encrypted = self._address.kind == "file" and is_encrypted(Path(self._address.text))
-            words = "is encrypted" if encrypted else "holds no picture that can be decoded"
+            words = "is encrypted" if encrypted else "holds no frame that can be decoded"
             raise self._unusable(words) from None
         except av.error.FFmpegError as error:
             if self._address.kind == "device":
@@ -213,7 +213,7 @@ class StreamFeed:
             if self._stop.is_set():
                 return
             if self._address.kind != "file" and time.monotonic() - seen > self._timeout:
-                raise SourceStalledError(f"{self._address.name} sends data, but no picture for {self._timeout:g} s")
+                raise SourceStalledError(f"{self._address.name} sends data, but no frame for {self._timeout:g} s")
 
     def _arrivals(self) -> Iterator[Arrival]:
         """Yield packets that are read as they are needed."""
@@ -224,9 +224,9 @@ class StreamFeed:
             asked = time.perf_counter()
 
     def _is_superseded(self, at: float) -> bool:
-        """Say whether a picture, which came at a moment, is too old to be shown: newer ones have come.
+        """Return whether a frame, which came at a moment, is too old to be shown: newer ones have come.
 
-        Then all pictures are left out until the last one that has come; but one in ``LONGEST_SKIP`` seconds is shown.
+        Then all frames are left out until the last one that has come; but one in ``LONGEST_SKIP`` seconds is shown.
         """
         now = time.perf_counter()
         waiting = self._receiver is not None and self._receiver.waiting and not self._intra
@@ -237,12 +237,12 @@ class StreamFeed:
         return False
 
     def _is_whole(self, picture: av.VideoFrame, lost: bool) -> bool:
-        """Say whether a picture is worth showing: no part of it, nor of what it was predicted from, was lost.
+        """Return whether a frame is worth showing: no part of it, nor of what it was predicted from, was lost.
 
-        Where packets were lost, the last whole picture stays until the next key frame, instead of a smear.
+        Where packets were lost, the last whole frame stays until the next key frame, instead of a smear.
 
         Args:
-            lost: Whether the demuxer missed a part of the picture's packet.
+            lost: Whether the demuxer missed a part of the frame's packet.
         """
         if self._address.kind == "file":
             return True
@@ -270,7 +270,7 @@ class StreamFeed:
             try:
                 for packet in self._container.demux(*streams):
                     if self._address.kind == "device":
-                        # A camera's packets lie in its driver's memory, raw pictures with them, and go with the camera.
+                        # A camera's packets lie in its driver's memory, raw frames with them, and go with the camera.
                         # None may outlive the container, not even in a local variable that an error keeps alive.
                         packet = _copied(packet)
                     yield packet
@@ -284,7 +284,7 @@ class StreamFeed:
                 time.sleep(_POLL)
 
     def _stalled(self) -> SourceStalledError:
-        return SourceStalledError(f"{self._address.name} stalled: no picture for {self._timeout:g} s")
+        return SourceStalledError(f"{self._address.name} stalled: no frame for {self._timeout:g} s")
 
     def close(self) -> None:
         self._closing.set()
@@ -303,7 +303,7 @@ def _copied(packet: av.Packet[av.VideoStream]) -> av.Packet[av.VideoStream]:
 
 
 class PictureFeed:
-    """A feed of still pictures, each shown for the same time."""
+    """A feed of still images, each shown for the same time."""
 
     format = "pictures"
     paced, segmented = True, False
@@ -311,7 +311,7 @@ class PictureFeed:
     audio: SourceAudio | None = None
 
     def __init__(self, address: SourceAddress, rate: Fraction) -> None:
-        """Decode the first picture.
+        """Decode the first frame.
 
         Raises:
             VideoOpenError: None can be decoded.
@@ -321,7 +321,7 @@ class PictureFeed:
         self._decoded = self._stills.pictures()
         first = next(self._decoded, None)
         if first is None:
-            raise VideoOpenError(f"{address.name} holds no picture that can be decoded")
+            raise VideoOpenError(f"{address.name} holds no frame that can be decoded")
         self.first: av.VideoFrame = first
 
     @property

@@ -1,4 +1,4 @@
-"""Pictures made as the session wants them: upright, of one size, in one color."""
+"""Frames made as the session wants them: upright, of one size, in one color."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from rtstyle.frame import Color, Plane, Planes, Size, planes_from_rgb, planes_to
 from rtstyle.video import color_of, planes_of
 
 _SAME_SHAPE = 0.01
-"""Difference of two pictures' ratios of width to height up to which one is stretched to the other."""
+"""Difference of two frames' ratios of width to height up to which one is stretched to the other."""
 
 
 def upright_size(picture: av.VideoFrame) -> Size:
-    """Return the size of a picture as it is shown."""
+    """Return the size of a frame as it is shown."""
     sides = (picture.width, picture.height)
     return Size(*(sides[::-1] if _quarters(picture) % 2 else sides))
 
 
 def _quarters(picture: av.VideoFrame) -> int:
-    """Quarter turns counterclockwise that put the picture upright (phones record lying and say so)."""
+    """Quarter turns counterclockwise that put the frame upright (phones record lying and say so)."""
     return round(picture.rotation / 90) % 4
 
 
 def fitted(picture: av.VideoFrame, size: Size, color: Color) -> Planes:
-    """Return a decoded picture upright, in this size and color, as I420.
+    """Return a decoded frame upright, in this size and color, as I420.
 
-    Views of the decoder's memory where nothing is to be done. A picture of another shape keeps its own, and black
+    Views of the decoder's memory where nothing is to be done. A frame of another shape keeps its own, and black
     fills the rest.
     """
     planes = planes_of(picture)
@@ -41,11 +41,11 @@ def fitted(picture: av.VideoFrame, size: Size, color: Color) -> Planes:
 
 
 def inner_size(picture: Size, frame: Size) -> Size:
-    """Return the size that a picture has when it fills a frame as far as its shape allows."""
+    """Return the size of a frame that fills another as far as its shape allows."""
     if abs(picture.width * frame.height / (picture.height * frame.width) - 1) <= _SAME_SHAPE:
         return frame
     scale = min(frame.width / picture.width, frame.height / picture.height)
-    # Even, so that no sample of chroma is half picture and half border.
+    # Even, so that no sample of chroma is half frame and half border.
     return Size(*(max(round(side * scale / 2) * 2, 2) for side in (picture.width, picture.height)))
 
 

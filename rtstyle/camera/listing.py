@@ -21,7 +21,7 @@ class Devices:
     screens: list[str]
     microphones: list[Microphone]
     virtual_cameras: list[v4l2.Node]
-    """Devices that take pictures and show them to other programs; Linux only, elsewhere they cannot be listed."""
+    """Devices that take frames and show them to other programs; Linux only, elsewhere they cannot be listed."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``json.dumps`` takes; sizes as ``640x480``, rates in frames per second."""

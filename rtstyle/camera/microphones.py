@@ -12,7 +12,7 @@ from rtstyle.camera.devices import device_names
 
 @dataclass(frozen=True)
 class Microphone:
-    """Something that sound may be recorded from."""
+    """Something that audio may be recorded from."""
 
     device: str
     """What opens it: ALSA's name on Linux, the displayed name elsewhere."""

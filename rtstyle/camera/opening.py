@@ -23,7 +23,7 @@ from rtstyle.video.opening import is_named_playlist, open_device, open_media
 from rtstyle.video.pipe import Pipe
 
 STILL_RATE = Fraction(1, 3)
-"""Pictures of a folder per second, where nothing else is wished."""
+"""Frames of a folder per second, where nothing else is requested."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Wish:
 
 
 def open_feed(address: SourceAddress, wish: Wish, stop: threading.Event) -> Feed:
-    """Open a source and wait for its first picture.
+    """Open a source and wait for its first frame.
 
     Args:
         stop: Ends the feed early.
@@ -106,7 +106,7 @@ def _device_error(address: SourceAddress, request: DeviceRequest, timeout: float
     name = address.name if address.name == request.file else f"{address.name} ({request.file})"
     code = getattr(error, "errno", None)
     if isinstance(error, av.error.ExitError):
-        return SourceStalledError(f"{name} gave no picture within {timeout:g} s; is another program using it?")
+        return SourceStalledError(f"{name} gave no frame within {timeout:g} s; is another program using it?")
     if code == errno.EACCES:
         return CameraError(f"no permission to open {name}; add yourself to the group 'video' and log in again")
     if code == errno.EBUSY:
@@ -148,7 +148,7 @@ def _open_pipe(address: SourceAddress, wish: Wish, stop: threading.Event) -> Fee
 def _open_url(address: SourceAddress, wish: Wish) -> av.container.InputContainer:
     url, name, timeout = address.text, address.name, wish.timeout
     # Not fflags=nobuffer: it throws the packets away that FFmpeg probed, with the key frame among them.
-    # FFmpeg would look at an RTMP stream for 5 s, lest sound comes late; pictures pile up meanwhile.
+    # FFmpeg would look at an RTMP stream for 5 s, lest audio comes late; frames pile up meanwhile.
     options = {"analyzeduration": "1000000"}
     if url.startswith("rtsp"):
         options["rtsp_flags"] = "prefer_tcp"  # UDP, which some cameras insist on, loses packets

@@ -25,7 +25,7 @@ def screen_request(
         platform: As ``sys.platform``.
         source: As ``SCREEN`` reads it. The number is that of X11's or macOS's screen; Windows joins all into one.
         size: Of the region from X,Y on; None is the whole screen.
-        fps: Pictures per second; None is 30.
+        fps: Frames per second; None is 30.
 
     Raises:
         SettingError: A region without a size, or one where the system gives whole screens only.

@@ -1,4 +1,4 @@
-"""LiveSource: the frames of a live source at their own pace, across connections that are lost and come back."""
+"""LiveSource: the frames of a live source in real time, across connections that are lost and come back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rtstyle.video.samples import fraction_of
 from rtstyle.video.sound import Sound
 
 _LATE = 0.25
-"""Seconds that a file may be behind its own pace before its clock is set back."""
+"""Seconds that a file may be late before its clock is set back."""
 
 _PAUSES = (0.5, 5.0)
 """Seconds before a lost camera is tried again: at first, each time doubled, and at most."""
@@ -53,22 +53,22 @@ def open_source(
     audio: bool = False,
     controls: tuple[tuple[str, str], ...] = (),
 ) -> LiveSource:
-    """Open a live source and wait for its first picture.
+    """Open a live source and wait for its first frame.
 
     Args:
         source: The number, device or name of a camera (``0``, ``/dev/video0``); the desktop (``screen:``, or a region
-            of it as ``screen:0+100,200``); a URL (http, https, rtsp, rtmp, udp, tcp); a named pipe; a video file; a
-            picture or a folder of pictures.
+            of it as ``screen:0+100,200``); a URL (http, https, rtsp, rtmp, udp, tcp); a named pipe; a video file; an
+            image or a folder of images.
         size: A camera is asked for it and may give another, which ``LiveSource.notes`` says; of the screen it is the
-            region; all other pictures are fitted into it. None is the source's own.
-        fps: Frames per second that a camera or the screen is asked for; of pictures, how many are shown in a second
+            region; all other frames are fitted into it. None is the source's own.
+        fps: Frames per second that a camera or the screen is asked for; of images, how many are shown in a second
             (1/3 where it is None). A URL or a file keeps its own.
-        timeout: Seconds that opening, and later every single picture, may take.
-        wait: Seconds that a camera, pipe or URL is waited for when it has gone or stalled after its first picture;
+        timeout: Seconds that opening, and later every single frame, may take.
+        wait: Seconds that a camera, pipe or URL is waited for when it has gone or stalled after its first frame;
             None is for ever, 0 not at all.
-        loop: Whether files begin again when they end; None: pictures do, a video is played once.
+        loop: Whether files begin again when they end; None: images do, a video is played once.
         tell: Called with each line to print while frames are read, in the reader's thread: that the camera is gone, is
-            back, or sends other pictures than before.
+            back, or sends other frames than before.
         playlists: Whether a playlist may lead to any file or host, see ``video.opening``.
         audio: Whether the audio of a file, URL or pipe is passed to ``LiveSource.hear``.
         controls: Names and values of a camera's controls to set, such as ``("gain", "10")``; Linux only.
@@ -97,7 +97,7 @@ class LiveSource:
     """An open live source: a ``FrameSource`` that also tells when each frame came. See ``open_source``.
 
     It is iterated once, by one thread. ``stop`` may be called from any thread and ends the iteration
-    with the next picture, after ``timeout`` seconds at the latest; ``close`` only when it is not being iterated.
+    with the next frame, after ``timeout`` seconds at the latest; ``close`` only when it is not being iterated.
     """
 
     live = True
@@ -130,15 +130,15 @@ class LiveSource:
         self.notes: list[str] = []
         """What came out other than asked, one line each."""
         self.paced = self._feed.paced
-        """True: a recording that is played at its own pace and may end. False: a camera, which may not."""
+        """True: a recording that is played in real time and may end. False: a camera, which may not."""
         self.rate = self._feed.rate
         """Frames per second as declared; None where the source does not say."""
         self.format = self._feed.format
-        """How pictures come, e.g. ``mjpeg``, ``yuyv422``, ``h264``."""
+        """How frames come, e.g. ``mjpeg``, ``yuyv422``, ``h264``."""
         self._look(self._feed.first)
 
     def _look(self, picture: av.VideoFrame) -> None:
-        """Set size and color by the first picture, and note what differs from the wishes."""
+        """Set size and color by the first frame, and note what differs from the requests."""
         own, size, fps = upright_size(picture), self._wish.size, self._wish.fps
         kind = self._address.kind
         asked = kind in ("device", "screen")
@@ -149,9 +149,9 @@ class LiveSource:
         self._known = {(own, self.color.matrix, self.color.full_range)}
         if asked and size and size != own:
             listed = "; its modes are listed by: rtstyle devices" if kind == "device" else ""
-            self.notes.append(f"{self.name} sends pictures of {own}, not of {size}: they are used as they come{listed}")
+            self.notes.append(f"{self.name} sends frames of {own}, not of {size}: they are used as they come{listed}")
         elif own != self.size:
-            self.notes.append(f"{self.name} sends pictures of {own}, not of {self.size}: {self._fate(own)}")
+            self.notes.append(f"{self.name} sends frames of {own}, not of {self.size}: {self._fate(own)}")
         if fps and not asked and kind != "pictures":
             self.notes.append(f"{self.name} keeps its own frame rate; only a camera can be asked for {float(fps):g}")
         elif fps and self.rate and abs(float(self.rate / fps) - 1) > 0.05:
@@ -177,7 +177,7 @@ class LiveSource:
 
     @property
     def damaged(self) -> int:
-        """Packets or pictures so far that could not be decoded and were left out."""
+        """Packets or frames so far that could not be decoded and were left out."""
         return self._damaged_before + self._feed.damaged
 
     @property
@@ -198,13 +198,13 @@ class LiveSource:
         """Yield frames as they come, with the moment of their arrival; of a camera, the latest: where the caller takes
         them too slowly, those are left out that newer ones have followed, and counted in ``Captured.skipped``.
 
-        All have the size and color of the source; a picture that comes otherwise (a phone that was turned, a camera
+        All have the size and color of the source; a frame that comes otherwise (a phone that was turned, a camera
         that came back in another mode) is fitted in. Planes are I420 in new or decoder-owned memory that no one
-        else changes. ``pts`` is the source's and restarts with each round and connection; ``Captured.at`` goes on.
+        else changes. ``pts`` is the source's and restarts with each round and connection; ``Captured.at`` continues.
 
         Raises:
             CameraError: The camera or the connection went away, for longer than ``wait``.
-            SourceStalledError: No picture came for ``timeout`` seconds, and none while it was waited for.
+            SourceStalledError: No frame came for ``timeout`` seconds, and none while it was waited for.
         """
         while not self._stop.is_set():
             try:
@@ -270,7 +270,7 @@ class LiveSource:
             now = time.perf_counter()
             if origin is None:
                 origin = (now if self._due is None else self._due) - moment
-            # A jump of the timestamps, or a decoder that cannot keep up: go on from here.
+            # A jump of the timestamps, or a decoder that cannot keep up: continue from here.
             if not -_LATE <= origin + moment - now <= self._feed.patience:
                 origin = now - moment
             if self._stop.wait(max(origin + moment - now, 0)):
@@ -296,7 +296,7 @@ class LiveSource:
         if look not in self._known:
             known, self._known = self._known, self._known | {look}
             if self._address.kind != "pictures":  # which differ by nature
-                change = f"now sends pictures of {look[0]}: {self._fate(look[0])}"
+                change = f"now sends frames of {look[0]}: {self._fate(look[0])}"
                 colors = "codes its colors otherwise now: they are converted"
                 self._tell(f"{self.name} {colors if look[0] in (k[0] for k in known) else change}")
         planes = fitted(picture, self.size, self.color)

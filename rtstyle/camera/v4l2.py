@@ -66,12 +66,12 @@ class Node:
 
 
 def cameras() -> list[Node]:
-    """Return the devices that give pictures, in the order of their numbers."""
+    """Return the devices that give frames, in the order of their numbers."""
     return list(_nodes(_CAPTURE))
 
 
 def outputs() -> list[Node]:
-    """Return the devices that take pictures: virtual cameras (v4l2loopback)."""
+    """Return the devices that take frames: virtual cameras (v4l2loopback)."""
     return [node for node in _nodes(_OUTPUT) if not node.problem]
 
 

@@ -1,7 +1,7 @@
-"""The canvas: one fixed, tileable picture of noise that strokes are drawn from.
+"""The canvas: one fixed, tileable image of noise that strokes are drawn from.
 
 A convolutional network has nothing to draw with on a flat wall. It then amplifies sensor noise
-(flicker) or falls into its own 4-pixel lattice (a grid over the whole picture). The canvas is a
+(flicker) or falls into its own 4-pixel lattice (a grid over the whole frame). The canvas is a
 second input that gives it something to draw with; it moves with the camera, so that strokes stick
 to the scene and not to the glass.
 """
@@ -57,7 +57,7 @@ def make_tile(seed: int = TILE_SEED) -> NDArray[np.uint8]:
 def tile() -> NDArray[np.uint8]:
     """Return the shipped tile, shape (512, 512), uint8, read-only.
 
-    It is a file and not a call of ``make_tile``, so that one picture is the same on every machine.
+    It is a file and not a call of ``make_tile``, so that the noise is the same on every machine.
     """
     with files("rtstyle").joinpath("canvas.npy").open("rb") as file:
         loaded: NDArray[np.uint8] = np.load(file, allow_pickle=False)
@@ -90,7 +90,7 @@ def _quads() -> NDArray[np.uint8]:
 
 
 class CanvasCutter:
-    """Cuts the canvas that lies under a packed picture of ``rows`` x ``columns`` cells."""
+    """Cuts the canvas that lies under a packed frame of ``rows`` x ``columns`` cells."""
 
     def __init__(self, rows: int, columns: int) -> None:
         self._height, self._width = rows * 4, columns * 4
@@ -104,7 +104,7 @@ class CanvasCutter:
 
         Args:
             out: Shape (rows, columns, 16), uint8, C-contiguous: the pixels of each 4x4 cell in row order.
-            bent: How the canvas is deformed below the picture.
+            bent: How the canvas is deformed below the frame.
         """
         x, y = offset[0] % TILE, offset[1] % TILE
         window = self._wide[y : y + self._height, x : x + self._width]
@@ -211,15 +211,15 @@ class CanvasTracker:
     """Follows the camera: feed it every frame's luma in order, it says where the canvas lies below it.
 
     The translation since a key frame (or, where that fails, since the last one) is found coarsely by phase
-    correlation (Kuglin and Hines 1975) on a small picture, and finely by least squares on patches at full
+    correlation (Kuglin and Hines 1975) on a small frame, and finely by least squares on patches at full
     size (Lucas and Kanade 1981).
-    Patches then vote: unless nearly all that can tell say that they moved, nothing moves, so somebody
+    Patches then vote: unless nearly all that can tell say that they moved, nothing moves, so a person
     walking before a still wall does not drag the wall's strokes along, and a cut leaves the canvas where
     it is. Zoom, rotation and parallax are not followed.
     """
 
     _SMALL = 160
-    """Least width of the small picture."""
+    """Least width of the small frame."""
     _PATCH = 32
     _GRID = (6, 8)
     """Rows and columns of patches."""
@@ -245,7 +245,7 @@ class CanvasTracker:
         return TrackerState(self._position, self._key_position, arrays)
 
     def restore(self, state: TrackerState) -> None:
-        """Go on as the tracker did that gave ``state``."""
+        """Continue as the tracker did that gave ``state``."""
         self._position, self._key_position = state.position, state.key_position
         if "key" in state.arrays and "last" in state.arrays:
             whole, small = state.arrays["last"], state.arrays["last_small"]
@@ -302,7 +302,7 @@ class CanvasTracker:
                     return
             elif (moved := self._motion(last, last_small, now, small)) is not None:
                 self._position = self._position - moved
-            # Neither: a cut, or nobody can tell. The canvas stays, and this frame is the next key.
+            # Neither: a cut, or it cannot be decided. The canvas stays, and this frame is the next key.
         self._key, self._key_small, self._key_position = now, small, self._position.copy()
 
     def _motion(
@@ -312,13 +312,13 @@ class CanvasTracker:
         now: NDArray[np.uint8],
         small: NDArray[np.float32],
     ) -> NDArray[np.float64] | None:
-        """Return how far the picture moved, (x, y) in pixels; None where that is not certain."""
+        """Return how far the frame moved, (x, y) in pixels; None where that is not certain."""
         import cv2
 
         if self._window is None or self._window.shape != small.shape:
             window = cv2.createHanningWindow((small.shape[1], small.shape[0]), cv2.CV_32F)
             self._window = np.asarray(window, np.float32)
-        # Copies: where a side needs no padding, OpenCV lays the window over the picture that it is given.
+        # Copies: where a side needs no padding, OpenCV lays the window over the frame that it is given.
         (x, y), _ = cv2.phaseCorrelate(small_before.copy(), small.copy(), self._window)
         scale = (now.shape[1] - 2 * _RIM) / small.shape[1], (now.shape[0] - 2 * _RIM) / small.shape[0]
         return self._refine(before, small_before, now, np.array([x * scale[0], y * scale[1]]))
@@ -409,7 +409,7 @@ class CanvasTracker:
         tells = expected > 2 * self._NOISE / 3
         for_it = (moved < 0.85 * unmoved) & tells
         against = tells & (unmoved < 1.05 * moved)
-        # Somebody before a flat wall covers a part of its width; a moving camera moves things from left to right.
+        # A person before a flat wall covers a part of its width; a moving camera moves things from left to right.
         wide = int(for_it.any(0).sum()) >= 0.7 * for_it.shape[1]
         count = int(for_it.sum())
         return bool(wide and count >= 0.12 * for_it.size and count > 3 * against.sum())
@@ -420,12 +420,12 @@ _RIM = 2
 
 
 def _patches(wide: NDArray[np.uint8], y: NDArray[np.intp], x: NDArray[np.intp], size: int) -> NDArray[np.uint8]:
-    """Return patches of the blurred picture, shape (n, size, size), whose top left lie at ``y`` and ``x``.
+    """Return patches of the blurred frame, shape (n, size, size), whose top left lie at ``y`` and ``x``.
 
-    Only they are blurred, which is a twentieth of a picture of 1920x1080.
+    Only they are blurred, which is a twentieth of a frame of 1920x1080.
 
     Args:
-        wide: The picture with ``_RIM`` more pixels on each side.
+        wide: The frame with ``_RIM`` more pixels on each side.
     """
     import cv2
 

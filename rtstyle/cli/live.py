@@ -44,7 +44,7 @@ def add_webcam(commands: Any) -> None:
         {
             "": "the first camera, in a window",
             "1 --size 1280x720 --fps 30 --mirror": "another camera, in a mode of it",
-            "--style cartoon --record show.mp4 --mic": "record, with sound",
+            "--style cartoon --record show.mp4 --mic": "record, with audio",
             "--virtual-camera --preview none": "be a camera for video calls",
             "--output rtmp://server/live/key": "send a stream",
             "rtsp://camera/stream --preview browser": "an IP camera, shown on a page",

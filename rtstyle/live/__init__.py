@@ -68,7 +68,7 @@ def stylize_live(
     what was recorded until then is finished and gets its name, except where writing itself failed.
 
     Args:
-        source: A camera number, device or name, the screen, a URL, a pipe, or files that are played at their own pace;
+        source: A camera number, device or name, the screen, a URL, a pipe, or files that are played in real time;
             see ``open_source``. Or a ``FrameSource`` of your own, which must yield, or raise, every few seconds.
         style: What ``load_style`` accepts.
         engine: Backend, precision, device, size of the network and size of strokes. The network ``auto`` is the default

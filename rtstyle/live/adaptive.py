@@ -1,4 +1,4 @@
-"""The pace: with which network, in which size this machine stylizes every frame that arrives or was asked for."""
+"""Adaptive quality: with which network, in which size every frame is stylized in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rtstyle.frame import Size
 from rtstyle.style import SizeClass
 
 STEPS = (1.0, 3 / 4, 1 / 2, 3 / 8)
-"""Working sizes, as shares of the picture's width and height."""
+"""Working sizes, as shares of the frame's width and height."""
 
 _SPAN = 1.0
 """Seconds of frames whose median decides."""
@@ -19,17 +19,17 @@ _LEAST = 4
 """Frames that decide at least."""
 
 _MARGIN = 1.25
-"""What a dearer rung is expected to cost, times this, must fit before it is tried."""
+"""What a more expensive quality level is expected to cost, times this, must fit before it is tried."""
 
 _TOLERANCE = 1.05
-"""By how much frames may be too slow before a cheaper rung is taken."""
+"""By how much frames may be too slow before a cheaper quality level is taken."""
 
 _WAIT, _LONGEST_WAIT = 3.0, 60.0
-"""Seconds after a change before a dearer rung is tried: at first, and after many that failed."""
+"""Seconds after a change before a more expensive quality level is tried: at first, and after many that failed."""
 
 _COST = {"fast": 0.4, "default": 1.0, "fine": 3.7}
 """What a network costs for a pixel, against the default one, about: fast as measured (15.8 of 39.2 CPU-ms at 720p in
-int8), fine by its operations. A wrong guess costs a try, after which the pace waits longer."""
+int8), fine by its operations. A wrong guess costs a try, after which it waits longer."""
 
 
 class Working(NamedTuple):
@@ -68,14 +68,14 @@ def _weight(rung: Working) -> float:
 
 
 class AdaptiveQuality:
-    """Chooses the rung of a quality_levels by what frames cost; goes down at once, and up again with care.
+    """Chooses a quality level by what frames cost; goes down at once, and up again with care.
 
     What keeps it from going to and fro: it decides by medians over a second; it goes up only where the
-    expected cost fits with a margin; and after a dearer rung that had to be left again it waits twice as
-    long before the next try.
+    expected cost fits with a margin; and after a more expensive quality level that had to be left again it waits
+    twice as long before the next try.
 
     Args:
-        rungs: What it chooses from, the best and dearest first.
+        rungs: What it chooses from, the best and most expensive first.
         target_fps: Frames per second to be reached; None: as many as arrive.
     """
 
@@ -84,7 +84,7 @@ class AdaptiveQuality:
         self._target = target_fps
         self._step = 0
         self.behind = 0
-        """Decisions in a row at which even the cheapest rung was too slow."""
+        """Decisions in a row at which even the cheapest quality level was too slow."""
         self._costs: list[tuple[float, float]] = []
         self._since: float | None = None
         self._changed: float | None = None
@@ -102,7 +102,7 @@ class AdaptiveQuality:
         """Take what a frame cost. True if ``working`` is another one afterwards.
 
         Args:
-            working: How it was stylized; frames of another rung than the chosen one are not counted.
+            working: How it was stylized; frames of another quality level than the chosen one are not counted.
             engine_ms: Milliseconds in the engine, which grow with the pixels.
             other_ms: Milliseconds for all else but waiting.
             now: Seconds, on any clock.
@@ -148,4 +148,4 @@ class AdaptiveQuality:
             self._step -= 1
             self._rose, self._changed = True, now
         elif self._rose and stayed >= 2 * self._wait:
-            self._rose, self._wait = False, _WAIT  # the dearer rung has proved itself
+            self._rose, self._wait = False, _WAIT  # the more expensive quality level has proved itself

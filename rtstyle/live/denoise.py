@@ -1,4 +1,4 @@
-"""The hold: where a picture has not moved, it keeps its samples, so that sensor noise does not shimmer.
+"""Temporal noise reduction: where a frame has not moved, it keeps its samples, so that sensor noise does not shimmer.
 
 A style paints strokes where it sees edges, and a camera's noise is full of them: what stands still
 shimmers. So before the network, samples of what has not moved stay what they were.
@@ -32,12 +32,12 @@ _RELEASE = 0.6
 class Denoiser:
     """Motion-adaptive temporal noise reduction (recursive, as in de Haan, "Video Processing", chapter 4) in YUV.
 
-    Each cell of 4x4 pixels compares its mean to that of the held picture. Differences are averaged over 5x5
+    Each cell of 4x4 pixels compares its mean to that of the held frame. Differences are averaged over 5x5
     cells. Up to about twice the noise, held samples stay; from about four times on, the new ones replace
     them; between, both are mixed. The mask grows by one cell beyond what moves, and closes over a few frames.
 
     The noise is the 30th percentile of differences between neighbouring frames, so it follows the camera
-    and its light as long as three tenths of the picture stand still.
+    and its light as long as three tenths of the frame stand still.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Denoiser:
 
         counts = np.cumsum(cv2.calcHist([change], [0], None, [256], [0, 256]))
         if counts[0] > 0.3 * counts[-1]:
-            return  # the same picture twice says nothing of noise
+            return  # the same frame twice says nothing of noise
         level = float(np.searchsorted(counts, 0.3 * counts[-1])) / _SCALE
         if self._started:
             level = min(level, self.noise * _RISE)
@@ -96,7 +96,7 @@ class Denoiser:
 
 
 class _HeldPlane:
-    """One plane of the held picture, and room for its sums: fresh memory for each frame costs more than they."""
+    """One plane of the held frame, and room for its sums: fresh memory for each frame costs more than they."""
 
     def __init__(self, plane: Plane) -> None:
         self.plane = np.array(plane)

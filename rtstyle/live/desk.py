@@ -241,7 +241,7 @@ class Desk:
             Action.RECORD: bool(self.recordings()) or opening,
         }[action]
 
-    # -- presets and what goes on by itself
+    # -- presets and what changes by itself
 
     def _choose_preset(self, preset: str | int) -> bool:
         names = self.show.names
@@ -356,7 +356,7 @@ class Desk:
             try:
                 line = job.result()
             except RtstyleError as error:
-                # The session goes on: what may be being recorded is worth more than the snapshot.
+                # The session continues: what may be being recorded is worth more than the snapshot.
                 self.warn(str(error))
             else:
                 self.note(line)

@@ -25,7 +25,7 @@ _ROOM = 256 * 2**20
 """Bytes of frames that wait for one sink at most, where it is to get all."""
 
 _SOUNDS = 500
-"""Pieces of sound, of some 20 ms each, that wait for one sink at most."""
+"""Pieces of audio, of some 20 ms each, that wait for one sink at most."""
 
 
 class BranchState(NamedTuple):
@@ -90,7 +90,7 @@ class Branch:
             self._changed.notify()
 
     def write_sound(self, sound: Sound) -> None:
-        """Leave a piece of sound for the thread; never waits."""
+        """Leave a piece of audio for the thread; never waits."""
         if isinstance(self._sink, AudioSink):
             with self._changed:
                 self._sounds.append(sound)
@@ -323,7 +323,7 @@ class Fanout:
             branch.write(view if view is not None and branch.view else frame, at)
 
     def write_sound(self, sound: Sound) -> None:
-        """Hand a piece of sound to those that take sound; never waits."""
+        """Hand a piece of audio to those that take audio; never waits."""
         with self._lock:
             branches = list(self._outlets.values())
         for branch in branches:

@@ -21,7 +21,7 @@ class LiveReport:
     dropped: int
     """Frames that a newer one replaced before their turn came."""
     held: int
-    """Frames that went by while the picture was paused."""
+    """Frames that went by while the output was paused."""
     seconds: float
     """From the first look for a frame to the end."""
     fps: float
@@ -35,13 +35,13 @@ class LiveReport:
     style: str
     """The style in use at the end."""
     size: str
-    """Width and height of the picture, as ``1280x720``."""
+    """Width and height of the frame, as ``1280x720``."""
     sinks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """For the window and each sink: ``frames`` that it took, ``dropped`` ones, and ``latency_ms`` from a frame's
     arrival to the moment at which it was on the screen, or the sink had taken it."""
     working_sizes: dict[str, int] = field(default_factory=dict)
     """Frames that were stylized in each size, with the network where that is not the default one (``640x360 fast``);
-    several where the pace changed them."""
+    several where adaptive quality changed them."""
     warnings: list[str] = field(default_factory=list)
 
 

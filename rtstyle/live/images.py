@@ -1,4 +1,4 @@
-"""What a live session does to pictures beside stylizing them: mix, write on them, save them."""
+"""What a live session does to frames besides stylizing them: mix, write on them, save them."""
 
 from __future__ import annotations
 

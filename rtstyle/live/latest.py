@@ -1,4 +1,4 @@
-"""The newest frame of a live source: a slow machine shows fewer frames, never older ones."""
+"""The latest frame of a live source: a slow machine shows fewer frames, never older ones."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FlowPace:
 
 
 class LatestFrame:
-    """Reads a live source in a thread and keeps its newest frame only. A context manager.
+    """Reads a live source in a thread and keeps its latest frame only. A context manager.
 
     Frames get their place on the canvas here, where none is missing; it is kept while a camera is away. Leaving joins
     the thread: at once for a file, with its next frame or after its timeout for a camera.
@@ -66,7 +66,7 @@ class LatestFrame:
         self._ended = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._read, name="newest frame", daemon=True)
+        self._thread = threading.Thread(target=self._read, name="latest frame", daemon=True)
         self._started = False
 
     def start(self) -> None:
@@ -84,7 +84,7 @@ class LatestFrame:
         self.start()
 
     def take(self, timeout: float) -> Captured | None:
-        """Take the newest frame out; wait for one for at most ``timeout`` seconds, None if none came.
+        """Take the latest frame out; wait for one for at most ``timeout`` seconds, None if none came.
 
         Raises:
             RtstyleError: What ended the source for good, after its last frame was taken.
@@ -107,7 +107,7 @@ class LatestFrame:
 
     @property
     def waiting(self) -> str | None:
-        """While a camera that vanished is waited for: one short line to show; None while pictures come."""
+        """While a camera that vanished is waited for: one short line to show; None while frames come."""
         return self._source.waiting
 
     @property

@@ -1,4 +1,4 @@
-"""MicrophoneCapture: live sound, each piece with the moment at which it was heard, on the clock of the pictures."""
+"""MicrophoneCapture: live audio, each piece with the moment at which it was heard, on the clock of the frames."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _FORMATS = ("alsa", "dshow", "avfoundation", "lavfi")
-"""FFmpeg's inputs of sound; ``lavfi`` makes it up, for tests: ``lavfi:sine=frequency=440,arealtime``."""
+"""FFmpeg's inputs of audio; ``lavfi`` makes it up, for tests: ``lavfi:sine=frequency=440,arealtime``."""
 
 _WINDOW = 2.0
 """Seconds over which the clock of a device is compared with ours."""
 
 _PIECE = RATE // 50
-"""Samples of a piece at least: ALSA may give 128 at a time, and 375 pieces a second cost more than their sound."""
+"""Samples of a piece at least: ALSA may give 128 at a time, and 375 pieces a second cost more than their encoding."""
 
 _RETRY = 2.0
 """Seconds between two attempts to open a microphone that has gone."""
@@ -85,7 +85,7 @@ def _find_alsa() -> None:
 
 
 class SoundClock:
-    """Says when a piece of sound was heard, from the number of samples before it and the moment at which it came.
+    """Says when a piece of audio was heard, from the number of samples before it and the moment at which it came.
 
     Pieces come late, by what the device and the system keep of them, and never early. So the earliest of the
     last seconds tells how the count of samples lies on our clock, also where the device's own runs off it.
@@ -108,13 +108,13 @@ class SoundClock:
 class MicrophoneCapture:
     """Listens in a thread. A context manager: leaving ends the thread.
 
-    Sound and pictures both get the moment at which they reach this process, by ``time.perf_counter()``: they are
+    Audio and frames both get the moment at which they reach this process, by ``time.perf_counter()``: they are
     in step as far as camera and microphone need equally long to get here; neither says how long it needs.
     A microphone that goes away is reported once and reopened when it is back.
 
     Args:
         name: See ``microphone_requests``.
-        hear: Takes pieces of sound, in the thread; may not take long.
+        hear: Takes pieces of audio, in the thread; may not take long.
         warn: Called with each line to print, in the thread.
         timeout: Seconds that it may take to open, and for each piece.
 
@@ -151,7 +151,7 @@ class MicrophoneCapture:
             if container.streams.audio:
                 return container
             container.close()
-            reason = f"{request.format} {request.file} has no sound"
+            reason = f"{request.format} {request.file} has no audio"
         found = ", ".join(f"{mic.device} ({mic.name})" for mic in list_microphones()) or "none"
         raise CameraError(
             f"cannot open {self.name} ({reason}); found on this machine: {found}; give --mic DEVICE or leave it out"
@@ -168,7 +168,7 @@ class MicrophoneCapture:
             self._container.close()
             if self._stop.is_set():
                 return
-            self._warn(f"{self.name} is gone ({reason}): there is no sound until it is back")
+            self._warn(f"{self.name} is gone ({reason}): there is no audio until it is back")
             if not self._reopen():
                 return
             self._warn(f"{self.name} is back")
@@ -210,7 +210,7 @@ class MicrophoneCapture:
                 return
             except av.BlockingIOError:
                 if time.monotonic() - since > self._timeout:
-                    raise TimeoutError(f"no sound for {self._timeout:g} s") from None
+                    raise TimeoutError(f"no audio for {self._timeout:g} s") from None
                 self._stop.wait(0.005)
 
     def __enter__(self) -> Self:

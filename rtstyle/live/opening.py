@@ -115,7 +115,7 @@ def open_session(
     show = _show(style, control)
     heard = bool(control.modulate) or control.beat_from_audio or show.file.presets
     if outputs.microphone is not None and not (windowed or outputs.record or outputs.urls or heard):
-        raise SettingError("a microphone was asked for, and there is neither a recording nor an output for its sound")
+        raise SettingError("a microphone was asked for, and there is neither a recording nor an output for its audio")
     with ExitStack() as stack:
         camera = _open_camera(source, capture, live, tell, audio=outputs.audio and outputs.microphone is None)
         stack.enter_context(camera)
@@ -326,7 +326,7 @@ class _Recorder:
         self, camera: LiveSource | OwnSource, outputs: Outputs, fanout: Fanout, tell: Tell, *, sound: bool
     ) -> None:
         self.sound = sound
-        """Whether there will be sound."""
+        """Whether there will be audio."""
         rate = camera.rate if camera.rate and 1 <= camera.rate <= 240 else None
         self._format = VideoFormat(camera.size, camera.color, CLOCK, rate)
         self._outputs, self._fanout, self._tell = outputs, fanout, tell
@@ -361,7 +361,7 @@ def _add_browser(live: LiveSettings, session: Session, fanout: Fanout, tell: Tel
 
     page = BrowserPreview(live.address, session.post, lambda: session.state)
     fanout.add("browser", page, "newest", view=True)
-    tell(f"open {page.url()}   (the picture alone: {page.url('/stream.mjpg')})")
+    tell(f"open {page.url()}   (the video alone: {page.url('/stream.mjpg')})")
 
 
 def _wants_window(preview: Preview, *, ends: bool) -> bool:

@@ -35,7 +35,7 @@ _TICK = 0.03
 """Seconds between two looks at the keys while no frame comes."""
 
 _BEHIND = 3
-"""Decisions of the pace in a row, each of a second or more, after which a session says that it is too slow."""
+"""Decisions of adaptive quality in a row, each of a second or more, after which a session says that it is too slow."""
 
 _AGAIN = 0.5
 """Seconds between two stills while a camera is waited for."""
@@ -170,7 +170,7 @@ class Session:
             self._adapt(1000 * (self._last - begin), begin)
 
     def _adapt(self, engine_ms: float, begin: float) -> None:
-        """Let the pace decide by what a frame cost that began at a moment."""
+        """Let adaptive quality decide by what a frame cost that began at a moment."""
         assert self._quality
         now = time.perf_counter()
         other_ms, arriving = 1000 * (now - begin) - engine_ms, self._latest.arriving
@@ -253,7 +253,7 @@ class Session:
         try:
             swapped = self._styles.swap()
         except RtstyleError as error:
-            self.desk.warn(f"going on with {self._styles.style}: {error}")
+            self.desk.warn(f"continuing with {self._styles.style}: {error}")
             return False
         if self._styles.style != before[0]:
             self.desk.note(f"style {self._styles.style}")
@@ -263,7 +263,7 @@ class Session:
         return swapped
 
     def _choose_working(self) -> None:
-        """Ask for the network and stroke size that were commanded; without a command the pace chooses."""
+        """Ask for the network and stroke size that were commanded; without a command adaptive quality chooses."""
         desk = self.desk
         if desk.size_class == "auto" and desk.stroke_size is None:
             if self._quality and self._forced:

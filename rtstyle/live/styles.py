@@ -36,7 +36,7 @@ class Styles:
     A new style fades in: for ``FADE`` seconds the outputs of both engines are mixed. A context manager.
 
     Args:
-        make: Opens a warm engine for a style, which takes the session's pictures; called in the thread.
+        make: Opens a warm engine for a style, which takes the session's frames; called in the thread.
     """
 
     def __init__(

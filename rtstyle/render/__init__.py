@@ -12,7 +12,7 @@ encode      one segment as it is encoded
 memory      how much memory a render needs
 batch       many files
 
-Several processes or machines render the segments of a film, or many films:
+Several processes or machines render the segments of a video, or many videos:
 
 job         what a segment needs to be rendered anywhere
 worker      renders jobs
@@ -20,8 +20,8 @@ planner     decodes and follows ahead of the workers
 pool        workers on this machine
 cluster     workers on the nodes of a Ray cluster
 farm        gives jobs to workers; what fails, to others
-coordinate  one film: its jobs, its results in order
-many        many films at a time
+coordinate  one video: its jobs, its results in order
+many        many videos at a time
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Many videos, one after the other: a queue that goes on when one of them fails, and says what became of each."""
+"""Many videos, one after the other: a queue that continues when one of them fails, and says what became of each."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def is_queue(inputs: Sequence[Path | str], output: Path | str) -> bool:
     if len(inputs) != 1:
         return True
     path, target = Path(inputs[0]), Path(output)
-    if path.is_dir():  # of videos, unless a video is to be made of its pictures
+    if path.is_dir():  # of videos, unless a video is to be made of its images
         return target.is_dir() or (not target.suffix and str(output) != "-" and "%" not in target.name)
     return path.is_file() and (target.is_dir() or str(output).endswith("/"))
 

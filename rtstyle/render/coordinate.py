@@ -1,4 +1,4 @@
-"""A film that is rendered by workers: its jobs, its results in order, its journal.
+"""A video that is rendered by workers: its jobs, its results in order, its journal.
 
 Only the coordinator writes: it plans the segments, takes those that were rendered in whatever order they come,
 compares their frames with the plan, and writes them and the journal in order. So an interrupted render is resumed with
@@ -31,10 +31,10 @@ from rtstyle.render.segments import RenderWriter
 from rtstyle.render.worker import Renderer
 
 _SHORT = 10
-"""Segments of the longest film that is one job, where there are several films."""
+"""Segments of the longest video that is one job, where there are several videos."""
 
 _MOST = 4
-"""Segments of the longest job of a planned film: its worker enters the input once for all of them."""
+"""Segments of the longest job of a planned video: its worker enters the input once for all of them."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Resolved:
 
 
 class Coordinator:
-    """Workers, and what is common to all films that they render. A context manager.
+    """Workers, and what is common to all videos that they render. A context manager.
 
     Args:
         pool: Its workers end with the coordinator.
@@ -85,11 +85,11 @@ class Coordinator:
 
 
 class Film:
-    """One film; a ``Work`` of the farm. It holds the plan's input and folder until it is finished or abandoned.
+    """One video; a ``Work`` of the farm. It holds the plan's input and folder until it is finished or abandoned.
 
     Args:
         plan: What is rendered; an output in segments.
-        whole: Render a short film as one job, which nothing is planned for.
+        whole: Render a short video as one job, which nothing is planned for.
 
     Raises:
         SettingError: It cannot be rendered in segments, or its encoder's preset is to be measured.
@@ -214,7 +214,7 @@ class Film:
             self._accepted += 1
 
     def _as_planned(self, result: SegmentResult, segments: list[PlannedSegment]) -> bool:
-        """Say whether the frames that were rendered are those that were planned."""
+        """Return whether the frames that were rendered are those that were planned."""
         if self.whole:
             return True
         made = [(piece.segment.pts, piece.fingerprint) for piece in result.pieces]

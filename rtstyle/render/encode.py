@@ -63,7 +63,7 @@ class SegmentEncoder:
         self._keep(self._encoder.encode(frame))
 
     def _begin_again(self) -> None:
-        """Go on with a new encoder, so that no frame before a leap in time refers to one behind it."""
+        """Continue with a new encoder, so that no frame before a leap in time refers to one behind it."""
         self._keep(self._encoder.flush())
         self._lost_before += self._encoder.captions_lost
         self._container.close()

@@ -1,4 +1,4 @@
-"""Gives jobs to workers and takes their results: several films at a time, several jobs of each.
+"""Gives jobs to workers and takes their results: several videos at a time, several jobs of each.
 
 What fails is given to another worker: the jobs of one that died, at once; a job that a worker refuses because it lacks
 the input, or whose engine gives other results, never to that one again. A job that waits behind another, or takes twice
@@ -43,7 +43,7 @@ class Ticket:
 
 
 class Work(Protocol):
-    """A film that is rendered."""
+    """A video that is rendered."""
 
     whole: bool
     """Whether one job renders all of it, however long that takes."""

@@ -22,7 +22,7 @@ class VideoFollower:
         every: After so many frames, again and again, it notes where the render stands.
         steered: Whether the style draws on a steered canvas.
         follow: What the canvas follows.
-        checkpoint: Where an earlier run stood; this one goes on behind that frame, exactly as that one would have.
+        checkpoint: Where an earlier run stood; this one continues behind that frame, exactly as that one would have.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class VideoFollower:
                 skip -= 1
                 if not skip and self._from and planes_digest(frame.planes) != self._from.digest:
                     raise VideoOpenError(
-                        f"{self._reader.name} decodes to other pictures than when its render was begun: "
-                        "--resume cannot go on with it, -y (--overwrite) without it starts over"
+                        f"{self._reader.name} decodes to other frames than when its render was begun: "
+                        "--resume cannot continue with it, -y (--overwrite) without it starts over"
                     )
                 continue
             yield frame
@@ -80,7 +80,7 @@ class VideoFollower:
         for frame in self.unfinished(frames):
             frame = self.scene.follow(frame)
             count += 1
-            if count % self._every == 0:  # before the frame goes on: the writer asks for it
+            if count % self._every == 0:  # before the frame is passed on: the writer asks for it
                 damaged = self._reader.damaged + self.damaged_before
                 self._checkpoints[count] = self.checkpoint(count, frame, self.scene.state(), damaged)
             yield frame

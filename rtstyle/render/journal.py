@@ -33,7 +33,7 @@ class Checkpoint:
     digest: str
     """Of its source's samples, to find the place again (``planes_digest``)."""
     damaged: int
-    """Pictures of the input found missing or faulty so far."""
+    """Frames of the input found missing or faulty so far."""
     canvas: TrackerState
     """How the canvas follows the camera."""
 
@@ -47,7 +47,7 @@ class Segment:
     pts: list[int]
     """Of its frames, in the order of showing."""
     reorder: int
-    """By how many packets its encoder may hold a picture back."""
+    """By how many packets its encoder may hold a frame back."""
     packets: list[tuple[int, int, bool]]
     """In the order of decoding, as they lie in the file: of which frame, how many bytes, a key frame or not."""
     headers: str
@@ -257,7 +257,7 @@ def claim(path: Path, *, overwrite: bool, resume: bool = False) -> tuple[WorkFol
         folder.close()
         raise OutputExistsError(
             f"an interrupted render of {path} stands at frame {journal.checkpoint.frames}: "
-            f"--resume goes on with it, -y (--overwrite) starts over"
+            f"--resume continues with it, -y (--overwrite) starts over"
         )
     if journal and resume:
         try:

@@ -1,4 +1,4 @@
-"""Many films, several at a time, by the workers of one pool."""
+"""Many videos, several at a time, by the workers of one pool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rtstyle.style import Style
 from rtstyle.video import EncoderSettings
 
 _PLANNED = 3
-"""Most films that are planned at a time; each holds its frames ahead in memory."""
+"""Most videos that are planned at a time; each holds its frames ahead in memory."""
 
 Tell = Callable[[int, float, str], None]
 
@@ -72,7 +72,7 @@ class FilmsTogether:
         return self.coordinator.farm.report()
 
     def _hungry(self, films: dict[int, Film]) -> bool:
-        """Whether another film must be opened, so that every worker has something to do."""
+        """Whether another video must be opened, so that every worker has something to do."""
         idle = self.coordinator.farm.idle
         unfinished = [film for film in films.values() if film.unfinished]
         return idle > len(unfinished) and sum(not film.whole for film in unfinished) < _PLANNED

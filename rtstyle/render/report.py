@@ -15,7 +15,7 @@ class VideoReport:
     frames_in: int
     frames_out: int
     dropped: int
-    """Pictures that are missing or faulty because the input is damaged, as far as is known."""
+    """Frames that are missing or faulty because the input is damaged, as far as is known."""
     resumed_at: int
     """Frames that an earlier, interrupted run had finished; ``seconds`` and what follows are of this run."""
     seconds: float

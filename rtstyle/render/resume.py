@@ -1,4 +1,4 @@
-"""An interrupted render goes on only with what it was begun with: the same input, style, settings and engine."""
+"""An interrupted render continues only with what it was begun with: the same input, style, settings and engine."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def same_encoding(journal: Journal, encoding: Encoding, target: Path) -> Encodin
 def identity_of(files: Sequence[Path]) -> dict[str, Any]:
     """Return what tells one input from another.
 
-    Of one file its length, and a digest of its first and last mebibyte; of a sequence of pictures their number, and a
+    Of one file its length, and a digest of its first and last mebibyte; of a sequence of images their number, and a
     digest of their names and lengths.
     """
     digest = blake2b(digest_size=16)

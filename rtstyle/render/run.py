@@ -187,7 +187,7 @@ def report_of(
     seconds, fresh = time.perf_counter() - plan.begun, done - resumed_at
     reader = plan.reader
     if damaged:
-        warnings = [*warnings, f"{reader.name} is damaged: about {damaged} of its pictures are missing or faulty"]
+        warnings = [*warnings, f"{reader.name} is damaged: about {damaged} of its frames are missing or faulty"]
     cpu = measured.cpu
     used = time.process_time() - (cpu or 0.0)
     return VideoReport(

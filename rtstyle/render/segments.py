@@ -31,7 +31,7 @@ resumed render would be cut in other places than an unbroken one."""
 
 
 def segment_frames(size: Size) -> int:
-    """Return how many frames make a segment: fewer of large pictures, which take longer."""
+    """Return how many frames make a segment: fewer of large frames, which take longer."""
     return max(12, min(120, _SEGMENT_FRAMES * 1280 * 720 // (size.width * size.height)))
 
 
@@ -45,7 +45,7 @@ class RenderWriter:
     Each segment is encoded by an encoder of its own, so it begins with a key frame and refers to nothing
     before it; when it is safe on disk, the journal says so. On close the segments' packets and those of
     the input's other streams, which is read a second time for them, are muxed into the real container, and
-    that takes its final name. No picture is decoded or encoded for it.
+    that takes its final name. No frame is decoded or encoded for it.
 
     Left by KeyboardInterrupt, what was written is kept playable under ``kept``, too. Left by that or any other
     error behind the first finished segment, the work folder stays for ``resume``; before, nothing is left.
@@ -189,7 +189,7 @@ class RenderWriter:
 
     def _tell_the_way_on(self, error: BaseException) -> None:
         if self._journal.checkpoint:
-            error.add_note(f"--resume goes on behind frame {self._journal.checkpoint.frames}")
+            error.add_note(f"--resume continues behind frame {self._journal.checkpoint.frames}")
 
     def _mux(
         self, output: Output, segments: list[Segment], others: Iterator[av.Packet[Any]], *, to_the_end: bool
@@ -219,7 +219,7 @@ class RenderWriter:
         copy_until(float("inf") if to_the_end else moment)
 
     def _leave(self) -> None:
-        """Give up; the work folder stays if a later run can go on from it."""
+        """Give up; the work folder stays if a later run can continue from it."""
         self._closed = True
         if self._segment:
             self._segment.discard()
@@ -271,7 +271,7 @@ def _packets_of(
 ) -> Iterator[av.Packet[Any]]:
     """Yield the packets of all segments for the stream of ``output``, with their frames' own times.
 
-    The last picture is shown until ``ended``, in seconds; where that is unknown, as long as the first.
+    The last frame is shown until ``ended``, in seconds; where that is unknown, as long as the first.
 
     A decoding time is the time of the frame that is shown as many packets earlier as any encoder held one
     back: it rises, and is never behind the packet's own time. Behind a leap in time it follows at once: readers of
@@ -293,7 +293,7 @@ def _packets_of(
             for number, size, key in segment.packets:
                 data, frame = file.read(size), first + number
                 if len(data) < size:
-                    raise OSError(f"{segment.file} ends in the middle of a picture")
+                    raise OSError(f"{segment.file} ends in the middle of a frame")
                 packet = av.Packet(headers + data if headers and key else data)
                 packet.stream, packet.time_base = stream, time_base
                 packet.is_keyframe = key

@@ -1,6 +1,6 @@
 """What differs between two files as media.
 
-It judges what a viewer or an editor would miss, not what the pictures show: two files are the same when every frame,
+It judges what a viewer or an editor would miss, not what the frames show: two files are the same when every frame,
 packet and tag of the first is in the second, and nothing else is. ``reading.py`` reads a file into ``facts.py``;
 ``times.py`` maps the times of one file to the other; ``pictures.py`` and ``streams.py`` compare.
 """
@@ -64,9 +64,9 @@ def verify_media(
     Args:
         start, end: What part of ``source`` should be in ``target``, in seconds on the player's timeline; as
             they were given to ``stylize_video``, so that what was asked for does not count as lost.
-        audio: False: sound is not expected.
+        audio: False: audio is not expected.
         size: Width and height that were asked for.
-        progress: Called now and then with pictures read, pictures in all (None: unknown) and a word; it may
+        progress: Called now and then with frames read, frames in all (None: unknown) and a word; it may
             raise to stop.
 
     Raises:

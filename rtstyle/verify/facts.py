@@ -1,4 +1,4 @@
-"""What is in a media file, as it is compared: every picture's time, every packet's hash, every tag."""
+"""What is in a media file, as it is compared: every frame's time, every packet's hash, every tag."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEAD_IN = 3
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored picture is turned to be shown: x' = a x + c y, y' = b x + d y, each of -1, 0, 1."""
+    """How a stored frame is turned to be shown: x' = a x + c y, y' = b x + d y, each of -1, 0, 1."""
 
     a: int = 1
     b: int = 0
@@ -47,7 +47,7 @@ class Orientation:
         return self.a == 0
 
     def turn(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """Return a picture as it is shown."""
+        """Return a frame as it is shown."""
         across, down = (self.c, self.b) if self.sideways else (self.a, self.d)
         shown = picture.T if self.sideways else picture
         return shown[:: down or 1, :: across or 1]
@@ -71,13 +71,13 @@ class StreamFacts:
     """Keys in lower case."""
     time_base: Fraction
     layout: str = ""
-    """Of sound: rate and channels, as text."""
+    """Of audio: rate and channels, as text."""
     shapes: set[tuple[int, int]] = field(default_factory=set)
     """Rates and channels, as indices of ADTS, that AAC states packet by packet."""
     headers: set[bytes] = field(default_factory=set)
     """Of audio: the decoder's headers, of the stream and of packets that bring another one."""
     size: str = ""
-    """Of a picture, as text."""
+    """Of a frame, as text."""
     content: bytes = b""
     """Hash of an attachment's bytes."""
     times: list[int] = field(default_factory=list)
@@ -157,7 +157,7 @@ class VideoFacts:
     shapes: list[tuple[Fraction, Fraction]] = field(default_factory=list)
     """Where frames change their shape: seconds, and width over height as shown; the first frame's comes first."""
     look: Thumbnail | None = None
-    """Mean of the first pictures' luma, 16x16, as stored."""
+    """Mean of the first frames' luma, 16x16, as stored."""
     alpha: list[NDArray[np.uint8]] = field(default_factory=list)
     """Opacity of each frame, reduced to 16x16; empty where the format has none."""
     opaque: bool = True
@@ -189,7 +189,7 @@ class Media:
     chapters: list[tuple[Fraction, Fraction, str]]
     """Start and end in seconds, and title."""
     streams: list[StreamFacts]
-    """All streams but the pictures."""
+    """All streams but the video."""
     editions: list[str]
     """What Matroska says of its chapters and other containers do not hold, in words."""
     video: VideoFacts | None
@@ -198,7 +198,7 @@ class Media:
 
     @property
     def timecode(self) -> str | None:
-        """Time of day of the first picture as the camera counted, HH:MM:SS:FF."""
+        """Time of day of the first frame as the camera counted, HH:MM:SS:FF."""
         own = [self.video.track.metadata] if self.video else []
         places = [*own, self.metadata, *(track.metadata for track in self.streams if track.type == "data")]
         return next((place["timecode"] for place in places if "timecode" in place), None)
@@ -211,12 +211,12 @@ class Samples:
     digest: bytes
     """Of all samples, channel by channel; equal in all containers and for all lossless codecs of the same depth."""
     seconds: Fraction
-    """Length of sound."""
+    """Length of audio."""
     gaps: Fraction
     """Seconds between its samples in which there are none."""
     shape: tuple[int, int]
-    """Of sound: the most channels and the highest rate."""
+    """Of audio: the most channels and the highest rate."""
     start: Fraction
     """When the first sample is heard."""
     frame: Fraction
-    """Length of a packet of sound in seconds."""
+    """Length of a packet of audio in seconds."""

@@ -23,7 +23,7 @@ _RGB_ONLY = ("gif", "apng", "webp", "webp_pipe", "image2", "pictures")
 """Formats without a matrix or a range."""
 
 _ALPHA_DEVIATION = 8
-"""Levels by which lossy codecs may change the mean opacity of a 16th of the picture's width and height."""
+"""Levels by which lossy codecs may change the mean opacity of a 16th of the frame's width and height."""
 
 _NAMES = {
     "matrix": {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc",
@@ -37,7 +37,7 @@ _NAMES = {
 """FFmpeg's names of the numbers of ITU-T H.273 (range: FFmpeg's own)."""
 
 
-# -- pictures --------------------------------------------------------------------------------------
+# -- frames --------------------------------------------------------------------------------------
 
 
 def compare_pictures(one: Media, other: Media, time_map: TimeMap, size: Size | None) -> Iterator[Finding]:
@@ -110,9 +110,9 @@ def _compare_times(
     yield Finding("times", _span(expected), _span(target.times), verdict, "; ".join(words))
     if source.last and target.last and expected and not time_map.cut:
         before, after = expected[-1] + source.last, target.times[-1] + target.last - shift + time_map.zero
-        # How long the last picture is shown is all that can differ here: half a picture is not seen.
+        # How long the last frame is shown is all that can differ here: half a frame is not seen.
         allowed = max(time_map.tolerance * 2, max(source.last, target.last) / 2)
-        off = f"the last picture is shown {_ms(abs(after - before))} {'longer' if after > before else 'shorter'}"
+        off = f"the last frame is shown {_ms(abs(after - before))} {'longer' if after > before else 'shorter'}"
         has = both(lambda end: f"{float(end):.3f} s", before, after)
         verdict = "same" if abs(after - before) <= allowed else "differs"
         yield Finding("end of the video", *has, verdict, off if after != before else "")
@@ -145,7 +145,7 @@ def _compare_geometry(source: VideoFacts, target: VideoFacts, size: Size | None)
     if has[0] == has[1]:
         yield Finding("pixel aspect", *has, "same")
     elif size is not None and abs(one / other - 1) < Fraction(1, 100):
-        yield Finding("pixel aspect", *has, "intended", "so that the picture keeps its shape")
+        yield Finding("pixel aspect", *has, "intended", "so that the frame keeps its shape")
     else:
         yield Finding("pixel aspect", *has, "differs")
     yield _compare_rotation(source, target)
@@ -176,7 +176,7 @@ def _compare_rotation(source: VideoFacts, target: VideoFacts) -> Finding:
         return Finding("rotation", *tags, "same")
     if source.look is None or target.look is None:
         return Finding("rotation", *tags, "differs")
-    # The tag may be gone because the pixels were turned: then the picture must still be the right side up.
+    # The tag may be gone because the pixels were turned: then the frame must still be the right side up.
     wanted, shown = source.orientation.turn(source.look), target.orientation.turn(target.look)
     ways = {
         (quarter, mirrored): _likeness(wanted, np.rot90(shown[:, ::-1] if mirrored else shown, quarter))
@@ -186,11 +186,11 @@ def _compare_rotation(source: VideoFacts, target: VideoFacts) -> Finding:
     upright = ways[0, False]
     if upright >= max(ways.values()) and source.shown_size != target.shown_size[::-1]:
         return Finding("rotation", *tags, "intended", "the pixels themselves are turned upright")
-    return Finding("rotation", *tags, "differs", "the picture is not the right side up")
+    return Finding("rotation", *tags, "differs", "the frame is not the right side up")
 
 
 def _likeness(one: Thumbnail, other: Thumbnail) -> float:
-    """Correlation of two small pictures, -1..1; 0 where one of them is flat."""
+    """Correlation of two small frames, -1..1; 0 where one of them is flat."""
     a, b = (picture - picture.mean() for picture in (one, other))
     norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return round(float((a * b).sum()) / norm, 3) if norm else 0.0

@@ -1,7 +1,7 @@
 """Read what is in a media file, for comparing.
 
 Deliberately apart from ``VideoReader``, so that what reads for rendering is not what judges the result; only
-numbered pictures and animated WebP, which FFmpeg's demuxers do not read as videos, come from it.
+numbered images and animated WebP, which FFmpeg's demuxers do not read as videos, come from it.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ _SIDE = 16
 
 
 def read_media(path: Path, *, seen: Callable[[], None] = lambda: None) -> Media:
-    """Read a whole file: demux every packet, decode every picture and every subtitle.
+    """Read a whole file: demux every packet, decode every frame and every subtitle.
 
     Args:
-        seen: Called after each decoded picture; what it raises goes through.
+        seen: Called after each decoded frame; what it raises goes through.
 
     Raises:
         VideoOpenError: There is no such file, it is no media file, or its video cannot be decoded.
@@ -77,7 +77,7 @@ def read_media(path: Path, *, seen: Callable[[], None] = lambda: None) -> Media:
 
 
 def _read_sequence(path: Path, seen: Callable[[], None]) -> Media:
-    """Read numbered pictures, or animated WebP, which FFmpeg's demuxers do not read as one video."""
+    """Read numbered images, or animated WebP, which FFmpeg's demuxers do not read as one video."""
     pictures: VideoFacts | None = None
     looks: list[Thumbnail] = []
     with VideoReader(path) as reader:
@@ -168,7 +168,7 @@ class _Reading:
         video = self._tracks.pop(self._video.index) if self._video else None
         if video and not self._pictures:
             why = ": it is encrypted" if is_encrypted(self._path) else ""
-            raise VideoOpenError(f"{self._path}: not one picture of its video could be decoded{why}")
+            raise VideoOpenError(f"{self._path}: not one frame of its video could be decoded{why}")
         if video and self._pictures and self._avi:
             # AVI stores no times of showing, only how many packets are before one.
             frames = len(self._pictures.times) + self._pictures.untimed
@@ -201,7 +201,7 @@ class _Reading:
         )
 
     def _shown_to_the_end(self, pictures: VideoFacts) -> Fraction:
-        """How long mp4 and mov show the last picture: lengths of packets are those of decoding, not of showing."""
+        """How long mp4 and mov show the last frame: lengths of packets are those of decoding, not of showing."""
         assert self._video is not None
         cut_off = len(self._video.index_entries) > len(pictures.track.digests)
         if not pictures.times or not self._video.duration or cut_off:
@@ -284,7 +284,7 @@ class _Reading:
         if self._undecoded:
             words.append(f"{self._undecoded} packets of the video cannot be decoded")
         if self._pictures and self._pictures.corrupt:
-            words.append(f"{self._pictures.corrupt} pictures are faulty")
+            words.append(f"{self._pictures.corrupt} frames are faulty")
         for track in self._tracks.values():
             if track.skipped:
                 words.append(f"{track.type} {track.index}: the times of {track.skipped} packets go back")
@@ -293,11 +293,11 @@ class _Reading:
         return words
 
     def _missing(self, video: StreamFacts) -> str:
-        """Say what a container that counts its pictures, or states its length, lacks at its end."""
+        """Say what a container that counts its frames, or states its length, lacks at its end."""
         assert self._video is not None
         listed = len(self._video.index_entries) if self._container.format.name.startswith("mov") else 0
         if listed > len(video.digests):
-            return f"{listed - len(video.digests)} of {listed} pictures are not in it: it was cut off"
+            return f"{listed - len(video.digests)} of {listed} frames are not in it: it was cut off"
         ends = [track.end for track in (video, *self._tracks.values()) if track.end is not None]
         declared = self._container.duration
         if self._avi and self._video.duration:
@@ -311,7 +311,7 @@ class _Reading:
 
 
 def _choose_video(container: InputContainer) -> VideoStream | None:
-    """The stream that is stylized: the best one that is no cover picture."""
+    """The stream that is stylized: the best one that is no cover image."""
     candidates = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     best = container.streams.best("video")
     return next((stream for stream in candidates if stream is best), candidates[0] if candidates else None)

@@ -22,7 +22,7 @@ from rtstyle.verify.times import MS, TimeMap
 
 
 def compare_streams(source: Media, target: Media, time_map: TimeMap, *, audio: bool) -> Iterator[Finding]:
-    """Compare every stream beside the pictures, and attachments."""
+    """Compare every stream beside the video, and attachments."""
     numbers: Counter[str] = Counter()
     pairs = _pair(source.streams, target.streams)
     for track, partner in pairs:
@@ -269,7 +269,7 @@ def _compare_packet_times(
     # Where a part begins, or what everything is shifted by, may fall between two units.
     exact = one == other and (time_map.shift / other).denominator == (time_map.zero / other).denominator == 1
     allowed = Fraction(0) if exact else min(MS, other / 2 if other >= one else one)
-    if time_map.shift and not exact:  # it is known as exactly as the pictures' times are
+    if time_map.shift and not exact:  # it is known as exactly as the frames' times are
         allowed = min(MS, allowed + time_map.video_tick / 2)
     starts = both(lambda times: f"starts {float(times[0]) * 1000:.3f} ms" if times else "empty", before, after)
     words = f"largest deviation from the video {float(deviation) * 1000:.3g} ms" if deviation else ""
@@ -281,10 +281,10 @@ def _compare_transcoded(
 ) -> Finding:
     one, other = decode_stream(source.path, track.index), decode_stream(target.path, partner.index)
     has = both(lambda samples: f"{float(samples.seconds):.3f} s", one, other)
-    subject = f"{name} sound"
+    subject = f"{name} samples"
     if not time_map.cut and one.digest == other.digest:
         return Finding(subject, *has, "same", "every decoded sample is equal")
-    # A cut begins with whole packets, so the sound may begin within one before the picture.
+    # A cut begins with whole packets, so the audio may begin within one before the frame.
     opens, closes = one.start, one.start + one.seconds
     if time_map.first is not None:
         opens = max(opens, time_map.first)
@@ -365,7 +365,7 @@ def _plain(text: str) -> str:
 
 
 _SOON = Fraction(1, 10)
-"""Seconds by which chapters may be out of step with the pictures before it is visible."""
+"""Seconds by which chapters may be out of step with the frames before it is visible."""
 
 
 def compare_chapters(source: Media, target: Media, time_map: TimeMap) -> Iterator[Finding]:

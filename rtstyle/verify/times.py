@@ -49,7 +49,7 @@ _EMPTY = Fraction(1)
 """Seconds of nothing with which a target may begin because its source does."""
 
 NO_TIMES = ("yuv4mpegpipe", "image2", "pictures")
-"""Formats in which pictures only follow each other."""
+"""Formats in which frames only follow each other."""
 
 
 class TimeMap:
@@ -80,7 +80,7 @@ class TimeMap:
         self.tolerance = self._timing.tolerance
         self.no_times = target.format in NO_TIMES
         self.shift = Fraction(0)
-        """Seconds by which everything is found later than expected; known once the pictures are matched."""
+        """Seconds by which everything is found later than expected; known once the frames are matched."""
         starts = [track.start for track in source.streams if track.start is not None and track.type != "data"]
         for track in source.streams:
             if track.lead_begins is not None and not track.trimmed:
@@ -91,7 +91,7 @@ class TimeMap:
         begins = [track.start for track in target.streams if track.type == "audio" and track.start is not None]
         self._begins_with_audio = any(begin <= MS for begin in begins)
         self.video_tick = target.video.track.time_base if target.video else Fraction(0)
-        """Unit of the times of the target's pictures, in seconds."""
+        """Unit of the times of the target's frames, in seconds."""
         self._tick = Fraction(1, 90000) if target.format.startswith("mpeg") else MS
 
     def expected(self, pictures: VideoFacts) -> list[int]:
@@ -150,12 +150,12 @@ class TimeMap:
         return max((Fraction(0), *candidates), key=hits)
 
     def judge_shift(self, shift: Fraction) -> tuple[Verdict, list[str]]:
-        """Say whether the target may move everything in step by so much."""
+        """Return whether the target may move everything in step by so much."""
         if not self.cut and shift == self.zero and 0 < shift < _EMPTY:
             return "same", []
         if not shift and self.zero and not self.cut:
             moved = f"{float(abs(self.zero)):.3f} s {'earlier' if self.zero > 0 else 'later'}"
-            return "intended", [f"everything is {moved}: the first picture or sound is at 0, as players show it"]
+            return "intended", [f"everything is {moved}: the first frame or audio is at 0, as players show it"]
         if not shift:
             return "same", []
         words = [f"everything is {float(abs(shift)) * 1000:.3g} ms {'later' if shift > 0 else 'earlier'}"]

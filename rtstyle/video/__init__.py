@@ -3,15 +3,15 @@
 All times are those of the container, all samples those of the decoder; tags of color travel along.
 
     samples     between PyAV's frames and ours
-    reader      VideoReader: times, ranges, going on behind a frame
+    reader      VideoReader: times, ranges, continuing behind a frame
     inputs      what may be given as an input, and how it is opened
-    decoder     the pictures of one stream, through damage
+    decoder     the frames of one stream, through damage
     animation   sequences of stills, animated WebP
-    filters     interlaced, HDR or changing pictures made alike
+    filters     interlaced, HDR or changing frames made alike
     tone        HDR to SDR
     formats     which encoder and container go together, and what may be written where
     encoder     frames -> packets of one stream
-    copies      everything beside the picture
+    copies      everything beside the video
     writer      VideoWriter
 """
 

@@ -1,4 +1,4 @@
-"""Moving pictures that are no video container: sequences of stills, and animated WebP."""
+"""Moving images that are no video container: sequences of stills, and animated WebP."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rtstyle.errors import VideoOpenError, reason_of
 from rtstyle.video.opening import MAX_PIXELS, open_media
 
 WEBP_TIME_BASE = Fraction(1, 1000)
-"""Animated WebP tells how long each picture is shown in milliseconds."""
+"""Animated WebP tells how long each frame is shown in milliseconds."""
 
 
 class Pictures:
-    """The stills of a sequence as a stream: number i is shown at i times the duration of one picture."""
+    """The stills of a sequence as a stream: number i is shown at i times the duration of one frame."""
 
     def __init__(self, paths: tuple[Path, ...], rate: Fraction) -> None:
         self.damaged = 0
-        """Pictures that could not be decoded; each leaves out its own place in time."""
+        """Frames that could not be decoded; each leaves out its own place in time."""
         refuse_light(paths[0])
         self._paths, self._base = paths, 1 / rate
         self.duration = len(paths) / rate
@@ -32,7 +32,7 @@ class Pictures:
         return len(self._paths)
 
     def pictures(self, first: int = 0) -> Iterator[av.VideoFrame]:
-        """Decode from picture number ``first`` on."""
+        """Decode from frame number ``first`` on."""
         for number, path in enumerate(self._paths[first:], first):
             picture = None
             with suppress(av.FFmpegError, OSError, ValueError, StopIteration):
@@ -49,7 +49,7 @@ _LOGARITHMIC = (1, 3)
 
 
 def refuse_light(path: Path) -> None:
-    """Refuse a picture whose samples are no display's: a scan of film, which would come out flat and pale.
+    """Refuse an image whose samples are no display's: a scan of video, which would come out flat and pale.
 
     Raises:
         VideoOpenError: It is a DPX with the transfer of a film scan.
@@ -90,7 +90,7 @@ class AnimatedWebp:
         finally:
             cv2.utils.logging.setLogLevel(level)
         if not read or not len(animation.frames):
-            raise VideoOpenError(f"{path} cannot be read as a video: its pictures are damaged")
+            raise VideoOpenError(f"{path} cannot be read as a video: its frames are damaged")
         self._frames = [np.asarray(samples, np.uint8) for samples in animation.frames]
         self._durations = [max(1, int(duration)) for duration in animation.durations]
         self.duration = Fraction(sum(self._durations), 1000)
@@ -100,7 +100,7 @@ class AnimatedWebp:
         return len(self._frames)
 
     def pictures(self, first: int = 0) -> Iterator[av.VideoFrame]:
-        """Yield the pictures that are shown at ``first`` milliseconds or later."""
+        """Yield the frames that are shown at ``first`` milliseconds or later."""
         pts = 0
         for samples, duration in zip(self._frames, self._durations, strict=True):
             if pts >= first:

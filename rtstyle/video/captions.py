@@ -24,7 +24,7 @@ def captions_of(picture: av.VideoFrame) -> bytes:
 
 
 def with_captions(packet: bytes, triplets: bytes, *, hevc: bool) -> bytes | None:
-    """Put captions into a packet of one picture, before its first slice; None where it is no byte stream (annex B).
+    """Put captions into a packet of one frame, before its first slice; None where it is no byte stream (annex B).
 
     Args:
         triplets: Three bytes each: kind, and two of captions.

@@ -140,7 +140,7 @@ class _Bits:
         while not self.read(1):
             zeros += 1
             if zeros > 32:
-                raise ValueError("no number")
+                raise ValueError("not a number")
         return (1 << zeros) - 1 + self.read(zeros)
 
     def signed(self) -> int:
@@ -266,7 +266,7 @@ def _skip_hevc_lists(bits: _Bits) -> None:
 
 
 def _skip_picture_sets(bits: _Bits) -> None:
-    """Skip the sets of reference pictures, each of which may be coded as its difference to the one before."""
+    """Skip the sets of reference frames, each of which may be coded as its difference to the one before."""
     deltas = 0
     for index in range(_few(bits.number())):
         if index and bits.read(1):

@@ -130,7 +130,7 @@ ENCODERS: dict[str, Encoder] = {
         presets=_X26X,
         preset="veryfast",
         bitrate=True,
-        # x265 4.1 writes past its buffers where pictures are 33 to 49 wide: the process dies.
+        # x265 4.1 writes past its buffers where frames are 33 to 49 wide: the process dies.
         narrowest=64,
         # It prints to stderr by itself, past FFmpeg's log; open GOPs refer to what lies before a key frame.
         # Its number of frames in flight changes what it writes, and goes by the number of cores.
@@ -237,14 +237,14 @@ def pixel_formats(name: str) -> tuple[str, ...]:
 
 
 def halves_chroma(pix_fmt: str) -> tuple[bool, bool]:
-    """Say whether a pixel format has half as many chroma samples as pixels across, and down."""
+    """Return whether a pixel format has half as many chroma samples as pixels across, and down."""
     match = YUV.fullmatch(pix_fmt)
     chroma = match[2] if match else "420" if pix_fmt in SEMIPLANAR else "444"
     return chroma in ("420", "422"), chroma in ("420", "440")
 
 
 def has_alpha(pix_fmt: str) -> bool:
-    """Say whether a pixel format holds opacity."""
+    """Return whether a pixel format holds opacity."""
     return pix_fmt.startswith("yuva") or "a" in RGB_ORDERS.get(pix_fmt, "") or pix_fmt == "pal8"
 
 
@@ -277,7 +277,7 @@ def usual_priority(name: str) -> Iterator[None]:
 
 
 def encoder_accelerator(name: str) -> HWAccel | None:
-    """Return what PyAV needs to bring pictures to a hardware encoder, None for most: they take them as they are."""
+    """Return what PyAV needs to bring frames to a hardware encoder, None for most: they take them as they are."""
     return HWAccel("vaapi") if name.endswith("_vaapi") else None
 
 
@@ -285,7 +285,7 @@ def encoder_accelerator(name: str) -> HWAccel | None:
 def why_not(name: str) -> str | None:
     """Return why an encoder does not work on this machine, None where it does: found by opening it."""
     encoder = ENCODERS[name]
-    # Hardware refuses smaller pictures.
+    # Hardware refuses smaller frames.
     return refusal(name, Size(256, 144), encoder.pix_fmt, encoder.options, full_range=encoder.only_range)
 
 

@@ -1,4 +1,4 @@
-"""Everything in a file beside the picture that is stylized: planned before the first frame, copied as it comes.
+"""Everything in a file beside the stream that is stylized: planned before the first frame, copied as it comes.
 
 What the container cannot hold is found by a trial: the same streams in a container in memory, from header
 to end, because some muxers refuse only there. It is then re-encoded where that is lossless or customary,
@@ -54,7 +54,7 @@ _SPLICED = ("mpegts", "hls", "mpeg", "flv", "live_flv")
 _MANY = 500
 """Packets among which the first of each stream is looked for."""
 
-_NAMES = {"matroska": "mkv", "mpegts": "MPEG-TS", "yuv4mpegpipe": "y4m", "image2": "a sequence of pictures"}
+_NAMES = {"matroska": "mkv", "mpegts": "MPEG-TS", "yuv4mpegpipe": "y4m", "image2": "a sequence of images"}
 """What people call FFmpeg's muxers, where it is another name."""
 
 _PICTURES_ONLY = {"gif", "yuv4mpegpipe", "webp", "apng", "image2"}
@@ -72,7 +72,7 @@ _BESIDE_A_COVER = {
     "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "creation_time", "track", "disc",
     "compilation",
 }  # fmt: skip
-"""Metadata of mp4 that is stored in the same way as a cover picture; FFmpeg writes the others in its place."""
+"""Metadata of mp4 that is stored in the same way as a cover image; FFmpeg writes the others in its place."""
 
 _QUICKTIME = {"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb", "mkd": "mac"}
 """Languages that ISO 639-2 names twice, and FFmpeg's mov muxer knows by the other name."""
@@ -111,7 +111,7 @@ class Part:
     index: int
     """Of the stream in the input."""
     how: Literal["copy", "audio", "text", "attachment"]
-    """Its packets are copied, its sound or text is re-encoded, or it is written with the header."""
+    """Its packets are copied, its audio or text is re-encoded, or it is written with the header."""
     codec: str = ""
     """Encoder, where it is re-encoded."""
     sound: SoundShape | None = None
@@ -146,7 +146,7 @@ def plan_streams(
     """Decide what becomes of every stream of ``source`` but ``video`` in a container of FFmpeg's name ``muxer``.
 
     Args:
-        audio: False leaves the sound out.
+        audio: False leaves the audio out.
         codec: The encoder of the video, for the trial.
     """
     return _Planner(source, video, muxer, audio, codec).plan
@@ -159,7 +159,7 @@ class _Planner:
         self._beginnings: list[av.Packet[Any]] = self._read_beginnings()
         self._scans: dict[bool, dict[int, SoundShape]] = {}
         self.plan = StreamPlan()
-        # Where the header states what only the encoder knows, another codec stands in for the picture.
+        # Where the header states what only the encoder knows, another codec stands in for it.
         bare = [av.Codec(codec, "w").canonical_name] if codec else []
         for self._codec in (*bare, "mpeg4", "vp8"):
             if self._refusal(self.plan) is None:
@@ -213,7 +213,7 @@ class _Planner:
         lost = [key for key in titles if key.lower() not in _BESIDE_A_COVER]
         if covers and lost and self._muxer == "mp4":
             self._drop(
-                f"metadata ({', '.join(lost)})", "mp4 holds it or a cover picture, not both", "; write .mkv to keep it"
+                f"metadata ({', '.join(lost)})", "mp4 holds it or a cover image, not both", "; write .mkv to keep it"
             )
 
     def _decide(self, what: Literal["chapters", "timecode"], label: str, held: bool) -> None:
@@ -233,7 +233,7 @@ class _Planner:
         elif stream.type == "video" and not stream.disposition & cover:
             self._drop(label, "only one video stream is stylized")
         elif self._muxer in _PICTURES_ONLY:
-            kinds = {"audio": "sound", "subtitle": "subtitles", "video": "cover pictures"}
+            kinds = {"audio": "audio", "subtitle": "subtitles", "video": "cover images"}
             self._drop(label, f"{self._name} holds no {kinds.get(stream.type, 'attachments')}")
         elif stream.type in ("audio", "subtitle", "video", "attachment"):
             self._plan_packets(stream, label)
@@ -309,7 +309,7 @@ class _Planner:
     def _read_beginnings(self) -> list[av.Packet[Any]]:
         """Read the first packet of each other stream by opening the file once more, where it is a file.
 
-        The source itself is not to be read here, and what is wrong with sound shows at its first packet.
+        The source itself is not to be read here, and what is wrong with audio shows at its first packet.
         """
         name = self._source.name
         if self._source.file is not None or not Path(name.removeprefix("file:")).is_file():
@@ -393,7 +393,7 @@ def _codec_of(stream: Stream) -> str:
 
 
 def _sound_for(muxer: str, codec: str, lossless: bool, deep: bool) -> tuple[str, ...]:
-    """Return encoders for sound that a container cannot hold as it is: what is lossless stays so.
+    """Return encoders for audio that a container cannot hold as it is: what is lossless stays so.
 
     Args:
         deep: The samples have more than 16 bits.
@@ -458,7 +458,7 @@ class StreamCopies:
 
     def _describe(self, plan: StreamPlan, source: InputContainer, video: VideoStream, target_video: Stream) -> None:
         about, of_video = kept_metadata(source.metadata), kept_metadata(video.metadata)
-        # One timecode, that of the video: mp4 would give a cover picture one of its own.
+        # One timecode, that of the video: mp4 would give a cover image one of its own.
         stated = [data.pop(key) for data in (of_video, about) for key in list(data) if key.lower() == "timecode"]
         if stated and plan.timecode:
             begun = Fraction(video.start_time or 0) * (fraction_of(video.time_base) or 0)

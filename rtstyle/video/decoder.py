@@ -1,4 +1,4 @@
-"""Decoder: the pictures of one video stream, whatever happens to its packets on the way."""
+"""Decoder: the frames of one video stream, whatever happens to its packets on the way."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MAX_DAMAGED = 1000
 _SEES_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders for streams with opacity: FFmpeg's own leave it out."""
 _ONE_BEHIND = ("mpeg1video", "mpeg2video")
-"""Decoders that give a picture when they are given the next: the shape that they tell by then is that of the next."""
+"""Decoders that give a frame when they are given the next: the shape that they tell by then is that of the next."""
 
 _WHOLE = (PictureType.NONE, PictureType.I)
-"""How a picture is coded that needs no other."""
+"""How a frame is coded that needs no other."""
 
 
 class Decoder:
-    """One pass over an input: its video's pictures, and the packets of everything else.
+    """One pass over an input: its video's frames, and the packets of everything else.
 
     Args:
         keep: Called with every packet of the other streams, in file order.
@@ -57,7 +57,7 @@ class Decoder:
         self.container = source.open(hwaccel)
         try:
             if source.is_still(self.container):
-                raise VideoOpenError(f"{source.name} is one still picture: use rtstyle image")
+                raise VideoOpenError(f"{source.name} is one still image: use rtstyle image")
             self.stream = self._choose_stream()
             self._own = self._prepare()
         except BaseException:
@@ -80,7 +80,7 @@ class Decoder:
             raise VideoOpenError(f"{name}: there is no decoder for its video ({self._codec_name()})")
         if context.width * context.height > MAX_PIXELS:
             raise VideoOpenError(
-                f"{name} says that its pictures are {context.width}x{context.height}; "
+                f"{name} says that its frames are {context.width}x{context.height}; "
                 f"at most {MAX_PIXELS / 1e6:.0f} megapixels can be read (is its header damaged?)"
             )
         own: av.VideoCodecContext | None = None
@@ -99,7 +99,7 @@ class Decoder:
         return own
 
     def pictures(self) -> Iterator[av.VideoFrame]:
-        """Decode from the start. Damaged packets cost their own pictures only.
+        """Decode from the start. Damaged packets cost their own frames only.
 
         Raises:
             VideoOpenError: It can be read no further (not: it is damaged).
@@ -109,8 +109,8 @@ class Decoder:
     def pictures_from(self, pts: int, skip: int | None = None) -> Iterator[av.VideoFrame] | None:
         """Decode from a key frame shown at ``pts`` or before; None where none is found.
 
-        Pictures shown before the key frame, which may lean on others that were not decoded, are left out. A
-        key frame must be coded by itself: some encoders only refresh the picture bit by bit.
+        Frames shown before the key frame, which may lean on others that were not decoded, are left out. A
+        key frame must be coded by itself: some encoders only refresh the frame bit by bit.
 
         Args:
             skip: Packets of the video to leave out from the start; None seeks instead.
@@ -161,7 +161,7 @@ class Decoder:
                 yield packet
 
     def drain(self, until: int) -> None:
-        """Go on without decoding, for the other streams' sake, until the video is at the time ``until``."""
+        """Continue without decoding, for the other streams' sake, until the video is at the time ``until``."""
         for packet in self._packets():
             if packet.stream.index != self.stream.index:
                 self._keep(packet)
@@ -169,7 +169,7 @@ class Decoder:
                 return
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
-        """Yield all packets; go on behind a place that the container's reader cannot make sense of."""
+        """Yield all packets; continue behind a place that the container's reader cannot make sense of."""
         for _ in range(MAX_DAMAGED):
             try:
                 yield from self.container.demux()

@@ -1,4 +1,4 @@
-"""VideoEncoder: the stylized picture's own stream in an open container; and how fast an encoder is here."""
+"""VideoEncoder: the stream of stylized frames in an open container; and how fast an encoder is here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ its segments made, on machines with other numbers of cores."""
 
 _HUNDREDTH = Fraction(1, 100)
 _STILLS = ("image2", "apng", "gif", "webp")
-"""Muxers of pictures: their readers know one color space each, and no tags."""
+"""Muxers of images: their readers know one color space each, and no tags."""
 
 
 class VideoEncoder:
@@ -45,7 +45,7 @@ class VideoEncoder:
         self.size, self.encoding = size, encoding
         quiet(encoding.codec)
         if encoding.muxer == "gif" and rate:
-            rate = min(rate, Fraction(50))  # the last picture is shown for one of these
+            rate = min(rate, Fraction(50))  # the last frame is shown for one of these
         stream = container.add_stream(
             encoding.codec, rate=rate or 30, options=encoding.options, hwaccel=encoder_accelerator(encoding.codec)
         )
@@ -55,7 +55,7 @@ class VideoEncoder:
         self._palette = Palette(size) if encoding.pix_fmt == "pal8" else None
         self._pix_fmt = "bgra" if self._palette else encoding.pix_fmt
         self._fill = filler(self._pix_fmt, color, self._target)
-        # PyAV cuts pictures that are lent to whole alignments: a width of 90 came out 88 wide.
+        # PyAV cuts frames that are views to whole alignments: a width of 90 came out 88 wide.
         aligned = size.width % 8 == 0 and size.height % 8 == 0
         self._lends = aligned and self._pix_fmt == "yuv420p" and color.full_range == self._target.full_range
         self._last: int | None = None
@@ -150,7 +150,7 @@ class VideoEncoder:
 
 
 def encoding_carries_captions(encoding: Encoding) -> bool:
-    """Say whether the codec holds closed captions beside its pictures."""
+    """Return whether the codec holds closed captions beside its frames."""
     return encoding.codec.startswith(CARRIERS)
 
 
@@ -193,7 +193,7 @@ def choose_preset(encoding: Encoding, frames: Sequence[Frame], budget_ms: float)
     The CPU time is that of the whole process, so nothing else should run in it meanwhile.
 
     Args:
-        frames: A second or so of pictures as they will be encoded: stylized ones cost more than others.
+        frames: A second or so of frames as they will be encoded: stylized ones cost more than others.
         budget_ms: CPU milliseconds per frame that encoding may take.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Pictures that are not as the others: fields, another size, other colors, HDR. All become what the reader promised.
+"""Frames that are not as the others: fields, another size, other colors, HDR. All become what the reader promised.
 
-FFmpeg's filters do the work; a picture that is as it should be passes without a copy.
+FFmpeg's filters do the work; a frame that is as it should be passes without a copy.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from rtstyle.video.tone import HLG, PQ, peak_of, write_table
 _NAMES: dict[Matrix, str] = {"bt601": "bt601", "bt709": "bt709", "bt2020": "bt2020"}
 """Matrices in the words of FFmpeg's scale filter."""
 
-_INTERLACED = "it is interlaced: deinterlaced (bwdif), one picture for each two fields"
+_INTERLACED = "it is interlaced: deinterlaced (bwdif), one frame for each two fields"
 
 _MOST_CONVERTERS = 4
-"""Kinds of pictures for which filters are kept ready."""
+"""Kinds of frames for which filters are kept ready."""
 
 _SAME_SHAPE = 0.02
-"""By how much the aspect ratio of pictures may differ before they get borders."""
+"""By how much the aspect ratio of frames may differ before they get borders."""
 
 _SCALER = "lanczos+accurate_rnd+full_chroma_inp"
 
@@ -36,17 +36,17 @@ Key = tuple[str, int, int, int, int, int, int, Fraction]
 
 
 class Shaper:
-    """Makes the pictures of a stream alike: progressive, of one size, one matrix, one range, SDR.
+    """Makes the frames of a stream alike: progressive, of one size, one matrix, one range, SDR.
 
-    Each picture that comes out depends on itself, the one before and the one behind it only, so that a
-    stream that is entered in the middle gives the same pictures as one that is read from its start.
+    Each frame that comes out depends on itself, the one before and the one behind it only, so that a
+    stream that is entered in the middle gives the same frames as one that is read from its start.
 
     Args:
-        first: The first picture of the stream.
+        first: The first frame of the stream.
         size: What all shall have; None keeps that of ``first``.
 
     Attributes:
-        size, color: What all pictures have that come out.
+        size, color: What all frames have that come out.
         notes: What was done to them, in words; grows.
     """
 
@@ -59,7 +59,7 @@ class Shaper:
         self._peak = peak_of(first)
         plain = self.size == own and first.color_trc not in (PQ, HLG)
         self.plain = plain
-        """Pictures like the first come out as they are."""
+        """Frames like the first come out as they are."""
         self._key: Key | None = _key_of(first) if plain else None
         self._first_key = _key_of(first)
         self._converters: dict[Key, _Chain] = {}
@@ -72,7 +72,7 @@ class Shaper:
         self._say_hdr(first)
 
     def push(self, picture: av.VideoFrame) -> Iterator[av.VideoFrame]:
-        """Take a picture and yield those that are ready, in order and at their own times."""
+        """Take a frame and yield those that are ready, in order and at their own times."""
         key = _key_of(picture)
         if self._fields is None:
             if not picture.interlaced_frame:
@@ -120,7 +120,7 @@ class Shaper:
         chain = self._converters.get(key)
         if chain is None:
             self._say_what_differs(picture, key)
-            if len(self._converters) >= _MOST_CONVERTERS:  # a damaged stream may change with every picture
+            if len(self._converters) >= _MOST_CONVERTERS:  # a damaged stream may change with every frame
                 self._converters.clear()
             chain = self._converters[key] = self._converter(picture)
         (converted,) = chain.push(picture)
@@ -139,19 +139,17 @@ class Shaper:
         if key[1:3] != self._first_key[1:3]:
             own = Size(picture.width, picture.height)
             borders = "" if self._inner(picture) == self.size else ", with borders, so that they keep their shape"
-            self._note(
-                f"its pictures change to {own} at {seconds:.1f} s: scaled to {self.size} like the first{borders}"
-            )
+            self._note(f"its frames change to {own} at {seconds:.1f} s: scaled to {self.size} like the first{borders}")
         elif key[7] != self._first_key[7]:
             shape = f"{key[7].numerator}:{key[7].denominator}"
             self._note(
-                f"the shape of its pixels changes to {shape} at {seconds:.1f} s: borders keep the shape of its pictures"
+                f"the shape of its pixels changes to {shape} at {seconds:.1f} s: borders keep the shape of its frames"
             )
         if key[3:5] != self._first_key[3:5]:
-            self._note(f"its color tags change at {seconds:.1f} s: converted to those of the first picture")
+            self._note(f"its color tags change at {seconds:.1f} s: converted to those of the first frame")
 
     def _inner(self, picture: av.VideoFrame) -> Size:
-        """Return how large a picture is inside of ``size`` if it is to keep its shape."""
+        """Return how large a frame is inside of ``size`` if it is to keep its shape."""
         key = _key_of(picture)
         if key[1:3] == self._first_key[1:3] and key[7] == self._first_key[7]:
             return self.size
@@ -200,7 +198,7 @@ def _sides(outer: Size, inner: Size) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def sdr_color_of(picture: av.VideoFrame, size: Size) -> Color:
-    """Return what a picture's samples mean when HDR is mapped away."""
+    """Return what a frame's samples mean when HDR is mapped away."""
     if picture.color_trc in (PQ, HLG):
         return Color("bt709", full_range=False, tags=ColorTags(1, 1, 1, 1))
     return color_of(picture, size)
@@ -229,7 +227,7 @@ def _range(color: Color) -> str:
 
 
 class _Chain:
-    """Filters of FFmpeg one behind the other, for pictures that are all like ``like``."""
+    """Filters of FFmpeg one behind the other, for frames that are all like ``like``."""
 
     def __init__(self, like: av.VideoFrame, filters: list[tuple[str, dict[str, str]]]) -> None:
         self._base = fraction_of(like.time_base) or Fraction(1)
@@ -249,7 +247,7 @@ class _Chain:
         graph.configure()
 
     def push(self, picture: av.VideoFrame | None) -> list[av.VideoFrame]:
-        """Take a picture (None: the end) and return those that are ready."""
+        """Take a frame (None: the end) and return those that are ready."""
         self._graph.vpush(picture)
         ready: list[av.VideoFrame] = []
         with suppress(av.error.BlockingIOError, av.error.EOFError):

@@ -30,7 +30,7 @@ _AV1 = ("libsvtav1", "av1_nvenc", "av1_qsv", "av1_amf", "av1_vaapi")
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """What a container holds of pictures. The names of the class's instances are FFmpeg's muxers."""
+    """What a container holds of frames. The names of the class's instances are FFmpeg's muxers."""
 
     extensions: tuple[str, ...]
     codecs: tuple[str, ...]
@@ -48,7 +48,7 @@ class Container:
     """What is lost in it, in words."""
 
 
-_NO_TIMES = "holds no times: pictures follow each other at a constant rate"
+_NO_TIMES = "holds no times: frames follow each other at a constant rate"
 
 CONTAINERS: dict[str, Container] = {
     "mp4": Container(
@@ -100,7 +100,7 @@ SEQUENCES = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "libwebp
 """Extensions of numbered frames (``%05d.png``), and their encoders."""
 
 TURNING = ("mp4", "mov", "matroska", "webm")
-"""Containers that can say how a picture is turned for showing."""
+"""Containers that can say how a frame is turned for showing."""
 
 _NUMBER = re.compile(r"%0?\d*d")
 
@@ -118,7 +118,7 @@ class EncoderSettings:
     bitrate: int | None = None
     """Mean bits per second, instead of ``crf``."""
     pix_fmt: str | None = None
-    """Pixel format, e.g. ``yuv420p10le``. The pictures have 8 bits in 4:2:0; wider formats are filled exactly."""
+    """Pixel format, e.g. ``yuv420p10le``. The frames have 8 bits in 4:2:0; wider formats are filled exactly."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -168,7 +168,7 @@ def choose_encoding(
     """Decide how an output is encoded.
 
     Args:
-        target: A file, a pattern of numbered pictures (``frames/%05d.png``), or ``-``.
+        target: A file, a pattern of numbered images (``frames/%05d.png``), or ``-``.
         full_range: Range of the frames that will come.
         alpha: Whether frames have opacity that is to be kept.
         muxer: The container, by FFmpeg's name or by its extension; None: what the extension of ``target`` says.
@@ -193,12 +193,12 @@ def choose_encoding(
     if full_range and only_range is False:
         notes.append(f"{called} with {codec} knows limited range only: full range is converted")
     if name == "gif" and rate and rate > 50:
-        notes.append("GIF plays at most 50 pictures per second: the others are left out")
+        notes.append("GIF plays at most 50 frames per second: the others are left out")
     # Matroska keeps the opacity of VP9 beside its packets, where no other container can carry it.
     beside = codec == "libvpx-vp9" and has_alpha(pix_fmt)
     options = _options(settings, codec, pix_fmt)
     if size.width < encoder.narrowest:
-        raise SettingError(f"{codec} needs pictures at least {encoder.narrowest} wide, these are {size}")
+        raise SettingError(f"{codec} needs frames at least {encoder.narrowest} wide, these are {size}")
     if reason := refusal(codec, size, pix_fmt, options, bit_rate=settings.bitrate, full_range=only_range):
         if why_not(codec):
             raise SettingError(f"{codec} does not work on this machine: {reason}; rtstyle doctor lists those that do")
@@ -252,7 +252,7 @@ def _container(name: str, target: str | Path) -> Container:
             codecs=(codec,),
             alpha=(codec,) if ENCODERS[codec].alpha else (),
             segments=False,
-            note=f"a sequence of pictures {_NO_TIMES}",
+            note=f"a sequence of images {_NO_TIMES}",
         )
     return CONTAINERS[name]
 
@@ -357,7 +357,7 @@ def muxer_of(target: str | Path, muxer: str | None = None) -> str:
     elif path.suffix.lower() in extensions:
         name = extensions[path.suffix.lower()]
     elif path.suffix.lower() in SEQUENCES:
-        raise SettingError(f"{path.name!r} is one picture: write a sequence as {path.stem}-%05d{path.suffix}")
+        raise SettingError(f"{path.name!r} is one image: write a sequence as {path.stem}-%05d{path.suffix}")
     else:
         known = ", ".join(extensions)
         raise SettingError(f"cannot write {path.name!r}: the output must end in one of {known}, or be %05d.png")
@@ -376,12 +376,12 @@ def check_output(path: Path, *, overwrite: bool, muxer: str | None = None) -> No
         OutputExistsError, SettingError, VideoWriteError: As ``VideoWriter``.
     """
     if muxer_of(path, muxer) == "image2" and not overwrite and (first := _first_of(path)):
-        raise OutputExistsError(f"{first} exists already; give -y (--overwrite) to replace pictures of this sequence")
+        raise OutputExistsError(f"{first} exists already; give -y (--overwrite) to replace frames of this sequence")
     check_file_output(path, overwrite=overwrite)
 
 
 def _first_of(pattern: Path) -> Path | None:
-    """Return a file that has a name of a sequence of pictures; None if there is none."""
+    """Return a file that has a name of a sequence of images; None if there is none."""
     name = re.compile(sequence_name(pattern.name))
     found = (
         (entry for entry in pattern.parent.iterdir() if name.fullmatch(entry.name)) if pattern.parent.is_dir() else ()

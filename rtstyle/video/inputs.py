@@ -1,4 +1,4 @@
-"""What may be given as an input - a file, a folder or pattern of pictures, a URL, ``-`` - and how it is opened."""
+"""What may be given as an input - a file, a folder or pattern of images, a URL, ``-`` - and how it is opened."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Input:
     name: str
     """Text to show; a URL comes without its password."""
     address: str
-    """For FFmpeg; of several pictures, the first."""
+    """For FFmpeg; of several images, the first."""
     pictures: tuple[Path, ...] = ()
-    """The pictures of a sequence in their order."""
+    """The images of a sequence in their order."""
     notes: tuple[str, ...] = ()
     timeout: float = 10.0
     """Seconds that the network may let us wait, each time."""
@@ -71,7 +71,7 @@ class Input:
         """
         options = {}
         if self.address.startswith("rtsp"):
-            options["rtsp_transport"] = "tcp"  # UDP loses packets, and a picture with them
+            options["rtsp_transport"] = "tcp"  # UDP loses packets, and a frame with them
         try:
             return open_media(
                 self.pipe or self.address,
@@ -115,7 +115,7 @@ class Input:
         return f"{self.name} cannot be read as a video: {reason_of(error)} (no media file, or cut off before its index)"
 
     def is_still(self, container: InputContainer) -> bool:
-        """Whether what was opened is one still picture."""
+        """Whether what was opened is one still image."""
         name, brand = container.format.name, container.metadata.get("major_brand", "")
         return self.kind == "file" and (name.endswith(_STILLS) or brand in _STILL_BRANDS)
 
@@ -138,13 +138,13 @@ def find_input(
     """Say what a person has given.
 
     Args:
-        source: A file, a folder of pictures, a pattern of them (``frames/%05d.png``), a URL, or ``-``.
+        source: A file, a folder of images, a pattern of them (``frames/%05d.png``), a URL, or ``-``.
         timeout: Seconds that the network may let us wait, each time.
         playlists: Whether a playlist may lead to any file or host, see ``opening``.
         muxer: The format of the input, where FFmpeg cannot or should not guess it, e.g. ``y4m``.
 
     Raises:
-        VideoOpenError: A folder or a pattern without pictures, or a terminal instead of a pipe.
+        VideoOpenError: A folder or a pattern without images, or a terminal instead of a pipe.
         SettingError: ``timeout`` is not above 0, or there is no such format.
     """
     check_seconds("a timeout", timeout)
@@ -203,7 +203,7 @@ _EDGE = 1 << 20
 
 
 def is_encrypted(path: Path) -> bool:
-    """Tell whether a header says that samples are encrypted: mp4 (CENC, FairPlay), Matroska, MPEG-TS, DVD."""
+    """Return whether a header says that samples are encrypted: mp4 (CENC, FairPlay), Matroska, MPEG-TS, DVD."""
     with suppress(OSError), path.open("rb") as file:
         data = file.read(_EDGE)
         if data[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
@@ -214,7 +214,7 @@ def is_encrypted(path: Path) -> bool:
         if data[:1] == b"\x47" and data[188:189] == b"\x47":
             heads = data[3::188]
             return sum(head & 0xC0 != 0 for head in heads) > len(heads) // 4
-        if data[:4] == b"\0\0\1\xba":  # a video pack's header says whether it is scrambled
+        if data[:4] == b"\0\0\1\xba":  # a video pack's header states whether it is scrambled
             packs = [match.end() for match in re.finditer(rb"\0\0\1\xe0..", data, re.DOTALL)]
             return any(data[at : at + 1] and data[at] & 0x30 == 0x10 for at in packs)
     return False
@@ -223,7 +223,7 @@ def is_encrypted(path: Path) -> bool:
 def _folder(path: Path) -> Input:
     pictures = [entry for entry in path.iterdir() if entry.suffix.lower() in PICTURES and entry.is_file()]
     if not pictures:
-        raise VideoOpenError(f"{path} is a folder without pictures; give a video, or a folder of {', '.join(PICTURES)}")
+        raise VideoOpenError(f"{path} is a folder without images; give a video, or a folder of {', '.join(PICTURES)}")
     pictures = [entry for entry in pictures if not entry.name.startswith(".")] or pictures
     pictures.sort(key=_natural)
     return Input("pictures", str(path), f"file:{pictures[0]}", tuple(pictures))
@@ -244,10 +244,10 @@ def _pattern(path: Path) -> Input:
             if match := shape.fullmatch(entry.name):
                 found.setdefault(int(match[1]), entry)
     if not found:
-        raise VideoOpenError(f"no picture fits {path} (a number stands where %d is, as in {before}00001{after})")
+        raise VideoOpenError(f"no image fits {path} (a number stands where %d is, as in {before}00001{after})")
     numbers = sorted(found)
     missing = numbers[-1] - numbers[0] + 1 - len(numbers)
-    notes = (f"{missing} numbers of {path.name} are missing; the pictures follow each other all the same",)
+    notes = (f"{missing} numbers of {path.name} are missing; the frames follow each other all the same",)
     pictures = tuple(found[number] for number in numbers)
     return Input("pictures", str(path), f"file:{pictures[0]}", pictures, notes if missing else ())
 

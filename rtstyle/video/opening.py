@@ -25,7 +25,7 @@ from rtstyle.video.hwaccel import accelerator
 from rtstyle.video.remote import Web, WebFile
 
 MAX_PIXELS = 1 << 27
-"""Pixels of the largest picture that is decoded, 16384x8192: a damaged header asks for more than there is memory."""
+"""Pixels of the largest frame that is decoded, 16384x8192: a damaged header asks for more than there is memory."""
 
 _REFERRING = ("concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "tty", "webm_dash_manifest")
 """FFmpeg's demuxers that open other files or hosts than the one that was given, or draw text."""
@@ -277,7 +277,7 @@ class _Within:
         return io.BytesIO(data)
 
     def _elsewhere(self, url: str) -> str:
-        """Say why an address is not opened; empty where it has the playlist's host, port and scheme, or https."""
+        """Return why an address is not opened; empty where it has the playlist's host, port and scheme, or https."""
         own, other = urlsplit(self._address), urlsplit(url)
         inside = self._folder is None and (other.scheme, other.netloc) in (
             (own.scheme, own.netloc), ("https", own.hostname),

@@ -1,4 +1,4 @@
-"""Pictures of 256 colors, for GIF: palettes that last for a while, so that what stands still stays the same."""
+"""Frames of 256 colors, for GIF: palettes that last for a while, so that what stands still stays the same."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _FRAMES, _BYTES = 100, 128 * 2**20
 
 
 class Palette:
-    """Turns pictures in BGRA into such with a palette, by FFmpeg's palettegen and paletteuse.
+    """Turns frames in BGRA into such with a palette, by FFmpeg's palettegen and paletteuse.
 
-    A palette is made for up to 100 pictures in a row (fewer of large ones: they wait in memory, up to
-    128 MiB). One for each picture is hardly better, and the files were four times as large, because even
+    A palette is made for up to 100 frames in a row (fewer of large ones: they wait in memory, up to
+    128 MiB). One for each frame is hardly better, and the files were four times as large, because even
     what did not move changed its numbers. Ordered dithering stands still, too. Pixels with less than half
     opacity become transparent.
     """
@@ -26,7 +26,7 @@ class Palette:
         self._waiting = 0
 
     def push(self, picture: av.VideoFrame | None) -> list[av.VideoFrame]:
-        """Take a picture with a time in 1/100 s, None at the end; return those that are ready."""
+        """Take a frame with a time in 1/100 s, None at the end; return those that are ready."""
         if picture is not None:
             self._graph = self._graph or self._new_graph()
             self._graph.push(picture)

@@ -13,11 +13,11 @@ from rtstyle.frame import Color, Frame, planes_from_rgb, planes_to_rgb
 from rtstyle.video.codecs import RGB_ORDERS, SEMIPLANAR, YUV, halves_chroma
 
 Fill = Callable[[Frame, av.VideoFrame], None]
-"""Writes the samples of a frame into a picture of an encoder's format."""
+"""Writes the samples of a frame into a frame of an encoder's format."""
 
 
 def filler(pix_fmt: str, color: Color, target: Color) -> Fill:
-    """Return what fills pictures of ``pix_fmt`` from frames of ``color``.
+    """Return what fills frames of ``pix_fmt`` from frames of ``color``.
 
     Args:
         target: How readers of the result understand its samples; RGB is RGB in any case.

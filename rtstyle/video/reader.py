@@ -41,7 +41,7 @@ from rtstyle.video.transcode import begin_of
 
 _NOT_CARRIED = {
     "SPHERICAL": "it is a 360 degree video: its projection is lost, so players show it flat",
-    "STEREO3D": "it is stereoscopic (3D): how the two views lie in its pictures is not written",
+    "STEREO3D": "it is stereoscopic (3D): how the two views lie in its frames is not written",
     "ICC_PROFILE": "its ICC color profile is lost: its colors are read by their tags",
 }
 """What frames may carry that outputs do not say, by FFmpeg's names; H.264 by x264 does say STEREO3D."""
@@ -76,17 +76,17 @@ class VideoReader:
     and with one meaning of color; what was done for that is in ``notes``.
 
     Args:
-        source: A file, a folder of pictures, a pattern of them (``frames/%05d.png``), a URL, or ``-`` (stdin).
+        source: A file, a folder of images, a pattern of them (``frames/%05d.png``), a URL, or ``-`` (stdin).
         threads: Threads of the decoder; 0 is one for each core.
         hwaccel: Hardware that is to decode, by FFmpeg's name: ``cuda`` is NVDEC. Where it does not work on this machine
             or with this codec, software decodes; the former is a note. None: software.
         start: Seconds on the player's timeline, on which the container starts at 0: frames of start <= time < end
             are yielded, and times count from the first of them if ``start`` is given, else from the earliest of
-            picture and audio.
+            frame and audio.
         end: See ``start``; None is the end of the source.
-        size: What the pictures are scaled to, as they are shown, so for a video that is turned by 90
+        size: What the frames are scaled to, as they are shown, so for a video that is turned by 90
             degrees with the sides changed. The shape of what is shown stays: ``pixel_aspect`` changes with it.
-        rate: Frames per second of a sequence of pictures; None is 25.
+        rate: Frames per second of a sequence of images; None is 25.
         keep_packets: False leaves ``packets`` empty.
         timeout: Seconds that the network may let us wait, each time.
         playlists: Whether a playlist may lead to any file or host, see ``opening``.
@@ -159,7 +159,7 @@ class VideoReader:
         pictures = self._source.pictures()
         first = next(pictures, None)
         if first is None:
-            raise VideoOpenError(f"{self.name}: not one picture of its video could be decoded" + self._decoder.doubts())
+            raise VideoOpenError(f"{self.name}: not one frame of its video could be decoded" + self._decoder.doubts())
         self._shaper = Shaper(first, self._coded_size(first, size))
         self._describe(first)
         self._origin = self._find_origin(first)
@@ -170,7 +170,7 @@ class VideoReader:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that are read: one, or the pictures of a sequence; none of a pipe or the network."""
+        """The files that are read: one, or the images of a sequence; none of a pipe or the network."""
         if not self.seekable:
             return ()
         return self._input.pictures or (self.path,)
@@ -209,7 +209,7 @@ class VideoReader:
             self.packets.append(packet)
 
     def _coded_size(self, first: av.VideoFrame, size: Size | None) -> Size | None:
-        """Return the size before the picture is turned for showing."""
+        """Return the size before the frame is turned for showing."""
         quarter = round((first.rotation or 0) / 90) % 2
         return Size(size.height, size.width) if size and quarter else size
 
@@ -225,10 +225,10 @@ class VideoReader:
         self.spatial = Spatial.of(first)
         """360 degree projection, stereo 3D and color profile; outputs state what their container can."""
         self.rotation = int(first.rotation or 0)
-        """Degrees counterclockwise by which players turn the picture."""
+        """Degrees counterclockwise by which players turn the frame."""
         matrix = side_data_of(first, "DISPLAYMATRIX")[:9]
         self.display_matrix: tuple[int, ...] | None = tuple(int(number) for number in matrix) or None
-        """How players turn and mirror the picture: 9 numbers of FFmpeg's display matrix, None where they do not."""
+        """How players turn and mirror the frame: 9 numbers of FFmpeg's display matrix, None where they do not."""
         self.pixel_aspect = self._pixel_aspect(first)
         """Width of a pixel over its height, None where nothing is said."""
         stills = self._stills
@@ -256,7 +256,7 @@ class VideoReader:
             self.duration = self.container.duration / av.time_base
 
     def _find_origin(self, first: av.VideoFrame) -> Fraction:
-        """Return when the first picture is shown or the first audio heard, in seconds of the source's own timeline.
+        """Return when the first frame is shown or the first audio heard, in seconds of the source's own timeline.
 
         A recording begins at any hour of its sender's clock; players show that moment as 0.
         """
@@ -366,7 +366,7 @@ class VideoReader:
         self._faulty, self._counted_before = 0, self._source.damaged
 
     def resume_after(self, pts: int, digest: str) -> bool:
-        """Go on behind the frame of that ``pts`` (as this reader yields it), and only if it is that very frame.
+        """Continue behind the frame of that ``pts`` (as this reader yields it), and only if it is that very frame.
 
         It is found by seeking, or by decoding from the start where seeks lead nowhere, and known by ``digest``.
         To be called before iterating.
@@ -418,13 +418,13 @@ class VideoReader:
 
     @property
     def ended(self) -> Fraction:
-        """When the last picture stops being shown, in seconds of the output; known when it has come."""
+        """When the last frame stops being shown, in seconds of the output; known when it has come."""
         end = self._ended if self._end is None else min(self._ended, self._origin + self._end)
         return end - self.shift
 
     @property
     def damaged(self) -> int:
-        """Pictures that are missing or faulty because the input is damaged, as far as is known."""
+        """Frames that are missing or faulty because the input is damaged, as far as is known."""
         return self._source.damaged - self._counted_before + self._faulty
 
     @property
@@ -496,12 +496,12 @@ class VideoReader:
             self._notes.remove(_NOT_CARRIED[kind])
 
     def turn_upright(self) -> None:
-        """Yield pictures the way they are shown, for an output that cannot say how to turn them. Before iterating."""
+        """Yield frames the way they are shown, for an output that cannot say how to turn them. Before iterating."""
         self.upright = True
         if self.display_matrix is None:
             return
         self._turn, self.display_matrix = self.display_matrix, None
-        self._notes.append("its pictures are turned upright: the output cannot say how they are shown")
+        self._notes.append("its frames are turned upright: the output cannot say how they are shown")
         if round(self.rotation / 90) % 2:
             self.size = Size(self.size.height, self.size.width)
             self.pixel_aspect = 1 / self.pixel_aspect if self.pixel_aspect else None
@@ -524,7 +524,7 @@ class VideoReader:
         return Frame(planes, picture.pts, self.time_base, self.color, alpha=alpha, captions=captions)
 
     def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """Give each picture a time of its own, later than that of the one before."""
+        """Give each frame a time of its own, later than that of the one before."""
         base = self.time_base
         last: int | None = None
         following = 0  # what the next pts should be, where the file itself does not say
@@ -541,7 +541,7 @@ class VideoReader:
             yield picture
 
     def _end_as_declared(self) -> None:
-        """Let mp4 and mov say how long the last picture is shown, where that is about as long as one is."""
+        """Let mp4 and mov say how long the last frame is shown, where that is about as long as one is."""
         if self._stills is not None or not self.container.format.name.startswith("mov") or not self.stream.duration:
             return
         step = 1 / (self.rate or 25)
@@ -552,7 +552,7 @@ class VideoReader:
             self._ended = end
 
     def _check_end(self, end: float) -> None:
-        """Tell if the video ends long before it should: most containers are cut off without an error."""
+        """Return whether the video ends long before it should: most containers are cut off without an error."""
         declared = self._declared_end()
         if declared is not None and declared - end > _CUT_OFF:
             self._notes.append(f"it ends after {end:.1f} s and should last {declared:.1f} s: the file was cut off")

@@ -89,7 +89,7 @@ def alpha_of(frame: av.VideoFrame) -> Plane:
 
 
 def planes_digest(planes: Planes) -> str:
-    """Return a fingerprint of a picture's samples: the same samples give the same, whatever their strides."""
+    """Return a fingerprint of a frame's samples: the same samples give the same, whatever their strides."""
     digest = hashlib.blake2b(digest_size=16)
     for plane in planes:
         digest.update(repr(plane.shape).encode())

@@ -87,7 +87,7 @@ class HeaderCheck:
 
 
 def needs_header(codec: str) -> bool:
-    """Tell whether packets of a codec, copied into another container, rely on the one header of their stream.
+    """Return whether packets of a codec, copied into another container, rely on the one header of their stream.
 
     Packets of AC-3, E-AC-3 and MPEG audio carry all that a decoder needs.
     """

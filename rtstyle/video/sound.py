@@ -1,4 +1,4 @@
-"""Sound that comes while a video is written: its encoder, which keeps it in step with the clock of the pictures."""
+"""Audio that comes while a video is written: its encoder, which keeps it in step with the clock of the frames."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 from rtstyle.errors import SettingError
 
 RATE = 48000
-"""Samples per second of all live sound."""
+"""Samples per second of all live audio."""
 
 SOUND_CODECS = {"mp4": "aac", "mov": "aac", "matroska": "aac", "mpegts": "aac", "nut": "aac", "webm": "libopus"}
-"""Encoder of live sound for each container that holds it."""
+"""Encoder of live audio for each container that holds it."""
 
 _MICROSECOND = Fraction(1, 1_000_000)
 
 _STEP = Fraction(1, 10)
-"""Seconds by which sound may be off the clock before samples are left out or silence is put in at once; smaller
+"""Seconds by which audio may be off the clock before samples are left out or silence is put in at once; smaller
 differences are stretched away, which is inaudible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A piece of sound."""
+    """A piece of audio."""
 
     samples: NDArray[np.int16]
     """Shape (n, 2): left and right, ``RATE`` a second."""
@@ -41,21 +41,21 @@ class Sound:
 
 
 def sound_codec(muxer: str, target: str) -> str:
-    """Return the encoder of sound for a container.
+    """Return the encoder of audio for a container.
 
     Raises:
         SettingError: It holds none, or none that is written here.
     """
     if muxer not in SOUND_CODECS:
-        raise SettingError(f"{target} is recorded without sound: take .mp4, .mkv, .mov or .webm, or leave --mic out")
+        raise SettingError(f"{target} is recorded without audio: take .mp4, .mkv, .mov or .webm, or leave --mic out")
     return SOUND_CODECS[muxer]
 
 
 class SoundEncoder:
-    """Adds a stream of sound to a container that is not yet started, and turns pieces of sound into its packets.
+    """Adds a stream of audio to a container that is not yet started, and turns pieces of audio into its packets.
 
-    Devices count their samples by a clock of their own. So each piece has the time of the clock of the pictures, and
-    FFmpeg's resampler (aresample, ``async``) stretches the sound to it, by less than what can be heard.
+    Devices count their samples by a clock of their own. So each piece has the time of the clock of the frames, and
+    FFmpeg's resampler (aresample, ``async``) stretches the audio to it, by less than what can be heard.
 
     Args:
         codec: What ``sound_codec`` says.
@@ -82,10 +82,10 @@ class SoundEncoder:
         self._graph.configure()
 
     def encode(self, sound: Sound, begin: float) -> list[av.Packet[Any]]:
-        """Take a piece of sound and return the packets that are ready.
+        """Take a piece of audio and return the packets that are ready.
 
         Args:
-            begin: The moment at which the video begins; sound from before is left out.
+            begin: The moment at which the video begins; audio from before is left out.
         """
         pts = round((sound.at - begin) / _MICROSECOND)
         if pts <= self._last:
@@ -97,7 +97,7 @@ class SoundEncoder:
         return [packet for ready in self._ready() for packet in self._stream.encode(ready)]
 
     def flush(self) -> list[av.Packet[Any]]:
-        """Return the packets that are still inside. No sound may come any more."""
+        """Return the packets that are still inside. No audio may come any more."""
         if self._last < 0:
             return []
         self._graph.push(None)

@@ -1,6 +1,6 @@
 """HDR to SDR: a table from BT.2020 in PQ or HLG to BT.709, as FFmpeg's lut3d filter reads it.
 
-FFmpeg's own conversion (``scale=out_transfer=...``) clips highlights and takes most of a second per picture.
+FFmpeg's own conversion (``scale=out_transfer=...``) clips highlights and takes most of a second per frame.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def write_table(path: Path, *, transfer: int, peak: float) -> None:
 def peak_of(picture: av.VideoFrame) -> float:
     """Return how bright a source gets, in nits.
 
-    For PQ that is what the stream says of its content, else of its display, else 1000; or what this picture
+    For PQ that is what the stream says of its content, else of its display, else 1000; or what this frame
     of it shows, if that is more, because many a stream says too little. HLG is relative: always 1000.
     """
     if picture.color_trc != PQ:

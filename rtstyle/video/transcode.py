@@ -1,4 +1,4 @@
-"""The streams beside the picture, one by one: copied by packets, or decoded and re-encoded at their times."""
+"""The streams beside the video, one by one: copied by packets, or decoded and re-encoded at their times."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rtstyle.video.samples import fraction_of
 from rtstyle.video.shapes import HeaderCheck, SoundShape, needs_header, shape_of, shapes_of_header
 
 _STEADY = Fraction(1, 50)
-"""Seconds by which the times of decoded sound may be off before they are believed: containers round them."""
+"""Seconds by which the times of decoded audio may be off before they are believed: containers round them."""
 
 _LONGEST_GAP = 600
 """Seconds that are filled with silence at most; a longer leap is damage."""
@@ -199,7 +199,7 @@ class PacketCopy:
         self._cover = source.type == "video"
         # Matroska states how long a decoder takes to find its feet, and starts the packets as much later.
         self._exact = -round(delay_of(source) * (codec.sample_rate or 48000)) if codec else 0
-        """Where the next packet of sound begins, in samples, if nothing is missing."""
+        """Where the next packet of audio begins, in samples, if nothing is missing."""
         self._earliest = None if muxer in NEGATIVE_TIMES else -delay_of(source)
         self._begin = begin_of(source)
         """When the stream is first heard or seen, on the source's timeline."""
@@ -246,7 +246,7 @@ class PacketCopy:
         self._shape = shape or self._shape
 
     def _is_shown(self, packet: av.Packet[Any]) -> bool:
-        """Tell whether a packet is copied where an edit list cuts its stream: mp4 keeps what it hides.
+        """Return whether a packet is copied where an edit list cuts its stream: mp4 keeps what it hides.
 
         Packets in which nothing is shown are left out, but for the lead-in of a decoder. Where the beginning was cut
         off, two packets of it are the lead-in in a container that hides them again; in others the stream begins with

@@ -1,4 +1,4 @@
-"""VideoWriter: a video as a sink, written as frames come: recordings, pipes, pictures in a row.
+"""VideoWriter: a video as a sink, written as frames come: recordings, pipes, image sequences.
 
 A file that is made from a file is written by ``rtstyle.render`` instead, in segments.
 """
@@ -123,7 +123,7 @@ class VideoWriter:
     playable under ``kept`` (``NAME.partial.mp4``). Left by any other error, nothing is left.
 
     Times are exact in mp4 and mov and rounded to milliseconds in mkv and webm. Matroska has no times below 0
-    either: where sound starts before 0, as AAC in mp4 does, everything in an mkv moves later by as much, in step.
+    either: where audio starts before 0, as AAC in mp4 does, everything in an mkv moves later by as much, in step.
 
     Args:
         path: A file; a pattern such as ``frames/%05d.png``; or ``-``, the standard output.
@@ -131,7 +131,7 @@ class VideoWriter:
         encoder: Settings, or what ``choose_encoding`` made of them.
         like: A reader whose other streams, metadata and rotation go into the output, by its ``packets``.
         plan: What becomes of those streams; None copies all that the container can hold.
-        audio: False leaves the sound out, where no plan is given.
+        audio: False leaves the audio out, where no plan is given.
         sound: True adds a stream for ``write_sound``.
         overwrite: True replaces an existing ``path`` when the new one is whole.
 
@@ -225,7 +225,7 @@ class VideoWriter:
         return self._output.sound is not None
 
     def write_sound(self, sound: Sound, begin: float) -> None:
-        """Encode a piece of sound; the writer was made with ``sound``.
+        """Encode a piece of audio; the writer was made with ``sound``.
 
         Args:
             begin: The moment, on the clock of ``sound.at``, at which the video shows 0.
@@ -233,7 +233,7 @@ class VideoWriter:
         Raises:
             VideoWriteError: The disk is full.
         """
-        assert self._output.sound, "a writer without sound"
+        assert self._output.sound, "a writer without audio"
         try:
             self._output.container.mux(self._output.sound.encode(sound, begin))
         except FAILURES as error:

@@ -5,7 +5,7 @@
     jpeg       JPEG to planes and back, without RGB on the way
     guard      who may ask: host names, origins, a token
     host       an HTTP server in a thread of its own, with everything bounded
-    share      one machine for several visitors: their newest pictures, engines, turns
+    share      one machine for several visitors: their latest frames, engines, turns
     server     `rtstyle serve`
     preview    `rtstyle webcam --preview browser`, /stream.mjpg
     page/      what browsers get: plain HTML, CSS and JavaScript

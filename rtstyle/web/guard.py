@@ -87,7 +87,7 @@ class Guard:
         return Authority.parse(hosts[0]) if len(hosts) == 1 else None
 
     def is_secure(self, request: web.Request) -> bool:
-        """Say whether the browser speaks https: to this server, or to the proxy in front of it."""
+        """Return whether the browser speaks https: to this server, or to the proxy in front of it."""
         forwarded = self.address.forwarded and request.headers.get("X-Forwarded-Proto", "").lower() == "https"
         return self.address.cert is not None or forwarded
 
@@ -100,7 +100,7 @@ class Guard:
         return f"{self.address.scheme}://{host}:{port}{path}?token={self.token}"
 
     def refuse(self, request: web.Request) -> str | None:
-        """Say why a request is refused; None where it may go on."""
+        """Return why a request is refused; None where it may continue."""
         host = self.called(request)
         if host is None or not self._knows(host.name):
             name = request.headers.get("Host", "")[:100]

@@ -28,7 +28,7 @@ from rtstyle.web.guard import Guard
 log = logging.getLogger("rtstyle")
 
 MAX_CONNECTIONS = 40
-"""Open at a time, unless more are wished; a browser has up to six, and one for the stream."""
+"""Open at a time, unless more are requested; a browser has up to six, and one for the stream."""
 
 PATIENCE = 10.0
 """Seconds that a connection may take for its request, or for taking the answer."""
@@ -288,7 +288,7 @@ class WebServer:
             refusal.force_close()  # what comes behind it on the connection is not read
             return refusal
         if "token" in request.query and request.path == "/":
-            # Out of the address bar and the history; the cookie goes on from here.
+            # Out of the address bar and the history; the cookie continues from here.
             moved = web.HTTPSeeOther("/")
             name, secure = self.guard.cookie(request), self.guard.is_secure(request)
             moved.set_cookie(name, self.guard.token, httponly=True, samesite="Strict", secure=secure)
@@ -398,7 +398,7 @@ def _quiet() -> logging.Logger:
 
 
 def keep_fresh(request: web.Request) -> None:
-    """Let the system hold little of what is sent: for who is slower than the pictures, what waits there gets old."""
+    """Let the system hold little of what is sent: frames that wait there for a slow viewer get old."""
     line = request.get_extra_info("socket")
     if line is not None:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT_BYTES)

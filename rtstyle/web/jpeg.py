@@ -89,7 +89,7 @@ def jpeg_size(data: bytes | memoryview) -> Size:
 def plain_jpeg(data: bytes) -> bytes:
     """Return a JPEG reduced to what a decoder needs: tables, one frame header, one scan, the end.
 
-    A JPEG of a megabyte may hold 80,000 scans, each of which costs a decoder as much as a picture, or as many tables.
+    A JPEG of a megabyte may hold 80,000 scans, each of which costs a decoder as much as an image, or as many tables.
 
     Raises:
         JpegError: It has more than one scan, or anything but a scan up to its end.
@@ -112,7 +112,7 @@ class JpegDecoder:
     """Decodes JPEGs of color to planes of ``JPEG_COLOR``. For one thread at a time.
 
     Args:
-        max_pixels: Larger pictures are refused, also where one hides behind a small one in the same bytes.
+        max_pixels: Larger images are refused, also where one hides behind a small one in the same bytes.
     """
 
     def __init__(self, max_pixels: int) -> None:
@@ -123,7 +123,7 @@ class JpegDecoder:
         context = av.CodecContext.create("mjpeg", "r")
         assert isinstance(context, av.VideoCodecContext)
         context.thread_count, context.thread_type = 1, ThreadType.NONE  # threads would hold frames back
-        # FFmpeg counts whole strides, which may be wider than a picture by up to 63.
+        # FFmpeg counts whole strides, which may be wider than an image by up to 63.
         context.options = {"max_pixels": str(2 * self._max_pixels), "err_detect": "explode"}
         return context
 
@@ -136,7 +136,7 @@ class JpegDecoder:
         data = bytes(data)
         size = jpeg_size(data)
         if size.width * size.height > self._max_pixels:
-            raise JpegError(f"a picture of {size} is too large")
+            raise JpegError(f"an image of {size} is too large")
         try:
             pictures = self._context.decode(av.Packet(plain_jpeg(data)))
         except av.error.FFmpegError as error:
@@ -144,7 +144,7 @@ class JpegDecoder:
             raise JpegError(f"damaged JPEG: {error.strerror}") from error
         if len(pictures) != 1 or (pictures[0].width, pictures[0].height) != (size.width, size.height):
             self._context = self._open()
-            raise JpegError(f"damaged JPEG: it holds {len(pictures)} pictures, or one of another size than it says")
+            raise JpegError(f"damaged JPEG: it holds {len(pictures)} images, or one of another size than it says")
         if not pictures[0].format.name.startswith("yuvj"):
             raise JpegError(f"a JPEG must be YCbCr, not {pictures[0].format.name}")
         return planes_of(pictures[0])

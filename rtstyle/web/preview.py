@@ -1,8 +1,8 @@
 """`rtstyle webcam --preview browser`: a live session seen and steered from a browser, and as a stream of JPEGs.
 
-/               a page with the picture and the controls
-/stream.mjpg    the pictures as multipart/x-mixed-replace, which <img>, OBS's browser source, VLC and FFmpeg take
-/snapshot.jpg   the newest picture
+/               a page with the video and the controls
+/stream.mjpg    the frames as multipart/x-mixed-replace, which <img>, OBS's browser source, VLC and FFmpeg take
+/snapshot.jpg   the latest frame
 /state          what the session does, JSON: the fields of ``SessionState``
 /command        POST of one JSON object of one word, as {"strength": 0.5}: what ``actions.read_command`` reads
 """
@@ -37,7 +37,7 @@ _BOUNDARY = "rtstyle-picture"
 
 
 class BrowserPreview:
-    """A live session's pictures over HTTP; a sink of ``Fanout``. JPEGs are encoded only while a viewer is connected.
+    """A live session's frames over HTTP; a sink of ``Fanout``. JPEGs are encoded only while a viewer is connected.
 
     Args:
         address: Where it listens; it does so until ``close``.
@@ -91,7 +91,7 @@ class BrowserPreview:
             news.set()
 
     async def _encode(self) -> bytes | None:
-        """Return the newest frame as JPEG, the first one when it comes; None where none does."""
+        """Return the latest frame as JPEG, the first one when it comes; None where none does."""
         if not await asyncio.to_thread(self._came.wait, PATIENCE / 2):
             return None
         assert self._frame
@@ -111,7 +111,7 @@ class BrowserPreview:
             jpeg = first
             while True:
                 if jpeg:
-                    # The next boundary goes with each picture: browsers show one when it has come.
+                    # The next boundary goes with each frame: browsers show one when it has come.
                     head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
                     async with asyncio.timeout(PATIENCE):
                         await response.write(head + jpeg + f"\r\n--{_BOUNDARY}\r\n".encode())
@@ -128,7 +128,7 @@ class BrowserPreview:
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
         jpeg = await self._encode()
         if jpeg is None:
-            return web.Response(status=503, text="rtstyle: there is no picture yet\n")
+            return web.Response(status=503, text="rtstyle: there is no frame yet\n")
         return web.Response(body=jpeg, content_type="image/jpeg")
 
     async def _tell_state(self, request: web.Request) -> web.StreamResponse:

@@ -1,29 +1,29 @@
 """What travels between the page and `rtstyle serve`, over one WebSocket at ``/ws``. Version 1.
 
-All numbers are little-endian. A picture is a baseline JPEG of color (YCbCr, JFIF) in one scan.
+All numbers are little-endian. A frame is a baseline JPEG of color (YCbCr, JFIF) in one scan.
 
 page -> server, binary, at most ``MAX_MESSAGE`` bytes:
 
     offset  type  what
-    0       u32   sequence number of the picture; each is larger than the one before
+    0       u32   sequence number of the frame; each is larger than the one before
     4       u8    style: its place in the list of the hello
     5       u8    strength in hundredths, 0 to 200
     6       u8    flags: 1 keep the colors of the source; other bits 0
     7       u8    0
     8       ...   the JPEG, of one of the sizes of the hello
 
-Every picture carries its settings, so there is nothing else to say and no order to keep; a text message is a
-bad message. The page keeps at most ``IN_FLIGHT`` pictures unanswered. An answer with number n answers all
-pictures up to n: of those that wait, the server does the newest and forgets the others.
+Every frame carries its settings, so there is nothing else to say and no order to keep; a text message is a
+bad message. The page keeps at most ``IN_FLIGHT`` frames unanswered. An answer with number n answers all
+frames up to n: of those that wait, the server does the latest and forgets the others.
 
 server -> page, binary, numbers rising:
 
-    0       u32   sequence number of the picture that this one was made from
-    4       u8    style that was used: an earlier one while the wished one is still being loaded
+    0       u32   sequence number of the frame that this one was made from
+    4       u8    style that was used: an earlier one while the requested one is still being loaded
     5       u8    strength in hundredths
     6       u8    flags: 1 as above; 2 preparing: no JPEG follows, there is no engine for this size yet
     7       u8    0
-    8       u32   microseconds that the picture was in the server
+    8       u32   microseconds that the frame was in the server
     12      ...   the stylized JPEG, of the same size
 
 server -> page, text, JSON objects with ``type``:
@@ -31,7 +31,7 @@ server -> page, text, JSON objects with ``type``:
     hello   version, styles [{name, title}], sizes [[width, height]], in_flight, start {style, strength, keep_colors}
     say     message: a line for the visitor, such as that a style cannot be loaded
     bye     reason, message: the last word before the server closes; reason is one of
-            ``full`` (all places are taken), ``idle`` (no picture for a while), ``bad`` (too many bad messages),
+            ``full`` (all places are taken), ``idle`` (no frame for a while), ``bad`` (too many bad messages),
             ``end`` (the server ends), ``moved`` (it ends, and another one takes its visitors: connect again)
 """
 
@@ -46,7 +46,7 @@ from rtstyle.frame import Size
 
 VERSION = 1
 IN_FLIGHT = 2
-"""Pictures of one visitor that may be on their way: one being stylized, one behind it."""
+"""Frames of one visitor that may be on their way: one being stylized, one behind it."""
 
 MAX_MESSAGE = 1 << 20
 """Bytes of a message; a 720p JPEG of quality 85 has about 160 kB."""
@@ -56,7 +56,7 @@ SIZES = tuple(
     for wide, narrow, short in ((640, 480, 360), (848, 640, 480), (1280, 960, 720))
     for size in (Size(wide, short), Size(narrow, short), Size(short, wide), Size(short, narrow))
 )
-"""Sizes of pictures that are taken: 16:9 and 4:3, lying and standing. Each needs an engine, so they are few."""
+"""Sizes of frames that are taken: 16:9 and 4:3, lying and standing. Each needs an engine, so they are few."""
 
 MAX_PIXELS = max(size.width * size.height for size in SIZES)
 
@@ -74,7 +74,7 @@ class BadMessageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One picture of a visitor and how it shall look."""
+    """One frame of a visitor and how it shall look."""
 
     number: int
     style: int
@@ -110,13 +110,13 @@ def write_request(request: Request) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of a picture."""
+    """What became of a frame."""
 
     number: int
     style: int
     controls: Controls
     microseconds: int
-    """From the arrival of the picture to this answer."""
+    """From the arrival of the frame to this answer."""
     jpeg: bytes
     """Empty while the first engine for this size is prepared."""
 

@@ -28,19 +28,19 @@ from rtstyle.web.protocol import BadMessageError, Reason, Reply, read_request, w
 from rtstyle.web.share import Share, Visitor
 
 IDLE = 30.0
-"""Seconds without a picture after which a visitor's place is given to others."""
+"""Seconds without a frame after which a visitor's place is given to others."""
 
 MAX_BAD = 20
 """Bad messages of a visitor before the connection is closed."""
 
 _FASTEST = 1 / 120
-"""Seconds between two pictures of a visitor; more are not read, and wait where they come from."""
+"""Seconds between two frames of a visitor; more are not read, and wait where they come from."""
 
 _PENALTY = 0.1
 """Seconds for which nothing is read from a visitor after a bad message."""
 
 _BANDWIDTH = 10_000_000
-"""Bytes a second that are read from a visitor; the largest pictures at 30 a second are half of it."""
+"""Bytes a second that are read from a visitor; the largest frames at 30 a second are half of it."""
 
 _FIRST_SIZE = Size(640, 360)
 
@@ -50,10 +50,10 @@ dozens of times a frame, and would wait 5 ms each time."""
 
 _FAREWELLS: dict[Reason, str] = {
     "full": "All places are taken. Try again in a while.",
-    "idle": "No picture came for a while, so the place was given to others.",
+    "idle": "No frame came for a while, so the place was given to others.",
     "bad": "Too many messages were not understood.",
     "end": "The server has ended.",
-    "moved": "This server ends; another one goes on.",
+    "moved": "This server ends; another one continues.",
 }
 
 
@@ -66,9 +66,9 @@ class ServeReport:
     turned_away: int
     """Visitors that found all places taken."""
     frames: int
-    """Pictures that were stylized."""
+    """Frames that were stylized."""
     dropped: int
-    """Pictures that a newer one of the same visitor replaced."""
+    """Frames that a newer one of the same visitor replaced."""
     bad_messages: int
     refused: dict[str, int]
     """Connections and requests that were refused, by reason: host (also origin and token), crowd, slow, rush."""
@@ -245,7 +245,7 @@ class StyleServer:
         return socket
 
     async def _receive(self, socket: web.WebSocketResponse, visitor: Visitor, bad: _Count) -> Reason | None:
-        """Hand pictures on until the visitor leaves (None) or must go."""
+        """Hand frames on until the visitor leaves (None) or must go."""
         last, seen = time.monotonic(), 0
         while bad.value < MAX_BAD:
             try:

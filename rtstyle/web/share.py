@@ -1,4 +1,4 @@
-"""One machine for several visitors: the newest picture of each, one after the other, with engines kept for later."""
+"""One machine for several visitors: the latest frame of each, one after the other, with engines kept for later."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ QUALITY = 85
 """Of the stylized JPEGs."""
 
 _UNSENT = 2
-"""Answers of one visitor that are made or being sent; a slow line gets fewer pictures instead of a queue."""
+"""Answers of one visitor that are made or being sent; a slow line gets fewer frames instead of a queue."""
 
 _DECODING = 0.2
-"""Seconds of CPU time that one picture may take to decode; the largest takes 0.02."""
+"""Seconds of CPU time that one frame may take to decode; the largest takes 0.02."""
 
 _MICROSECOND = Fraction(1, 1_000_000)
 
 Post = Callable[[Literal["reply", "say", "bad"], "Reply | str"], None]
-"""Takes what a visitor is to get: a Reply; a line; or what was wrong with a picture. Called in the worker's thread."""
+"""Takes what a visitor is to get: a Reply; a line; or what was wrong with a frame. Called in the worker's thread."""
 
 
 class Visitor:
@@ -38,9 +38,9 @@ class Visitor:
 
     def __init__(self, post: Post, follow: Follow) -> None:
         self.frames = 0
-        """Pictures that were stylized."""
+        """Frames that were stylized."""
         self.dropped = 0
-        """Pictures that a newer one replaced before their turn."""
+        """Frames that a newer one replaced before their turn."""
         self._post = post
         self._slot: tuple[Request, float] | None = None
         self._unsent = 0
@@ -106,9 +106,9 @@ class Engines:
 class Share:
     """Stylizes for all visitors in one thread. A context manager.
 
-    Whose picture waits and who has had the least of the machine is next, so that one with large pictures gets
+    Whose frame waits and who has had the least of the machine is next, so that one with large frames gets
     fewer of them; among equals that is one after the other. Who was away does not catch up (start-time fair queueing:
-    Goyal, Vin and Cheng 1996). Each visitor has one waiting picture, the newest.
+    Goyal, Vin and Cheng 1996). Each visitor has one waiting frame, the latest.
 
     Args:
         make: Opens a warm engine for the style of that place in the list, and a size.
@@ -156,7 +156,7 @@ class Share:
             visitor._slot = None
 
     def offer(self, visitor: Visitor, request: Request) -> None:
-        """Take a visitor's newest picture; one that still waits is forgotten."""
+        """Take a visitor's latest frame; one that still waits is forgotten."""
         with self._changed:
             visitor.dropped += visitor._slot is not None
             visitor._slot = (request, time.perf_counter())
@@ -214,7 +214,7 @@ class Share:
         visitor._post("reply", Reply(request.number, style, request.controls, spent, jpeg))
 
     def _engine(self, visitor: Visitor, style: int, size: Size) -> tuple[int, Engine | None]:
-        """Return the wished style and its engine, or what the visitor had before while that one is not there."""
+        """Return the requested style and its engine, or what the visitor had before while that one is not there."""
         engine = self._engines.get(style, size)
         failed = self._engines.failed.get((style, size))
         if failed and style not in visitor._told:

@@ -25,7 +25,7 @@ FOLDER = Path("/run")
 FFMPEG = ["ffmpeg", "-nostdin", "-v", "error"]
 DRIVER = Path("/sys/bus/platform/drivers/vivid")
 MODE = "--size 320x180 --fps 5 --preview none --precision f32 --strength 0 --timeout 20".split()  # noqa: SIM905
-"""Strength 0 leaves the picture as it is, so that it can be compared; the network runs all the same."""
+"""Strength 0 leaves the frame as it is, so that it can be compared; the network runs all the same."""
 
 
 def result(good: bool, line: str) -> None:
@@ -52,13 +52,13 @@ def ended(process: subprocess.Popen[str], seconds: float = 400) -> tuple[str, st
 
 
 def picture_of(device: str, skip: int = 0) -> np.ndarray:
-    """One picture of a device, as FFmpeg's own program sees it: RGB."""
+    """One frame of a device, as FFmpeg's own program sees it: RGB."""
     words = (
         f"-f v4l2 -video_size 320x180 -i {device} -vf select=gte(n\\,{skip}) -frames:v 1 -f rawvideo -pix_fmt rgb24 -"
     )
     shot = subprocess.run([*FFMPEG, *words.split()], capture_output=True, timeout=200)
     if len(shot.stdout) != 3 * SIZE[0] * SIZE[1]:
-        raise RuntimeError(f"ffmpeg got no picture of {device}: {shot.stderr.decode()[-300:]}")
+        raise RuntimeError(f"ffmpeg got no frame of {device}: {shot.stderr.decode()[-300:]}")
     return np.frombuffer(shot.stdout, np.uint8).reshape(SIZE[1], SIZE[0], 3).astype(int)
 
 
@@ -74,7 +74,7 @@ def patiently(what: Callable[[], np.ndarray], seconds: float = 300) -> np.ndarra
 
 
 def virtual_camera() -> None:
-    """vivid -> rtstyle -> v4l2loopback -> ffmpeg: the same picture, and a recording beside it."""
+    """vivid -> rtstyle -> v4l2loopback -> ffmpeg: the same frame, and a recording beside it."""
     expected = picture_of(CAMERA, 3)
     session = rtstyle(
         "webcam", CAMERA, *MODE, "--seconds", "80", "--virtual-camera", "--record", str(FOLDER / "r.mkv"), "--json"
@@ -88,7 +88,7 @@ def virtual_camera() -> None:
     result(
         difference.mean() < 4,
         f"ffmpeg reads {LOOPBACK}: mean difference from the camera {difference.mean():.2f} levels, "
-        f"the picture's own spread {expected[40:].std():.0f}",
+        f"the frame's own spread {expected[40:].std():.0f}",
     )
     result(f"virtual camera {LOOPBACK}" in err, "the loopback device was found without being named")
     report = json.loads(out) if out.strip() else {}
@@ -137,7 +137,7 @@ def unplugged() -> None:
 
 
 def microphone() -> None:
-    """ffmpeg plays 1000 Hz into snd-aloop; what rtstyle hears goes into a recording, with a grey picture.
+    """ffmpeg plays 1000 Hz into snd-aloop; what rtstyle hears goes into a recording, with a grey frame.
 
     Without a network beside it: where every instruction is emulated, the reader of the device comes too late.
     """
@@ -169,7 +169,7 @@ def microphone() -> None:
     if said.strip():
         print(f"  ffmpeg: {said.strip()[-300:]}", flush=True)
     ours, theirs = tenths_of(path), tenths_of(control)
-    result(len(ours) > 150, f"{len(ours) / 10:.1f} s of sound were recorded from ALSA plughw:0,1")
+    result(len(ours) > 150, f"{len(ours) / 10:.1f} s of audio were recorded from ALSA plughw:0,1")
     loud, control_loud = ours.std(1) > 100, theirs.std(1) > 100
     result(
         loud.mean() > 0.7 * control_loud.mean() > 0,
@@ -183,7 +183,7 @@ def microphone() -> None:
 
 
 def tenths_of(path: Path) -> np.ndarray:
-    """Sound as ffmpeg decodes it: a row of 4800 samples for each tenth of a second."""
+    """Audio as ffmpeg decodes it: a row of 4800 samples for each tenth of a second."""
     words = f"-i {path} -map 0:a -ac 1 -ar 48000 -f s16le -"
     sound = subprocess.run([*FFMPEG, *words.split()], capture_output=True).stdout
     samples = np.frombuffer(sound, np.int16).astype(float)

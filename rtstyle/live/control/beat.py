@@ -15,7 +15,7 @@ _SLOWEST, _FASTEST = 3.0, 0.2
 
 
 class BeatClock:
-    """Follows beats and goes on between them. Positions are in beats, counted from the first one."""
+    """Follows beats and continues between them. Positions are in beats, counted from the first one."""
 
     def __init__(self) -> None:
         self.period: float | None = None
@@ -47,7 +47,7 @@ class BeatClock:
         self.period = median(self._intervals)
 
     def set_tempo(self, bpm: float, at: float) -> None:
-        """Go on with another tempo from here."""
+        """Continue with another tempo from here."""
         position = self.position(at)
         self.period = 60 / bpm
         self._intervals.clear()

@@ -169,7 +169,7 @@ class Modulation:
         return base
 
     def steps(self, now: float) -> list[Target]:
-        """Return the lists, of styles or presets, that go on by one now."""
+        """Return the lists, of styles or presets, that advance by one now."""
         due: list[Target] = []
         for modulator in self._modulators:
             if modulator.shape == "next":

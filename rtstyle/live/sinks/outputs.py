@@ -25,7 +25,7 @@ _STILL = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Where stylized frames go, and whether with sound."""
+    """Where stylized frames go, and whether with audio."""
 
     virtual_camera: str | None = None
     """Device of a virtual camera, empty for the first that is free; None: none. See ``find_virtual_cameras``."""
@@ -38,7 +38,7 @@ class Outputs:
     bitrate: int | None = None
     """Mean bits per second of each of ``urls``; None takes what suits size and rate."""
     microphone: str | None = None
-    """The microphone whose sound goes into recordings and ``urls``, empty for the system's own; None: see ``audio``."""
+    """The microphone whose audio goes into recordings and ``urls``, empty for the system's own; None: see ``audio``."""
     audio: bool = True
     """Without a microphone, put the audio of a file, URL or pipe into recordings and ``urls``: stereo, re-encoded."""
     sinks: tuple[FrameSink, ...] = ()
@@ -103,7 +103,7 @@ class OutputPlan:
 
         Args:
             fps: Rate that was asked for, if one was; the virtual camera keeps it.
-            sound: Whether there will be sound.
+            sound: Whether there will be audio.
 
         Raises:
             VideoWriteError: The virtual camera cannot be opened. Networks are tried later, and again and again.

@@ -13,7 +13,7 @@ from rtstyle.video import VideoWriter
 from rtstyle.video.sound import Sound
 
 _EARLY = 500
-"""Pieces of sound that wait for the first frame at most, some 10 s."""
+"""Pieces of audio that wait for the first frame at most, some 10 s."""
 
 
 class Recording:
@@ -50,7 +50,7 @@ class Recording:
             raise
 
     def write_sound(self, sound: Sound) -> None:
-        """Record a piece of sound; what was heard before the first frame is left out."""
+        """Record a piece of audio; what was heard before the first frame is left out."""
         if not self._writer.hears:
             return
         self._early.append(sound)

@@ -29,10 +29,10 @@ class Sink(Protocol):
 
 @runtime_checkable
 class AudioSink(Sink, Protocol):
-    """A sink that also takes sound."""
+    """A sink that also takes audio."""
 
     def write_sound(self, sound: Sound) -> None:
-        """Take a piece of sound that goes on where the last one ended, or later."""
+        """Take a piece of audio that continues where the last one ended, or later."""
 
 
 @runtime_checkable

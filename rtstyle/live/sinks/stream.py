@@ -28,7 +28,7 @@ from rtstyle.video.formats import Encoding
 from rtstyle.video.sound import RATE, Sound, SoundEncoder, sound_codec
 
 KEY_SECONDS = 2.0
-"""Seconds between two pictures at which a viewer can begin to watch."""
+"""Seconds between two frames at which a viewer can begin to watch."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds before the first and before a late attempt to connect again; each pause is twice the one before."""
@@ -156,7 +156,7 @@ class StreamSink:
         size, color: Of the frames that will come.
         rate: Frames per second for rate control; None where it is unknown.
         bitrate: Mean bits per second; None takes what suits size and rate.
-        sound: True adds a stream of sound, AAC.
+        sound: True adds a stream of audio, AAC.
         tell: Called with each line to print, from several threads.
         warn: The same for those that a report should keep.
         timeout: Seconds that one step of the connection may take.
@@ -216,7 +216,7 @@ class StreamSink:
             raise FrameDropped
 
     def write_sound(self, sound: Sound) -> None:
-        """Send a piece of sound, where there is a connection."""
+        """Send a piece of audio, where there is a connection."""
         if self._relay and self._sound and not self._relay.connecting:
             try:
                 self._relay.write_sound(sound)
@@ -375,7 +375,7 @@ class _Relay:
             self._container.mux(self._sounds.encode(silence, float(frame.pts * CLOCK)))
 
     def write_sound(self, sound: Sound) -> None:
-        """Encode a piece of sound and send it."""
+        """Encode a piece of audio and send it."""
         if self._begin is not None and self._sounds and self._container:
             self._container.mux(self._sounds.encode(sound, float(self._begin * CLOCK)))
 

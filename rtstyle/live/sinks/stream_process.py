@@ -1,4 +1,4 @@
-"""The program that carries a stream to the network: its standard input goes on to a URL, packet by packet.
+"""The program that carries a stream to the network: it sends its standard input to a URL, packet by packet.
 
 It is a process of its own and imports nothing of rtstyle. PyAV holds Python's lock while it connects, and a peer
 that stops reading blocks the writer: here neither can stop anything but this process, which ends itself

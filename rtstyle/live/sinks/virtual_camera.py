@@ -1,4 +1,4 @@
-"""A virtual camera: other programs see the stylized picture as a camera of this machine.
+"""A virtual camera: other programs see the stylized frame as a camera of this machine.
 
 Linux has them by the kernel module v4l2loopback, written through PyAV. Windows and macOS have that of OBS, written
 through pyvirtualcam, which is GPL and so installed only by those who ask for it.

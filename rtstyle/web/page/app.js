@@ -15,14 +15,14 @@ const video = $("source"), picture = $("picture"), paint = picture.getContext("2
 let hello = null; // what the server said first
 let socket = null;
 let stream = null; // the camera
-let ended = ""; // why there is no going on without the visitor
+let ended = ""; // why there is no reconnecting without the visitor
 let tries = 0;
 let number = 0, answered = 0, drawn = 0;
 let recorder = null;
 let splitAt = 0.5;
 let heardAt = 0; // when the server answered last
 let pending = null; // the style that was chosen and is not seen yet
-const inside = new Map(); // sequence number -> { canvas, at }: pictures that are on their way
+const inside = new Map(); // sequence number -> { canvas, at }: frames that are on their way
 const spare = []; // canvases to use again
 
 // What the figures come from; also read by tests. Times are those of performance.now().
@@ -210,7 +210,7 @@ function forget() {
   number = answered = drawn = 0;
 }
 
-// -- a picture goes
+// -- a frame goes
 
 /** The size of the hello that is nearest to the camera's shape, with so many lines on its short side. */
 function chooseSize(width, height, lines) {
@@ -225,7 +225,7 @@ async function send() {
   for (const [key, { canvas, at }] of inside) {
     if (now - at > LOST_MS) { inside.delete(key); spare.push(canvas); }
   }
-  if (inside.size >= hello.in_flight) return; // this picture is left out; the next one will be newer
+  if (inside.size >= hello.in_flight) return; // this frame is left out; the next one will be newer
   const { style, strength, keep, mirror, lines } = settings();
   const [width, height] = chooseSize(video.videoWidth, video.videoHeight, lines);
   const canvas = spare.pop() ?? document.createElement("canvas");
@@ -247,7 +247,7 @@ async function send() {
   to.send(new Blob([head.buffer, jpeg]));
 }
 
-// A hidden page sees no new pictures of its video. While it records it sends one a second, and so keeps its place.
+// A hidden page sees no new frames of its video. While it records it sends one a second, and so keeps its place.
 setInterval(() => document.hidden && recorder && send(), 1000);
 
 function everyPicture() {
@@ -259,7 +259,7 @@ function everyPicture() {
   next();
 }
 
-// -- a picture comes
+// -- a frame comes
 
 async function answer(data) {
   const head = new DataView(data), own = head.getUint32(0, true);
@@ -289,7 +289,7 @@ async function answer(data) {
   }
 }
 
-// A new style fades in over the last picture of the one before, as in the window.
+// A new style fades in over the last frame of the one before, as in the window.
 const FADE_MS = 500;
 const still = document.createElement("canvas"), calm = matchMedia("(prefers-reduced-motion: reduce)");
 let fadeSince = -FADE_MS;
@@ -337,7 +337,7 @@ setInterval(() => {
   $("fps").textContent = recent ? (recent / 2).toFixed(0) : "–";
   $("trip").textContent = recent ? trips[trips.length >> 1].toFixed(0) : "–";
   if (socket?.readyState === WebSocket.OPEN && inside.size && now - heardAt > HUNG_MS) {
-    toast("The server does not answer; the picture stands still.", 1000);
+    toast("The server does not answer; the video stands still.", 1000);
   }
 }, 500);
 
@@ -374,10 +374,10 @@ window.addEventListener("resize", () => $("split").checked && placeDivider());
 
 // -- snapshot and recording, both in the browser
 
-function save(blob, ending) {
+function save(blob, extension) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `rtstyle-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}.${ending}`;
+  link.download = `rtstyle-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}.${extension}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
@@ -401,7 +401,7 @@ async function snapshot() {
 
 $("snapshot").addEventListener("click", snapshot);
 
-let preparing = false; // between the click and the first picture: the visitor is asked for the microphone
+let preparing = false; // between the click and the first frame: the visitor is asked for the microphone
 async function record() {
   if (preparing) return;
   preparing = true;
@@ -417,17 +417,17 @@ async function record() {
 async function beginRecording() {
   const type = ["video/mp4;codecs=avc1.42E01E,mp4a.40.2", "video/webm;codecs=vp9,opus", "video/webm;codecs=vp8,opus", "video/webm"]
     .find((candidate) => MediaRecorder.isTypeSupported(candidate));
-  const film = picture.captureStream(30);
+  const output = picture.captureStream(30);
   if ($("sound").checked) {
     try {
       const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
-      microphone.getAudioTracks().forEach((track) => film.addTrack(track));
+      microphone.getAudioTracks().forEach((track) => output.addTrack(track));
     } catch (error) {
-      toast(error.name === "NotFoundError" ? "No microphone was found; recording without sound." : "The microphone was refused; recording without sound.");
+      toast(error.name === "NotFoundError" ? "No microphone was found; recording without audio." : "The microphone was refused; recording without audio.");
     }
   }
   const parts = [], begun = performance.now();
-  recorder = new MediaRecorder(film, { mimeType: type, videoBitsPerSecond: 8e6 });
+  recorder = new MediaRecorder(output, { mimeType: type, videoBitsPerSecond: 8e6 });
   recorder.addEventListener("dataavailable", ({ data }) => data.size && parts.push(data));
   const ticking = setInterval(() => {
     const seconds = Math.floor((performance.now() - begun) / 1000);
@@ -435,7 +435,7 @@ async function beginRecording() {
   }, 500);
   recorder.addEventListener("stop", async () => {
     clearInterval(ticking);
-    film.getTracks().forEach((track) => track.stop());
+    output.getTracks().forEach((track) => track.stop());
     const kind = recorder.mimeType;
     recorder = null;
     showRecording(false);
@@ -478,9 +478,9 @@ $("strength").addEventListener("input", showStrength);
 $("start").addEventListener("click", start);
 for (const id of ["camera", "resolution"]) $(id).addEventListener("change", () => stream && start());
 document.addEventListener("visibilitychange", () => {
-  // A hidden page gets no pictures: it gives its place to others meanwhile, and takes one again when it is seen.
+  // A hidden page gets no frames: it gives its place to others meanwhile, and takes one again when it is seen.
   if (document.hidden) { if (!recorder) socket?.close(); return; }
-  if (recorder) toast("While this page was hidden, the recording got one picture a second.");
+  if (recorder) toast("While this page was hidden, the recording got one frame a second.");
   if (stream && !ended) connect();
 });
 fullScreen($("full"), $("stage"));
