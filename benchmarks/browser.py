@@ -5,7 +5,7 @@
     python benchmarks/browser.py --screenshot docs  # serve.png, serve-phone.png, serve-dark.png
 
 It needs playwright (pip), Chromium and ffmpeg. The server is a process of its own, as for a user; all figures
-of the picture are the page's: a round trip is from taking the camera's picture to drawing the stylized one.
+of the image are the page's: a round trip is from taking the camera's image to drawing the stylized one.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def wait(page: Any, condition: str, seconds: float = 30) -> None:
 
 
 def begin(page: Any, url: str) -> None:
-    """Open the page, start the camera and wait for the first stylized pictures."""
+    """Open the page, start the camera and wait for the first stylized images."""
     page.goto(url)
     page.click("#start")
     wait(page, "window.rtstyle.stats.drawnAt.length > 10")
@@ -98,7 +98,7 @@ def figures(page: Any, since: float) -> dict[str, float]:
 
 
 def change_style(page: Any, place: int) -> dict[str, float]:
-    """Choose another style; how long until it is seen, and the longest gap between pictures meanwhile (ms)."""
+    """Choose another style; how long until it is seen, and the longest gap between images meanwhile (ms)."""
     begun = page.evaluate("performance.now()")
     page.evaluate(f"document.querySelectorAll('#styles input')[{place}].click()")
     wait(page, f"window.rtstyle.stats.style === {place}")
@@ -166,8 +166,8 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, default=CLIP, help="what the camera sees")
     parser.add_argument("--seconds", type=float, default=20.0, help="to measure (default: %(default)s)")
     parser.add_argument("--soak", type=float, metavar="S", help="watch memory and lag for so long")
-    parser.add_argument("--screenshot", type=Path, metavar="FOLDER", help="write pictures of the page")
-    parser.add_argument("--lines", choices=("360", "480", "720"), default="360", help="size of the pictures")
+    parser.add_argument("--screenshot", type=Path, metavar="FOLDER", help="write images of the page")
+    parser.add_argument("--lines", choices=("360", "480", "720"), default="360", help="size of the images")
     args = parser.parse_args()
     folder = ROOT / "benchmarks" / "results" / "browser"
     folder.mkdir(parents=True, exist_ok=True)

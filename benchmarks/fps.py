@@ -3,7 +3,7 @@
     python benchmarks/fps.py                         all sections on the clip in demo/, about six minutes
     python benchmarks/fps.py --sections files --sizes 720p 1080p --styles sketch red_chalk --presets ultrafast veryfast
     python benchmarks/fps.py --compare old.json      and what changed since
-    python benchmarks/fps.py --rival package.module:function   beside the built-in rivals, on RGB pictures
+    python benchmarks/fps.py --rival package.module:function   beside the built-in rivals, on RGB images
 
 Frames per second depend on what else a machine does; CPU-ms per frame hardly do, and bound the rest: c cores never
 pass 1000 c / (CPU-ms per frame). Everything is warmed up, rounds are interleaved, medians are given with their
@@ -66,7 +66,7 @@ Row = dict[str, Any]
 
 
 def scaled_clip(clip: Path, size: Size, folder: Path, frames: int) -> Path:
-    """Write the clip at another size, H.264 as cameras do it; real pictures at every size, repeated if it is short."""
+    """Write the clip at another size, H.264 as cameras do it; real images at every size, repeated if it is short."""
     target = folder / f"{size}.mp4"
     with VideoReader(clip) as reader, av.open(str(target), "w") as out:
         stream: Any = out.add_stream("libx264", rate=reader.rate or 25, options={"crf": "21", "preset": "veryfast"})
@@ -124,7 +124,7 @@ def time_model(engine: Engine, frames: list[Frame], seconds: float) -> tuple[flo
 
 
 def gflop(style: Style, size: Size) -> float:
-    """Return the 1e9 operations of one picture, its margin included."""
+    """Return the 1e9 operations of one image, its margin included."""
     height, width = ((side + 2 * MARGIN + CELL - 1) // CELL for side in (size.height, size.width))
     shapes = {"x": (1, PLANE_CHANNELS, height, width), "z": (1, CANVAS_CHANNELS, height, width)}
     return machine.operations(style.trunk.model, shapes)
@@ -336,7 +336,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--busy", action="store_true", help="measure although others use this machine")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="an older --json: tell what changed")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="an older --json: report what changed")
     return parser.parse_args()
 
 

@@ -1,10 +1,10 @@
-"""How late the picture is: from a camera's clock to the screen, read from a barcode in the picture.
+"""How late the image is: from a camera's clock to the screen, read from a barcode in the image.
 
     python benchmarks/latency.py                        720p at 30 frames per second, 20 s
     python benchmarks/latency.py --slow 2 --seconds 60  an engine of half the needed speed: is the lag constant?
     python benchmarks/latency.py --camera mjpeg         through HTTP and JPEG, as network cameras send it
 
-A camera in a process of its own draws the time into every picture, as 32 black or white blocks. ``stylize_live``
+A camera in a process of its own draws the time into every image, as 32 black or white blocks. ``stylize_live``
 shows it in a window on a screen of Xvfb (needs Xvfb), and a third process grabs that screen and reads the time back.
 
     added           from a frame's arrival in rtstyle to the stylized one being handed over (includes decoding,
@@ -62,7 +62,7 @@ Picture = NDArray[np.uint8]
 
 
 def block(size: Size) -> int:
-    """Pixels per side of a block: two rows of 16 and one of known ones lie at the bottom of the picture."""
+    """Pixels per side of a block: two rows of 16 and one of known ones lie at the bottom of the image."""
     return size.width // COLUMNS // 8 * 8
 
 
@@ -72,7 +72,7 @@ def now_ms() -> int:
 
 
 def draw_code(luma: Picture, number: int) -> None:
-    """Write a number into the luma of a picture: two rows of blocks, and below them white and black in turn."""
+    """Write a number into the luma of an image: two rows of blocks, and below them white and black in turn."""
     height, width = luma.shape
     side = block(Size(width, height))
     top = height - 3 * side
@@ -98,7 +98,7 @@ def read_code(luma: Picture, side: int) -> int | None:
 
 
 def backgrounds(size: Size) -> list[Picture]:
-    """Real pictures as I420, shape (height * 3 / 2, width)."""
+    """Real images as I420, shape (height * 3 / 2, width)."""
     with av.open(str(ROOT / "demo" / "big_buck_bunny.mp4")) as clip:
         return [
             picture.reformat(size.width, size.height, "yuv420p").to_ndarray()
@@ -107,7 +107,7 @@ def backgrounds(size: Size) -> list[Picture]:
 
 
 def pictures(size: Size, fps: float) -> Any:
-    """Yield pictures with the time of now, at their pace."""
+    """Yield images with the time of now, at their pace."""
     stills, begin, index = backgrounds(size), time.perf_counter(), 0
     while True:
         time.sleep(max(0.0, begin + index / fps - time.perf_counter()))

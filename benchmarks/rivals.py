@@ -1,6 +1,6 @@
 """What a user would pick instead: the classic transformer net, OpenCV's filters, and any function that you name.
 
-All of them take and give RGB pictures (height, width, 3), uint8, one at a time, as their own examples do.
+All of them take and give RGB images (height, width, 3), uint8, one at a time, as their own examples do.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ BUILT_IN: dict[str, Callable[[], Stylizer]] = {
 
 
 def named(words: str) -> Callable[[], Stylizer]:
-    """Find ``package.module:function``, which takes and gives an RGB picture, uint8."""
+    """Find ``package.module:function``, which takes and gives an RGB image, uint8."""
 
     def made() -> Stylizer:
         module, _, function = words.partition(":")
@@ -139,14 +139,14 @@ def named(words: str) -> Callable[[], Stylizer]:
 
 
 def pictures_of(clip: Path, count: int) -> list[Picture]:
-    """Return the first pictures of a clip, RGB."""
+    """Return the first images of a clip, RGB."""
     with av.open(str(clip)) as container:
         frames = zip(container.decode(video=0), range(count), strict=False)
         return [frame.to_ndarray(format="rgb24") for frame, _ in frames]
 
 
 def time_model(stylize: Stylizer, pictures: list[Picture], seconds: float) -> tuple[float, float, int]:
-    """Run pictures through a rival for about so long, one at least; return seconds, CPU-seconds and frames."""
+    """Run images through a rival for about so long, one at least; return seconds, CPU-seconds and frames."""
     begun, cpu, done = time.perf_counter(), time.process_time(), 0
     while done == 0 or time.perf_counter() - begun < seconds:
         stylize(pictures[done % len(pictures)])

@@ -56,7 +56,7 @@ QUICK = EncoderSettings(preset="ultrafast")
 
 
 def long_clip(folder: Path, frames: int, size: str = "160x96") -> Path:
-    """Make a small film of so many frames with a key frame every two seconds."""
+    """Make a small video of so many frames with a key frame every two seconds."""
     path = folder / f"long-{frames}-{size}.mp4"
     if not path.exists():
         source = f"testsrc2=size={size}:rate=25:duration={frames / 25}"
@@ -94,7 +94,7 @@ def workers(count: int, ray: bool, sleep: bool) -> Iterator[tuple[Pool, Any]]:
 def render(
     source: Path, target: Path, pool: Pool, progress: Callable[..., None] | None = None, **settings: Any
 ) -> VideoReport:
-    """Render a film by a pool."""
+    """Render a video by a pool."""
     options = RenderOptions(overwrite=True)
     plan = plan_render(source, target, style="sketch", encoder=QUICK, options=options, **settings)
     return render_with(plan, pool, progress)
@@ -187,7 +187,7 @@ def _clip() -> Path:
 
 
 def plan(folder: Path) -> list[dict[str, Any]]:
-    """Measure how fast films are planned, and what each stage takes when it is not interrupted (20th percentile).
+    """Measure how fast videos are planned, and what each stage takes when it is not interrupted (20th percentile).
 
     Without optical flow, which costs more than all else of it.
     """
@@ -320,7 +320,7 @@ def _watch(pool: Pool, moments: dict[str, float]) -> None:
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
-    """Draw efficiency as measured, and the law for one film and for folders."""
+    """Draw efficiency as measured, and the law for one video and for folders."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -335,7 +335,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
         xlabel="workers",
         ylabel="efficiency",
         ylim=(0, 1.05),
-        title="Measured: engines that sleep, one film (load 9 to 20)",
+        title="Measured: engines that sleep, one video (load 9 to 20)",
     )
     left.set_xscale("log", base=2)
     left.legend()
@@ -344,7 +344,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
     for size, render_ms, two_ms, many_ms in (("720p", 15.8, 3.0, 1.35), ("1080p", 31.9, 5.6, 2.3)):
         for plan_ms, line, where in ((two_ms, "-", "two cores plan"), (many_ms, "--", "many cores plan")):
             fps = [min(n * 1000 / render_ms, 1000 / plan_ms) for n in counts]
-            right.plot(counts, fps, line, label=f"one film, {size}, {where}")
+            right.plot(counts, fps, line, label=f"one video, {size}, {where}")
     right.plot(counts, [n * 1000 / 15.8 for n in counts], ":", label="a folder, 720p")
     right.set(
         xlabel="nodes of two cores", ylabel="frames a second", title="Law, --follow camera: planning is the ceiling"

@@ -159,7 +159,7 @@ class SimulatedPool:
 
 @dataclass
 class SimulatedFilm:
-    """A film whose segments are planned at a rate."""
+    """A video whose segments are planned at a rate."""
 
     clock: Clock
     frames: int
@@ -212,7 +212,7 @@ class _Result(SimpleNamespace):
 
 
 def run(films: list[SimulatedFilm], clock: Clock, conditions: Conditions, seed: int) -> dict[str, Any]:
-    """Let the farm give out films, as ``many`` does, until all are done."""
+    """Let the farm give out videos, as ``many`` does, until all are done."""
     pool = SimulatedPool(clock, conditions, seed)
     real = farm.time, farm.SegmentResult, Farm._late
     farm.time = SimpleNamespace(monotonic=lambda: clock.now)  # type: ignore[assignment]
@@ -255,13 +255,13 @@ def folder(conditions: Conditions, seed: int, files: int = 10_000) -> dict[str, 
 
 
 def film(conditions: Conditions, seed: int, plan_fps: float) -> dict[str, Any]:
-    """Stylize one film of two hours at 24 FPS."""
+    """Stylize one video of two hours at 24 FPS."""
     clock = Clock()
     return run([SimulatedFilm(clock, 2 * 3600 * 24, plan_fps=plan_fps)], clock, conditions, seed)
 
 
 def simulate(seed: int = 1) -> list[dict[str, Any]]:
-    """Run the folder and the film under several conditions."""
+    """Run the folder and the video under several conditions."""
     rows = []
     for name, conditions in (
         ("nothing fails", Conditions(failures=0, stragglers=0)),

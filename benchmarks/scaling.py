@@ -100,7 +100,7 @@ def by_length(clip: Path, folder: Path, style: str, rounds: int) -> list[dict[st
 
 
 def plot(result: dict[str, Any], folder: Path) -> list[Path]:
-    """Draw what was measured; returns the pictures."""
+    """Draw what was measured; returns the images."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -11,7 +11,7 @@ _TITLES = {
     "files": "File to file: decode, follow the camera, infer, encode",
     "live": "Live, the clip at its own pace, no window: from the moment at which a frame is due to its hand-over",
     "start": "Whole commands",
-    "rivals": "What you might use instead, on the same pictures",
+    "rivals": "What you might use instead, on the same images",
 }
 
 _KEYS = {

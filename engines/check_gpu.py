@@ -1,8 +1,8 @@
 """Check rtstyle on an NVIDIA GPU, in about two minutes: ``python -m engines.check_gpu [-o report.md]``
 
 Prints a report to paste into an issue: what is there, how fast copies are, and for TensorRT and torch on CUDA at 720p,
-1080p and 4K whether the picture is that of the CPU, what a ring of buffers is worth, and how fast it is. Every step
-that fails says why, and the next one goes on.
+1080p and 4K whether the image is that of the CPU, what a ring of buffers is worth, and how fast it is. Every step
+that fails says why, and the next one continues.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Is it the same picture everywhere? ``python -m engines.compare [--style S] [--clip FILE] [--json FILE]``
+"""Is it the same image everywhere? ``python -m engines.compare [--style S] [--clip FILE] [--json FILE]``
 
 Runs every backend in every precision that opens here over the same frames of a clip and prints a table:
 how far each is from float32 in torch, and how long a frame takes. What does not open is listed with its reason.
@@ -42,7 +42,7 @@ class Row:
     """Levels, of all planes of all frames."""
     mean: float | None = None
     psnr_db: float | None = None
-    """None where the pictures are equal, or it was not run."""
+    """None where the images are equal, or it was not run."""
     untouched: bool | None = None
     """At strength 0 the planes came back bit for bit."""
     ms: float | None = None

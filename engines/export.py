@@ -72,7 +72,7 @@ def words_of_run(run: Path) -> dict[str, Any]:
     if config["base"] and relative.is_file():
         words += f", begun from what {json.loads(relative.read_text('utf-8'))['name']} had learnt"
     if late > 0:
-        words += f", then {late} against the pictures themselves (VGG16 and a patch discriminator)"
+        words += f", then {late} against the images themselves (VGG16 and a patch discriminator)"
     entries = {"format": STYLE_FORMAT, **config["style_json"]} if "style_json" in config else {}
     kind = "cartoon" if config["painter"] == "cartoon" else "painting" if config["color"] else "drawing"
     return {**entries, "kind": kind, "trained_by": words}

@@ -206,7 +206,7 @@ class Accuracy:
     all: Difference
 
     def passed(self) -> bool:
-        """Say whether it is within the gate's bound."""
+        """Return whether it is within the gate's bound."""
         return BOUNDS["int8"].holds(self.luma) and BOUNDS["int8"].holds(self.all)
 
     def __str__(self) -> str:

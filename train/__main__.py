@@ -40,20 +40,20 @@ def _join_others() -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train",
-        description="Train a style from pictures; see train/README.md. "
+        description="Train a style from images; see train/README.md. "
         "For several GPUs or machines: torchrun --nproc-per-node N -m train ...",
     )
     parser.add_argument("--style", nargs="+", type=_pictures, default=[], metavar="PATH[:SHARE]",
-                        help="pictures or folders of them, each with its share of the batches")  # fmt: skip
+                        help="images or folders of them, each with its share of the batches")  # fmt: skip
     parser.add_argument("--content", nargs="+", required=True, metavar="FOLDER", help="folders of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run")
     parser.add_argument("--painter", default="palette", metavar="NAME|FOLDER",
                         help=f"who teaches the first stage: {', '.join(PAINTERS)}, or a style folder (default: "
                              "%(default)s)")  # fmt: skip
-    parser.add_argument("--grey", action="store_true", help="look at the pictures as luma: for drawings")
+    parser.add_argument("--grey", action="store_true", help="look at the images as luma: for drawings")
     parser.add_argument("--base", default=str(BASE), metavar="WEIGHTS",
                         help="what to start from, '' is nothing (default: the base of all shipped styles)")  # fmt: skip
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--resume", action="store_true", help="continue with the run in --out")
     parser.add_argument("--start-from", type=Path, metavar="CHECKPOINT", help="take weights and step from another run")
     parser.add_argument("--every", type=int, default=500, metavar="N", help="steps between previews and checkpoints")
     for field in fields(Config):
@@ -73,7 +73,7 @@ def main() -> int:
             print(f"train: error: there is no {place}", file=sys.stderr)
             return 1
     if args.steps > args.warm_steps and not args.style:
-        print("train: error: the second stage (--steps above --warm-steps) needs --style PICTURE", file=sys.stderr)
+        print("train: error: the second stage (--steps above --warm-steps) needs --style IMAGE", file=sys.stderr)
         return 1
     if args.size_class != "default" and args.base == str(BASE):
         args.base = ""  # it is a default one
@@ -90,7 +90,7 @@ def main() -> int:
         print(f"train: error: {error}; it went back often enough: lower --warm-rate or --rate", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"train: stopped; --resume goes on from {args.out / 'checkpoint.pt'}", file=sys.stderr)
+        print(f"train: stopped; --resume continues from {args.out / 'checkpoint.pt'}", file=sys.stderr)
         return 130
     finally:
         if distributed.is_initialized():

@@ -18,7 +18,7 @@ from train.style_painter import StylePainter
 
 RIM = 16
 """Pixels around a crop that VGG16 and the discriminator do not see. Where they did, the generator, which knows by its
-zero padding where its picture ends, drew the outermost 4 pixels 20 levels lighter than the rest."""
+zero padding where its image ends, drew the outermost 4 pixels 20 levels lighter than the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,10 @@ class Config:
     content: tuple[str, ...]
     """Folders of photos."""
     pictures: tuple[tuple[str, float], ...] = ()
-    """The style: pictures or folders of them, each with its share of the batches. Needed after ``warm_steps``."""
+    """The style: images or folders of them, each with its share of the batches. Needed after ``warm_steps``."""
     painter: str = "pencil"
-    """Who teaches the first stage: a name of ``painters.PAINTERS`` (``palette`` takes the first picture's colors),
-    or a style folder, whose pictures of clean photos are imitated from noisy ones: a way to make it stabler."""
+    """Who teaches the first stage: a name of ``painters.PAINTERS`` (``palette`` takes the first image's colors),
+    or a style folder, whose images of clean photos are imitated from noisy ones: a way to make it stabler."""
     flat_strokes: float = 1.0
     """How strong the strokes of an imitated style are where the photo is empty and no tracker can hold them."""
     color: bool = False
@@ -70,7 +70,7 @@ class Config:
     shift_weight: float = 80.0
     warp_weight: float = 0.0
     """Of what becomes of a photo against what becomes of it turned and zoomed a little, the motion undone; the canvas
-    stays, as it does at run time. It makes strokes belong to the picture and fainter (train/README.md)."""
+    stays, as it does at run time. It makes strokes belong to the image and fainter (train/README.md)."""
 
     content_weight: float = 0.05
     style_weights: tuple[float, ...] = (0.2, 0.2, 0.1)
@@ -98,7 +98,7 @@ class Batch:
     windows: Tensor
     """Shape (2, 2): (y, x) of the top left of the two windows in the photos."""
     pictures: Tensor
-    """Shape (n, 1 or 3, crop - 2 RIM, crop - 2 RIM): crops of the style's pictures, in the second stage."""
+    """Shape (n, 1 or 3, crop - 2 RIM, crop - 2 RIM): crops of the style's images, in the second stage."""
 
 
 class Batches:

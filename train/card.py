@@ -1,4 +1,4 @@
-"""A style's card: one picture and one page of markdown: how it looks, how stable it is."""
+"""A style's card: one image and one page of markdown: how it looks, how stable it is."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from train.sheet import sheet, stylized
 
 _ROWS = (
     ("source_db", "distance to the source, dB (low is strong)"),
-    ("swd", "distance of VGG16 features to its own picture (0 equal, plain photos about .6)"),
-    ("palette", "distance of colors to its own picture, Lab units"),
+    ("swd", "distance of VGG16 features to its own image (0 equal, plain photos about .6)"),
+    ("palette", "distance of colors to its own image, Lab units"),
     ("R", "alignment of strokes in flat areas (1 all parallel, 0 no direction prevails)"),
     ("contrast", "contrast of strokes in flat areas, levels of 255"),
-    ("contrast_ratio", "relative to its own picture"),
+    ("contrast_ratio", "relative to its own image"),
     ("length", "length of strokes in flat areas at 720 lines, pixels"),
-    ("length_ratio", "relative to its own picture"),
+    ("length_ratio", "relative to its own image"),
     ("width", "width of strokes in flat areas at 720 lines, pixels"),
-    ("width_ratio", "relative to its own picture"),
+    ("width_ratio", "relative to its own image"),
     ("halo", "halo along contours, levels of 255"),
     ("halo_worst", "worst photo"),
     ("lattice", "mean 4x4 cell, deviation, levels of 255"),
-    ("embed", "style embedding, cosine to its own picture"),
-    ("embed_lead", "excess over the nearest other picture"),
+    ("embed", "style embedding, cosine to its own image"),
+    ("embed_lead", "excess over the nearest other image"),
     ("pan_db", "pans, worst motion, dB"),
     ("pan_mean_db", "pans, all motions, dB"),
     ("pan_still_db", "pans, blocks that show no motion, worst motion, dB"),
@@ -51,11 +51,11 @@ _ROWS = (
     ("moving_source_db", "the clips themselves"),
     ("calm_db", "real clips, far from anything that moves, dB"),
     ("calm_source_db", "the clips themselves"),
-    ("style_own", "style distance to its own picture (0 equal, 1 unrelated)"),
-    ("style_other", "to the nearest other picture"),
-    ("style_photo", "of plain photos to its own picture"),
+    ("style_own", "style distance to its own image (0 equal, 1 unrelated)"),
+    ("style_other", "to the nearest other image"),
+    ("style_photo", "of plain photos to its own image"),
     ("content", "content agreement, cosine of EfficientNet-Lite0"),
-    ("chance_content", "the same between unrelated pictures"),
+    ("chance_content", "the same between unrelated images"),
     ("top1", "photos that keep their likeliest class"),
     ("edges", "edges of the photo that are kept"),
     ("chance_edges", "the same by chance"),

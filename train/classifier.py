@@ -41,7 +41,7 @@ class EfficientNetLite0:
 
     @torch.no_grad()
     def __call__(self, rgb: NDArray[np.uint8]) -> tuple[Tensor, int]:
-        """Look at the largest centred square of a picture (h, w, 3).
+        """Look at the largest centred square of an image (h, w, 3).
 
         Returns:
             The embedding before the last layer, shape (1280,), and the likeliest class.

@@ -1,4 +1,4 @@
-"""Samples for the trainer: crops of photos and of the style's pictures, drawn with a given random generator."""
+"""Samples for the trainer: crops of photos and of the style's images, drawn with a given random generator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TO_RGB = np.linalg.inv(_TO_YUV).astype(np.float32)
 
 
 def list_pictures(folder_or_file: Path) -> list[Path]:
-    """Return a picture, or all pictures below a folder in a stable order."""
+    """Return an image, or all images below a folder in a stable order."""
     if folder_or_file.is_file():
         return [folder_or_file]
     return sorted(p for p in folder_or_file.rglob("*") if p.suffix.lower() in PICTURES)
@@ -30,7 +30,7 @@ def load_photos(paths: Sequence[Path], at_least: int) -> list[NDArray[np.uint8]]
     for path in paths:
         photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if photo is None:
-            raise ValueError(f"cannot read the picture {path}")
+            raise ValueError(f"cannot read the image {path}")
         short = min(photo.shape[:2])
         if short < at_least:
             scale = at_least / short + 1e-3
@@ -40,7 +40,7 @@ def load_photos(paths: Sequence[Path], at_least: int) -> list[NDArray[np.uint8]]
 
 
 def load_pictures(paths: Sequence[Path], at_least: int, *, color: bool) -> list[NDArray[np.uint8]]:
-    """Load a style's pictures, without the outermost 3 % (frames, edges of paper).
+    """Load a style's images, without the outermost 3 % (frames, edges of paper).
 
     Returns:
         Paintings as they are, shape (h, w, 3); drawings as (h, w, 1), with the tone of their paper raised to
@@ -88,7 +88,7 @@ def photo_crop(photos: Sequence[NDArray[np.uint8]], size: int, rng: np.random.Ge
 def picture_crop(
     pictures: Sequence[NDArray[np.uint8]], shares: NDArray[np.float64], size: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Cut a crop of a style's picture, scaled 0.8 to 1.25 and mirrored; ``shares`` are their probabilities.
+    """Cut a crop of a style's image, scaled 0.8 to 1.25 and mirrored; ``shares`` are their probabilities.
 
     Returns:
         Shape (1 or 3, size, size), in [0, 1].

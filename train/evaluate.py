@@ -4,9 +4,9 @@ Each part runs where what it needs is given, and writes into ``metrics`` of styl
 alone is measured and the other figures stay. PSNR in dB of luma, peak 255:
 
     --photos (that it was not trained on)
-    source_db   output against the picture itself: low is strong
+    source_db   output against the image itself: low is strong
     noise_db    output with against without Gaussian noise of sigma 3 on all samples (the input itself: 38.6)
-    light_db    output for a picture 4 % brighter against that for the picture (the input itself: about 34)
+    light_db    output for an image 4 % brighter against that for the image (the input itself: about 34)
     pan_db      neighbouring frames of pans with the motion undone, the worst of the motions; cropped from
                 photos before 4:2:0, lossless in and out, ``rtstyle video`` in between, 16 pixels of border left out.
                 Only 16x16 blocks in which the clip itself shows its motion count: no viewer can tell that a plain sky
@@ -15,7 +15,7 @@ alone is measured and the other figures stay. PSNR in dB of luma, peak 255:
     pan_still_db the other blocks, the worst of the motions: strokes may either follow or stand still there
     pan_counted the share of blocks that count in pan_db
     pan_auto_db, pan_auto_mean_db, pan_auto_still_db: the same with ``--stroke-size auto``, as ``rtstyle video`` does
-                it: pictures as small as these clips are stylized in twice their size
+                it: images as small as these clips are stylized in twice their size
     motion_db   neighbouring frames of clips whose motion is known by formula (motion.py), the one before warped by it,
                 what is occluded and 16 pixels of border left out: a slow zoom with rotation and a parallax with
                 occlusion, each over every photo; the worst of the two, lossless and through ``rtstyle video`` as pans
@@ -27,15 +27,15 @@ alone is measured and the other figures stay. PSNR in dB of luma, peak 255:
     content     mean cosine of the embeddings of photo and output, chance_content: of photos and outputs of others
     top1        share of photos whose likeliest class is also the output's
     --pictures OWN OTHER ...
-    style_own   distance of VGG16's Gram matrices (0 equal, 1 unrelated) to its own picture
+    style_own   distance of VGG16's Gram matrices (0 equal, 1 unrelated) to its own image
     style_other the same to the nearest of the others, and style_other_name; style_photo: of the photos, to its own
     look (defined in train/yardsticks.py), on the central 560x560 pixels of the --photos at 720 lines
     R, contrast, length, width   alignment, contrast (levels) and size (pixels) of the strokes in flat areas
     halo, halo_worst, lattice   levels; halo is the mean over the photos
-    swd, palette   with --pictures: distance of VGG16 features and of colors to its own picture
-    contrast_ratio, length_ratio, width_ratio   with --pictures: relative to those of its own picture
+    swd, palette   with --pictures: distance of VGG16 features and of colors to its own image
+    contrast_ratio, length_ratio, width_ratio   with --pictures: relative to those of its own image
     embed, embed_lead, embed_other_name   with at least eight --pictures and the extra ``workshop``: cosine of the
-                style embedding to that of its own picture, its excess over the nearest other picture, and which
+                style embedding to that of its own image, its excess over the nearest other image, and which
     --clips
     warp_db     neighbouring frames with the motion undone by DIS flow (Kroeger et al. 2016), occlusions masked by
                 the flow back (Lai et al. 2018 measure so); warp_source_db: the clip itself
@@ -118,7 +118,7 @@ _BLOCK = 16
 _CAMERA_NOISE = 2.0
 """Mean squared difference of two frames of a static scene, for sensor noise of one level."""
 _BORDER = 16
-"""Pixels left out where something is filmed: what the network draws at a picture's border belongs to the border."""
+"""Pixels left out where something is filmed: what the network draws at an image's border belongs to the border."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def _kept_edges(photo: Image, output: Image) -> float:
 def measure_stills(
     style: Style, pictures: list[Image], classifier: Path | None = None, precision: Precision = PRECISION
 ) -> dict[str, float]:
-    """Strength, noise, brightness, edges and content, over all pictures (RGB, uint8)."""
+    """Strength, noise, brightness, edges and content, over all images (RGB, uint8)."""
     rng = np.random.default_rng(0)
     noise, light, source, outputs, lumas = [], [], [], [], []
     for rgb in pictures:
@@ -310,7 +310,7 @@ def _content(classifier: Path, pictures: list[Image], outputs: list[Image]) -> d
 
 
 def measure_style(style: Style, pictures: list[Image], own: Path, others: list[Path]) -> dict[str, Any]:
-    """Distance of outputs to pictures: the mean over layers of the normalised difference of mean Gram matrices."""
+    """Distance of outputs to images: the mean over layers of the normalised difference of mean Gram matrices."""
     import torch
 
     from train import losses
@@ -326,7 +326,7 @@ def measure_style(style: Style, pictures: list[Image], own: Path, others: list[P
         return [torch.stack(layer).mean(0) for layer in zip(*sums, strict=True)]
 
     def distance(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
-        # Symmetrical, so that a faint picture is not near to everything.
+        # Symmetrical, so that a faint image is not near to everything.
         parts = [((a - b) ** 2).sum() / ((a**2).sum() + (b**2).sum()) for a, b in zip(first, second, strict=True)]
         return round(float(torch.stack(parts).mean()), 3)
 
@@ -350,7 +350,7 @@ _LINES, _SQUARE = 720, 560
 def measure_look(
     style: Style, photos: list[Image], pictures: Sequence[Path] = (), precision: Precision = PRECISION
 ) -> dict[str, Any]:
-    """Measure the look (see the module) against the style's own picture, the first of ``pictures``.
+    """Measure the look (see the module) against the style's own image, the first of ``pictures``.
 
     Each photo is stylized alone, as ``rtstyle image`` does it: no state is carried from one to the next.
     """
@@ -411,7 +411,7 @@ def _lumas(path: Path) -> list[Image]:
 
 
 def _pan(rgb: Image, motion: tuple[int, int]) -> Iterable[Planes]:
-    """Move a window over a picture."""
+    """Move a window over an image."""
     x0, y0 = ((-(_STEPS - 1) * m if m < 0 else 0) for m in motion)
     for step in range(_STEPS):
         x, y = x0 + motion[0] * step, y0 + motion[1] * step
@@ -516,7 +516,7 @@ def measure_pans(
     precision: Precision = PRECISION,
     stroke_size: StrokeSize = 1,
 ) -> dict[str, float]:
-    """Stability of pans, each motion over a picture of its own choosing in turn."""
+    """Stability of pans, each motion over an image of its own choosing in turn."""
     room = (_VIEW.width + 7 * _STEPS, _VIEW.height + 7 * _STEPS)
     squares: list[float] = []
     still: list[float] = []
@@ -554,7 +554,7 @@ def measure_pans_both_ways(style: Style, pictures: list[Image]) -> dict[str, flo
 
 
 def _warping_errors(path: Path, clip: Clip) -> list[float]:
-    """Compare neighbouring frames of a film of ``clip`` by its own motion."""
+    """Compare neighbouring frames of a video of ``clip`` by its own motion."""
     inside = np.zeros((_VIEW.height, _VIEW.width), bool)
     inside[_BORDER:-_BORDER, _BORDER:-_BORDER] = True
     return [
@@ -567,7 +567,7 @@ def _warping_errors(path: Path, clip: Clip) -> list[float]:
 def measure_motion(
     style: Style, pictures: list[Image], precision: Precision = PRECISION, follow: Follow = "auto"
 ) -> dict[str, float]:
-    """Stability where no shift of the whole picture is the motion: a zoom, and something that moves in front."""
+    """Stability where no shift of the whole image is the motion: a zoom, and something that moves in front."""
     own: dict[str, list[float]] = {"zoom": [], "parallax": []}
     made: dict[str, list[float]] = {"zoom": [], "parallax": []}
     with tempfile.TemporaryDirectory() as name:
@@ -683,12 +683,12 @@ def measure_demo_stills(style: Style, pictures: list[Image], precision: Precisio
 
 
 def load_pictures(paths: list[Path]) -> list[Image]:
-    """Read pictures as RGB."""
+    """Read images as RGB."""
     pictures = []
     for path in paths:
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if picture is None:
-            raise ValueError(f"cannot read the picture {path}")
+            raise ValueError(f"cannot read the image {path}")
         pictures.append(np.ascontiguousarray(picture[:, :, ::-1], np.uint8))
     return pictures
 
@@ -698,14 +698,14 @@ def main() -> int:
     parser.add_argument("style", type=Path, help="style folder; its style.json takes the figures")
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="photos or folders, never trained on")
     parser.add_argument("--classifier", type=Path, help="weights of EfficientNet-Lite0")
-    parser.add_argument("--pictures", type=Path, nargs="+", help="the style's own picture, then those of others")
+    parser.add_argument("--pictures", type=Path, nargs="+", help="the style's own image, then those of others")
     parser.add_argument("--clips", type=Path, nargs="+", default=[], help="real clips")
-    parser.add_argument("--card", type=Path, metavar="FOLDER", help="write the card (markdown and picture) there")
-    parser.add_argument("--show", nargs="+", default=[], metavar="PICTURE|CLIP@SECOND", help="what the card shows")
+    parser.add_argument("--card", type=Path, metavar="FOLDER", help="write the card (markdown and image) there")
+    parser.add_argument("--show", nargs="+", default=[], metavar="IMAGE|CLIP@SECOND", help="what the card shows")
     parser.add_argument(
         "--only",
         choices=("stills", "pans", "motion", "grid", "look", "demo", "style", "clips"),
-        help="measure this part and keep the other figures; with --card its page is written anew, its picture stays",
+        help="measure this part and keep the other figures; with --card its page is written again, its image stays",
     )
     parser.add_argument("--dry-run", action="store_true", help="print, change nothing")
     args = parser.parse_args()

@@ -57,7 +57,7 @@ def stylize(generator: torch.nn.Module, planes: tuple[Tensor, Tensor, Tensor], z
 
     Args:
         planes: Y (n, 1, h, w), U, V; h and w multiples of 8; canonical color.
-        z: Shape (n, 1, h + 16, w + 16): the canvas below picture and margin, in [-2, 2].
+        z: Shape (n, 1, h + 16, w + 16): the canvas below image and margin, in [-2, 2].
 
     Returns:
         Luma (n, 1, h, w) in [0, 1] and chroma (n, 2, h/2, w/2) in [-0.5, 0.5], but for a tenth of what exceeds them.

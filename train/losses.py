@@ -1,6 +1,6 @@
 """Losses as pure functions, each with its paper, and the networks that measure them.
 
-Pictures are grey, shape (n, 1, h, w), or RGB, (n, 3, h, w), in [0, 1], unless a docstring says otherwise.
+Images are grey, shape (n, 1, h, w), or RGB, (n, 3, h, w), in [0, 1], unless a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Vgg16(nn.Module):
                 conv = nn.Conv2d(inputs if layer == 1 else outputs, outputs, 3, padding=1)
                 conv.load_state_dict({"weight": state[f"{name}.weight"], "bias": state[f"{name}.bias"]})
                 self.add_module(name, conv)
-        # Scale and means are folded into the first convolution, so that its edge can be replicated. A grey picture
+        # Scale and means are folded into the first convolution, so that its edge can be replicated. A grey image
         # has three equal channels: for those it sums its inputs, once and for all.
         weight, bias = self.conv1_1.weight.data, self.conv1_1.bias.data
         mean = torch.tensor([123.68, 116.779, 103.939])
@@ -85,7 +85,7 @@ def style_terms(features: list[Tensor], targets: list[Tensor]) -> list[Tensor]:
     """Distance of the batch's mean Gram matrix at each layer to its target, as a share of the target's energy.
 
     So 0 is equal, about 1 is unrelated, and a weight means the same for all styles. The mean over the
-    batch is compared, not each picture: a single crop need not hold every kind of stroke.
+    batch is compared, not each image: a single crop need not hold every kind of stroke.
 
     Args:
         features: Per layer (n, c, h, w).
@@ -126,12 +126,12 @@ def blur(picture: Tensor, sigma: float) -> Tensor:
 
 
 def tone_term(output: Tensor, target: Tensor, sigma: float = 6.0) -> Tensor:
-    """Mean squared difference of the blurred pictures: tone belongs to content, only hatching to the canvas."""
+    """Mean squared difference of the blurred images: tone belongs to content, only hatching to the canvas."""
     return ((blur(output, sigma) - blur(target, sigma)) ** 2).mean()
 
 
 def consistency_term(first: Tensor, second: Tensor, border: int = 0) -> Tensor:
-    """Mean squared difference of two pictures that must be equal, without a border (pixels).
+    """Mean squared difference of two images that must be equal, without a border (pixels).
 
     After Gupta et al. 2017, "Characterizing and Improving Stability in Neural Style Transfer".
     """
@@ -140,7 +140,7 @@ def consistency_term(first: Tensor, second: Tensor, border: int = 0) -> Tensor:
 
 
 def warping_term(moved: Tensor, expected: Tensor, seen: Tensor, border: int = 0) -> Tensor:
-    """Mean squared difference of what became of a moved picture, (n, c, h, w), and what became of it, moved.
+    """Mean squared difference of what became of a moved image, (n, c, h, w), and what became of it, moved.
 
     After Ruder, Dosovitskiy and Brox 2016, "Artistic style transfer for videos", section 4.2.
 
@@ -192,5 +192,5 @@ def hinge_generator(made: Tensor) -> Tensor:
 
 
 def psnr(first: Tensor, second: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of two pictures in [0, 1]."""
+    """Peak signal-to-noise ratio in dB of two images in [0, 1]."""
     return float(-10 * torch.log10(((first - second) ** 2).mean() + 1e-12))

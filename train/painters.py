@@ -1,12 +1,12 @@
-"""Painters made in code: what a picture of a photo on the canvas could look like, in ten manners.
+"""Painters made in code: what an image of a photo on the canvas could look like, in ten manners.
 
 They teach the generator's first stage. Style losses know which marks are right but not where they
 belong; a painter knows where (strokes run around forms, edges get a contour, tone and color come from a
 palette), it costs a fifth of a loss network, and being a function of photo and canvas it is stable by
-itself. Its marks are plain: their manner is learnt from real pictures, in the second stage.
+itself. Its marks are plain: their manner is learnt from real images, in the second stage.
 
 A painter takes a photo (h, w, 3), RGB in [0, 1], and the (y, x) of its top left on the canvas, and
-returns the picture in the same form. Strokes are the canvas smeared along a flow (Cabral and Leedom
+returns the image in the same form. Strokes are the canvas smeared along a flow (Cabral and Leedom
 1993, "Imaging vector fields using line integral convolution") that follows the smoothed structure tensor
 of the photo (Kyprianidis and Kang 2011, "Image and video abstraction by coherence-enhancing filtering"),
 and the hand where the photo has no direction. (Whirls of the canvas's own were tried there: a network of
@@ -442,7 +442,7 @@ BRUSHES = {
         ridges=0.02,
     ),
 }
-"""Manners of painting; ``palette`` is a plain one for any picture."""
+"""Manners of painting; ``palette`` is a plain one for any image."""
 
 PAINTERS = ("pencil", "red_chalk", "etching", "ink", "cartoon", "palette", *BRUSHES)
 
@@ -452,7 +452,7 @@ def make(name: str, pictures: Sequence[NDArray[np.uint8]] = ()) -> Painter:
 
     Args:
         name: One of ``PAINTERS``.
-        pictures: The style's pictures, RGB; a palette is taken from the first.
+        pictures: The style's images, RGB; a palette is taken from the first.
     """
     tile = canvas.tile()
     if name == "pencil":
@@ -471,5 +471,5 @@ def make(name: str, pictures: Sequence[NDArray[np.uint8]] = ()) -> Painter:
     if name != "palette" and name not in BRUSHES:
         raise ValueError(f"no painter {name!r} (there are: {', '.join(PAINTERS)})")
     if not pictures:
-        raise ValueError(f"the painter {name!r} takes its palette from the style's picture: give one, in color")
+        raise ValueError(f"the painter {name!r} takes its palette from the style's image: give one, in color")
     return Palette(pictures[0], BRUSHES.get(name, Brush()))

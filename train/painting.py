@@ -247,7 +247,7 @@ def _guided(plane: Picture, radius: int, eps: float) -> Picture:
 
 
 def _smeared(picture: Picture, angle: Picture, taps: int, step: float) -> Picture:
-    """Smear a picture along its strokes: the mean of ``taps`` places, ``step`` pixels apart, on each side."""
+    """Smear an image along its strokes: the mean of ``taps`` places, ``step`` pixels apart, on each side."""
     height, width = angle.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     cos, sin = np.cos(angle), np.sin(angle)
@@ -321,4 +321,4 @@ MANNERS = {
         levels=10,
     ),
 }
-"""The manners of shipped paintings; ``picture`` is a plain one for any picture."""
+"""The manners of shipped paintings; ``picture`` is a plain one for any image."""

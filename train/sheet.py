@@ -1,4 +1,4 @@
-"""A contact sheet: pictures and what one or more styles make of them, side by side.
+"""A contact sheet: images and what one or more styles make of them, side by side.
 
 python -m train.sheet sketch PICTURE_OR_CLIP[@SECOND] ... -o docs/sketch.jpg [--columns 2] [--also red_chalk ...]
 """
@@ -23,7 +23,7 @@ _COLOR = Color("bt601", full_range=True)
 
 
 def picture_of(text: str) -> NDArray[np.uint8]:
-    """Read a picture, or the frame of a clip at ``CLIP@SECOND``: RGB."""
+    """Read an image, or the frame of a clip at ``CLIP@SECOND``: RGB."""
     name, _, second = text.rpartition("@")
     if not name:
         return np.ascontiguousarray(cv2.imread(text, cv2.IMREAD_COLOR)[:, :, ::-1])
@@ -35,7 +35,7 @@ def picture_of(text: str) -> NDArray[np.uint8]:
 
 
 def stylized(style: Style, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Run one RGB picture through the default engine."""
+    """Run one RGB image through the default engine."""
     height, width = rgb.shape[:2]
     with open_engine(style, Size(width, height), _COLOR, mode="latency") as engine:
         engine.submit(Frame(planes_from_rgb(rgb, _COLOR), 0, Fraction(1), _COLOR))
@@ -43,7 +43,7 @@ def stylized(style: Style, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def sheet(pairs: Sequence[Sequence[NDArray[np.uint8]]], width: int, columns: int) -> NDArray[np.uint8]:
-    """Lay out pairs (or more that belong together), each picture ``width`` pixels wide in a cell of 3:2, on white."""
+    """Lay out pairs (or more that belong together), each image ``width`` pixels wide in a cell of 3:2, on white."""
     height, gap = width * 2 // 3, 6
     cells = []
     for pair in pairs:
@@ -63,11 +63,11 @@ def sheet(pairs: Sequence[Sequence[NDArray[np.uint8]]], width: int, columns: int
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m train.sheet", description="A contact sheet of a style.")
     parser.add_argument("style", help="name or folder")
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE|CLIP@SECOND")
+    parser.add_argument("pictures", nargs="+", metavar="IMAGE|CLIP@SECOND")
     parser.add_argument("--also", nargs="+", default=[], metavar="STYLE", help="further styles, in the same rows")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--columns", type=int, default=2, help="pairs a row (default: %(default)s)")
-    parser.add_argument("--width", type=int, default=420, help="of a picture, in pixels (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=420, help="of an image, in pixels (default: %(default)s)")
     args = parser.parse_args()
     styles = [load_style(name) for name in (args.style, *args.also)]
     pairs = [(rgb, *(stylized(style, rgb) for style in styles)) for rgb in map(picture_of, args.pictures)]

@@ -60,7 +60,7 @@ class Config:
     base: str = str(BASE)
     """What to start from: a .safetensors, or the generator.pt of a run on a steered canvas; empty: random weights."""
     teacher: str = ""
-    """The generator.pt of a run whose pictures of clean photos are imitated instead of the painter's: so fast networks
+    """The generator.pt of a run whose images of clean photos are imitated instead of the painter's: so fast networks
     learn (Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network")."""
     seed: int = 1
     pool: int = 200
@@ -81,7 +81,7 @@ class Config:
     chroma_weight: float = 2.0
     """Of the painter's chroma, relative to its luma."""
     strokes_late: float = 0.6
-    """Of the painter's picture in the second stage."""
+    """Of the painter's image in the second stage."""
     shift_weight: float = 40.0
     style_weights: tuple[float, ...] = (0.15, 0.4, 0.4, 0.4)
     """Of the sliced Wasserstein distances at relu1_2, relu2_2, relu3_3, relu4_3."""
@@ -415,7 +415,7 @@ def train(config: Config, out: Path, *, resume: bool = False) -> None:
     """Train a style; see the module. Writes into ``out`` every two minutes, and at the end.
 
     Raises:
-        ValueError: A picture cannot be read.
+        ValueError: An image cannot be read.
         FloatingPointError: A gradient is NaN or infinite.
     """
     cv2.setNumThreads(1)
@@ -443,7 +443,7 @@ def train(config: Config, out: Path, *, resume: bool = False) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m train.steered", description="Train a style on a steered canvas.")
-    parser.add_argument("--style", required=True, metavar="PAINTING", help="the picture that it learns from")
+    parser.add_argument("--style", required=True, metavar="PAINTING", help="the image that it learns from")
     parser.add_argument("--content", nargs="+", required=True, metavar="FOLDER", help="folders of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run")
     parser.add_argument("--manner", choices=sorted(MANNERS), default="picture", help="(default: %(default)s)")

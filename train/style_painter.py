@@ -40,7 +40,7 @@ class StylePainter:
         return np.clip(painted, 0, 1)
 
     def _mean(self, rgb: NDArray[np.float32], offsets: list[NDArray[np.intp]]) -> NDArray[np.float32]:
-        """Return the mean of the pictures at all of ``_SHIFTS``, each with its place on the canvas."""
+        """Return the mean of the images at all of ``_SHIFTS``, each with its place on the canvas."""
         size, shown = len(rgb), []
         for (y, x), offset in zip(self._SHIFTS, offsets, strict=True):
             moved = np.pad(rgb, ((y, 8 - y), (x, 8 - x), (0, 0)), mode="edge")

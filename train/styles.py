@@ -4,7 +4,7 @@ A recipe is one or more runs of the first stage: learn the painter fast (small c
 for more than large ones), then settle from there, with more weight on stability or with less, which is sharper. The
 result is a mean of their weights, its change of luma raised by some percent.
 
-Most go on from there: some hundred steps of the second stage against the picture itself (VGG16 and the patch
+Most continue from there: some hundred steps of the second stage against the image itself (VGG16 and the patch
 discriminator), which makes it look like one, and leaves a grid of the network's cells and less stability; then a run
 that imitates that from noisy photos, each painted at four positions of the cells, which takes both away.
 
@@ -30,7 +30,7 @@ from train.trainer import train
 
 @dataclass(frozen=True)
 class Settling:
-    """A run that goes on from the first one."""
+    """A run that continues from the first one."""
 
     steps: int
     weight: float
@@ -116,10 +116,10 @@ _FIRST = "red_chalk"
 
 
 def runs_of(name: str, content: str, pictures: Path) -> list[Config]:
-    """Return the runs of a recipe: the first, and those that go on from it.
+    """Return the runs of a recipe: the first, and those that continue from it.
 
     Raises:
-        ValueError: There is no such recipe, or its picture is not there.
+        ValueError: There is no such recipe, or its image is not there.
     """
     if name not in RECIPES:
         raise ValueError(f"no recipe {name!r} (there are: {', '.join(RECIPES)})")
@@ -155,7 +155,7 @@ def runs_of(name: str, content: str, pictures: Path) -> list[Config]:
 def _picture(name: str, picture: str, pictures: Path) -> tuple[tuple[str, float], ...]:
     found = sorted(pictures.glob(f"{picture}.*"))
     if not found:
-        raise ValueError(f"{name} needs the picture {picture}.jpg, which is not in {pictures}")
+        raise ValueError(f"{name} needs the image {picture}.jpg, which is not in {pictures}")
     return ((str(found[0]), 1.0),)
 
 
@@ -163,7 +163,7 @@ def second_run(name: str, refining: Refining, begun: Path, content: str, picture
     """Return the run of the second stage from the style in ``begun``.
 
     Raises:
-        ValueError: Its picture is not there.
+        ValueError: Its image is not there.
     """
     return Config(
         content=(content,),
@@ -254,7 +254,7 @@ def refine(name: str, refining: Refining, first: Path, content: str, pictures: P
 
 
 def _train(config: Config, out: Path, start_from: Path | None = None) -> None:
-    """Run it, or go on with it, unless it is done."""
+    """Run it, or continue with it, unless it is done."""
     begun = (out / "checkpoint.pt").exists()
     if not (out / "generator.pt").exists():
         train(config, out, resume=begun, start_from=None if begun else start_from, every=500)
@@ -266,7 +266,9 @@ def main() -> int:
     parser.add_argument("--size-class", choices=SHAPES, default="default", help="of the network (default: %(default)s)")
     parser.add_argument("--content", required=True, help="folder of photos")
     parser.add_argument("--pictures", type=Path, default=Path("."), metavar="FOLDER", help="where the paintings are")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the runs; a second call goes on")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="of the runs; a second call continues"
+    )
     args = parser.parse_args()
     if not Path(args.content).is_dir():
         print(f"train: error: there is no folder {args.content}", file=sys.stderr)

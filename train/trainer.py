@@ -3,8 +3,8 @@ sees, forward.py how the generator is run, preview.py and log.py what it shows o
 
 Two stages in one run. Until ``warm_steps`` the generator learns from a painter made in code
 (painters.py) where marks belong and what they do to tone and color; no loss network is needed, a step
-costs a fifth. From there on it learns from real pictures how marks look: style and content terms of
-VGG16, and a discriminator that is trained in alternation. Both stages are tied to themselves: picture and
+costs a fifth. From there on it learns from real images how marks look: style and content terms of
+VGG16, and a discriminator that is trained in alternation. Both stages are tied to themselves: image and
 canvas shifted together must give the shifted output, and noise must change nothing.
 
 Drawings are looked at as luma, paintings in color. A run may start from ``base``, the generator that all
@@ -111,7 +111,7 @@ class Trainer:
         self.recoveries = 0
 
     def load_vgg(self, batches: Batches) -> None:
-        """Load the loss network and measure the Gram matrices of the style's pictures."""
+        """Load the loss network and measure the Gram matrices of the style's images."""
         self.vgg = losses.Vgg16(Path(self.config.vgg)).to(self.device, torch.bfloat16)
         rng, sums = np.random.default_rng(self.config.seed), []
         for _ in range(24):
