@@ -183,7 +183,7 @@ SWITCHES: dict[str, tuple[Action, str]] = {
     "cycle": (Action.CYCLE, "cycles"),
     "record": (Action.RECORD, "recording"),
 }
-"""Words for what is on or off: the action that changes it over, and the field of ``SessionState`` that tells."""
+"""Words for what is on or off: the action that changes it over, and the field of ``SessionState`` that holds it."""
 
 BUTTONS: dict[str, Action] = {
     "quit": Action.QUIT,
@@ -209,7 +209,7 @@ NUMBERS: dict[str, tuple[float, float, str]] = {
     "bpm": (20.0, 300.0, "bpm"),
     "delay": (0.0, 2000.0, "delay_ms"),
 }
-"""Words that take a number: least, largest, and the field of ``SessionState`` that tells it."""
+"""Words that take a number: least, largest, and the field of ``SessionState`` that holds it."""
 
 SIZE_CLASSES = ("auto", "fast", "default", "fine")
 
@@ -380,9 +380,9 @@ READABLE: dict[str, str] = {
     "latency": "latency_ms",
     "recorded": "recorded_seconds",
 }
-"""Words whose values can be read, and the fields of ``SessionState`` that tell them."""
+"""Words whose values can be read, and the fields of ``SessionState`` that hold them."""
 
 
 def value_of(state: SessionState, word: str) -> Any:
-    """Return what the state tells of one of ``READABLE``; None where it is off."""
+    """Return what the state holds of one of ``READABLE``; None where it is off."""
     return getattr(state, READABLE[word])

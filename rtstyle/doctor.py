@@ -105,7 +105,7 @@ def _processor() -> Check:
 
 
 def instruction_sets() -> list[str]:
-    """Return which of the instruction sets that matter this CPU has; empty where the system does not say."""
+    """Return which of the instruction sets that matter this CPU has; empty where the system does not report them."""
     wanted = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
     try:
         with open("/proc/cpuinfo") as file:

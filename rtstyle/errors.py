@@ -108,7 +108,7 @@ _YEAR = 366 * 86400
 
 
 def reason_of(error: Exception) -> str:
-    """Say in one line what FFmpeg or the system says."""
+    """Return in one line what FFmpeg or the system reports."""
     if getattr(error, "errno", None) == errno.ENOSPC:
         return "the disk is full"
     return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())

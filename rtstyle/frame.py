@@ -286,7 +286,7 @@ class FrameSource(Protocol):
 
     size: Size
     rate: Fraction | None = None
-    """Frames per second as declared; None where the source does not say."""
+    """Frames per second as declared; None where the source does not declare them."""
     color: Color = Color()
     """The matrix and range of all frames."""
     live: bool = False

@@ -290,7 +290,7 @@ def load_style(name: str | Path, size_class: SizeClassChoice = "auto") -> Style:
         size_class: Of the network that draws it, see ``Style.sized``; ``auto`` is the default one.
 
     Raises:
-        StyleNotFoundError: There is none of that name, which the message says with the nearest, or of that size.
+        StyleNotFoundError: There is none of that name, which the message states with the nearest, or of that size.
         StyleFormatError: The folder is incomplete, damaged, or of a newer format.
     """
     return _find(name).sized(size_class)

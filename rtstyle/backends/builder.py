@@ -141,5 +141,5 @@ def _result(answer: dict[str, Any], code: int, complaints: list[str], *, stopped
         raise BackendUnavailableError("the build of the engine was stopped")
     if code == -signal.SIGINT:
         raise KeyboardInterrupt
-    last = complaints[-1].strip() if complaints else "it said nothing"
+    last = complaints[-1].strip() if complaints else "it printed nothing"
     raise BackendUnavailableError(f"the build of the engine ended with code {code}: {last}")

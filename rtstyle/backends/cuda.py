@@ -17,7 +17,7 @@ from rtstyle.errors import BackendUnavailableError, DeviceError, SettingError
 
 @cache
 def driver_problem() -> str | None:
-    """Say in one line why no CUDA program can run here; None if one can. Loads nothing but the driver."""
+    """Return in one line why no CUDA program can run here; None if one can. Loads nothing but the driver."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(name)

@@ -49,7 +49,7 @@ class Camera:
     """Its path on Linux, its name elsewhere."""
     name: str
     modes: tuple[CameraMode, ...] = ()
-    """What it gives; empty where the system does not say."""
+    """What it gives; empty where the system does not report it."""
     problem: str = ""
     """Why it cannot be used, and what to do."""
     controls: tuple[CameraControl, ...] = ()
@@ -100,12 +100,12 @@ def find_camera(name: str) -> str | None:
 
 
 def modes_of(camera: str) -> tuple[CameraMode, ...]:
-    """Return what a camera gives, by its number or device; nothing where it is unknown or the system does not say."""
+    """Return what a camera gives, by its number or device; nothing where it is unknown or not reported."""
     return next((known.modes for known in list_cameras() if camera in (known.source, known.device)), ())
 
 
 def found(cameras: Sequence[Camera | str]) -> str:
-    """Say which cameras there are, for the end of a message."""
+    """Return which cameras there are, for the end of a message."""
     return f"cameras found: {', '.join(map(str, cameras))}" if cameras else "no camera was found on this machine"
 
 

@@ -34,7 +34,7 @@ _PAUSES = (0.5, 5.0)
 """Seconds before a lost camera is tried again: at first, each time doubled, and at most."""
 
 _WINDOW = 2.0
-"""Seconds over which the earliest arrival tells how a source's timestamps lie on our clock."""
+"""Seconds over which the earliest arrival shows how a source's timestamps lie on our clock."""
 
 _LARGEST_STILL = Size(1920, 1080)
 """Photographs are shown no larger, unless a size is asked for."""
@@ -94,7 +94,7 @@ def open_source(
 
 
 class LiveSource:
-    """An open live source: a ``FrameSource`` that also tells when each frame came. See ``open_source``.
+    """An open live source: a ``FrameSource`` that also states when each frame came. See ``open_source``.
 
     It is iterated once, by one thread. ``stop`` may be called from any thread and ends the iteration
     with the next frame, after ``timeout`` seconds at the latest; ``close`` only when it is not being iterated.
@@ -132,7 +132,7 @@ class LiveSource:
         self.paced = self._feed.paced
         """True: a recording that is played in real time and may end. False: a camera, which may not."""
         self.rate = self._feed.rate
-        """Frames per second as declared; None where the source does not say."""
+        """Frames per second as declared; None where the source does not declare them."""
         self.format = self._feed.format
         """How frames come, e.g. ``mjpeg``, ``yuyv422``, ``h264``."""
         self._look(self._feed.first)

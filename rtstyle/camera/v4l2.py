@@ -49,7 +49,7 @@ class CameraMode:
     """Its four letters, e.g. MJPG, YUYV or NV12."""
     size: Size
     fps: tuple[Fraction, ...]
-    """Frames per second, fastest first; of a range, its ends. Empty where the driver does not say."""
+    """Frames per second, fastest first; of a range, its ends. Empty where the driver does not report them."""
     largest: Size | None = None
     """Where every size is to be had from ``size`` on: up to this one."""
 
@@ -111,7 +111,7 @@ def asker(device: int) -> Ask:
     def ask(number: int, structure: bytes) -> bytes | None:
         try:
             return fcntl.ioctl(device, number, structure)
-        except OSError:  # EINVAL ends every list; ENOTTY: the driver cannot tell
+        except OSError:  # EINVAL ends every list; ENOTTY: the driver does not know
             return None
 
     return ask

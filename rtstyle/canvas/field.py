@@ -31,7 +31,7 @@ _SHARE, _TONE_SHARE = 0.2, 0.1
 """How much of a measurement goes into directions and fineness, and into tones; one frame in two is measured."""
 
 _CUT = 24.0
-"""Mean difference of two frames, in levels after their means are removed, that tells a scene cut."""
+"""Mean difference of two frames, in levels after their means are removed, that marks a scene cut."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,7 @@ _QUIET = 0.02
 """Least variance of what a camera's noise changes in the small frame, in levels squared."""
 
 _CUT = 24.0
-"""Mean difference of two small frames, in levels after their means are removed, that tells a scene cut."""
+"""Mean difference of two small frames, in levels after their means are removed, that marks a scene cut."""
 
 _BOUND = 0.3
 """Change of the displacement per pixel, as a share, beyond which strokes are stretched too far."""
@@ -296,7 +296,7 @@ class FlowFollower:
         """Decide whether a similarity explains the frame better than the tracker's offset.
 
         Args:
-            tells: Blocks that can tell.
+            tells: Blocks with enough texture.
             still, turned: Mean squared differences without and with it; sampling between pixels alone lowers the
                 second.
             shown: What it should have changed.
@@ -465,11 +465,11 @@ def _common(pair: _Pair, flow: Floats, among: Mask, noise: float) -> tuple[_Simi
     """Return the similarity that most of some blocks agree on, and which of them do; None: there is none.
 
     The most frequent flow first; then iteratively reweighted least squares (Holland and Welsch 1977) with Tukey's
-    biweight; in the end a block counts along its slopes alone, which is all that it can tell.
+    biweight; in the end a block counts along its slopes alone, which is all that it can measure.
 
     Args:
         flow: Flow of each block.
-        among: Blocks that tell.
+        among: Blocks that count.
     """
     agree = np.zeros_like(among)
     chosen = np.flatnonzero(among)
@@ -489,7 +489,7 @@ def _common(pair: _Pair, flow: Floats, among: Mask, noise: float) -> tuple[_Simi
         if total < 1e-6:
             return None, agree
         center, mean = (weight * away).sum() / total, (weight * seen).sum() / total
-        spread = (weight * np.abs(away - center) ** 2).sum() + 100 * total  # few blocks tell of no turn
+        spread = (weight * np.abs(away - center) ** 2).sum() + 100 * total  # few blocks show no turn
         turn = (weight * np.conj(away - center) * (seen - mean)).sum() / spread
         shift = mean - turn * center
     near = np.abs(seen - turn * away - shift) < 0.5
@@ -523,7 +523,7 @@ def _fit(
         normal = (across * (xx * weight)) @ across.T + (down * (yy * weight)) @ down.T + mixed + mixed.T
         along, beside = xx * seen.real + xy * seen.imag, xy * seen.real + yy * seen.imag
         right = across @ (weight * along) + down @ (weight * beside)
-        normal[0, 0] += 0.01 * normal[2, 2]  # few blocks tell of no turn
+        normal[0, 0] += 0.01 * normal[2, 2]  # few blocks show no turn
         normal[1, 1] += 0.01 * normal[3, 3]
         try:
             p, q, s, t = (float(each) for each in np.linalg.solve(normal, right))

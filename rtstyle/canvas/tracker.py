@@ -208,12 +208,12 @@ class TrackerState:
 
 
 class CanvasTracker:
-    """Follows the camera: feed it every frame's luma in order, it says where the canvas lies below it.
+    """Follows the camera: feed it every frame's luma in order, it returns where the canvas lies below it.
 
     The translation since a key frame (or, where that fails, since the last one) is found coarsely by phase
     correlation (Kuglin and Hines 1975) on a small frame, and finely by least squares on patches at full
     size (Lucas and Kanade 1981).
-    Patches then vote: unless nearly all that can tell say that they moved, nothing moves, so a person
+    Patches then vote: unless nearly all that can be measured moved, nothing moves, so a person
     walking before a still wall does not drag the wall's strokes along, and a cut leaves the canvas where
     it is. Zoom, rotation and parallax are not followed.
     """
@@ -365,7 +365,7 @@ class CanvasTracker:
         gy: NDArray[np.float32] = half * (around[:, 2:, 1:-1] - around[:, :-2, 1:-1])
         xx, yy, xy = _dot(gx, gx), _dot(gy, gy), _dot(gx, gy)
         determinant = xx * yy - xy * xy
-        # Corners tell a direction; the smaller eigenvalue is determinant / trace, about.
+        # Corners determine a direction; the smaller eigenvalue is determinant / trace, about.
         corner = determinant / (xx + yy + 1e-6) > 0.5 * size * size
         if corner.sum() < 4:
             return None

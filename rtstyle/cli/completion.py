@@ -17,7 +17,7 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
 
 
 def _prepare(parser: argparse.ArgumentParser) -> None:
-    """Tell shtab which arguments are files and which are styles."""
+    """Inform shtab which arguments are files and which are styles."""
     import shtab
 
     from rtstyle.style import list_styles

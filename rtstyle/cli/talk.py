@@ -97,7 +97,7 @@ class ProgressBar:
         self._begun = self._last = time.monotonic()
 
     def update(self, done: int, total: int | None, label: str) -> None:
-        """Tell how much is done; may be called for every frame."""
+        """Show how much is done; may be called for every frame."""
         if self._quiet:
             return
         if self._first is None:  # a resumed render begins in the middle

@@ -85,7 +85,7 @@ def stylize_live(
         StyleNotFoundError, StyleFormatError, BackendUnavailableError: The style cannot be run.
         ServerError: The page cannot be served.
         OutputExistsError, VideoWriteError: The recording cannot be written, or the virtual camera.
-        LiveInterrupted: Ctrl-C was pressed once; recordings are whole, ``report`` says what was done.
+        LiveInterrupted: Ctrl-C was pressed once; recordings are whole, ``report`` holds what was done.
     """
     if not isinstance(source, str | os.PathLike | int):
         check_source(source)

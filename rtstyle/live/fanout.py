@@ -355,13 +355,13 @@ class Fanout:
             return {name: branch.dropped for name, branch in self._outlets.items()}
 
     def state(self) -> dict[str, BranchState]:
-        """Tell how each branch does; those that have ended are among them."""
+        """Return the figures of each branch; those that have ended are among them."""
         with self._lock:
             branches = dict(self._all)
         return {name: branch.state for name, branch in branches.items()}
 
     def warn(self, line: str) -> None:
-        """Tell a line, and keep it for the report. Called from any thread."""
+        """Print a line, and keep it for the report. Called from any thread."""
         self.warnings.append(line)
         self._tell(line)
 

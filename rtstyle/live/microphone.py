@@ -75,7 +75,7 @@ def microphone_requests(platform: str, name: str, known: list[str]) -> list[Micr
 
 
 def _find_alsa() -> None:
-    """Tell the ALSA library that comes with PyAV where the system keeps its settings: its own place exists nowhere."""
+    """Show the ALSA library that comes with PyAV where the system keeps its settings: its own place exists nowhere."""
     settings = Path("/usr/share/alsa")
     if settings.exists():
         os.environ.setdefault("ALSA_CONFIG_DIR", str(settings))
@@ -85,10 +85,10 @@ def _find_alsa() -> None:
 
 
 class SoundClock:
-    """Says when a piece of audio was heard, from the number of samples before it and the moment at which it came.
+    """Computes when a piece of audio was heard, from the number of samples before it and the moment at which it came.
 
     Pieces come late, by what the device and the system keep of them, and never early. So the earliest of the
-    last seconds tells how the count of samples lies on our clock, also where the device's own runs off it.
+    last seconds shows how the count of samples lies on our clock, also where the device's own runs off it.
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class MicrophoneCapture:
     """Listens in a thread. A context manager: leaving ends the thread.
 
     Audio and frames both get the moment at which they reach this process, by ``time.perf_counter()``: they are
-    in step as far as camera and microphone need equally long to get here; neither says how long it needs.
+    in step as far as camera and microphone need equally long to get here; neither reports how long it needs.
     A microphone that goes away is reported once and reopened when it is back.
 
     Args:

@@ -67,7 +67,7 @@ def stylize_video(
         engine: Backend, precision, device, size of the network and size of strokes.
         options: What of the input is rendered, and how the output is made.
         progress: Called on this thread after each frame with frames done, frames in all (None if the
-            container does not tell) and the engine's name; it may raise to stop.
+            container does not state it) and the engine's name; it may raise to stop.
 
     Raises:
         RtstyleError: One of errors.py, before the first frame where that is possible. No output is left, but on

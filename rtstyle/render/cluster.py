@@ -52,7 +52,7 @@ class RayWorker:
         self._renderer = Renderer()
 
     def ready(self) -> bool:
-        """Return True, which tells that the worker runs."""
+        """Return True, which shows that the worker runs."""
         return True
 
     def attempt(self, text: str) -> tuple[dict[str, Any], list[bytes]]:

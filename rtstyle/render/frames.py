@@ -53,7 +53,7 @@ def followed(frames: Iterable[Frame], *, steered: bool, follow: Follow) -> Itera
 
 
 class _File(FrameSink):
-    """A video file that is opened with the first frame, which tells its time base."""
+    """A video file that is opened with the first frame, which has its time base."""
 
     def __init__(self, path: Path, source: FrameSource, encoder: EncoderSettings, *, overwrite: bool) -> None:
         check_output(path, overwrite=overwrite)
@@ -193,7 +193,7 @@ class FramesJob:
 
 
 def _expected(source: FrameSource) -> int | None:
-    """Return how many frames a source will give; None where it does not say."""
+    """Return how many frames a source will give; None where it does not declare it."""
     if isinstance(source, VideoReader):
         return source.frames_expected
     return len(source) if isinstance(source, Sized) else None

@@ -40,7 +40,7 @@ class SegmentJob:
     source: str
     """Absolute path of the input, or its pattern."""
     identity: dict[str, Any]
-    """What tells the input from others, see ``identity_of``."""
+    """What distinguishes the input from others, see ``identity_of``."""
     reading: dict[str, Any]
     """What of the input is read, and how: arguments of ``VideoReader``, and ``upright``."""
     style: dict[str, Any]
@@ -184,7 +184,7 @@ class SegmentResult:
 
 
 class Fingerprint:
-    """Tells the frames of a segment from others, for a hundredth of a digest's time: sums of rows, not of samples."""
+    """Distinguishes the frames of a segment from others, in a hundredth of a digest's time: sums of rows."""
 
     def __init__(self) -> None:
         self._value = 0

@@ -18,7 +18,7 @@ def refuse_too_large(size: Size, available: int | None) -> None:
     """Predict a render's memory, and refuse it if the machine lacks it, before hours are spent.
 
     Args:
-        available: Bytes; None where the system does not tell.
+        available: Bytes; None where the system does not report them.
 
     Raises:
         SettingError: It is predicted to need more.
@@ -32,7 +32,7 @@ def refuse_too_large(size: Size, available: int | None) -> None:
 
 
 def memory_available() -> int | None:
-    """Return the bytes that a new program may take without the system swapping; None where it does not tell."""
+    """Return the bytes that a new program may take without the system swapping; None where it does not report them."""
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])

@@ -175,7 +175,7 @@ class _Process:
 
     def _write(self, line: str) -> None:
         assert self.child.stdin
-        with suppress(OSError, ValueError):  # it has died: the thread that reads says so
+        with suppress(OSError, ValueError):  # it has died: the thread that reads reports it
             self.child.stdin.write(line.encode() + b"\n")
             self.child.stdin.flush()
 

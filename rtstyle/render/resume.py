@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def digest_of(style: Style) -> str:
-    """Return what tells a style's weights from others."""
+    """Return what distinguishes a style's weights from others."""
     digest = blake2b(digest_size=16)
     for folder, share in style.folders:
         digest.update(read_trunk(folder))
@@ -69,7 +69,7 @@ def same_encoding(journal: Journal, encoding: Encoding, target: Path) -> Encodin
 
 
 def identity_of(files: Sequence[Path]) -> dict[str, Any]:
-    """Return what tells one input from another.
+    """Return what distinguishes one input from another.
 
     Of one file its length, and a digest of its first and last mebibyte; of a sequence of images their number, and a
     digest of their names and lengths.

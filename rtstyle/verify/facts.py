@@ -60,7 +60,7 @@ class Orientation:
 
 @dataclass
 class StreamFacts:
-    """One stream, as its packets tell."""
+    """One stream, as its packets show."""
 
     index: int
     type: str
@@ -125,7 +125,7 @@ class StreamFacts:
 
 @dataclass
 class VideoFacts:
-    """The stream that is stylized, as its decoded frames tell."""
+    """The stream that is stylized, as its decoded frames show."""
 
     track: StreamFacts
     size: tuple[int, int]
@@ -143,7 +143,7 @@ class VideoFacts:
     times: list[Fraction] = field(default_factory=list)
     """When each frame is shown, in seconds, in the order of showing."""
     last: Fraction = Fraction(0)
-    """How long the last frame is shown, in seconds; 0 where the file does not say."""
+    """How long the last frame is shown, in seconds; 0 where the file does not state it."""
     untimed: int = 0
     """Frames for which the file has no time."""
     interlaced: int = 0

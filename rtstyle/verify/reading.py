@@ -46,7 +46,7 @@ _CUT_OFF = Fraction(1)
 """Seconds that may be missing at a file's end before it counts as cut off."""
 
 _LOOKED_AT = 50
-"""VideoFacts of which a small copy is averaged, to tell which side is up."""
+"""VideoFacts of which a small copy is averaged, to find which side is up."""
 
 _SAME_SHAPE = Fraction(1, 50)
 """Share by which a shape may differ before it is another: codecs round sizes."""
@@ -293,7 +293,7 @@ class _Reading:
         return words
 
     def _missing(self, video: StreamFacts) -> str:
-        """Say what a container that counts its frames, or states its length, lacks at its end."""
+        """Return what a container that counts its frames, or states its length, lacks at its end."""
         assert self._video is not None
         listed = len(self._video.index_entries) if self._container.format.name.startswith("mov") else 0
         if listed > len(video.digests):

@@ -14,7 +14,7 @@ from rtstyle.errors import VideoOpenError, reason_of
 from rtstyle.video.opening import MAX_PIXELS, open_media
 
 WEBP_TIME_BASE = Fraction(1, 1000)
-"""Animated WebP tells how long each frame is shown in milliseconds."""
+"""Animated WebP states how long each frame is shown in milliseconds."""
 
 
 class Pictures:

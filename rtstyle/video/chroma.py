@@ -15,7 +15,7 @@ from typing import Any
 from rtstyle.video.ebml import children, find_top
 
 LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
-"""FFmpeg's names, by the numbers of H.264 and HEVC; ``left`` is what is meant where nothing is said."""
+"""FFmpeg's names, by the numbers of H.264 and HEVC; ``left`` is what is meant where nothing is stated."""
 
 _H264_SPS, _HEVC_SPS = 7, 33
 _H264_WITH_FORMAT = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
@@ -27,7 +27,7 @@ _MOST = 64
 
 
 def chroma_location(codec: str, extradata: bytes | None) -> str:
-    """Return FFmpeg's name of the location; ``left`` where nothing is said, or the header is not understood.
+    """Return FFmpeg's name of the location; ``left`` where nothing is stated, or the header is not understood.
 
     Args:
         codec: FFmpeg's name; of other codecs than ``h264`` and ``hevc`` nothing is known.
@@ -45,7 +45,7 @@ def chroma_location(codec: str, extradata: bytes | None) -> str:
 
 
 def location_of(stream: Any, path: Path | None = None) -> str:
-    """Return FFmpeg's name of the location of a stream of video; ``left`` where nothing is said.
+    """Return FFmpeg's name of the location of a stream of video; ``left`` where nothing is stated.
 
     Args:
         path: Its file; that of Matroska says it of other codecs.

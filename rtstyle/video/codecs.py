@@ -319,7 +319,7 @@ def refusal(
         return None
     level, skipped = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # it was said a moment ago already
+    av.logging.set_skip_repeated(False)  # it was logged a moment ago
     try:
         with av.logging.Capture(local=False) as log:
             open_it()

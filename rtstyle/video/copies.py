@@ -292,7 +292,7 @@ class _Planner:
         in_band = muxer == "mpegts" and self._source.format.name in ("mpegts", "hls")
         relied = needs_header(codec.canonical_name) and not in_band
         shape = self._widest(stream) if relied else None
-        if shape:  # one header for the whole stream cannot tell both
+        if shape:  # one header for the whole stream cannot state both
             for encoder in ("libopus",) if muxer == "webm" else ("aac", *_sound_for(muxer, "aac", False, False)):
                 yield Part(index, "audio", encoder, shape)
             return

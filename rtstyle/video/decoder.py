@@ -24,7 +24,7 @@ MAX_DAMAGED = 1000
 _SEES_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders for streams with opacity: FFmpeg's own leave it out."""
 _ONE_BEHIND = ("mpeg1video", "mpeg2video")
-"""Decoders that give a frame when they are given the next: the shape that they tell by then is that of the next."""
+"""Decoders that give a frame when they are given the next: the shape that they have by then is that of the next."""
 
 _WHOLE = (PictureType.NONE, PictureType.I)
 """How a frame is coded that needs no other."""
@@ -141,7 +141,7 @@ class Decoder:
         """Return how many packets of the video stand before the last key frame shown at ``pts`` or before.
 
         It reads everything up to there, which takes longer than a seek and is right where an index is not, or where
-        times jump back: in that case only decoding tells, so None.
+        times jump back: in that case only decoding shows it, so None.
         """
         found, last = None, None
         for number, packet in enumerate(p for p in self._packets() if p.stream.index == self.stream.index):
@@ -228,7 +228,7 @@ class Decoder:
         aspect = before if context.codec.name in _ONE_BEHIND else fraction_of(context.sample_aspect_ratio)
         for picture in pictures:
             picture.time_base = self.stream.time_base
-            picture.opaque = aspect  # PyAV's frames do not tell the shape of their pixels
+            picture.opaque = aspect  # PyAV does not expose the shape of their pixels
         return pictures
 
     def _decode_end(self, last: int) -> Iterator[av.VideoFrame]:

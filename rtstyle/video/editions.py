@@ -15,11 +15,11 @@ _LARGEST = 1 << 22
 """Bytes of the longest list of chapters that is looked at."""
 
 _UNSAID = {"", "und", "eng", "en"}
-"""Languages that a chapter has where nothing is said: programs write any of these."""
+"""Languages that a chapter has where nothing is stated: programs write any of these."""
 
 
 def what_chapters_lose(path: Path) -> list[str]:
-    """Say what of a file's chapters is not in what FFmpeg reads, in words; empty where it is no Matroska."""
+    """Return what of a file's chapters is not in what FFmpeg reads, in words; empty where it is no Matroska."""
     data = b""
     with suppress(OSError), path.open("rb") as file:
         data = find_top(file, _CHAPTERS, _LARGEST)

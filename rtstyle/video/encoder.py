@@ -155,7 +155,7 @@ def encoding_carries_captions(encoding: Encoding) -> bool:
 
 
 def captions_lost_words(encoding: Encoding, frames: int) -> list[str]:
-    """Say that the captions of some frames are not in the output; nothing where there were none."""
+    """Note that the captions of some frames are not in the output; nothing where there were none."""
     if not frames:
         return []
     return [

@@ -43,7 +43,7 @@ class Container:
     segments: bool = True
     """It may be put together from packets of several runs of an encoder."""
     untagged: tuple[str, ...] = ()
-    """Encoders whose color nothing tells in it; readers take limited range."""
+    """Encoders whose color is stated nowhere in it; readers take limited range."""
     note: str = ""
     """What is lost in it, in words."""
 
@@ -189,7 +189,7 @@ def choose_encoding(
     only_range = encoder.only_range
     if codec in container.untagged:
         only_range = False
-        notes.append(f"{name} with {codec} holds no color tags: tell the reader of the file")
+        notes.append(f"{name} with {codec} holds no color tags: the reader of the file must know them")
     if full_range and only_range is False:
         notes.append(f"{called} with {codec} knows limited range only: full range is converted")
     if name == "gif" and rate and rate > 50:
@@ -274,7 +274,7 @@ def _others(codec: str) -> str:
 
 
 def _check(settings: EncoderSettings, codec: str) -> None:
-    """Refuse what an encoder does not take, and say what it takes."""
+    """Refuse what an encoder does not take, and state what it takes."""
     encoder = ENCODERS[codec]
     if settings.crf is not None:
         if encoder.crf is None:

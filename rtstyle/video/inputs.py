@@ -135,7 +135,7 @@ def check_exists(source: Path | str) -> None:
 def find_input(
     source: Path | str, *, timeout: float = 10.0, muxer: str | None = None, playlists: bool = False
 ) -> Input:
-    """Say what a person has given.
+    """Return what was given as an input.
 
     Args:
         source: A file, a folder of images, a pattern of them (``frames/%05d.png``), a URL, or ``-``.

@@ -199,7 +199,7 @@ def is_named_playlist(address: str) -> bool:
 
 
 def _playlist_kind(address: str) -> str | None:
-    """Say which playlist a file is; an address that was refused is taken for one."""
+    """Return which playlist a file is; an address that was refused is taken for one."""
     if not address.startswith("file:"):
         return "of any kind" if address.startswith(("http:", "https:")) else None
     try:

@@ -230,7 +230,7 @@ class VideoReader:
         self.display_matrix: tuple[int, ...] | None = tuple(int(number) for number in matrix) or None
         """How players turn and mirror the frame: 9 numbers of FFmpeg's display matrix, None where they do not."""
         self.pixel_aspect = self._pixel_aspect(first)
-        """Width of a pixel over its height, None where nothing is said."""
+        """Width of a pixel over its height, None where nothing is stated."""
         stills = self._stills
         if stills is None:
             self.rate = fraction_of(self.stream.average_rate) or fraction_of(self.stream.guessed_rate)

@@ -16,7 +16,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 Allowed = Callable[[str], str]
-"""Says of an address that a redirect leads to why it is not followed; empty: it is."""
+"""Returns why an address that a redirect leads to is not followed; empty: it is."""
 
 
 class Web:

@@ -80,7 +80,7 @@ class Spatial:
 
     @property
     def _layout(self) -> tuple[int, int]:
-        """Type and whether the right view comes first; type -1 where nothing is said."""
+        """Type and whether the right view comes first; type -1 where nothing is stated."""
         if not self.stereo:
             return -1, 0
         kind, flags = struct.unpack_from("=2i", self.stereo)

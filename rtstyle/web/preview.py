@@ -42,7 +42,7 @@ class BrowserPreview:
     Args:
         address: Where it listens; it does so until ``close``.
         post: Takes what the page asks for, in a thread of the server.
-        state: Tells what the session does; called in a thread of the server.
+        state: Returns what the session does; called in a thread of the server.
 
     Raises:
         ServerError: The address cannot be listened on.

@@ -164,7 +164,7 @@ class Share:
             self._changed.notify()
 
     def sent(self, visitor: Visitor) -> None:
-        """Say that a reply has left."""
+        """Note that a reply has left."""
         with self._changed:
             visitor._unsent -= 1
             self._changed.notify()

@@ -46,7 +46,7 @@ def check_midi() -> None:
     """Refuse where mido or python-rtmidi is not installed.
 
     Raises:
-        SettingError: Says how to get them.
+        SettingError: The message states how to install them.
     """
     try:
         import mido  # noqa: F401
@@ -133,7 +133,7 @@ class MidiInput:
         name: Of the input, or a part of it; empty: the first one.
         bindings: What controls do.
         post: Takes the commands.
-        state: Tells what the session does.
+        state: Returns what the session does.
         beat: Takes the moments of beats, in seconds of ``time.perf_counter()``.
         warn: Called with lines to print.
 

@@ -30,7 +30,7 @@ def check_osc() -> None:
     """Refuse where python-osc is not installed.
 
     Raises:
-        SettingError: Says how to get it.
+        SettingError: The message states how to install it.
     """
     try:
         import pythonosc  # noqa: F401
@@ -45,7 +45,7 @@ class OscServer:
         host: Address to listen on.
         port: 0 takes a free one.
         post: Takes the commands, in the thread.
-        state: Tells what the session does; called in the thread.
+        state: Returns what the session does; called in the thread.
         warn: Called with a line about a message that is not understood, every 5 s at most.
         reply_port: Answers go there; None: to the port that asked.
 

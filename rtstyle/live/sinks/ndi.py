@@ -17,7 +17,7 @@ def check_ndi() -> None:
     """Refuse where NDI is not installed.
 
     Raises:
-        SettingError: Says how to get it.
+        SettingError: The message states how to install it.
     """
     try:
         import cyndilib  # noqa: F401

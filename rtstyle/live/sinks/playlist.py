@@ -94,7 +94,7 @@ class Playlist:
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
-    """Return what tells a file from another one that took its name; None where there is none."""
+    """Return what distinguishes a file from another one that took its name; None where there is none."""
     try:
         status = path.lstat()
     except OSError:

@@ -207,7 +207,7 @@ class StreamSink:
             raise FrameDropped
         try:
             was_connecting = self._relay.connecting
-            self._relay.write(even(frame))  # the first goes ahead: it tells the process all that it has to know
+            self._relay.write(even(frame))  # the first goes ahead: it gives the process all that it needs
             self._publish()
         except _FAILURES as error:
             self._lose(self._relay, error)
@@ -328,7 +328,7 @@ class _Relay:
         opened: Callable[[], None],
     ) -> None:
         self.reason = ""
-        """What the process said of its end."""
+        """What the process reported at its end."""
         self._opened = opened
         self._since: float | None = None
         self._begin: int | None = None

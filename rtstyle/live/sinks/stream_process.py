@@ -70,7 +70,7 @@ def relay(url: str, format: str, options: dict[str, str], *, timeout: float, ove
         for packet in source.demux():
             if not packet.size:
                 continue
-            if packet.dts is None:  # NUT does not say it of the first; there are no B-frames
+            if packet.dts is None:  # NUT does not store it of the first; there are no B-frames
                 packet.dts = packet.pts
             packet.stream = streams[packet.stream_index]
             with _deadline(timeout):
@@ -80,7 +80,7 @@ def relay(url: str, format: str, options: dict[str, str], *, timeout: float, ove
 
 
 def main() -> int:
-    """Read the order, carry it out, say how it ended."""
+    """Read the order, carry it out, report how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for rtstyle, which then ends the stream
     with open(0, "rb", buffering=0, closefd=False) as pipe:  # unbuffered: what follows is FFmpeg's
         order = json.loads(pipe.readline())
