@@ -344,10 +344,10 @@ class Fanout:
 
     @property
     def wanted(self) -> bool:
-        """Whether frames of one branch at least are seen, or may be."""
+        """Whether frames of one branch at least are seen, or may be; true where there is none, as for a measurement."""
         with self._lock:
             branches = list(self._outlets.values())
-        return any(branch.wanted for branch in branches)
+        return not branches or any(branch.wanted for branch in branches)
 
     def dropped(self) -> dict[str, int]:
         """Frames that did not get to those that frames go to now; cheap, unlike ``state``."""
