@@ -9,7 +9,8 @@ import pytest
 
 from rtstyle import Color, Frame, Planes, Size
 from rtstyle.camera import mirrored
-from rtstyle.canvas.flow import FlowFollower
+from rtstyle.canvas.carry import Found, Step, read_steps
+from rtstyle.canvas.flow import FlowFollower, compared, reduced
 from rtstyle.canvas.follower import SceneFollower
 from rtstyle.canvas.layer import NoiseLayer, SteeredLayer
 from rtstyle.canvas.map import CanvasMap, Lookup, grid_shape
@@ -226,6 +227,56 @@ def test_a_cut_begins_a_fresh_map():
         frame = follower.follow(frame_of(walking(step, behind, person), step))
     assert frame.canvas_map is not None
     assert follower.follow(frame_of(255 - textured(320, 240, 9), 6)).canvas_map is None
+
+
+def test_what_was_found_gives_the_same_maps_where_no_frame_is_looked_at():
+    behind, person, rng = textured(321, 243, 1), textured(80, 150, 2), np.random.default_rng(4)
+    views = [walking(step, behind[:242, :320], person) for step in range(6)]
+    views += [views[-1], 255 - textured(320, 242, 9)]  # nothing changes; a cut
+    views += [zoomed(textured(1000, 800), 1.03**step, Size(320, 242)) for step in range(5)]
+    frames = [frame_of(view if number == 6 else noisy(view, rng), number) for number, view in enumerate(views)]
+    frames[6] = frame_of(frames[5].planes.y, 6)
+    first, second = SceneFollower(steered=True), SceneFollower(steered=True)
+    wanted, found = [], b""
+    for frame in frames:
+        wanted.append(first.follow(frame))
+        found += first.step.dump()
+    steps = list(read_steps(found, (242, 320)))
+    assert {step.found for step in steps} == {*Found} - {Found.OFFSET}
+    assert len(found) < sum(frame.canvas_map.grid.nbytes for frame in wanted if frame.canvas_map)
+    for frame, step, like in zip(frames, steps, wanted, strict=True):
+        bent = second.follow(frame, like.canvas, step)
+        assert (bent.canvas_map is None) == (like.canvas_map is None)
+        if bent.canvas_map:
+            assert bent.canvas_map.grid.tobytes() == like.canvas_map.grid.tobytes()
+            assert bent.canvas_map.share == like.canvas_map.share
+        assert bent.seen.cos.tobytes() == like.seen.cos.tobytes()
+
+
+def test_frames_that_were_compared_elsewhere_give_the_same_maps():
+    scene, first, second = textured(1000, 800), SceneFollower(follow="flow"), SceneFollower(follow="flow")
+    before = None
+    for step in range(6):
+        frame = frame_of(zoomed(scene, 1.02**step), step)
+        wanted, small = first.follow(frame), reduced(frame.planes.y)
+        known = compared(before, small, (0.0, 0.0), frame.planes.y.shape) if step else None
+        bent, before = second.follow(frame, wanted.canvas, known), small
+        assert (bent.canvas_map is None) == (step == 0)
+        assert step == 0 or bent.canvas_map.grid.tobytes() == wanted.canvas_map.grid.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x09", "not a valid Found"),
+        (bytes([Found.MOTION]), "cut off"),
+        (bytes([Found.MOTION, 1]) + bytes(60), "buffer"),
+    ],
+)
+def test_what_was_found_is_refused_where_it_is_damaged(data, reason):
+    assert [step.found for step in read_steps(Step(Found.CUT).dump(), (240, 320))] == [Found.CUT]
+    with pytest.raises(ValueError, match=reason):
+        list(read_steps(data, (240, 320)))
 
 
 def test_a_flash_moves_nothing():

@@ -17,6 +17,7 @@ import pytest
 from clips import Sound, look, make_clip, moving_bar
 
 from rtstyle.backends import Controls, EngineSettings
+from rtstyle.canvas import CanvasTracker, flow
 from rtstyle.cli import main
 from rtstyle.errors import BackendUnavailableError, SettingError, VideoOpenError, VideoWriteError
 from rtstyle.render import RenderOptions, plan_render, segments, stylize_video
@@ -102,6 +103,24 @@ def test_a_job_and_its_result_travel_as_text_and_bytes(clip, tmp_path):
     assert [len(piece.segment.pts) for piece in result.pieces] == [SEGMENT, SEGMENT]
     again = Renderer().render(sent)
     assert [piece.data for piece in again.pieces] == [piece.data for piece in result.pieces]
+
+
+def test_a_worker_does_not_look_for_what_the_coordinator_found(clip, whole, tmp_path, monkeypatch):
+    """The coordinator follows the scene once for all; its jobs hold what it found."""
+    planned, jobs = tmp_path / "out.mp4", []
+    submit = LocalPool.submit
+    monkeypatch.setattr(LocalPool, "submit", lambda *args: (jobs.append(args[-1]), submit(*args))[1])
+    render(clip, planned, LocalPool(1))
+    assert planned.read_bytes() == whole
+    assert all(job.steps and job.canned == {} for job in jobs)
+
+    def look(*args: object) -> None:
+        raise AssertionError("it looks at frames again")
+
+    monkeypatch.setattr(flow, "compared", look)
+    monkeypatch.setattr(CanvasTracker, "offset", look)
+    for job in jobs:
+        assert render_segment(SegmentJob.from_json(job.to_json())).frames == job.frames
 
 
 # -- processes -------------------------------------------------------------------------------------

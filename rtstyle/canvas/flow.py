@@ -10,14 +10,14 @@ else stays exactly where it is, and what is flat follows its surroundings.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from threading import local
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.canvas.map import CanvasMap, grid_shape
+from rtstyle.canvas.carry import BLOCK, Found, MapCarrier, Motion, Similarity, Step, reduction
+from rtstyle.canvas.map import CanvasMap
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -25,13 +25,6 @@ Mask = NDArray[np.bool_]
 
 SMALLEST = 96
 """Width and height, in pixels, from which on a frame is followed."""
-
-_PIXELS = 34_000
-"""Least pixels of the small frame."""
-
-_BLOCK = 4
-"""Pixels of the small frame per side of a block, for each of which it is decided whether it moves; a node of the map
-lies in the middle of each."""
 
 _FEW = 8
 """Blocks that are too few to agree on a motion."""
@@ -62,50 +55,8 @@ _QUIET = 0.02
 _CUT = 24.0
 """Mean difference of two small frames, in levels after their means are removed, that marks a scene cut."""
 
-_BOUND = 0.3
-"""Change of the displacement per pixel, as a share, beyond which strokes are stretched too far."""
-
-_STRETCHED = 0.4
-"""Share of the frame that may be stretched beyond that: where less is, it is torn instead."""
-
-_CREASE, _EASE = 1.5, 0.05
-"""Size of creases that are smoothed out of a map, in nodes, and how much of them per frame."""
-
-_TEAR, _PIECE = 0.5, 3
-"""Change of the displacement per pixel, as a share, beyond which a map is torn; size of the pieces, in nodes."""
-
 _SMOOTH = 1.8
 """Standard deviation, in blocks, over which the flow of what moves is smoothed."""
-
-_FADE = 24
-"""Frames that a fade to a fresh map takes."""
-
-
-@dataclass(frozen=True)
-class _Similarity:
-    """A motion: where a pixel of the small frame was in the frame before, relative to where it is."""
-
-    turn: complex = 0j
-    shift: complex = 0j
-
-    def at(self, x: Floats, y: Floats) -> Floats:
-        """Return the motion at places of the small frame, shape (rows, columns, 2)."""
-        turn, shift = self.turn, self.shift
-        motion = np.empty((len(y), len(x), 2), np.float32)
-        motion[..., 0] = np.float32(turn.real) * x + (np.float32(shift.real) - np.float32(turn.imag) * y)[:, None]
-        motion[..., 1] = np.float32(turn.imag) * x + (np.float32(shift.imag) + np.float32(turn.real) * y)[:, None]
-        return motion
-
-    def warped(self, before: Floats) -> Floats:
-        """Return the frame before as this motion brings it here."""
-        if not self.turn and not self.shift:
-            return before
-        turn, shift = 1 + self.turn, self.shift
-        matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]], np.float64)
-        # OpenCV's cubic interpolation is sharper, but biased: it shifts a ramp by up to 0.05 pixels.
-        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        moved = cv2.warpAffine(before, matrix, before.shape[::-1], flags=how, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(moved, np.float32)
 
 
 class _Pair:
@@ -121,7 +72,7 @@ class _Pair:
         """Mean structure tensor, in levels squared per pixel squared; shape (rows, columns), as all here."""
         self.corner = (self.xx + self.yy - np.sqrt((self.xx - self.yy) ** 2 + 4 * self.xy * self.xy)) / 2
         """Its smaller eigenvalue."""
-        y, x = ((np.arange(n, dtype=np.float32) + 0.5) * _BLOCK - 0.5 for n in self.corner.shape)
+        y, x = ((np.arange(n, dtype=np.float32) + 0.5) * BLOCK - 0.5 for n in self.corner.shape)
         self.x, self.y = np.broadcast_to(x[None], self.corner.shape), np.broadcast_to(y[:, None], self.corner.shape)
 
     def tone(self) -> Floats:
@@ -139,7 +90,7 @@ class _Pair:
         x, y = motion[..., 0], motion[..., 1]
         return np.asarray(self.xx * x * x + self.yy * y * y + 2 * self.xy * x * y, np.float32)
 
-    def at(self, motion: _Similarity) -> Floats:
+    def at(self, motion: Similarity) -> Floats:
         """Return a motion at each block."""
         return motion.at(self.x[0], self.y[:, 0])
 
@@ -147,7 +98,7 @@ class _Pair:
         """Return which blocks lay, wholly or in part, outside of the frame before."""
         x, y = self.x + motion[..., 0], self.y + motion[..., 1]
         height, width = self.new.shape
-        rim = np.float32(_BLOCK / 2)
+        rim = np.float32(BLOCK / 2)
         return np.asarray((x < rim) | (y < rim) | (x > width - 1 - rim) | (y > height - 1 - rim))
 
     def improved(self, flow: Floats) -> tuple[Floats, Floats]:
@@ -169,58 +120,80 @@ class _Pair:
         return _means(flow) + cv2.merge((across, down)), np.maximum(left, 0)
 
 
+class Comparison:
+    """What two consecutive small frames show, whatever was before them: it can be made in any order and thread.
+
+    Args:
+        before: What ``reduced`` made of the frame before; None: there is none.
+        now: The same of this one.
+        offset: Where the tracker says that the scene was, x + iy, in pixels of the small frame relative to where it is.
+    """
+
+    def __init__(self, before: Bytes | None, now: Bytes, offset: complex) -> None:
+        self.now = now
+        self.motion: _MotionSeen | None = None
+        if before is None:
+            self.found = Found.NOTHING
+        elif before.shape != now.shape or _cut(before, now):
+            self.found = Found.CUT
+        elif not offset and np.array_equal(before, now):
+            self.found = Found.NOTHING
+        else:
+            self.found, self.motion = Found.OFFSET, _MotionSeen(before, now, offset)
+
+
+class _MotionSeen:
+    """The flow between two small frames, and how well it explains them."""
+
+    def __init__(self, before: Bytes, now: Bytes, offset: complex) -> None:
+        start = np.empty((*now.shape, 2), np.float32)
+        start[:] = offset.real, offset.imag
+        flow = np.asarray(_dense_search().calc(now, before, start), np.float32)
+        self.pair, self.rigid = _Pair(before, now), Similarity(shift=offset)
+        self.still = self.pair.error(self.rigid.warped(self.pair.old))
+        """What the tracker's offset leaves unexplained of each block."""
+        self.means, self.own = self.pair.improved(flow)
+        """Mean flow of each block, and what it leaves unexplained."""
+
+
 class FlowFollower:
     """Carries a canvas map through consecutive frames of one size."""
 
     def __init__(self) -> None:
-        self._dis = _dense_search()
+        self._carrier = MapCarrier()
         self._small: Bytes | None = None
-        self._map: CanvasMap | None = None
         self._noise = 1.0
         """Variance of what nothing but noise changes in the smoothed small frame."""
         self._evidence: Floats | None = None
         """Evidence of each block that it moves by itself, 0 to 1."""
         self._turns = False
         """Whether the whole frame moves by a similarity."""
-        self._followed = False
-        """Whether anything moved beyond the tracker's offset."""
         self._moved: Mask | None = None
         """Blocks that moved by themselves in the last frame."""
-        self._bare: Mask | None = None
-        """Blocks that something which moved has just uncovered; None: there are none."""
-        self.back: Floats | None = None
-        """Where each node's part of the scene was in the frame before, (x, y) in pixels of the frame relative to where
-        it is; None: all of it moved by the offset of the tracker."""
+        self.step = Step(Found.NOTHING)
+        """What was found of the last frame."""
 
-    def follow(self, luma: Bytes, moved: tuple[float, float]) -> CanvasMap | None:
+    @property
+    def back(self) -> Floats | None:
+        """Where each node's part of the scene was in the frame before, see ``MapCarrier``."""
+        return self._carrier.back
+
+    def follow(self, luma: Bytes, moved: tuple[float, float], comparison: Comparison | None = None) -> CanvasMap | None:
         """Return how the canvas is deformed below the next frame; None: not at all.
 
         Args:
             luma: Shape (height, width), uint8, the same size at every call.
             moved: By how many pixels (x, y) the tracker's offset moved the scene to the right and down.
+            comparison: What ``compared`` returned of the frame before and this one, where it was called already.
         """
-        self.back = self._bare = None
-        self._followed = False
-        if min(luma.shape) < SMALLEST:
-            return None
-        small = _reduced(luma)
-        before, self._small = self._small, small
-        if before is None:
-            return self._map
-        if before.shape != small.shape or _cut(before, small):
-            self._map, self._evidence, self._moved, self._turns = None, None, None, False
-            return None
-        if moved == (0.0, 0.0) and np.array_equal(before, small):
-            return self._map
-        scale = luma.shape[1] // small.shape[1]
-        rigid = complex(*moved) / -scale
-        motion = self._motion(before, small, rigid)
-        self._followed = motion is not None
-        pitch = _BLOCK * scale
-        shape = grid_shape((luma.shape[0], luma.shape[1]), pitch)
-        extra = None if motion is None else np.float32(scale) * _fitted(motion, shape) + _pair(moved)
-        self._carry(pitch, shape, moved, extra)
-        return self._map
+        shape = luma.shape[0], luma.shape[1]
+        if min(shape) < SMALLEST:
+            self.step = Step(Found.NOTHING)
+        else:
+            seen = comparison or compared(self._small, reduced(luma), moved, shape)
+            self._small = seen.now
+            self.step = self._decided(seen)
+        return self._carrier.carry(shape, moved, self.step)
 
     def ease(self, moved: tuple[float, float]) -> CanvasMap | None:
         """Return how the canvas is deformed below the next frame, which is not looked at: ever less, then not at all.
@@ -228,22 +201,33 @@ class FlowFollower:
         Args:
             moved: As in ``follow``.
         """
-        self.back, self._small, self._evidence, self._moved = None, None, None, None
-        self._turns = self._followed = False
-        if self._map and self._map.fresh is None:
-            self._map = replace(self._map, fresh=np.zeros_like(self._map.grid))
-        if self._map:
-            self._carry(self._map.pitch, (self._map.grid.shape[0], self._map.grid.shape[1]), moved, None)
-        return self._map
+        self._small = self._evidence = self._moved = None
+        self._turns = False
+        return self._carrier.ease(moved)
 
-    def _motion(self, before: Bytes, small: Bytes, rigid: complex) -> Floats | None:
-        """Return where each block was, in pixels of the small frame; None: all of them moved rigidly."""
-        start = np.empty((*small.shape, 2), np.float32)
-        start[:] = rigid.real, rigid.imag
-        flow = np.asarray(self._dis.calc(small, before, start), np.float32)
-        pair, base = _Pair(before, small), _Similarity(shift=rigid)
-        still, (means, own) = pair.error(base.warped(pair.old)), pair.improved(flow)
-        noise = self._renewed_noise(np.minimum(still, own))
+    def replay(self, shape: tuple[int, int], moved: tuple[float, float], step: Step) -> CanvasMap | None:
+        """Return what ``follow`` did where it was called, by what it found there; the frame is not looked at.
+
+        Args:
+            shape: Height and width of the frame.
+            moved: As in ``follow``.
+            step: What ``step`` was there.
+        """
+        return self._carrier.carry(shape, moved, step)
+
+    def _decided(self, seen: Comparison) -> Step:
+        """Decide what of the flow is believed."""
+        if seen.found is Found.CUT:
+            self._evidence, self._moved, self._turns = None, None, False
+        if seen.motion is None:
+            return Step(seen.found)
+        motion = self._motion(seen.motion)
+        return Step(Found.OFFSET if motion is None else Found.MOTION, motion)
+
+    def _motion(self, seen: _MotionSeen) -> Motion | None:
+        """Return what moved beyond the tracker's offset; None: nothing did."""
+        pair, base, still, means = seen.pair, seen.rigid, seen.still, seen.means
+        noise = self._renewed_noise(np.minimum(still, seen.own))
         tells = pair.corner > max(noise, 0.5)
         motion, agree = _common(pair, means, tells, noise)
         expected = np.float32(noise) + np.float32(_LOST) * (pair.xx + pair.yy)
@@ -257,14 +241,14 @@ class FlowFollower:
         slopes = np.clip((pair.xx + pair.yy) / np.float32(2 * noise) - np.float32(0.75), 0, 1)
         here = pair.at(base)
         slopes[pair.entered(here)] = 0
-        gain = _gain(still, own, pair.change(means - here), expected, slopes)
+        gain = _gain(still, seen.own, pair.change(means - here), expected, slopes)
         moves = self._moving(np.float32(_LOOSE) * np.minimum(gain, 8) - np.float32(_OWN), pair.tone())
-        self._bare = _uncovered(None if self._turns else self._moved, moves, still > 6 * expected)
+        bare = _uncovered(None if self._turns else self._moved, moves, still > 6 * expected)
         self._moved = moves
         if not moves.any():
-            return here if self._turns else None
+            return Motion(base, moves, np.empty((0, 2), np.float32), bare) if self._turns else None
         sure = np.asarray(pair.corner / (pair.corner + np.float32(noise + 1)), np.float32)
-        return np.where(moves[..., None], _spread(means - here, sure, moves) + here, here)
+        return Motion(base, moves, _spread(means - here, sure, moves)[moves] + here[moves], bare)
 
     def _moving(self, gain: Floats, tone: Floats) -> Mask:
         """Decide which blocks move by themselves.
@@ -312,47 +296,6 @@ class FlowFollower:
         self._turns = bool(wide and votes > 3 * against.sum() and votes > 0.25 * tells.sum())
         return self._turns
 
-    def _carry(self, pitch: int, shape: tuple[int, int], moved: tuple[float, float], extra: Floats | None) -> None:
-        """Move the map with the scene.
-
-        Args:
-            extra: Where each node was beyond what the offset says, in pixels of the frame; None: nowhere else.
-        """
-        if extra is not None:
-            self.back = extra - _pair(moved)
-        if self._map is None and extra is None:
-            return
-        grid, fresh, share = np.zeros((*shape, 2), np.float32), None, 0.0
-        if self._map is not None:
-            grid, fresh, share = self._map.grid, self._map.fresh, self._map.share
-        if extra is None and moved == (0.0, 0.0) and fresh is None:
-            return
-        back = np.empty((*shape, 2), np.float32)
-        back[:] = _pair(moved) / np.float32(-pitch)
-        if extra is not None:
-            back += extra / np.float32(pitch)
-        grid = self._mended(_advected(grid, back, extra), pitch)
-        if fresh is not None:
-            fresh, share = self._mended(_advected(fresh, back, extra), pitch), share + 1 / _FADE
-            if share >= 1:
-                grid, fresh, share = fresh, None, 0.0
-        elif _stretched(grid, pitch) > _STRETCHED:
-            fresh, share = np.zeros_like(grid), 1 / _FADE
-        self._map = CanvasMap(pitch, grid, fresh, share) if grid.any() or fresh is not None else None
-
-    def _mended(self, grid: Floats, pitch: int) -> Floats:
-        """Smooth out what errors of the flow crumple, tear what they stretch, and let what was uncovered continue what
-        stays around it."""
-        if self._moved is None or not self._followed:
-            return grid
-        shape = grid.shape[0], grid.shape[1]
-        moves = _fitted(self._moved.view(np.uint8), shape) > 0
-        if moves.any():
-            grid = _torn(_eased(grid, moves), moves, pitch)
-        if self._bare is None:
-            return grid
-        return _continued(grid, ~moves, _fitted(self._bare.view(np.uint8), shape) > 0)
-
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return all that further maps depend on."""
         if self._small is None:
@@ -363,15 +306,7 @@ class FlowFollower:
             arrays["moves"] = self._evidence
         if self._moved is not None:
             arrays["moved"] = self._moved.view(np.uint8)
-        if self._map is not None:
-            arrays |= {
-                "grid": self._map.grid,
-                "share": np.array(self._map.share),
-                "pitch": np.array(float(self._map.pitch)),
-            }
-            if self._map.fresh is not None:
-                arrays["fresh"] = self._map.fresh
-        return arrays
+        return arrays | self._carrier.state()
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Continue as the follower did that gave ``state``."""
@@ -381,10 +316,7 @@ class FlowFollower:
         self._noise, self._turns = float(state["noise"]), bool(state["turns"])
         self._evidence = np.asarray(state["moves"], np.float32) if "moves" in state else None
         self._moved = np.asarray(state["moved"], np.uint8) > 0 if "moved" in state else None
-        if "grid" in state:
-            fresh = np.asarray(state["fresh"], np.float32) if "fresh" in state else None
-            grid = np.asarray(state["grid"], np.float32)
-            self._map = CanvasMap(int(state["pitch"]), grid, fresh, float(state["share"]))
+        self._carrier.restore(state)
 
 
 def check_flow(state: Mapping[str, NDArray[np.generic]]) -> None:
@@ -405,7 +337,7 @@ def check_flow(state: Mapping[str, NDArray[np.generic]]) -> None:
         if array.dtype != kind or array.ndim != shape or not np.isfinite(array.astype(np.float64)).all():
             raise ValueError(f"{name} is no part of a flow")
     (height, width), pitch = state["small"].shape, float(state.get("pitch", np.array(2.0)))
-    shapes = dict.fromkeys(("moves", "moved"), (height // _BLOCK, width // _BLOCK))
+    shapes = dict.fromkeys(("moves", "moved"), (height // BLOCK, width // BLOCK))
     if "grid" in state:
         shapes["fresh"] = state["grid"].shape
         if state["grid"].shape[2] != 2 or pitch not in range(2, 257, 2) or not 0 <= float(state["share"]) < 1:
@@ -414,13 +346,21 @@ def check_flow(state: Mapping[str, NDArray[np.generic]]) -> None:
         raise ValueError("parts of a flow have different sizes")
 
 
-def _reduced(luma: Bytes) -> Bytes:
+def compared(before: Bytes | None, now: Bytes, moved: tuple[float, float], shape: tuple[int, int]) -> Comparison:
+    """Compare two consecutive small frames.
+
+    Args:
+        before: None: there is none.
+        moved: As in ``FlowFollower.follow``.
+        shape: Height and width of the frames themselves.
+    """
+    return Comparison(before, now, complex(*moved) / -reduction(shape))
+
+
+def reduced(luma: Bytes) -> Bytes:
     """Return the small frame: halved as long as it is large enough; what is left over at right and bottom is cut."""
-    height, width = luma.shape
-    factor = 1
-    while height * width >= 4 * factor * factor * _PIXELS:
-        factor *= 2
-    height, width = height // factor, width // factor
+    factor = reduction((luma.shape[0], luma.shape[1]))
+    height, width = luma.shape[0] // factor, luma.shape[1] // factor
     small = luma[: height * factor, : width * factor]
     while factor > 1:  # by halves is twice as fast as all at once
         factor //= 2
@@ -429,18 +369,21 @@ def _reduced(luma: Bytes) -> Bytes:
     return small.copy() if small.base is not None else small
 
 
+_of_thread = local()
+
+
 def _dense_search() -> cv2.DISOpticalFlow:
-    """Return a search down to half of the small frame, without the smoothing that takes two thirds of the time."""
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    search.setFinestScale(1)
-    search.setGradientDescentIterations(6)
-    search.setPatchStride(5)
-    search.setVariationalRefinementIterations(0)
-    return search
-
-
-def _pair(numbers: tuple[float, float]) -> Floats:
-    return np.array(numbers, np.float32)
+    """Return this thread's search down to half of the small frame, without the smoothing that takes two thirds of the
+    time."""
+    found: cv2.DISOpticalFlow | None = getattr(_of_thread, "search", None)
+    if found is None:
+        found = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        found.setFinestScale(1)
+        found.setGradientDescentIterations(6)
+        found.setPatchStride(5)
+        found.setVariationalRefinementIterations(0)
+        _of_thread.search = found
+    return found
 
 
 def _cut(before: Bytes, now: Bytes) -> bool:
@@ -450,8 +393,8 @@ def _cut(before: Bytes, now: Bytes) -> bool:
 
 def _means(plane: Floats) -> Floats:
     """Return the mean of each block; shape (rows, columns) or (rows, columns, channels)."""
-    rows, columns = plane.shape[0] // _BLOCK, plane.shape[1] // _BLOCK
-    whole = plane[: rows * _BLOCK, : columns * _BLOCK]
+    rows, columns = plane.shape[0] // BLOCK, plane.shape[1] // BLOCK
+    whole = plane[: rows * BLOCK, : columns * BLOCK]
     return np.asarray(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
 
 
@@ -461,7 +404,7 @@ def _warped(before: Floats, flow: Floats) -> Floats:
     return np.asarray(cv2.remap(before, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
-def _common(pair: _Pair, flow: Floats, among: Mask, noise: float) -> tuple[_Similarity | None, Mask]:
+def _common(pair: _Pair, flow: Floats, among: Mask, noise: float) -> tuple[Similarity | None, Mask]:
     """Return the similarity that most of some blocks agree on, and which of them do; None: there is none.
 
     The most frequent flow first; then iteratively reweighted least squares (Holland and Welsch 1977) with Tukey's
@@ -495,7 +438,7 @@ def _common(pair: _Pair, flow: Floats, among: Mask, noise: float) -> tuple[_Simi
     near = np.abs(seen - turn * away - shift) < 0.5
     tensor = [each.ravel()[chosen[near]].astype(np.float64) for each in (pair.xx, pair.yy, pair.xy)]
     turn, shift = _fit(away[near], seen[near], tensor, noise, (complex(turn), complex(shift)))
-    motion = _Similarity(turn, shift - turn * middle)
+    motion = Similarity(turn, shift - turn * middle)
     off = np.ascontiguousarray(flow - motion.at(pair.x[0], pair.y[:, 0])).view(np.complex64)[..., 0]
     return motion, among & (np.abs(off) < 0.5)
 
@@ -593,96 +536,3 @@ def _gain(still: Floats, moved: Floats, shown: Floats, expected: Floats, slopes:
     gain = np.minimum(still - moved, 2 * shown) / (left + expected)
     trust = np.clip((8 * expected - left) / (5 * expected), 0, 1) * slopes
     return np.asarray(np.where(gain > 0, gain * trust, gain), np.float32)
-
-
-def _extended(plane: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Repeat the last row and column up to a shape."""
-    down, across = shape[0] - plane.shape[0], shape[1] - plane.shape[1]
-    if not down and not across:
-        return plane
-    return np.asarray(cv2.copyMakeBorder(plane, 0, down, 0, across, cv2.BORDER_REPLICATE))
-
-
-def _fitted(nodes: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    """Return as many nodes as the map has: the small frame may be a part of a pixel larger."""
-    return _extended(nodes, shape)[: shape[0], : shape[1]]
-
-
-def _advected(grid: Floats, back: Floats, extra: Floats | None) -> Floats:
-    """Return a grid that moved with the scene.
-
-    Args:
-        back: Where each node was, in nodes relative to where it is.
-        extra: What that is beyond the tracker's offset, in pixels of the frame.
-    """
-    y, x = (np.arange(n, dtype=np.float32) for n in grid.shape[:2])
-    across, down = back[..., 0] + x, back[..., 1] + y[:, None]
-    carried = np.asarray(cv2.remap(grid, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
-    return carried if extra is None else carried + extra
-
-
-def _mean_of(grid: Floats, among: Mask, sigma: float) -> tuple[Floats, Floats]:
-    """Return the mean of some nodes around each node, and how many there are, as a share."""
-    count = among.astype(np.float32)
-    planes = cv2.merge((grid[..., 0] * count, grid[..., 1] * count, count))
-    around = np.asarray(cv2.GaussianBlur(planes, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.float32)
-    return around[..., :2] / (around[..., 2:] + np.float32(1e-6)), around[..., 2]
-
-
-def _eased(grid: Floats, moves: Mask) -> Floats:
-    """Return a grid that is a little smoother where it moves: else errors of the flow would add up to a crumpled map.
-
-    It moves strokes by a few hundredths of a pixel; what stays is left alone.
-    """
-    mean, _ = _mean_of(grid, moves, _CREASE)
-    return np.asarray(grid + (np.float32(_EASE) * moves)[..., None] * (mean - grid), np.float32)
-
-
-def _torn(grid: Floats, moves: Mask, pitch: int) -> Floats:
-    """Return a grid that is torn where it would stretch strokes too far: what lies there belongs to one side or other.
-
-    Of the means of four squares that touch at a node the one with the least variance counts (Kuwahara, Hachimura,
-    Eiho and Kinoshita 1976), which turns a steep slope into a step.
-    """
-    slopes = [np.abs(cv2.Sobel(grid, cv2.CV_32F, 1 - axis, axis, ksize=1, scale=0.5)) for axis in (0, 1)]
-    slope = np.maximum.reduce([plane for each in slopes for plane in cv2.split(each)])
-    steep = cv2.dilate((slope > np.float32(_TEAR * pitch)).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    steep &= moves
-    if not steep.any():
-        return grid
-    columns, side = steep.shape[1], _PIECE
-    wide = cv2.copyMakeBorder(grid, side, side, side, side, cv2.BORDER_REPLICATE)
-    x, y = cv2.split(wide)
-    squares = cv2.merge((x, y, x * x + y * y))
-    means = cv2.boxFilter(squares, -1, (side, side), anchor=(0, 0))  # of the nodes to the right and below
-    at = np.flatnonzero(steep)
-    row, column = np.divmod(at, columns)
-    around = np.stack([means[row + down, column + across] for down in (1, side) for across in (1, side)])
-    variance = around[..., 2] - around[..., 0] ** 2 - around[..., 1] ** 2
-    torn = grid.copy()
-    torn.reshape(-1, 2)[at] = around[variance.argmin(0), np.arange(len(at)), :2]
-    return torn
-
-
-def _continued(grid: Floats, stays: Mask, bare: Mask) -> Floats:
-    """Return a grid that continues, where something was uncovered, what stays around it."""
-    mean, share = _mean_of(grid, stays & ~bare, 2 * _CREASE)
-    known = bare & (share > 0.01)
-    continued = grid.copy()
-    continued[known] = mean[known]
-    return continued
-
-
-def _stretched(grid: Floats, pitch: int) -> float:
-    """Return the share of nodes around which strokes are stretched or pressed beyond the bound.
-
-    A jump between two nodes, where something moves before something else, is no stretch: the smaller of the changes to
-    both sides counts.
-    """
-    limit = np.float32(_BOUND * pitch)
-    over = np.zeros((grid.shape[0] - 2, grid.shape[1] - 2), bool)
-    for plane in cv2.split(grid):
-        across, down = cv2.absdiff(plane[:, 1:], plane[:, :-1]), cv2.absdiff(plane[1:], plane[:-1])
-        over |= (across[1:-1, 1:] > limit) & (across[1:-1, :-1] > limit)
-        over |= (down[1:, 1:-1] > limit) & (down[:-1, 1:-1] > limit)
-    return float(over.mean())

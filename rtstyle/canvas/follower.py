@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from rtstyle.canvas.carry import Step
 from rtstyle.canvas.field import FieldTracker
-from rtstyle.canvas.flow import FlowFollower
+from rtstyle.canvas.flow import Comparison, FlowFollower
 from rtstyle.canvas.tracker import FIELD, FLOW, CanvasTracker, TrackerState
 from rtstyle.frame import Frame
 
@@ -42,11 +43,15 @@ class SceneFollower:
         """Return where the top left of the next frame lies on the canvas, (x, y) in pixels."""
         return self.tracker.offset(frame.planes.y) if self.tracker else (0, 0)
 
-    def follow(self, frame: Frame, offset: tuple[int, int] | None = None) -> Frame:
+    def follow(
+        self, frame: Frame, offset: tuple[int, int] | None = None, known: Comparison | Step | None = None
+    ) -> Frame:
         """Return the frame with its place on the canvas and ``seen``; its planes are read before the call returns.
 
         Args:
             offset: What ``offset`` returned for this frame, where it was called already; here or elsewhere.
+            known: Where flow is followed and that is known already: how the frame differs from the one before it, or
+                what ``step`` was of this frame elsewhere.
         """
         luma = frame.planes.y
         if offset is None:
@@ -57,12 +62,20 @@ class SceneFollower:
         frame = replace(frame, canvas=offset)
         back = None
         if self._flow:
-            bent = self._flow.follow(luma, moved) if self.flowing else self._flow.ease(moved)
+            if isinstance(known, Step):
+                bent = self._flow.replay((luma.shape[0], luma.shape[1]), moved, known)
+            else:
+                bent = self._flow.follow(luma, moved, known) if self.flowing else self._flow.ease(moved)
             frame = replace(frame, canvas_map=bent)
             back = self._flow.back
         if self._fields:
             frame = replace(frame, seen=self._fields.follow(luma, moved, back))
         return frame
+
+    @property
+    def step(self) -> Step | None:
+        """What was found of the last frame: all that its map was made of, beside the one before it; None: no flow."""
+        return self._flow.step if self._flow else None
 
     def tracked(self) -> TrackerState:
         """Return all that further offsets depend on."""

@@ -92,6 +92,7 @@ class RayPool:
         except ImportError as error:
             raise BackendUnavailableError("--cluster needs Ray: pip install 'rtstyle[cluster]'") from error
         self.inbox: Inbox = queue.Queue()
+        self.alike = False
         self._ray, self._slots, self._worker = ray, slots, worker
         self._actors: dict[Slot, _Actor] = {}
         self._lives: dict[Slot, int] = {}
@@ -109,7 +110,8 @@ class RayPool:
                 with _signal_handlers_kept():
                     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except Exception as error:  # ConnectionError, ValueError, RuntimeError by the kind of address
-                raise BackendUnavailableError(_no_cluster(address, reason_of(error)[:200])) from error
+                hint = "if it has token authentication, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+                raise BackendUnavailableError(f"{_no_cluster(address, reason_of(error)[:200])}; {hint}") from error
         self._watcher = threading.Thread(target=self._watch, name="rtstyle-cluster", daemon=True)
         self._watcher.start()
         try:

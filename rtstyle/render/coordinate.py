@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from rtstyle.backends import EngineSettings, open_for
 from rtstyle.errors import SettingError, VideoOpenError
@@ -20,7 +21,7 @@ from rtstyle.interrupts import signals_held
 from rtstyle.render.farm import Farm
 from rtstyle.render.flow import Timings
 from rtstyle.render.follow import VideoFollower
-from rtstyle.render.job import SegmentJob, SegmentResult, job_of
+from rtstyle.render.job import SegmentJob, SegmentResult, job_of, steps_text
 from rtstyle.render.journal import Journal
 from rtstyle.render.plan import RenderPlan
 from rtstyle.render.planner import PlannedSegment, Planner, canvas_before, planned
@@ -29,6 +30,9 @@ from rtstyle.render.report import VideoReport
 from rtstyle.render.run import Measured, Progress, Used, report_of
 from rtstyle.render.segments import RenderWriter
 from rtstyle.render.worker import Renderer
+
+if TYPE_CHECKING:
+    from rtstyle.video.work_folder import WorkFolder
 
 _SHORT = 10
 """Segments of the longest video that is one job, where there are several videos."""
@@ -60,19 +64,23 @@ class Coordinator:
         self._engines: dict[tuple[str, EngineSettings, Size, Color], tuple[Used, EngineSettings]] = {}
 
     def resolve(self, plan: RenderPlan) -> Resolved:
-        """Make the engine of a plan definite.
+        """Make the engine of a plan definite, and see what it gives where workers may differ from this machine.
 
         Raises:
             RtstyleError: None opens on this machine.
         """
         wanted = replace(plan.engine, device=plan.engine.device.partition(",")[0] if plan.engine.device else None)
         key = plan.style.name, wanted, plan.reader.size, plan.reader.color
+        engine = None
         if key not in self._engines:
-            with open_for(plan.style, plan.reader.size, plan.reader.color, wanted, live=False) as engine:
-                used = Used(engine.backend, engine.precision, engine.device)
+            engine = open_for(plan.style, plan.reader.size, plan.reader.color, wanted, live=False)
+            used = Used(engine.backend, engine.precision, engine.device)
             self._engines[key] = used, replace(wanted, backend=engine.backend, precision=used.precision)  # type: ignore[arg-type]
         used, settings = self._engines[key]
-        canned = self.renderer.canned(job_of(plan, settings), plan.reader.format)
+        job = job_of(plan, settings)
+        if engine:
+            self.renderer.adopt(engine, job, plan.reader.format)
+        canned = {} if self.pool.alike else self.renderer.canned(job, plan.reader.format)
         self.renderer.close()
         return Resolved(used, settings, canned)
 
@@ -107,9 +115,6 @@ class Film:
         self.plan = plan
         self.error: BaseException | None = None
         self._farm, self._renderer = coordinator.farm, coordinator.renderer
-        resolved = coordinator.resolve(plan)
-        self._used = resolved.used
-        self._template = replace(job_of(plan, resolved.settings), canned=resolved.canned)
         checkpoint = plan.journal.checkpoint if plan.journal else None
         self.resumed_at = self.rendered = checkpoint.frames if checkpoint else 0
         """``rendered``: frames of which the result is here, in any order."""
@@ -131,21 +136,31 @@ class Film:
             follow=plan.options.follow,
             checkpoint=checkpoint,
         )
-        journal = plan.journal
+        self._planner: Planner | None = None
+        try:
+            if not self.whole:  # it begins at once, beside the engine that is opened
+                ahead = planned(plan.reader, self._follower, plan.segment_frames, checkpoint, self._timings)
+                inbox, slots = coordinator.pool.inbox, len(coordinator.pool.slots())
+                self._planner = Planner(ahead, lambda: inbox.put(News()), ahead=_MOST * max(1, slots))
+            resolved = coordinator.resolve(plan)
+            self._used = resolved.used
+            self._template = replace(job_of(plan, resolved.settings), canned=resolved.canned)
+            self.writer = self._open_writer(plan.folder)
+        except BaseException:
+            self._close_planner()
+            raise
+        self._farm.add(self)
+
+    def _open_writer(self, folder: WorkFolder) -> RenderWriter:
+        plan, journal = self.plan, self.plan.journal
         if journal is None:
             used = {"backend": self._used.backend, "precision": self._used.precision, "options": plan.encoding.options}
-            journal = Journal(plan.folder, plan.settings() | used)
+            journal = Journal(folder, plan.settings() | used)
             journal.begin()
-        self.writer = RenderWriter(
-            plan.folder, journal, plan.encoding, like=plan.reader, plan=plan.streams,
+        return RenderWriter(
+            folder, journal, plan.encoding, like=plan.reader, plan=plan.streams,
             checkpoint=self._follower.checkpoint_at,
         )  # fmt: skip
-        self._planner: Planner | None = None
-        if not self.whole:
-            ahead = planned(plan.reader, self._follower, plan.segment_frames, checkpoint, self._timings)
-            inbox, slots = coordinator.pool.inbox, len(coordinator.pool.slots())
-            self._planner = Planner(ahead, lambda: inbox.put(News()), ahead=_MOST * max(1, slots))
-        self._farm.add(self)
 
     @property
     def done(self) -> bool:
@@ -193,6 +208,7 @@ class Film:
             after=first.after,
             canvas=canvas_before(first),
             places=[place for segment in segments for place in segment.places],
+            steps=steps_text(b"".join(segment.steps for segment in segments)),
         )
         self._jobs.append((job, segments))
         return job
@@ -207,7 +223,8 @@ class Film:
         while self._accepted in self._results:
             result = self._results.pop(self._accepted)
             job, segments = self._jobs[self._accepted]
-            self._jobs[self._accepted] = replace(job, canvas="", places=None), []  # it is done: nothing is kept of it
+            # It is done: nothing is kept of it.
+            self._jobs[self._accepted] = replace(job, canvas="", places=None, steps=""), []
             if result is None:
                 result = self._render_here(job, segments)
             self._write(result, segments)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
+from itertools import repeat
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -20,6 +22,7 @@ import numpy as np
 
 from rtstyle import __version__
 from rtstyle.backends import Controls, EngineSettings
+from rtstyle.canvas.carry import Step, read_steps
 from rtstyle.canvas.follower import resolved
 from rtstyle.canvas.tracker import FIELD, FLOW, TrackerState
 from rtstyle.errors import VideoOpenError
@@ -69,6 +72,8 @@ class SegmentJob:
     """What ``canvas_text`` made of the follower's state before the first frame; empty: it begins."""
     places: list[list[int]] | None = None
     """Offset of each frame on the canvas, (x, y) in pixels; None: the job finds it itself."""
+    steps: str = ""
+    """What was found of each frame where places are given and flow is followed, see ``steps_text``."""
 
     def to_json(self) -> str:
         """Return the job as one line."""
@@ -218,6 +223,18 @@ def canvas_text(state: TrackerState) -> str:
 def canvas_state(text: str) -> TrackerState:
     """Read what ``canvas_text`` returned."""
     return TrackerState.parse(base64.b64decode(text))
+
+
+def steps_text(steps: bytes) -> str:
+    """Return what a job holds of consecutive ``Step.dump``: all that its canvas maps follow from."""
+    return base64.b64encode(steps).decode()
+
+
+def steps_of(job: SegmentJob, size: Size) -> Iterator[Step | None]:
+    """Yield what was found of each of a job's frames, where that is known."""
+    if not job.steps:
+        return repeat(None)
+    return read_steps(base64.b64decode(job.steps), (size.height, size.width))
 
 
 def job_of(plan: RenderPlan, engine: EngineSettings) -> SegmentJob:

@@ -1,24 +1,32 @@
 """Plans the segments of one input ahead of those who render them: decodes every frame and follows the scene.
 
-Three threads share the work, so that planning is as fast as the slowest of them: one decodes, one finds where the
-canvas lies below each frame, and one measures what styles on a steered canvas read, and carries their map along.
+Threads share the work, so that planning is as fast as the slowest of them: one decodes, one finds where the canvas lies
+below each frame, some compare consecutive frames, each two of them, and one decides by that what moved, carries the
+canvas map along, and measures what styles on a steered canvas read.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rtstyle.canvas import TrackerState
+from rtstyle.canvas.flow import SMALLEST, Bytes, Comparison, compared, reduced
+from rtstyle.cores import cores
 from rtstyle.frame import Frame
 from rtstyle.render.flow import Prefetch, Timings
 from rtstyle.render.follow import VideoFollower
 from rtstyle.render.job import Fingerprint, canvas_text
 from rtstyle.render.journal import Checkpoint
 from rtstyle.video import VideoReader
+
+_MOST_THREADS = 4
+"""Threads that compare frames: as many as keep up with the tracker."""
 
 
 @dataclass
@@ -34,6 +42,8 @@ class PlannedSegment:
     pts: list[int] = field(default_factory=list)
     places: list[list[int]] = field(default_factory=list)
     """Offset of each frame on the canvas."""
+    steps: bytearray = field(default_factory=bytearray)
+    """What was found of each frame, as ``Step.dump`` gives it; empty where flow is not followed."""
     fingerprint: str = ""
     """Of its frames, see ``Fingerprint``."""
     checkpoint: Checkpoint | None = None
@@ -50,6 +60,8 @@ class _Seen:
     offset: tuple[int, int] = (0, 0)
     tracked: TrackerState | None = None
     """Of the tracker after the frame, at the end of a segment."""
+    compared: Future[tuple[Comparison, float]] | None = None
+    """How it differs from the frame before, and the seconds that this took; None: they are not compared yet."""
 
 
 def planned(
@@ -76,22 +88,30 @@ def planned(
         for number, seen in enumerate(frames, count + 1):
             with timings.measured("track"):
                 offset = scene.offset(seen.frame)
-            yield _Seen(seen.frame, seen.damaged, offset, scene.tracked() if number % every == 0 else None)
+            after = scene.tracked() if number % every == 0 else None
+            yield replace(seen, offset=offset, tracked=after, compared=comparer.submit(seen.frame, offset))
 
     segment = None
     after = [checkpoint.pts, checkpoint.digest] if checkpoint else None
     state = checkpoint.canvas if checkpoint else None
     print_ = Fingerprint()
     with (
+        _Comparer(wanted=scene.step is not None) as comparer,
         Prefetch(decoded(), name="plan-decode") as frames,
-        Prefetch(tracked(frames), name="plan-track") as places,
+        Prefetch(tracked(frames), name="plan-track", depth=comparer.threads + 3) as places,
     ):
         for seen in places:
             if segment is None:
                 segment, print_ = PlannedSegment(count, after, state), Fingerprint()
+            known = None
+            if seen.compared:
+                known, seconds = seen.compared.result()
+                timings.add("compare", seconds / comparer.threads)
             with timings.measured("measure"):
-                scene.follow(seen.frame, seen.offset)
+                scene.follow(seen.frame, seen.offset, known)
                 print_.add(seen.frame.planes, seen.frame.pts)
+            if scene.step:
+                segment.steps += scene.step.dump()
             segment.pts.append(seen.frame.pts)
             segment.places.append([*seen.offset])
             count += 1
@@ -105,6 +125,47 @@ def planned(
     if segment:
         segment.fingerprint = print_.text()
         yield segment
+
+
+class _Comparer:
+    """Threads that compare consecutive frames. A context manager.
+
+    Args:
+        wanted: False: nothing is compared.
+    """
+
+    def __init__(self, *, wanted: bool) -> None:
+        self.threads = min(_MOST_THREADS, cores()) if wanted else 0
+        self._pool = ThreadPoolExecutor(self.threads, "rtstyle-plan-compare") if wanted else None
+        self._before: tuple[Bytes, tuple[int, int]] | None = None
+
+    def submit(self, frame: Frame, offset: tuple[int, int]) -> Future[tuple[Comparison, float]] | None:
+        """Have the next frame compared with the one before it.
+
+        Returns:
+            None where there is none before it here, or frames are too small.
+        """
+        if self._pool is None or min(frame.size.width, frame.size.height) < SMALLEST:
+            return None
+        small, before = reduced(frame.planes.y), self._before
+        self._before = small, offset
+        if before is None:
+            return None
+        moved = float(before[1][0] - offset[0]), float(before[1][1] - offset[1])
+
+        def compare() -> tuple[Comparison, float]:
+            begun = time.perf_counter()
+            found = compared(before[0], small, moved, (frame.size.height, frame.size.width))
+            return found, time.perf_counter() - begun
+
+        return self._pool.submit(compare)
+
+    def __enter__(self) -> _Comparer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
 
 
 class Planner:

@@ -70,6 +70,9 @@ class Pool(Protocol):
     """Workers, and the queue in which they answer."""
 
     inbox: Inbox
+    alike: bool
+    """Whether all workers are processes of this program on this machine and one kind of device: their results are its
+    own, and need no comparison with known ones."""
 
     @property
     def coming(self) -> bool:
@@ -99,6 +102,7 @@ class LocalPool:
     def __init__(self, count: int, *, devices: Sequence[str] = (), command: Sequence[str] = ()) -> None:
         self.inbox: Inbox = queue.Queue()
         self._command = list(command or COMMAND)
+        self.alike = not command and len(set(devices)) < 2
         self._lock = threading.Lock()
         self._closed = False
         self._lives: dict[Slot, int] = {}

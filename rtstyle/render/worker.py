@@ -17,18 +17,19 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import blake2b
 from io import BytesIO
-from itertools import islice
+from itertools import islice, repeat
 from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
 from rtstyle.backends import Engine, open_for
+from rtstyle.canvas.carry import Step
 from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.errors import RtstyleError, StyleFormatError, VideoOpenError, reason_of
 from rtstyle.frame import Frame, Planes, VideoFormat
 from rtstyle.render.encode import SegmentEncoder
 from rtstyle.render.flow import Prefetch, Timings
-from rtstyle.render.job import Fingerprint, Piece, SegmentJob, SegmentResult, canvas_state, versions
+from rtstyle.render.job import Fingerprint, Piece, SegmentJob, SegmentResult, canvas_state, steps_of, versions
 from rtstyle.render.resume import digest_of
 from rtstyle.style import Style
 from rtstyle.video import VideoReader
@@ -164,6 +165,11 @@ class Renderer:
             self._canned[key] = {"engine": digest.hexdigest(), "encoder": packets.hexdigest()}
         return self._canned[key]
 
+    def adopt(self, engine: Engine, job: SegmentJob, format: VideoFormat) -> None:
+        """Take an open engine over, which is the one that a job asks for."""
+        self._close_engine()
+        self._engine = "|".join(_engine_key(job, format)), engine
+
     def _style_of(self, job: SegmentJob) -> Style:
         key = json.dumps(job.style)
         if self._style is None or self._style[0] != key:
@@ -246,10 +252,13 @@ def _followed(job: SegmentJob, style: Style, frames: Iterator[Frame], marks: _Ma
     scene = SceneFollower(steered=style.steered, follow=cast(Follow, job.follow))
     if job.canvas:
         scene.restore(canvas_state(job.canvas))
+    steps: Iterator[Step | None] = repeat(None)
     for number, frame in enumerate(islice(frames, job.frames)):
         marks.note(frame)
+        if number == 0:
+            steps = steps_of(job, frame.size)
         x, y = job.places[number] if job.places else scene.offset(frame)
-        yield scene.follow(frame, (x, y))
+        yield scene.follow(frame, (x, y), next(steps))
 
 
 def _piece(segment: SegmentEncoder, buffer: BytesIO, marks: _Marks, number: int) -> Piece:
