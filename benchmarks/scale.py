@@ -38,6 +38,7 @@ from fps import SIZES, scaled_clip
 from scale_model import simulate
 
 from rtstyle import EncoderSettings, RenderOptions, VideoReader, __version__, load_style, stylize_video
+from rtstyle.canvas.flow import compared, reduced
 from rtstyle.canvas.follower import SceneFollower
 from rtstyle.render import plan_render, segments
 from rtstyle.render.coordinate import render_with
@@ -100,19 +101,24 @@ def render(
     return render_with(plan, pool, progress)
 
 
-def efficiency(folder: Path, ray: bool) -> list[dict[str, Any]]:
-    """Measure which share of the time of 2, 4 and 8 sleeping engines is used."""
+def efficiency(folder: Path, ray: bool, frames: int = 1440, rate: float = 40.0) -> list[dict[str, Any]]:
+    """Measure which share of the time of 2, 4 and 8 sleeping engines is used.
+
+    Args:
+        rate: Frames a second of all engines together; two cores must decode and encode that.
+    """
     from sleeping_worker import sleep_instead
 
     sleep_instead()
     segments.segment_frames = lambda size: 24  # type: ignore[assignment]
     rows = []
     for count in (2, 4, 8):
-        sleep = 0.05 * count / 2  # 40 frames a second in all: two cores decode and encode that
+        sleep = count / rate
         os.environ["SLEEP"] = str(sleep)
-        frames = 1440
         film = long_clip(folder, frames)
+        cpu = _cpu()
         with workers(count, ray, sleep=True) as (pool, _):
+            started = _started(pool, ray)
             begun = time.perf_counter()
             report = render(film, folder / "out.mp4", pool)
             seconds = time.perf_counter() - begun
@@ -120,12 +126,22 @@ def efficiency(folder: Path, ray: bool) -> list[dict[str, Any]]:
         rows.append(
             {
                 "workers": count, "frames": frames, "ms a frame of each": 1000 * sleep, "seconds": round(seconds, 2),
-                "ideal": round(ideal, 2), "efficiency": round(ideal / seconds, 3), "warnings": report.warnings,
-                "load": os.getloadavg()[0],
+                "ideal": round(ideal, 2), "efficiency": round(ideal / seconds, 3),
+                "with start": round(ideal / (seconds + started), 3), "cpu seconds": round(_cpu() - cpu, 1),
+                "warnings": report.warnings, "load": os.getloadavg()[0],
             }
         )  # fmt: skip
         print(rows[-1], flush=True)
     return rows
+
+
+def _started(pool: Pool, ray: bool) -> float:
+    """Wait until every process has loaded its libraries, as Ray's have; return the seconds that it took."""
+    begun = time.perf_counter()
+    children = [] if ray else [pool.process(slot).pid for slot in pool.slots()]  # type: ignore[attr-defined]
+    while not all("libavcodec" in Path(f"/proc/{child}/maps").read_text() for child in children):
+        time.sleep(0.05)
+    return time.perf_counter() - begun
 
 
 def overhead(folder: Path, ray: bool, rounds: int = 3) -> dict[str, Any]:
@@ -187,49 +203,54 @@ def _clip() -> Path:
 
 
 def plan(folder: Path) -> list[dict[str, Any]]:
-    """Measure how fast videos are planned, and what each stage takes when it is not interrupted (20th percentile).
-
-    Without optical flow, which costs more than all else of it.
-    """
+    """Measure how fast videos are planned, and what each stage takes when it is not interrupted (20th percentile)."""
     rows = []
-    for size in ("720p", "1080p"):
+    for size, follow in (("720p", "flow"), ("720p", "camera"), ("1080p", "flow"), ("1080p", "camera")):
         film = scaled_clip(_clip(), SIZES[size], folder, 200)
         with VideoReader(film) as reader:
             reader.keep_packets = False
-            follower = VideoFollower(reader, every=90, steered=load_style("sketch").steered, follow="camera")
+            follower = VideoFollower(reader, every=90, steered=load_style("sketch").steered, follow=follow)  # type: ignore[arg-type]
             begun, cpu = time.perf_counter(), time.process_time()
             count = sum(len(segment.pts) for segment in planned(reader, follower, 90, None, Timings()))
             seconds, used = time.perf_counter() - begun, time.process_time() - cpu
-        stages = _stages(film)
+        stages = _stages(film, follow)
+        # With cores for all: frames are compared in up to four threads, the other stages have one each.
+        ceiling = 1000 / max(time / (4 if name == "compare" else 1) for name, time in stages.items())
         rows.append(
             {
-                "size": size, "fps": round(count / seconds, 1), "cpu ms a frame": round(1000 * used / count, 2),
-                "stages ms": stages, "ceiling fps": round(1000 / max(stages.values())),
-                "load": os.getloadavg()[0],
+                "size": size, "follow": follow, "fps": round(count / seconds, 1),
+                "cpu ms a frame": round(1000 * used / count, 2), "stages ms": stages,
+                "ceiling of many cores fps": round(ceiling), "load": os.getloadavg()[0],
             }
         )  # fmt: skip
         print(rows[-1], flush=True)
     return rows
 
 
-def _stages(film: Path) -> dict[str, float]:
-    """Time the stages one after the other, frame by frame."""
-    times: dict[str, list[float]] = {"decode": [], "track": [], "measure": []}
-    scene = SceneFollower(steered=load_style("sketch").steered, follow="camera")
+def _stages(film: Path, follow: str) -> dict[str, float]:
+    """Time the stages one after the other, frame by frame; of one thread each, but for the codec's own."""
+    times: dict[str, list[float]] = {"decode": [], "track": [], "compare": [], "measure": []}
+    scene = SceneFollower(steered=load_style("sketch").steered, follow=follow)  # type: ignore[arg-type]
+    small, last = None, (0, 0)
     with VideoReader(film) as reader:
         reader.keep_packets = False
-        frames, begun = iter(reader), time.perf_counter()
+        frames, moments = iter(reader), [time.perf_counter()]
         for frame in frames:
-            decoded = time.perf_counter()
-            offset = scene.offset(frame)
-            tracked = time.perf_counter()
-            scene.follow(frame, offset)
+            moments.append(time.perf_counter())
+            offset, before = scene.offset(frame), small
+            small = reduced(frame.planes.y)
+            moments.append(time.perf_counter())
+            moved, last = (float(last[0] - offset[0]), float(last[1] - offset[1])), offset
+            flows = follow == "flow" and before is not None
+            known = compared(before, small, moved, frame.planes.y.shape) if flows else None
+            moments.append(time.perf_counter())
+            scene.follow(frame, offset, known)
             Fingerprint().add(frame.planes, frame.pts)
-            measured = time.perf_counter()
-            for name, taken in zip(times, (decoded - begun, tracked - decoded, measured - tracked), strict=True):
-                times[name].append(1000 * taken)
-            begun = time.perf_counter()
-    return {name: round(statistics.quantiles(each, n=5)[0], 3) for name, each in times.items()}
+            moments.append(time.perf_counter())
+            for name, first, second in zip(times, moments, moments[1:], strict=False):
+                times[name].append(1000 * (second - first))
+            moments = [time.perf_counter()]
+    return {name: round(statistics.quantiles(each[1:], n=5)[0], 3) for name, each in times.items()}
 
 
 def memory(folder: Path, frames: int = 10_000) -> dict[str, Any]:
@@ -361,6 +382,10 @@ def main() -> None:
     parts = ("efficiency", "overhead", "plan", "memory", "failure", "simulation")
     parser.add_argument("--parts", nargs="+", choices=(*parts, "plot"), default=[*parts, "plot"])
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--frames", type=int, default=1440, help="of the film of efficiency (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=40.0, help="frames a second of all its engines together: less "
+                        "where other work has the cores (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=3, help="of overhead (default: %(default)s)")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     place = args.folder / "scale.json"
@@ -372,11 +397,11 @@ def main() -> None:
         if "plan" in args.parts:
             found["plan"] = plan(folder)
         if "overhead" in args.parts:
-            found[f"overhead{kind}"] = overhead(folder, args.ray)
+            found[f"overhead{kind}"] = overhead(folder, args.ray, args.rounds)
         if "simulation" in args.parts:
             found["simulation"] = simulate()
         if "efficiency" in args.parts:
-            found[f"efficiency{kind}"] = efficiency(folder, args.ray)
+            found[f"efficiency{kind}"] = efficiency(folder, args.ray, args.frames, args.rate)
         if "failure" in args.parts:
             found[f"failure{kind}"] = failure(folder, args.ray)
         if "memory" in args.parts:
