@@ -139,6 +139,17 @@ def test_a_fade_changes_nothing_where_nothing_is_deformed(layers, kind):
     assert not np.array_equal(plain[:, -12:], halfway[:, -12:])
 
 
+def test_what_is_not_deformed_is_the_same_however_much_of_the_frame_is(layers):
+    """Where most of a frame is deformed, all of it is looked up pixel by pixel, and the rest must not change."""
+    frame, little, much = frame_of(textured(320, 240)), bent_by(0, 0), bent_by(0, 0)
+    little.grid[-1:, -1:], much.grid[1:, 3:] = (9, 4), (9, 4)
+    plain, here, there = (laid(layers["steered"], replace(frame, canvas_map=each)) for each in (None, little, much))
+    rows, columns = plain.shape[0] // 2, 4
+    assert np.array_equal(plain[:rows, :columns], here[:rows, :columns])
+    assert np.array_equal(plain[:rows, :columns], there[:rows, :columns])
+    assert not np.array_equal(plain, there)
+
+
 @pytest.mark.parametrize("size", [SIZE, Size(317, 241), Size(96, 97)])
 def test_a_mirrored_map_shows_the_mirrored_places(size):
     rng = np.random.default_rng(3)
@@ -149,7 +160,8 @@ def test_a_mirrored_map_shows_the_mirrored_places(size):
     def places(bent: CanvasMap) -> np.ndarray:
         packed = Packing(size)
         found = np.zeros((4 * packed.rows, 4 * packed.columns, 2), np.float32)
-        for strip in bent.strips(found.shape[:2], (4096, 4096), Lookup(1 << 20)):
+        whole = found.shape[:2]
+        for strip in bent.strips(bent.parts(whole), whole, (4096, 4096), Lookup(1 << 20)):
             found[strip.rows, strip.columns] = strip.layers[0]
         seen = found[MARGIN + 8 : MARGIN + size.height - 8, MARGIN + 8 : MARGIN + size.width - 8]
         y, x = np.mgrid[: seen.shape[0], : seen.shape[1]]

@@ -59,6 +59,9 @@ class Strip(NamedTuple):
     layers: tuple[Floats, ...]
     """Where its pixels lie in the tile, shape (rows, columns, 2) over ``step`` of the lookup, (x, y) in samples of the
     tile, from its first period on, as good as; of one map or of two. Valid until the next strip is asked for."""
+    cells: tuple[Floats, ...]
+    """Of each layer, shape (rows / 4, columns / 4, 4): where the middle of each cell lies in the tile, as in
+    ``layers``, and by what angle the canvas is turned there, as a vector of any length. Empty unless asked for."""
     fade: Fade | None
     """How the two are mixed."""
 
@@ -71,11 +74,13 @@ class Lookup:
         period: Of the tile, in pixels.
         samples: Of the tile per pixel.
         step: Pixels, across and down, that share coordinates: those of the first of them.
+        cells: Whether the middles of cells are wanted.
     """
 
     period: int
     samples: int = 1
     step: int = 1
+    cells: bool = False
     _buffers: tuple[Floats, ...] = ()
 
     def buffer(self, number: int, shape: tuple[int, int]) -> Floats:
@@ -148,14 +153,16 @@ class CanvasMap:
         shares = (1.0,) if self.fresh is None else (1 - self.share, self.share)
         return list(zip(grids, shares, strict=True))
 
-    def strips(self, size: tuple[int, int], offset: tuple[int, int], lookup: Lookup) -> Iterator[Strip]:
-        """Yield the parts of a packed frame that are deformed.
+    def strips(
+        self, parts: list[tuple[slice, slice]], size: tuple[int, int], offset: tuple[int, int], lookup: Lookup
+    ) -> Iterator[Strip]:
+        """Yield the parts of a packed frame that are deformed, in strips.
 
         Args:
+            parts: What ``parts`` returned.
             size: Rows and columns of the packed frame, in pixels; it begins ``MARGIN`` pixels before the frame.
             offset: Where its top left lies on the canvas, (x, y) in pixels.
         """
-        parts = self.parts(size)
         if not parts:
             return
         # Between the nodes of the border and the packed frame's end the displacement stays what it is.
@@ -170,12 +177,17 @@ class CanvasMap:
         for rows, columns in parts:
             for left in range(columns.start, columns.stop, WIDE):
                 both = rows, slice(left, min(columns.stop, left + WIDE))
-                layers = tuple(self._looked_up(each, rim, both, lookup, number) for number, each in enumerate(places))
+                found = [self._looked_up(each, rim, both, lookup, number) for number, each in enumerate(places)]
+                layers, cells = zip(*found, strict=True)
                 fade = None if gains is None else Fade(self.share, self._wide(gains, rim, both))
-                yield Strip(*both, layers, fade)
+                yield Strip(*both, layers, cells if lookup.cells else (), fade)
 
-    def parts(self, size: tuple[int, int]) -> list[tuple[slice, slice]]:
-        """Return the rows and columns of a packed frame of that size that are deformed; parts do not overlap."""
+    def parts(self, size: tuple[int, int], most: float = 1.0) -> list[tuple[slice, slice]]:
+        """Return the rows and columns of a packed frame of that size that are deformed; parts do not overlap.
+
+        Args:
+            most: Share of the frame from which on all of it is returned.
+        """
         grids = self._grids()
         moved = _nonzero(grids[0]) if len(grids) == 1 else _nonzero(grids[0]) | _nonzero(grids[1])
         if not moved.any():
@@ -183,12 +195,9 @@ class CanvasMap:
         rim, (down, across) = self._rims(size)
         moved = np.pad(moved, ((rim, down), (rim, across)), mode="edge")
         rows = [slice(top, min(size[0], top + STRIP)) for top in range(0, size[0], STRIP)]
-        return [(each, self._columns(moved, rim, each, size[1])) for each in rows]
-
-    def covers(self, size: tuple[int, int]) -> bool:
-        """Return whether all of a packed frame of that size is looked up as if it were deformed."""
-        parts = self.parts(size)
-        return bool(parts) and all(columns == slice(0, size[1]) for _, columns in parts)
+        parts = [(each, self._columns(moved, rim, each, size[1])) for each in rows]
+        deformed = sum((down.stop - down.start) * (across.stop - across.start) for down, across in parts)
+        return [(each, slice(0, size[1])) for each in rows] if deformed >= most * size[0] * size[1] else parts
 
     def _rims(self, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
         """Return how many nodes the grid needs more to the left and above, and below and to the right."""
@@ -212,8 +221,10 @@ class CanvasMap:
         last = (pixels.stop - 1 - MARGIN - self.pitch // 2) // self.pitch + 2
         return first + rim, last + rim
 
-    def _looked_up(self, places: Floats, rim: int, part: tuple[slice, slice], lookup: Lookup, number: int) -> Floats:
-        """Interpolate coordinates at the pixels of a part of the packed frame."""
+    def _looked_up(
+        self, places: Floats, rim: int, part: tuple[slice, slice], lookup: Lookup, number: int
+    ) -> tuple[Floats, Floats | None]:
+        """Interpolate coordinates at the pixels, and if wanted at the cells, of a part of the packed frame."""
         (top, bottom), (left, right) = (self._nodes(each, rim) for each in part)
         nodes = places[top:bottom, left:right]
         # Arithmetic is done on nodes, of which there are few.
@@ -224,7 +235,22 @@ class CanvasMap:
         shape = (bottom - top) * pitch, (right - left) * pitch
         wide = lookup.buffer(number, shape)
         cv2.resize(nodes, shape[::-1], dst=wide, interpolation=cv2.INTER_LINEAR)
-        return self._within(wide, rim, part, lookup.step)
+        cells = self._middles(nodes, rim, part) if lookup.cells else None
+        return self._within(wide, rim, part, lookup.step), cells
+
+    def _middles(self, nodes: Floats, rim: int, part: tuple[slice, slice]) -> Floats:
+        """Interpolate coordinates of nodes, and how far they are turned, at the middles of cells of 4x4 pixels."""
+        across, down = np.empty_like(nodes), np.empty_like(nodes)
+        across[:, :-1], down[:-1] = nodes[:, 1:] - nodes[:, :-1], nodes[1:] - nodes[:-1]
+        across[:, -1], down[-1] = across[:, -2], down[-2]
+        turned = across[..., 0] + down[..., 1], across[..., 1] - down[..., 0]
+        maps = cv2.merge((nodes[..., 0], nodes[..., 1], *turned))
+        step = 4 / self.pitch
+        y, x = (each.start - MARGIN - (self._nodes(each, rim)[0] - rim) * self.pitch for each in part)
+        matrix = np.array([[step, 0, (x + 2) / self.pitch - 0.5], [0, step, (y + 2) / self.pitch - 0.5]], np.float64)
+        size = tuple((each.stop - each.start) // 4 for each in part[::-1])
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return np.asarray(cv2.warpAffine(maps, matrix, size, flags=how, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
     def _wide(self, nodes: Floats, rim: int, part: tuple[slice, slice]) -> Floats:
         """Interpolate a number per node at the pixels of a part of the packed frame."""

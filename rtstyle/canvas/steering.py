@@ -228,13 +228,17 @@ def steered(
     return np.asarray(cells, np.float32)
 
 
+_MOST = 0.6
+"""Share of a frame from which on all of it is looked up pixel by pixel: to cut it cell by cell as well costs more."""
+
+
 class SteeredCutter:
     """Cuts the steered canvas that lies under a packed frame of ``rows`` x ``columns`` cells."""
 
     def __init__(self, steering: Steering, rows: int, columns: int) -> None:
         self._rows, self._columns = rows, columns
         self._bank = bank(steering.brush).cells
-        self._brush, self._lookup = steering.brush, Lookup(TILE)
+        self._brush, self._lookup = steering.brush, Lookup(TILE, cells=True)
         self._levels, self._directions = len(steering.brush.scales), steering.brush.directions
         # One row and column more than the frame has: its cells need not begin where the canvas's do.
         self._cells = np.empty((rows + 1, columns + 1, CELL_BYTES), np.uint8)
@@ -253,12 +257,13 @@ class SteeredCutter:
             bent: How the canvas is deformed below the frame.
         """
         size = 4 * self._rows, 4 * self._columns
-        if not bent or not bent.covers(size):
+        parts = bent.parts(size, _MOST) if bent else []
+        if not parts or any(columns != slice(0, size[1]) for _, columns in parts):
             self._cut_level(cells, offset, out)
         levels = (np.float32(127) * cells + np.float32(128.5)).astype(np.uint8)
         out.view(np.uint32)[..., CELL_BYTES // 4] = levels.view(np.uint32)[..., 0]
         if bent:
-            for strip in bent.strips(size, offset, self._lookup):
+            for strip in bent.strips(parts, size, offset, self._lookup):
                 part = tuple(slice(each.start // 4, each.stop // 4) for each in (strip.rows, strip.columns))
                 self._lay(strip, cells[part], out[part])
 
@@ -294,11 +299,11 @@ class SteeredCutter:
         """Write strokes where the canvas is deformed, looked up pixel by pixel in the tile of each cell."""
         tiles = atlas(self._brush)
         strokes, hues = [], []
-        for number, at in enumerate(strip.layers):
-            middle = cv2.addWeighted(at[1::4, 1::4], 0.5, at[2::4, 2::4], 0.5, 0)
-            chosen = self._tiles(cells, _turned(at))
+        for number, (at, middles) in enumerate(zip(strip.layers, strip.cells, strict=True)):
+            turned = cv2.phase(np.ascontiguousarray(middles[..., 2]), np.ascontiguousarray(middles[..., 3]))
+            chosen = self._tiles(cells, np.asarray(turned, np.float32))
             # From a pixel's place in the tile to that in the atlas, one for all pixels of a cell.
-            periods = np.floor(middle * np.float32(1 / TILE)) * np.float32(TILE)
+            periods = np.floor(middles[..., :2] * np.float32(1 / TILE)) * np.float32(TILE)
             there = cv2.subtract(np.take(tiles.corners, chosen, axis=0), periods)
             wide = self._lookup.buffer(2 + number, at.shape[:2])
             cv2.resize(there, at.shape[1::-1], dst=wide, interpolation=cv2.INTER_NEAREST)
@@ -325,15 +330,9 @@ class SteeredCutter:
         cos, sin, _, fine = cv2.split(cells)
         turns = cv2.phase(cos, sin)  # of twice the angle: 0 to 2 pi is half a turn of the stroke
         if turned is not None:
-            turns = turns + 2 * turned
-        direction = np.rint(turns * np.float32(self._directions / (2 * math.pi))).astype(np.intp) % self._directions
-        level = np.clip(fine * np.float32(self._levels), 0, self._levels - 1).astype(np.intp)
-        return np.asarray(level * self._directions + direction, np.intp)
-
-
-def _turned(places: Floats) -> Floats:
-    """Return by what angle the canvas is turned below each cell of 4x4 pixels, from the places of its pixels."""
-    across = places[1::4, 3::4] - places[1::4, ::4]
-    down = places[3::4, 1::4] - places[::4, 1::4]
-    turned = cv2.phase(across[..., 0] + down[..., 1], across[..., 1] - down[..., 0])
-    return np.asarray(turned, np.float32)
+            turns = cv2.scaleAdd(turned, 2, turns)
+        count = np.float32(self._directions)
+        direction = np.rint(turns * np.float32(self._directions / (2 * math.pi)))
+        direction -= count * np.floor(direction * (1 / count))
+        level = np.floor(np.clip(fine * np.float32(self._levels), 0, self._levels - 1))
+        return np.asarray(level * count + direction, np.intp)

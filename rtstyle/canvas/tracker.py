@@ -111,7 +111,7 @@ class CanvasCutter:
         cells = out.view(np.uint32)  # four pixels of a row each
         for row in range(4):
             cells[..., row] = window[row::4].view(np.uint32)
-        for strip in bent.strips(window.shape, (x, y), self._lookup) if bent else ():
+        for strip in bent.strips(bent.parts(window.shape), window.shape, (x, y), self._lookup) if bent else ():
             part = tuple(slice(each.start // 4, each.stop // 4) for each in (strip.rows, strip.columns))
             _look_up(strip, out[part].view(np.uint16))
 
