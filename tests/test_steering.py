@@ -141,6 +141,27 @@ def test_detail_asks_for_a_fine_brush_but_texture_everywhere_does_not():
     assert measure(noise).fine.mean() < 0.6 * fine[15, 20]
 
 
+def test_what_lies_between_details_needs_a_fine_brush_too():
+    """As a cheek between an ear and a mouth does; not so the wall beside them."""
+    rng = np.random.default_rng(2)
+    luma = np.full((240, 400), 120, np.uint8)
+    for left in (120, 232):  # 72 pixels apart
+        luma[80:160, left : left + 40] = rng.integers(60, 180, (80, 40))
+    fine = measure(luma).fine
+    assert fine[15, 24] > 0.6, "in the middle of the gap"
+    assert fine[15, 4] < 0.1
+    assert fine[15, 46] < 0.1
+
+
+def test_what_needs_a_fine_brush_has_tones_of_its_own():
+    """A dark face before a bright wall takes more of a painting's tones than its share of the frame."""
+    rng = np.random.default_rng(3)
+    luma = np.full((240, 320), 200, np.uint8)
+    luma[80:160, 120:200] = 90 + rng.integers(-30, 30, (80, 80))
+    share = 80 * 80 / (240 * 320)
+    assert (measure(luma).tones < 150).mean() > 1.5 * share
+
+
 def test_sensor_noise_turns_no_stroke_once_the_field_has_settled():
     rng = np.random.default_rng(1)
     still = scene(Size(320, 240), 4).y

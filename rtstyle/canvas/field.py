@@ -80,7 +80,8 @@ def measure(luma: NDArray[np.uint8], cell: float | None = None) -> Field:
     for sigma, share in _SCALES:
         cv2.scaleAdd(cv2.GaussianBlur(pair, (0, 0), sigma), share, total, total)
     cos, sin = (np.ascontiguousarray(total[..., i]) for i in (0, 1))
-    return Field(cos, sin, _fineness(q, (columns, rows)), _quantiles(small), float(levels.std()))
+    fine = _fineness(q, (columns, rows))
+    return Field(cos, sin, fine, _quantiles(small, fine), float(levels.std()))
 
 
 def cell_of(shape: tuple[int, ...]) -> float:
@@ -110,17 +111,29 @@ def _fineness(q: Floats, size: tuple[int, int]) -> Floats:
     # Where detail is everywhere, it is texture: grass and gravel are painted with the coarse brush.
     needed = np.maximum(needed - _COMMON * needed.mean(), 0)
     near = cv2.GaussianBlur(cv2.dilate(needed, np.ones((3, 3), np.uint8)), (0, 0), 1.25)
-    # Between details lies what they belong to: cheeks between eyes and mouth want a brush of middle size.
-    between = np.minimum(np.float32(2.2) * cv2.GaussianBlur(near, (0, 0), 4.5), np.float32(0.6))
+    # Between details lies what they belong to: cheeks between eyes and mouth, a forehead below hair.
+    closed = cv2.morphologyEx(near, cv2.MORPH_CLOSE, np.ones((_GAP, _GAP), np.uint8))
+    around = np.maximum(np.float32(2.2) * cv2.GaussianBlur(near, (0, 0), 4.5), cv2.GaussianBlur(closed, (0, 0), 2.5))
+    between = np.minimum(around, np.float32(0.7))
     return np.asarray(np.maximum(near, between), np.float32)
 
+
+_GAP = 17
+"""Cells between details up to which all between them needs a fine brush as well."""
+
+_FINE_WEIGHT = np.float32(3)
+"""How much more than the rest what needs a fine brush counts for the tone curve."""
 
 _FINE_GAIN, _FINE_FLOOR, _COMMON = np.float32(5.0), np.float32(0.55), np.float32(0.75)
 
 
-def _quantiles(small: NDArray[np.uint8]) -> Floats:
-    """Return ``TONES`` quantiles of samples, in levels."""
-    counts = np.bincount(small.ravel(), minlength=256)
+def _quantiles(small: NDArray[np.uint8], fine: Floats) -> Floats:
+    """Return ``TONES`` quantiles of samples, in levels. ``small`` has half-cells, ``fine`` has cells.
+
+    What needs a fine brush counts more: a dark face before a bright wall gets tones of its own.
+    """
+    weights = np.repeat(np.repeat(1 + _FINE_WEIGHT * fine, 2, 0), 2, 1)
+    counts = np.bincount(small.ravel(), weights.ravel(), 256)
     below = np.concatenate(([0], np.cumsum(counts))) / counts.sum()
     wanted = np.linspace(0, 1, TONES)
     edges = np.arange(257) - 0.5
