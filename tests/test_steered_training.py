@@ -15,8 +15,9 @@ from rtstyle.canvas.field import measure  # noqa: E402
 from rtstyle.canvas.strokes import Brush  # noqa: E402
 from rtstyle.frame import Size  # noqa: E402
 from rtstyle.style import load_style  # noqa: E402
-from train import painting, steered  # noqa: E402
+from train import drawing, painting, steered  # noqa: E402
 from train.data import to_yuv  # noqa: E402
+from train.drawing import HANDS, Drawing  # noqa: E402
 from train.painting import MANNERS, Colors, Painting  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -99,6 +100,40 @@ def test_no_halo_stands_round_a_dark_form():
     assert abs(near - far) < 4 / 255
 
 
+def test_a_drawing_leaves_light_areas_paper_and_hatches_dark_ones():
+    hand = replace(HANDS["sketch"], steering=replace(HANDS["sketch"].steering, brush=SMALL))
+    ramp = np.tile(np.linspace(0, 1, 256, dtype=np.float32), (192, 1))
+    drawn = Drawing(hand).paint(np.dstack([ramp] * 3), (5, 9))
+    luma = drawn[..., 0] + 0.5
+    tones = [luma[:, left : left + 48].mean() for left in (8, 72, 136, 200)]
+    assert tones == sorted(tones)
+    assert tones[-1] > 0.9
+    assert luma[:, 72:120].std() > 0.04
+    assert np.abs(drawn[..., 1:]).max() < 0.01, "graphite has no color"
+
+
+def test_a_face_keeps_its_features_in_a_painting():
+    """Where a fine brush is needed, the photo's own contrast is stronger than the strokes."""
+    y, x = np.mgrid[:192, :256].astype(np.float32)
+    photo = np.full((192, 256, 3), 0.75, np.float32)
+    photo[((x - 128) / 44) ** 2 + ((y - 96) / 60) ** 2 < 1] = (0.55, 0.42, 0.36)
+    eyes = ((np.abs(x - 128) - 18) / 9) ** 2 + ((y - 82) / 5) ** 2 < 1
+    photo[eyes] = 0.2
+    luma = Painting(two_tones(), MANNERS["picture"]).paint(photo, (5, 9))[..., 0]
+    cheeks = (np.abs(np.abs(x - 128) - 18) < 8) & (np.abs(y - 104) < 6)
+    assert luma[cheeks].mean() - luma[eyes].mean() > 3 * luma[cheeks].std()
+
+
+def test_where_a_fine_brush_is_needed_the_paintings_statistics_are_not_asked_for():
+    torch.manual_seed(1)
+    style, made = torch.randn(8, 4000), torch.randn(1, 8, 40, 50)
+    made[..., :20] = 3
+    coarse = torch.ones(1, 40, 50, dtype=torch.bool)
+    coarse[..., :20] = False
+    assert steered.swd_term(made, style, coarse.flatten()) < 0.02 < steered.swd_term(made, style)
+    assert steered.swd_term(made, style, torch.zeros(2000, dtype=torch.bool)) == 0
+
+
 def test_the_lattice_term_sees_a_grid_of_cells_and_not_strokes():
     flat, grey = torch.full((1, 1, 96, 96), 0.5), torch.zeros(1, 2, 48, 48)
     grid = flat.clone()
@@ -129,6 +164,17 @@ def test_a_run_that_is_resumed_equals_an_unbroken_one(folders, tmp_path):
         torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["generator"] for name in ("whole", "broken")
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_drawing_is_learnt_without_a_picture(folders, tmp_path, monkeypatch, capsys):
+    hand = replace(HANDS["sketch"], steering=replace(HANDS["sketch"].steering, brush=SMALL))
+    monkeypatch.setitem(drawing.HANDS, "sketch", hand)
+    words = ["--content", str(folders[0]), "--out", str(tmp_path / "run"), "--crop", "64"]
+    words += ["--pool", "2", "--batch", "1", "--warm-steps", "1", "--steps", "2"]
+    assert steered.main([*words, "--manner", "sketch"]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["painter"] == "sketch"
+    assert steered.main([*words, "--manner", "picture"]) == 1
+    assert "needs a painting" in capsys.readouterr().err
 
 
 def test_a_run_becomes_a_style_by_the_commands_of_the_readme(folders, tmp_path, monkeypatch):

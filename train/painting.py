@@ -45,6 +45,8 @@ class Manner:
     """Saturation of the colors."""
     glow: float = 0.4
     """How far the centers of whirls are lightened."""
+    lift: float = 0.3
+    """How far warm colors are lightened there: skin is not lost in the dark end of a palette."""
     detail: float = 0.25
     """Share of the photo's detail that is kept everywhere."""
     outline: float = 0.3
@@ -55,8 +57,10 @@ class Manner:
     """Color of contours, RGB from 0 to 1."""
     steps: int = 0
     """Into how many flat tones, as of a woodblock, luma is parted; 0: none."""
-    calm: float = 0.62
+    calm: float = 0.86
     """How much weaker strokes are where a fine brush is needed."""
+    clarity: float = 1.5
+    """How far local contrast is raised there: a face keeps its eyes and its mouth."""
     mix: float = 0.7
     """Of the tone curve, see there."""
     clusters: int = 4
@@ -164,7 +168,7 @@ class Painting:
     """A painter in the manner and the colors of one painting."""
 
     def __init__(self, painting: NDArray[np.uint8], manner: Manner) -> None:
-        self.manner = manner
+        self.manner, self.steering = manner, manner.steering
         self.colors = Colors(painting, manner.levels, manner.clusters)
         self.curve = ToneCurve(tuple(round(float(q), 4) for q in self.colors.quantiles), manner.mix)
 
@@ -185,13 +189,15 @@ class Painting:
         seen = seen or measure(np.rint(255 * luma).astype(np.uint8))
         z = planes_of(manner.steering, seen, offset, (height, rgb.shape[1]))
         coarse = 1 - z.fine
-        base = np.dstack((0.5 * (luma + _guided(luma, 10, 0.004)), yuv[..., 1:]))
+        base = np.dstack((0.5 * (luma + guided(luma, 10, 0.004)), yuv[..., 1:]))
         base = _smeared(base, z.angle, 5, 2.0)
         smooth = base[..., 0] * coarse + z.fine * (0.35 * base[..., 0] + 0.65 * luma)
-        u, v = (_blur(np.ascontiguousarray(base[..., i]), 2.0) for i in (1, 2))
-        contour = _blur(np.clip(14 * np.abs(_blur(luma, 0.8) - _blur(luma, 4.0)) - 0.25, 0, 1), 2.0)
+        u, v = (blurred(np.ascontiguousarray(base[..., i]), 2.0) for i in (1, 2))
+        contour = blurred(np.clip(14 * np.abs(blurred(luma, 0.8) - blurred(luma, 4.0)) - 0.25, 0, 1), 2.0)
         kept = np.clip(manner.detail + 0.6 * contour + 0.7 * z.fine, 0, 1.15)
-        toned = self.toned(smooth + kept * (luma - smooth), seen)
+        drawn = smooth + kept * (luma - smooth)
+        toned = self.toned(drawn + manner.clarity * z.fine * (luma - guided(luma, 24, 0.01)), seen)
+        toned = toned + 4 * manner.lift * z.fine * warmth(yuv) * toned * (1 - toned)
         loud = 1 - manner.calm * z.fine
         toned = toned + 1.6 * manner.glow * z.glow * (1 - toned)
         toned = toned + loud * manner.gain * z.value
@@ -200,7 +206,7 @@ class Painting:
         color = self.colors.take(toned, u, v, self._wishes(z, loud), manner.keep, manner.sharp)
         y = np.clip(toned + manner.relief * loud * z.relief, 0, 1)
         narrow, wide, decided = manner.pen
-        edge = np.maximum(_blur(luma, wide) - _blur(luma, narrow) - np.float32(0.007), 0)
+        edge = np.maximum(blurred(luma, wide) - blurred(luma, narrow) - np.float32(0.007), 0)
         line = (np.tanh(decided * edge) * np.minimum(manner.outline + 0.35 * z.fine, 1))[..., None]
         ink = to_yuv(np.full((1, 1, 3), manner.ink, np.float32)) + np.array((0.5, 0, 0), np.float32)
         painted = np.dstack((y, manner.purity * color)) * (1 - line) + line * ink
@@ -230,11 +236,18 @@ def _parted(luma: Picture, steps: int) -> Picture:
     return np.asarray((below + 1 + 0.5 * np.tanh(7 * (place - below - 0.5))) / steps, np.float32)
 
 
-def _blur(plane: Picture, sigma: float) -> Picture:
+def blurred(plane: Picture, sigma: float) -> Picture:
+    """Blur a plane with a Gaussian of that standard deviation."""
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma), np.float32)
 
 
-def _guided(plane: Picture, radius: int, eps: float) -> Picture:
+def warmth(yuv: Picture) -> Picture:
+    """Return how warm the color of each pixel of a photo is, 0 to 1: skin of all kinds is, walls and skies are not."""
+    u, v = (blurred(np.ascontiguousarray(yuv[..., i]), 2.0) for i in (1, 2))
+    return np.asarray(np.clip((v - u - np.float32(0.02)) / np.float32(0.06), 0, 1), np.float32)
+
+
+def guided(plane: Picture, radius: int, eps: float) -> Picture:
     """Smooth a plane but for its own edges (He, Sun and Tang 2010, "Guided Image Filtering")."""
 
     def mean(x: Picture) -> Picture:
@@ -272,7 +285,7 @@ MANNERS = {
     "starry_night": Manner(
         steering=Steering(Brush(length=24, width=5, seed=4), Stream(kind="whirls", angle=172)),
         mix=0.9,
-        gain=0.26,
+        gain=0.3,
     ),
     "the_scream": Manner(
         steering=Steering(
@@ -299,7 +312,6 @@ MANNERS = {
         glow=0,
         outline=0.08,
         detail=0.15,
-        calm=0.5,
     ),
     "great_wave": Manner(
         steering=Steering(
@@ -319,6 +331,36 @@ MANNERS = {
         steps=5,
         clusters=3,
         levels=10,
+    ),
+    "composition_vii": Manner(
+        steering=Steering(
+            Brush(
+                length=44,
+                width=17,
+                cover=2.4,
+                spread=0.45,
+                jitter=0.5,
+                bend=0.012,
+                bristles=0.25,
+                band=22,
+                scales=(1.0, 0.6, 0.36),
+                seed=14,
+            ),
+            Stream(kind="whirls", whirls=28, radius=(30.0, 80.0), lights=0.8, angle=20, sway=0.8),
+        ),
+        gain=0.2,
+        relief=0.16,
+        mix=0.8,
+        noise=4.2,
+        keep=3.5,
+        sharp=9,
+        purity=1.4,
+        glow=0.15,
+        detail=0.2,
+        outline=0.65,
+        pen=(1.2, 3.6, 20.0),
+        ink=(0.07, 0.06, 0.09),
+        clusters=6,
     ),
 }
 """The manners of shipped paintings; ``picture`` is a plain one for any image."""

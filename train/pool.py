@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -20,9 +21,10 @@ from torch import Tensor
 from rtstyle.canvas.field import Field, measure
 from rtstyle.canvas.steering import CHANNELS, PERIOD, SteeredCutter, Steering, steered
 from rtstyle.canvas.strokes import bank
+from rtstyle.canvas.tone import ToneCurve
 from rtstyle.frame import MARGIN
 from train import data
-from train.painting import Painting
+from train.painting import Picture
 
 SIDE = (416, 512)
 """Largest height and width of a sample, in pixels."""
@@ -43,7 +45,16 @@ class Sample:
     """Shape (256,): the tone curve, in levels."""
 
 
-def make_sample(path: Path, painting: Painting, seed: int, index: int, *, paint: bool = True) -> Sample:
+class Painter(Protocol):
+    """Paints photos in code: ``train.painting.Painting`` or ``train.drawing.Drawing``."""
+
+    steering: Steering
+    curve: ToneCurve
+
+    def paint(self, rgb: Picture, offset: tuple[int, int], seen: Field | None = None) -> Picture: ...
+
+
+def make_sample(path: Path, painting: Painter, seed: int, index: int, *, paint: bool = True) -> Sample:
     """Scale, mirror and light a photo by chance, measure it, and paint it; unpainted, it is its own target."""
     rng = np.random.default_rng((seed, index))
     (photo,) = data.load_photos([path], 288)
@@ -64,19 +75,19 @@ def make_sample(path: Path, painting: Painting, seed: int, index: int, *, paint:
     return Sample(yuv.astype(np.float16), painted.astype(np.float16), seen, offset, painting.curve.table(seen))
 
 
-def _make(job: tuple[Path, Painting, int, int, bool]) -> Sample:
+def _make(job: tuple[Path, Painter, int, int, bool]) -> Sample:
     cv2.setNumThreads(1)
     *what, paint = job
     return make_sample(*what, paint=paint)
 
 
 def make_pool(
-    paths: Sequence[Path], painting: Painting, count: int, seed: int, *, paint: bool = True, workers: int = 2
+    paths: Sequence[Path], painting: Painter, count: int, seed: int, *, paint: bool = True, workers: int = 2
 ) -> list[Sample]:
     """Make ``count`` samples, each from another photo as long as there are enough."""
     order = np.random.default_rng(seed).permutation(len(paths))
     jobs = [(paths[int(order[i % len(paths)])], painting, seed, i, paint) for i in range(count)]
-    bank(painting.manner.steering.brush)
+    bank(painting.steering.brush)
     if workers < 2:
         return [_make(job) for job in jobs]
     with ProcessPoolExecutor(workers) as pool:  # forked: the bank is there already

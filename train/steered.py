@@ -31,11 +31,15 @@ from rtstyle.canvas.steering import CHANNELS
 from rtstyle.frame import MARGIN
 from rtstyle.generator import PLANE_CHANNELS, STEERED_SHAPES, Generator, pack, unpack, with_weights
 from train import data, losses
+from train.drawing import HANDS, Drawing
 from train.painting import MANNERS, Painting
-from train.pool import Crops, Sample, make_pool, to_canvas
+from train.pool import Crops, Painter, Sample, make_pool, to_canvas
 
-BASE = Path(__file__).parent / "weights" / "base.safetensors"
-"""What a run starts from: a generator on a canvas of noise that has learnt to see."""
+PAINTING_BASE = Path(__file__).parent / "weights" / "painting.safetensors"
+"""What a run of a painting starts from: 2000 steps of the painter ``composition_vii``, 230 against the painting."""
+
+DRAWING_BASE = Path(__file__).parent / "weights" / "drawing.safetensors"
+"""What a run of a drawing starts from: 2400 steps of the drawers ``sketch`` and ``red_chalk``."""
 
 VGG = Path(__file__).parent / "weights" / "vgg16_imagenet_conv1-4.fp16.safetensors"
 
@@ -51,13 +55,13 @@ class Config:
 
     content: tuple[str, ...]
     """Folders of photos. Every 17th photo is kept back."""
-    style: str
-    """The painting."""
+    style: str = ""
+    """The painting; empty: photos drawn in code, which only a drawing can learn from."""
     manner: str = "picture"
-    """How it is painted in code: a name of ``painting.MANNERS``."""
+    """How it is painted in code: a name of ``painting.MANNERS`` or, for a drawing, of ``drawing.HANDS``."""
     size_class: str = "default"
     """A name of ``generator.STEERED_SHAPES``."""
-    base: str = str(BASE)
+    base: str = str(PAINTING_BASE)
     """What to start from: a .safetensors, or the generator.pt of a run on a steered canvas; empty: random weights."""
     teacher: str = ""
     """The generator.pt of a run whose images of clean photos are imitated instead of the painter's: so fast networks
@@ -75,7 +79,7 @@ class Config:
     """Largest shift between the two windows, in pixels."""
     noise: float = 6.0
     """Largest standard deviation of the noise on a window, in levels of 255."""
-    warm_rate: float = 2e-3
+    warm_rate: float = 8e-4
     rate: float = 6e-4
     discriminator_rate: float = 4e-4
     chroma_weight: float = 2.0
@@ -89,8 +93,38 @@ class Config:
     lattice_weight: float = 2000.0
 
 
+_COARSE = 1.0
+"""Fineness of the canvas, in units of z, below which the painting's statistics are asked for: 0.5 of the most."""
+
+_FEWEST = 16
+"""Positions of features that make a distribution."""
+
+_GATE_RATE = 5.0
+"""Learning rate of the gate relative to the rest: its gains start at 0 and have the farthest way to go."""
+
 _EMA, _LATE_EMA = 0.998, 0.985
 """Decay per step of the averaged weights in the two stages; the second one is short."""
+
+
+def painter(manner: str, picture: NDArray[np.uint8] | None) -> Painter:
+    """Return who paints in that manner: a drawer, or a painter in the colors of the picture.
+
+    Raises:
+        ValueError: A painter has no picture.
+    """
+    if manner in HANDS:
+        return Drawing(HANDS[manner])
+    if picture is None:
+        raise ValueError(f"the manner {manner} needs a painting (--style) for its colors")
+    return Painting(picture, MANNERS[manner])
+
+
+def _drawn(samples: Sequence[Sample]) -> NDArray[np.uint8]:
+    """Return samples as they are drawn in code, one below the other, (h, w, 3) RGB."""
+    width = min(each.painted.shape[1] for each in samples)
+    yuv = np.concatenate([each.painted[:, :width] for each in samples]).astype(np.float32)
+    rgb = cv2.transform(yuv + np.array((0.5, 0, 0), np.float32), data.TO_RGB)
+    return np.asarray(np.rint(255 * np.clip(rgb, 0, 1)), np.uint8)
 
 
 def start(config: Config) -> Generator:
@@ -159,8 +193,10 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config, self.out = config, out
         out.mkdir(parents=True, exist_ok=True)
-        (self.picture,) = data.load_pictures([Path(config.style)], 400, color=True)
-        self.painting = Painting(self.picture, MANNERS[config.manner])
+        self.picture: NDArray[np.uint8] | None = None
+        if config.style:
+            (self.picture,) = data.load_pictures([Path(config.style)], 400, color=True)
+        self.painting = painter(config.manner, self.picture)
         paths = sorted(p for folder in config.content for p in data.list_pictures(Path(folder)))
         self.paths, self.held_out = [p for i, p in enumerate(paths) if i % 17], paths[::17]
         self.generator = start(config).to(memory_format=torch.channels_last)
@@ -168,7 +204,10 @@ class Trainer:
         self.average.load_state_dict(self.generator.state_dict())
         self.average.requires_grad_(False)
         self.discriminator = losses.Discriminator(3)
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), config.warm_rate, (0.9, 0.99))
+        gate = [p for name, p in self.generator.named_parameters() if name.startswith("gate.")]
+        rest = [p for name, p in self.generator.named_parameters() if not name.startswith("gate.")]
+        groups = [{"params": rest, "times": 1.0}, {"params": gate, "times": _GATE_RATE}]
+        self.optimizer = torch.optim.Adam(groups, config.warm_rate, (0.9, 0.99))
         self.critic = torch.optim.Adam(self.discriminator.parameters(), config.discriminator_rate, (0.5, 0.99))
         self.teacher: Generator | None = None
         if config.teacher:
@@ -177,7 +216,7 @@ class Trainer:
         self.targets: list[list[Tensor]] = []
         self.step = 0
         self.pool: list[Sample] = []
-        self.crops = Crops(MANNERS[config.manner].steering, config.crop)
+        self.crops = Crops(self.painting.steering, config.crop)
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -185,6 +224,8 @@ class Trainer:
         """Measure and paint the photos of the pool."""
         config = self.config
         self.pool = make_pool(self.paths, self.painting, config.pool, config.seed, paint=not config.teacher)
+        if self.picture is None:
+            self.picture = _drawn(self.pool[:6])
 
     def batch(self) -> Batch:
         """Make the batch of this step: a function of the seed and the step."""
@@ -217,7 +258,8 @@ class Trainer:
         top, begin = (config.rate, config.warm_steps) if late else (config.warm_rate, 0)
         end = config.steps if late else config.warm_steps
         done = (self.step - begin) / max(1, end - begin)
-        return float(top * min(1, (self.step - begin + 1) / 50) * (0.08 + 0.46 * (1 + np.cos(np.pi * done))))
+        ramp = 50 if late else 200  # a fast start from another canvas kills whole layers: no ReLU of them opens again
+        return float(top * min(1, (self.step - begin + 1) / ramp) * (0.08 + 0.46 * (1 + np.cos(np.pi * done))))
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """Do one step and return the terms of the loss, unweighted.
@@ -227,7 +269,7 @@ class Trainer:
         """
         config, late = self.config, self.step >= self.config.warm_steps
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = group["times"] * self.rate()
         luma, chroma = stylize(self.generator, batch.toned, batch.z)
         target, target_chroma = self._target(batch)
         count = len(luma) // 2
@@ -247,7 +289,7 @@ class Trainer:
         }
         shown = to_rgb(luma[:count], chroma[:count])[..., RIM:-RIM, RIM:-RIM]
         if late:
-            self._late_terms(shown, terms, weights)
+            self._late_terms(shown, batch.z[:count, -1], terms, weights)
         total = torch.stack([weights[name] * terms[name] for name in weights]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -276,13 +318,14 @@ class Trainer:
         for name, value in self.average.state_dict().items():
             value.lerp_(state[name], 1 - decay)
 
-    def _late_terms(self, shown: Tensor, terms: dict[str, Tensor], weights: dict[str, float]) -> None:
+    def _late_terms(self, shown: Tensor, fine: Tensor, terms: dict[str, Tensor], weights: dict[str, float]) -> None:
+        """Add the terms of the second stage; ``fine``, (n, h, w), is the canvas's fineness, with its margin."""
         config = self.config
         vgg, style = self._style()
         drawn = torch.Generator().manual_seed(1_000_003 * config.seed + self.step)
         for layer, (made, real, weight) in enumerate(zip(vgg(shown), style, config.style_weights, strict=True)):
             name = f"swd{layer + 1}"
-            terms[name], weights[name] = swd_term(made, real, generator=drawn), weight
+            terms[name], weights[name] = swd_term(made, real, _coarse(fine, made), drawn), weight
         if config.adversarial_weight:
             self.discriminator.requires_grad_(False)
             terms["adversarial"] = losses.hinge_generator(self.discriminator(_rescaled(shown, self.step)))
@@ -292,6 +335,7 @@ class Trainer:
 
     def _style(self) -> tuple[losses.Vgg16, list[list[Tensor]]]:
         """Return VGG16 and the painting's features, at full size and at 0.7 of it in turn."""
+        assert self.picture is not None
         if self.vgg is None:
             self.vgg = losses.Vgg16(VGG, 4)
             whole = torch.from_numpy(self.picture).permute(2, 0, 1)[None].float() / 255
@@ -304,6 +348,7 @@ class Trainer:
         return self.vgg, self.targets[0 if self.step % 3 else 1]
 
     def _train_discriminator(self, made: Tensor) -> dict[str, float]:
+        assert self.picture is not None
         rng = np.random.default_rng((self.config.seed, self.step, 2))
         size = made.shape[-1]
         real = np.stack([data.picture_crop([self.picture], np.ones(1), size, rng) for _ in range(len(made))])
@@ -326,7 +371,7 @@ class Trainer:
         torch.save({name: getattr(self, name).state_dict() for name in self._PARTS} | {"step": self.step}, part)
         part.replace(self.out / "checkpoint.pt")
         torch.save(self.average.state_dict(), self.out / "generator.pt")
-        entries = {"canvas": self.painting.manner.steering.entry(), "tone": asdict(self.painting.curve)}
+        entries = {"canvas": self.painting.steering.entry(), "tone": asdict(self.painting.curve)}
         words = asdict(self.config) | {"painter": self.config.manner, "color": True, "style_json": entries}
         (self.out / "config.json").write_text(json.dumps(words, indent=1) + "\n", "utf-8")
 
@@ -345,7 +390,7 @@ class Trainer:
         seen = measure(np.rint(255 * (yuv[..., 0] + 0.5)).astype(np.uint8))
         half = yuv.astype(np.float16)
         sample = Sample(half, half, seen, (37, 11), self.painting.curve.table(seen))
-        toned, _, packed = Crops(self.painting.manner.steering, (height, width)).window(sample, 0, 0)
+        toned, _, packed = Crops(self.painting.steering, (height, width)).window(sample, 0, 0)
         luma, chroma = stylize(self.average, torch.from_numpy(toned)[None], to_canvas([packed]))
         return (255 * to_rgb(luma, chroma)[0].clamp(0, 1).permute(1, 2, 0).numpy()).round().astype(np.uint8)
 
@@ -388,7 +433,24 @@ def _grid_of(plane: Tensor, side: int) -> Tensor:
     return functional.avg_pool2d(cells, 8, 4).var(1).mean()
 
 
-def swd_term(made: Tensor, style: Tensor, directions: int = 32, generator: torch.Generator | None = None) -> Tensor:
+def _coarse(fine: Tensor, features: Tensor) -> Tensor:
+    """Return the positions of features (n, c, h, w) where no fine brush is needed: strokes there are the painting's.
+
+    What needs one is left to the painter in code: the statistics of a painting would cover eyes and mouths with its
+    largest strokes.
+    """
+    rim = (MARGIN + RIM) // 4
+    inner = functional.interpolate(fine[:, None, rim:-rim, rim:-rim], features.shape[-2:], mode="bilinear")
+    return inner[:, 0].flatten() < _COARSE
+
+
+def swd_term(
+    made: Tensor,
+    style: Tensor,
+    among: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    directions: int = 32,
+) -> Tensor:
     """Sliced Wasserstein distance of features to those of the style, in units of their deviation.
 
     Source: Heitz, Vanhoey, Chambon and Belcour 2021, "A Sliced Wasserstein Loss for Neural Texture Synthesis".
@@ -396,9 +458,14 @@ def swd_term(made: Tensor, style: Tensor, directions: int = 32, generator: torch
     Args:
         made: Shape (n, c, h, w): all positions of the batch are one distribution.
         style: Shape (c, positions).
+        among: Shape (n * h * w,), bool: the positions that count; None: all. Fewer than ``_FEWEST`` give 0.
         generator: Draws directions and positions.
     """
     flat = made.transpose(0, 1).flatten(1)
+    if among is not None:
+        flat = flat[:, among]
+    if flat.shape[1] < _FEWEST:
+        return made.sum() * 0
     chosen = torch.randint(style.shape[1], (flat.shape[1],), generator=generator)
     axes = functional.normalize(torch.randn(directions, len(flat), generator=generator), dim=1)
     ours, theirs = torch.sort(axes @ flat, 1).values, torch.sort(axes @ style[:, chosen], 1).values
@@ -443,14 +510,23 @@ def train(config: Config, out: Path, *, resume: bool = False) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m train.steered", description="Train a style on a steered canvas.")
-    parser.add_argument("--style", required=True, metavar="PAINTING", help="the image that it learns from")
+    parser.add_argument(
+        "--style",
+        default="",
+        metavar="PAINTING",
+        help="the image that it learns from; drawings (--manner sketch) need none",
+    )
     parser.add_argument("--content", nargs="+", required=True, metavar="FOLDER", help="folders of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run")
-    parser.add_argument("--manner", choices=sorted(MANNERS), default="picture", help="(default: %(default)s)")
+    parser.add_argument("--manner", choices=sorted(MANNERS | HANDS), default="picture", help="(default: %(default)s)")
     parser.add_argument(
         "--size-class", choices=sorted(STEERED_SHAPES), default="default", help="(default: %(default)s)"
     )
-    parser.add_argument("--base", default=str(BASE), metavar="WEIGHTS", help="what to start from; '' is nothing")
+    parser.add_argument(
+        "--base",
+        metavar="WEIGHTS",
+        help="what to start from; '' is nothing (default: a painting or a drawing of ours; nothing for other sizes)",
+    )
     parser.add_argument("--teacher", default="", metavar="GENERATOR", help="the generator.pt that is to be imitated")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     for field in fields(Config):
@@ -458,15 +534,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name = "--" + field.name.replace("_", "-")
             parser.add_argument(name, type=type(field.default), default=field.default, help="(default: %(default)s)")
     args = parser.parse_args(arguments)
-    needed = [args.style, *args.content, *(path for path in (args.base, args.teacher) if path)]
+    if args.base is None:
+        ours = DRAWING_BASE if args.manner in HANDS else PAINTING_BASE
+        args.base = str(ours) if args.size_class == "default" else ""  # they are default ones
+    needed = [*args.content, *(path for path in (args.style, args.base, args.teacher) if path)]
     if args.resume:
         needed.append(str(args.out / "checkpoint.pt"))
     for place in needed:
         if not Path(place).exists():
             print(f"train: error: there is no {place}", file=sys.stderr)
             return 1
-    if args.size_class != "default" and args.base == str(BASE):
-        args.base = ""  # it is a default one
     values = {field.name: getattr(args, field.name) for field in fields(Config) if hasattr(args, field.name)}
     try:
         train(Config(**values | {"content": tuple(args.content)}), args.out, resume=args.resume)

@@ -1,0 +1,155 @@
+"""Drawing in code on a steered canvas: what a photo could look like, stroke by stroke, on paper.
+
+Like painting.py a warm start and a function of the photo and of the canvas below it. The strokes of a hatching are
+those of the tiles: the darker an area is, the more of them are drawn. They run along the forms, and in flats as the
+hand does; where a fine brush is needed they are finer and fainter, and the tone itself is rubbed in, so that a face
+keeps its eyes and its mouth. What is light stays paper. Contours are drawn on the dark side of edges.
+
+Sources: hatching as a threshold of strokes in order, Salisbury, Wong, Hughes and Salesin 1997, "Orientable Textures for
+Image-Based Pen-and-Ink Illustration"; contours, Winnemoeller, Kyprianidis and Olsen 2012, "XDoG: an extended
+difference-of-Gaussians compendium".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rtstyle.canvas.field import TONES, Field, measure
+from rtstyle.canvas.steering import Steering, Stream
+from rtstyle.canvas.strokes import Brush
+from rtstyle.canvas.tone import ToneCurve
+from train.data import to_yuv
+from train.painting import Picture, blurred, guided, planes_of, warmth
+
+RGB = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hand:
+    """How a style is drawn; lengths in pixels at 720 lines."""
+
+    steering: Steering
+    paper: RGB = (1.0, 1.0, 1.0)
+    """Color of the paper, RGB from 0 to 1."""
+    ink: RGB = (0.13, 0.13, 0.14)
+    """Color of the strokes."""
+    key: float = 0.75
+    """Exponent of the tones that are wanted: the lower, the lighter is the drawing."""
+    mix: float = 0.6
+    """Of the tone curve, see there."""
+    white: float = 0.95
+    """Tone from which on the paper is left bare."""
+    hard: float = 3.5
+    """How clearly a stroke is either drawn or not."""
+    press: tuple[float, float] = (0.22, 0.62)
+    """How dark strokes are in light areas, and how much darker in dark ones."""
+    deep: float = 0.5
+    """How dark the ground of the darkest areas is."""
+    grain: float = 0.3
+    """How much the relief of strokes shows."""
+    calm: float = 0.55
+    """How much fainter strokes are where a fine brush is needed."""
+    detail: float = 0.35
+    """Share of the photo's detail that is kept everywhere."""
+    clarity: float = 0.6
+    """How far local contrast is raised where a fine brush is needed; a third of it elsewhere."""
+    lift: float = 0.15
+    """How far skin is lightened there."""
+    outline: float = 0.5
+    """Strength of contours."""
+    pen: tuple[float, float, float] = (0.9, 2.4, 15.0)
+    """Of contours: standard deviations of the difference of Gaussians, and how decidedly they are drawn."""
+
+
+class Drawing:
+    """A drawer: paints as ``train.painting.Painting`` does."""
+
+    def __init__(self, hand: Hand) -> None:
+        self.hand, self.steering = hand, hand.steering
+        quantiles = 0.04 + 0.94 * np.linspace(0, 1, TONES) ** hand.key
+        self.curve = ToneCurve(tuple(round(float(q), 4) for q in quantiles), hand.mix)
+
+    def paint(self, rgb: Picture, offset: tuple[int, int], seen: Field | None = None) -> Picture:
+        """Draw a photo.
+
+        Args:
+            rgb: Shape (h, w, 3), in [0, 1].
+            offset: Where its top left lies on the canvas, (x, y) in pixels.
+            seen: What was measured of it; None: it is measured here.
+
+        Returns:
+            Shape (h, w, 3): Y - 0.5, U, V.
+        """
+        hand = self.hand
+        yuv = to_yuv(np.ascontiguousarray(rgb))
+        luma = np.ascontiguousarray(yuv[..., 0]) + np.float32(0.5)
+        seen = seen or measure(np.rint(255 * luma).astype(np.uint8))
+        z = planes_of(hand.steering, seen, offset, (rgb.shape[0], rgb.shape[1]))
+        smooth = guided(luma, 6, 0.002)
+        near = np.float32(0.35) + np.float32(0.65) * z.fine
+        shown = smooth + np.clip(hand.detail + 0.65 * z.fine, 0, 1) * (luma - smooth)
+        shown = shown + hand.clarity * near * (luma - guided(luma, 24, 0.01))
+        tone = np.interp(shown, np.linspace(0, 1, 256), self.curve.table(seen) / 255).astype(np.float32)
+        tone = tone + 4 * hand.lift * z.fine * warmth(yuv) * tone * (1 - tone)
+        dark = np.clip(1 - tone / np.float32(hand.white), 0, 1)
+        loud = 1 - hand.calm * z.fine
+        level = 1.05 - 2.1 * dark  # strokes of a higher value are drawn
+        hatching = loud * _sigmoid(hand.hard * (z.value - level)) + (1 - loud) * _sigmoid(-0.7 * hand.hard * level)
+        shade = hatching * (hand.press[0] + hand.press[1] * dark) * np.minimum(10 * dark, 1)
+        shade = shade * (1 + hand.grain * loud * z.relief)
+        shade = 1 - (1 - shade) * (1 - hand.deep * dark * dark)
+        narrow, wide, decided = hand.pen
+        edge = np.maximum(blurred(luma, wide) - blurred(luma, narrow) - np.float32(0.006), 0)
+        line = np.tanh(decided * edge) * np.minimum(hand.outline + 0.35 * z.fine, 1) * (1 + 0.2 * z.relief)
+        cover = np.clip(1 - (1 - shade) * (1 - np.clip(line, 0, 1)), 0, 1)[..., None]
+        paper, ink = (to_yuv(np.full((1, 1, 3), color, np.float32)) for color in (hand.paper, hand.ink))
+        return np.asarray(paper + cover * (ink - paper), np.float32)
+
+
+def _sigmoid(x: Picture) -> Picture:
+    return np.asarray(1 / (1 + np.exp(-x)), np.float32)
+
+
+HANDS = {
+    "sketch": Hand(
+        steering=Steering(
+            Brush(
+                length=46, width=2.6, cover=2.2, spread=0.3, jitter=0.07, bend=0.002, scales=(1.0, 0.75, 0.5), seed=11
+            ),
+            Stream(kind="level", angle=-50, sway=0.12, pull=3e-4),
+        ),
+    ),
+    "red_chalk": Hand(
+        steering=Steering(
+            Brush(length=34, width=4.2, cover=2.2, jitter=0.09, bend=0.003, scales=(1.0, 0.72, 0.5), seed=12),
+            Stream(kind="level", angle=-58, sway=0.15, pull=3e-4),
+        ),
+        paper=(0.945, 0.85, 0.70),
+        ink=(0.42, 0.13, 0.075),
+        hard=2.6,
+        press=(0.24, 0.66),
+        deep=0.55,
+        grain=0.5,
+        pen=(1.1, 2.8, 13.0),
+    ),
+    "etching": Hand(
+        steering=Steering(
+            Brush(
+                length=90, width=2.0, cover=2.4, spread=0.2, jitter=0.03, bend=0.001, scales=(1.0, 0.8, 0.62), seed=13
+            ),
+            Stream(kind="waves", angle=-28, sway=0.2, waves=2, pull=2e-4),
+        ),
+        paper=(0.94, 0.90, 0.815),
+        ink=(0.13, 0.10, 0.08),
+        hard=6.0,
+        press=(0.5, 0.45),
+        deep=0.45,
+        grain=0.15,
+        calm=0.7,
+        outline=0.7,
+        pen=(0.8, 2.2, 20.0),
+    ),
+}
+"""By name; the drawings that ship were trained on a canvas of noise, see README.md."""
