@@ -8,7 +8,7 @@ One `rtstyle webcam` under Xvfb with a window, a network camera, OSC at 20 messa
 and microphone share a clock: each frame leaves at its moment with its number in bars, each sample likewise, with a
 click every four seconds. So the recording tells how much later than audio video is. The style is bypassed for 20 s at
 both ends and for 10 s in each tenth, so that bars can be read. An engine that is too slow for all frames is no fault
-here; frames that nobody counted are.
+here; a frame that no counter accounts for is one.
 
 It needs Xvfb and ffmpeg. JSON on stdout; a line for every 20th part on stderr.
 """
@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 QUIET, GLIMPSE = 20.0, 10.0
 """Seconds of bypass at both ends, and in each tenth between them."""
 PERIOD = 4.0
-"""Seconds between two clicks, and after which the numbers of frames begin anew."""
+"""Seconds between two clicks, and after which the numbers of frames begin at 0 again."""
 BITS, BAR = 7, 24
 """Bars of the number of a frame, each followed by its opposite, and their width."""
 AWAY = 8.0

@@ -382,7 +382,9 @@ def main() -> None:
     parts = ("efficiency", "overhead", "plan", "memory", "failure", "simulation")
     parser.add_argument("--parts", nargs="+", choices=(*parts, "plot"), default=[*parts, "plot"])
     parser.add_argument("--ray", action="store_true")
-    parser.add_argument("--frames", type=int, default=1440, help="of the video whose efficiency is measured (default: %(default)s)")
+    parser.add_argument(
+        "--frames", type=int, default=1440, help="of the video whose efficiency is measured (default: %(default)s)"
+    )
     parser.add_argument("--rate", type=float, default=40.0, help="frames a second of all its engines together: less "
                         "where other work has the cores (default: %(default)s)")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=3, help="of overhead (default: %(default)s)")

@@ -1,7 +1,7 @@
 """A device with the contract of CUDA and none of its kindness: copies and networks run late and out of step.
 
 Each stream is a thread that does what was put into it, in order, after a random wait. A copy reads its source
-when it runs, not when it was enqueued: whoever writes into a buffer too early gets a wrong frame. So what
+when it runs, not when it was enqueued: a caller that writes into a buffer too early gets a wrong frame. So what
 passes here does not rely on luck; what CUDA itself does is not tested by it.
 """
 

@@ -49,7 +49,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture
 def precious(tmp_path):
-    """A folder of somebody's files, and a frame of what is in it."""
+    """A folder of a user's files, and a frame of what is in it."""
     folder = tmp_path / "precious"
     (folder / "deep").mkdir(parents=True)
     (folder / "letter.txt").write_text("dear")

@@ -168,5 +168,5 @@ def test_visitors_of_a_server_that_ends_come_back_at_the_other(tmp_path, how, pr
         asyncio.run(asyncio.wait_for(action(), 180))
     finally:
         for process in reversed(running):
-            process.terminate()  # a proxy ends its workers; a server has nobody left to wait for
+            process.terminate()  # a proxy ends its workers; a server has no visitor left to wait for
             process.wait(30)

@@ -1,4 +1,4 @@
-"""The receiver of live connections: which packets it drops while nobody takes them, with real packets."""
+"""The receiver of live connections: which packets it drops while they are not taken, with real packets."""
 
 from __future__ import annotations
 

@@ -167,13 +167,17 @@ def test_a_run_that_is_resumed_equals_an_unbroken_one(folders, tmp_path):
 
 
 def test_a_drawing_is_learnt_without_a_picture(folders, tmp_path, monkeypatch, capsys):
+    import engines.export
+
     hand = replace(HANDS["sketch"], steering=replace(HANDS["sketch"].steering, brush=SMALL))
     monkeypatch.setitem(drawing.HANDS, "sketch", hand)
-    words = ["--content", str(folders[0]), "--out", str(tmp_path / "run"), "--crop", "64"]
-    words += ["--pool", "2", "--batch", "1", "--warm-steps", "1", "--steps", "2"]
-    assert steered.main([*words, "--manner", "sketch"]) == 0
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["painter"] == "sketch"
-    assert steered.main([*words, "--manner", "picture"]) == 1
+    command = ["--content", str(folders[0]), "--out", str(tmp_path / "run"), "--crop", "64"]
+    command += ["--pool", "2", "--batch", "1", "--warm-steps", "1", "--steps", "2"]
+    assert steered.main([*command, "--manner", "sketch"]) == 0
+    words = engines.export.words_of_run(tmp_path / "run")
+    assert words["kind"] == "drawing"
+    assert words["trained_by"].startswith("python -m train: 1 steps taught by the painter sketch")
+    assert steered.main([*command, "--manner", "picture"]) == 1
     assert "needs a painting" in capsys.readouterr().err
 
 

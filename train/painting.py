@@ -363,4 +363,4 @@ MANNERS = {
         clusters=6,
     ),
 }
-"""The manners of shipped paintings; ``picture`` is a plain one for any image."""
+"""By name; ``picture`` is a plain one for any image. ``great_wave`` and ``composition_vii`` do not ship so yet."""

@@ -223,7 +223,8 @@ class Trainer:
     def prepare(self) -> None:
         """Measure and paint the photos of the pool."""
         config = self.config
-        self.pool = make_pool(self.paths, self.painting, config.pool, config.seed, paint=not config.teacher)
+        paint = not config.teacher or self.picture is None  # its own drawings are the picture
+        self.pool = make_pool(self.paths, self.painting, config.pool, config.seed, paint=paint)
         if self.picture is None:
             self.picture = _drawn(self.pool[:6])
 
@@ -372,7 +373,8 @@ class Trainer:
         part.replace(self.out / "checkpoint.pt")
         torch.save(self.average.state_dict(), self.out / "generator.pt")
         entries = {"canvas": self.painting.steering.entry(), "tone": asdict(self.painting.curve)}
-        words = asdict(self.config) | {"painter": self.config.manner, "color": True, "style_json": entries}
+        words = asdict(self.config) | {"painter": self.config.manner, "style_json": entries}
+        words["color"] = self.config.manner not in HANDS
         (self.out / "config.json").write_text(json.dumps(words, indent=1) + "\n", "utf-8")
 
     def load(self) -> None:
