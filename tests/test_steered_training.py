@@ -130,8 +130,8 @@ def test_where_a_fine_brush_is_needed_the_paintings_statistics_are_not_asked_for
     made[..., :20] = 3
     coarse = torch.ones(1, 40, 50, dtype=torch.bool)
     coarse[..., :20] = False
-    assert steered.swd_term(made, style, coarse.flatten()) < 0.02 < steered.swd_term(made, style)
-    assert steered.swd_term(made, style, torch.zeros(2000, dtype=torch.bool)) == 0
+    assert steered.swd_term(made, style, 1.0, coarse.flatten()) < 0.02 < steered.swd_term(made, style, 1.0)
+    assert steered.swd_term(made, style, 1.0, torch.zeros(2000, dtype=torch.bool)) == 0
 
 
 def test_the_lattice_term_sees_a_grid_of_cells_and_not_strokes():
@@ -150,8 +150,8 @@ def test_the_sliced_wasserstein_term_is_small_for_samples_of_one_distribution():
     torch.manual_seed(1)
     style = torch.randn(8, 4000)
     same, other = torch.randn(1, 8, 40, 50), 0.3 * torch.randn(1, 8, 40, 50) + 1
-    assert steered.swd_term(same, style) < 0.02
-    assert steered.swd_term(other, style) > 0.3
+    assert steered.swd_term(same, style, 1.0) < 0.02
+    assert steered.swd_term(other, style, 1.0) > 0.3
 
 
 def test_a_run_that_is_resumed_equals_an_unbroken_one(folders, tmp_path):

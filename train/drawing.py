@@ -90,7 +90,7 @@ class Drawing:
         smooth = guided(luma, 6, 0.002)
         near = np.float32(0.35) + np.float32(0.65) * z.fine
         shown = smooth + np.clip(hand.detail + 0.65 * z.fine, 0, 1) * (luma - smooth)
-        shown = shown + hand.clarity * near * (luma - guided(luma, 24, 0.01))
+        shown = shown + hand.clarity * near * (blurred(luma, 1.3) - guided(luma, 24, 0.01))  # noise is not raised
         tone = np.interp(shown, np.linspace(0, 1, 256), self.curve.table(seen) / 255).astype(np.float32)
         tone = tone + 4 * hand.lift * z.fine * warmth(yuv) * tone * (1 - tone)
         dark = np.clip(1 - tone / np.float32(hand.white), 0, 1)

@@ -196,7 +196,9 @@ class Painting:
         contour = blurred(np.clip(14 * np.abs(blurred(luma, 0.8) - blurred(luma, 4.0)) - 0.25, 0, 1), 2.0)
         kept = np.clip(manner.detail + 0.6 * contour + 0.7 * z.fine, 0, 1.15)
         drawn = smooth + kept * (luma - smooth)
-        toned = self.toned(drawn + manner.clarity * z.fine * (luma - guided(luma, 24, 0.01)), seen)
+        # not of the luma itself: the noise of a sensor lies in its finest detail, and would be raised as well
+        raised = manner.clarity * z.fine * (blurred(luma, 1.3) - guided(luma, 24, 0.01))
+        toned = self.toned(drawn + raised, seen)
         toned = toned + 4 * manner.lift * z.fine * warmth(yuv) * toned * (1 - toned)
         loud = 1 - manner.calm * z.fine
         toned = toned + 1.6 * manner.glow * z.glow * (1 - toned)

@@ -213,7 +213,7 @@ class Trainer:
         if config.teacher:
             self.teacher = with_weights(torch.load(config.teacher, weights_only=True)).requires_grad_(False)
         self.vgg: losses.Vgg16 | None = None
-        self.targets: list[list[Tensor]] = []
+        self.targets: list[list[tuple[Tensor, float]]] = []
         self.step = 0
         self.pool: list[Sample] = []
         self.crops = Crops(self.painting.steering, config.crop)
@@ -324,18 +324,23 @@ class Trainer:
         config = self.config
         vgg, style = self._style()
         drawn = torch.Generator().manual_seed(1_000_003 * config.seed + self.step)
-        for layer, (made, real, weight) in enumerate(zip(vgg(shown), style, config.style_weights, strict=True)):
+        with _half():
+            features = [layer.float() for layer in vgg(shown)]
+        for layer, (made, real, weight) in enumerate(zip(features, style, config.style_weights, strict=True)):
             name = f"swd{layer + 1}"
-            terms[name], weights[name] = swd_term(made, real, _coarse(fine, made), drawn), weight
+            terms[name], weights[name] = swd_term(made, *real, _coarse(fine, made), drawn), weight
         if config.adversarial_weight:
             self.discriminator.requires_grad_(False)
-            terms["adversarial"] = losses.hinge_generator(self.discriminator(_rescaled(shown, self.step)))
+            seen = _rescaled(shown, self.step)
+            with _half():
+                verdict = self.discriminator(seen)
+            terms["adversarial"] = losses.hinge_generator(verdict.float())
             self.discriminator.requires_grad_(True)
             lead = min(1.0, max(0.0, (self.step - config.warm_steps - 50) / 100))
             weights["adversarial"] = lead * config.adversarial_weight
 
-    def _style(self) -> tuple[losses.Vgg16, list[list[Tensor]]]:
-        """Return VGG16 and the painting's features, at full size and at 0.7 of it in turn."""
+    def _style(self) -> tuple[losses.Vgg16, list[tuple[Tensor, float]]]:
+        """Return VGG16 and the painting's features with their deviations, at full size and at 0.7 of it in turn."""
         assert self.picture is not None
         if self.vgg is None:
             self.vgg = losses.Vgg16(VGG, 4)
@@ -345,7 +350,8 @@ class Trainer:
                 functional.interpolate(whole, scale_factor=0.7, mode="bilinear", antialias=True),
             ]
             with torch.no_grad():
-                self.targets = [[f[0].flatten(1) for f in self.vgg(size)] for size in sizes]
+                flat = [[f[0].flatten(1) for f in self.vgg(size)] for size in sizes]
+            self.targets = [[(f, float(f.std(1).mean())) for f in size] for size in flat]
         return self.vgg, self.targets[0 if self.step % 3 else 1]
 
     def _train_discriminator(self, made: Tensor) -> dict[str, float]:
@@ -354,7 +360,9 @@ class Trainer:
         size = made.shape[-1]
         real = np.stack([data.picture_crop([self.picture], np.ones(1), size, rng) for _ in range(len(made))])
         both = _rescaled(torch.cat((torch.from_numpy(real), made.clamp(0, 1))), self.step)
-        verdict_real, verdict_made = self.discriminator(both).chunk(2)
+        with _half():
+            verdict = self.discriminator(both)
+        verdict_real, verdict_made = verdict.float().chunk(2)
         loss = losses.hinge_discriminator(verdict_real, verdict_made)
         self.critic.zero_grad(set_to_none=True)
         loss.backward()
@@ -412,6 +420,11 @@ def _overlap(first: Tensor, second: Tensor, windows: NDArray[np.int64]) -> tuple
     return first, second
 
 
+def _half() -> torch.autocast:
+    """Run what is only looked at, VGG16 and the discriminator, in bf16 where the CPU multiplies such matrices (AMX)."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_amx_tile_supported())
+
+
 def lattice_term(luma: Tensor, chroma: Tensor) -> Tensor:
     """Variance of the mean cell of the fine detail, over windows of 8x8 cells: a grid, if there is one.
 
@@ -449,6 +462,7 @@ def _coarse(fine: Tensor, features: Tensor) -> Tensor:
 def swd_term(
     made: Tensor,
     style: Tensor,
+    deviation: float,
     among: Tensor | None = None,
     generator: torch.Generator | None = None,
     directions: int = 32,
@@ -460,6 +474,7 @@ def swd_term(
     Args:
         made: Shape (n, c, h, w): all positions of the batch are one distribution.
         style: Shape (c, positions).
+        deviation: Mean standard deviation of a channel of ``style``.
         among: Shape (n * h * w,), bool: the positions that count; None: all. Fewer than ``_FEWEST`` give 0.
         generator: Draws directions and positions.
     """
@@ -471,7 +486,7 @@ def swd_term(
     chosen = torch.randint(style.shape[1], (flat.shape[1],), generator=generator)
     axes = functional.normalize(torch.randn(directions, len(flat), generator=generator), dim=1)
     ours, theirs = torch.sort(axes @ flat, 1).values, torch.sort(axes @ style[:, chosen], 1).values
-    return ((ours - theirs) ** 2).mean() / style.std(1).mean() ** 2
+    return ((ours - theirs) ** 2).mean() / deviation**2
 
 
 def _rescaled(pictures: Tensor, step: int) -> Tensor:
