@@ -60,4 +60,4 @@ class SleepingRayWorker(RayWorker):
 
 if __name__ == "__main__":
     sleep_instead()
-    worker.main()
+    worker.answer_jobs()

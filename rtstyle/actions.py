@@ -311,14 +311,14 @@ def check_names(command: Command | None, styles: Sequence[str], presets: Sequenc
     match command:
         case StyleChosen(str() as name) | BlendSet(_, str() as name):
             for part in name.split(","):
-                _check("style", part.partition(":")[0].strip(), styles)
+                _check_name("style", part.partition(":")[0].strip(), styles)
         case StyleChosen(int() as place):
-            _check("style", place, styles)
+            _check_name("style", place, styles)
         case PresetChosen(preset):
-            _check("preset", preset, presets)
+            _check_name("preset", preset, presets)
 
 
-def _check(kind: str, name: str | int, names: Sequence[str]) -> None:
+def _check_name(kind: str, name: str | int, names: Sequence[str]) -> None:
     if isinstance(name, int) and not 0 <= name < len(names):
         there = f"places are 0 to {len(names) - 1}" if names else f"there are no {kind}s"
         raise ValueError(f"there is no {kind} in place {name}; {there}")

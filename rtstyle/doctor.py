@@ -35,7 +35,7 @@ class Check:
 def examine() -> list[Check]:
     """Try everything and return what was found, in the order in which people ask."""
     return [
-        *_versions(), _processor(), _gpu(), *_engines(), *_encoders(), _nvdec(), _cameras(), _screen(),
+        *_versions(), _processor(), _nvidia_gpu(), *_engines(), *_encoders(), _nvdec(), _cameras(), _screen(),
         _display(), _virtual_camera(), _microphone(), _streams(), _pages(),
     ]  # fmt: skip
 
@@ -115,7 +115,7 @@ def instruction_sets() -> list[str]:
     return [name for name in wanted if name in flags]
 
 
-def _gpu() -> Check:
+def _nvidia_gpu() -> Check:
     from rtstyle.backends.cuda import CudaDevice, driver_problem
 
     problem = driver_problem()

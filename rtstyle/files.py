@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,12 @@ from platformdirs import user_cache_path
 def cache_root() -> Path:
     """Return the folder of what can be made again: the user's own, or what the variable RTSTYLE_CACHE says."""
     return Path(os.environ.get("RTSTYLE_CACHE") or user_cache_path("rtstyle", appauthor=False))
+
+
+def natural_order(name: str) -> list[tuple[bool, int, str]]:
+    """Return a key that sorts names by the numbers in them: ``clip 2`` before ``clip 10``."""
+    parts = re.split(r"(\d+)", name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def write_whole(path: Path, data: bytes | memoryview, *, overwrite: bool = True) -> None:

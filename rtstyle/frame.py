@@ -340,14 +340,14 @@ def check_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
             remedy = "; leave the alpha channel out: image[..., :3]"
         elif array.ndim == 3 and array.shape[0] == 3:
             remedy = "; move the channels to the end: image.transpose(1, 2, 0)"
-        raise SettingError(f"an image is an array of shape (height, width, 3), got {_describe(array)}{remedy}")
+        raise SettingError(f"an image is an array of shape (height, width, 3), got {_array_words(array)}{remedy}")
     if array.dtype != np.uint8:
         remedy = "scale it to 0..255 and convert it with .astype(numpy.uint8)"
-        raise SettingError(f"an image is an array of dtype uint8, got {_describe(array)}: {remedy}")
+        raise SettingError(f"an image is an array of dtype uint8, got {_array_words(array)}: {remedy}")
     return array
 
 
-def _describe(array: NDArray[np.generic]) -> str:
+def _array_words(array: NDArray[np.generic]) -> str:
     return f"shape {array.shape}, dtype {array.dtype}" if array.ndim else f"{array.dtype} {str(array)[:60]}"
 
 

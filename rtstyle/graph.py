@@ -501,7 +501,7 @@ def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges
     shape = (1, rows, columns)
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [*before, *inner, *_added(trunk.toned)],
+        [*before, *inner, *_residual_nodes(trunk.toned)],
         "rtstyle",
         [
             value(PICTURE, TensorProto.UINT8, (*shape, PLANE_CHANNELS)),
@@ -515,7 +515,7 @@ def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges
     return helper.make_model(graph, opset_imports=opsets, ir_version=trunk.model.ir_version)
 
 
-def _added(toned: bool) -> list[onnx.NodeProto]:
+def _residual_nodes(toned: bool) -> list[onnx.NodeProto]:
     """Return nodes that add ``style`` to the ``samples`` by strength, and round and clamp the sum to ``stylized``."""
     node = helper.make_node
     nodes = []

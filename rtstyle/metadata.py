@@ -115,7 +115,7 @@ def _read_jpeg(data: bytes) -> Metadata:
     found = Metadata(JPEG)
     profile: dict[int, bytes] = {}
     own = []
-    for marker, content in _segments(data):
+    for marker, content in _header_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack(">HH", content[1:5])
             found = replace(found, size=(width, height), bits=content[0])
@@ -135,7 +135,7 @@ def _read_jpeg(data: bytes) -> Metadata:
     return replace(found, icc=b"".join(profile[number] for number in sorted(profile)), own=tuple(own))
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _header_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield marker and content of the segments before the pixels."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:

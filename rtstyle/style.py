@@ -303,9 +303,9 @@ def _find(name: str | Path) -> Style:
         return _blend(text)
     path = Path(name)
     if (path / "style.json").is_file():
-        return _read(path)
+        return _read_style(path)
     if isinstance(name, str) and name in list_styles():
-        return _read(Path(str(files("rtstyle") / "styles" / name)))
+        return _read_style(Path(str(files("rtstyle") / "styles" / name)))
     if path.is_dir():
         raise StyleFormatError(f"the folder {text} holds no style.json, so it is no style")
     near = difflib.get_close_matches(text, list_styles(), 1, 0.5)
@@ -356,7 +356,7 @@ def read_style_json(folder: Path) -> dict[str, Any]:
     return metadata
 
 
-def _read(folder: Path) -> Style:
+def _read_style(folder: Path) -> Style:
     metadata = read_style_json(folder)
     if not (folder / TRUNK).is_file():
         raise StyleFormatError(f"the style in {folder} has no trunk.onnx: its weights are missing")

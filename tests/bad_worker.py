@@ -50,4 +50,4 @@ def spoil(way: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     spoil(sys.argv[1], Path(sys.argv[2]))
-    worker.main()
+    worker.answer_jobs()

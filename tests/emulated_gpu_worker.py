@@ -16,4 +16,4 @@ if __name__ == "__main__":
         module.driver_problem = lambda: None
     library = compiler.Library(emulated_tensorrt(emulated, compiler.library().trt), rtx=True)
     tensorrt.library = lambda: library
-    worker.main()
+    worker.answer_jobs()

@@ -8,7 +8,7 @@ import pytest
 from clips import make_clip
 
 from rtstyle import Controls, EngineSettings, Frame, Size, open_engine, open_for, stylize_video
-from rtstyle.backends.strokes import StrokeEngine, fitted, resized
+from rtstyle.backends.strokes import StrokeEngine, at_size, resized
 from rtstyle.errors import SettingError
 from rtstyle.frame import Color, planes_from_rgb
 
@@ -116,9 +116,9 @@ def test_what_was_submitted_may_be_overwritten_and_frames_come_in_order():
 
 def test_an_engine_of_the_right_size_is_left_alone():
     engine = open_engine("sketch", Size(64, 48), COLOR)
-    with fitted(engine, Size(64, 48)) as same:
+    with at_size(engine, Size(64, 48)) as same:
         assert same is engine
-    with fitted(open_engine("sketch", Size(64, 48), COLOR), Size(128, 96)) as scaled:
+    with at_size(open_engine("sketch", Size(64, 48), COLOR), Size(128, 96)) as scaled:
         assert isinstance(scaled, StrokeEngine)
         assert (scaled.size, scaled.backend) == (Size(128, 96), engine.backend)
 

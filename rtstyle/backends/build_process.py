@@ -30,7 +30,7 @@ def build(request: BuildRequest, progress: Callable[[str, float], None]) -> Path
         raise
 
 
-def main() -> None:
+def build_from_stdin() -> None:
     """Read a request, build, and answer in lines of JSON."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Libraries may print on the standard output; the answers get a channel of their own.
@@ -51,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    build_from_stdin()

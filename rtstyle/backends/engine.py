@@ -192,7 +192,7 @@ def check_frame(engine: Engine, frame: Frame, inside: int) -> None:
         raise SettingError(f"a frame of {frame.size} has chroma planes of shape {chroma}, got {shapes}")
     ours, given = engine.color, frame.color
     if (given.matrix, given.full_range) != (ours.matrix, ours.full_range):
-        raise SettingError(f"this engine is for {_describe(ours)}, the frame is {_describe(given)}")
+        raise SettingError(f"this engine is for {_color_words(ours)}, the frame is {_color_words(given)}")
     if inside >= engine.in_flight:
         raise SettingError(f"{inside} frames are in flight already: call next() first")
 
@@ -225,7 +225,7 @@ def auto_takes_int8(style: Style) -> bool:
     return True
 
 
-def _describe(color: Color) -> str:
+def _color_words(color: Color) -> str:
     return f"{color.matrix} {'full' if color.full_range else 'limited'} range"
 
 

@@ -28,7 +28,7 @@ from rtstyle.style import Style
 
 
 @dataclass
-class _Slot:
+class _InferenceArrays:
     """The arrays that one inference reads."""
 
     picture: NDArray[np.uint8]
@@ -81,13 +81,13 @@ class OnnxRuntimeEngine(Engine):
             raise BackendUnavailableError(f"onnxruntime cannot run {style.name!r} at {size}: {reason}") from error
         self.in_flight = cores() + 1 if mode == "throughput" else 1
         self._free = [
-            _Slot(
+            _InferenceArrays(
                 np.zeros((1, rows, columns, graph.PLANE_CHANNELS), np.uint8),
                 np.zeros((1, rows, columns, self._layer.channels), np.uint8),
             )
             for _ in range(self.in_flight)
         ]
-        self._inside: deque[tuple[_Slot, Frame, Future[Planes]]] = deque()
+        self._inside: deque[tuple[_InferenceArrays, Frame, Future[Planes]]] = deque()
         self._pool = ThreadPoolExecutor(cores() if mode == "throughput" else 1, "rtstyle-onnxruntime")
 
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
@@ -101,7 +101,7 @@ class OnnxRuntimeEngine(Engine):
         strength = graph.strength_of(controls.luma, controls.chroma)
         self._inside.append((slot, frame, self._pool.submit(self._run, slot, strength)))
 
-    def _run(self, slot: _Slot, strength: NDArray[np.float32]) -> Planes:
+    def _run(self, slot: _InferenceArrays, strength: NDArray[np.float32]) -> Planes:
         feeds = {graph.PICTURE: slot.picture, graph.CANVAS: slot.canvas, graph.STRENGTH: strength}
         (stylized,) = self._session.run([graph.STYLIZED], feeds)
         return self._packing.unpack(stylized[0])

@@ -51,7 +51,7 @@ def open_for(
     Raises:
         RtstyleError: As ``open_engine``, ``load_style`` and ``EngineSettings.working_size``.
     """
-    from rtstyle.backends.strokes import fitted
+    from rtstyle.backends.strokes import at_size
 
     loaded = style if isinstance(style, Style) else load_style(style)
     inner = open_engine(
@@ -65,7 +65,7 @@ def open_for(
     )
     if live:
         _run_once(inner)
-    return fitted(inner, size)
+    return at_size(inner, size)
 
 
 def _run_once(engine: Engine) -> None:
@@ -119,20 +119,22 @@ def open_engine(
         ]
         return BlendEngine(engines, [share for _, share in loaded.parts])
     if backend == "auto":
-        return _fastest(loaded, size, color, precision, mode, device)
+        return _open_fastest(loaded, size, color, precision, mode, device)
     try:
-        return _open(backend, loaded, size, color, precision, mode, device)
+        return _open_backend(backend, loaded, size, color, precision, mode, device)
     except (ImportError, BackendUnavailableError) as error:
         raise BackendUnavailableError(f"no backend can run {loaded.name!r} at {size}; {backend}: {error}") from error
 
 
-def _fastest(style: Style, size: Size, color: Color, precision: Precision, mode: Mode, device: str | None) -> Engine:
+def _open_fastest(
+    style: Style, size: Size, color: Color, precision: Precision, mode: Mode, device: str | None
+) -> Engine:
     """Open the first backend that opens, fastest first."""
     reasons: list[str] = []
     later: Callable[[threading.Event], Engine] | None = None
     for name, wanted in _candidates(device):
         try:
-            engine = _open(name, style, size, color, precision, mode, wanted, wait=False)
+            engine = _open_backend(name, style, size, color, precision, mode, wanted, wait=False)
         except EngineLater as missing:
             later = missing.make  # not the error, which holds every caller's frames
             reasons.append(f"{name}: {missing}")
@@ -173,7 +175,7 @@ def _refused(reasons: list[str]) -> str:
     return f" (refused: {'; '.join(reasons)})" if reasons else ""
 
 
-def _open(
+def _open_backend(
     name: BackendName,
     style: Style,
     size: Size,

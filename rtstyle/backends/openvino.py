@@ -79,7 +79,7 @@ def native_bf16(device: str = "CPU") -> Literal["", "avx512", "amx"]:
     return "" if not native else "amx" if "amx" in native[0] else "avx512"
 
 
-def _fastest(style: Style, device: str) -> Precision:
+def _auto_precision(style: Style, device: str) -> Precision:
     """Return what ``auto`` is: with AMX, int8 is only a third faster than bf16, which is nearer to float32."""
     native = native_bf16(device)
     if native == "amx":
@@ -90,7 +90,7 @@ def _fastest(style: Style, device: str) -> Precision:
 
 
 @dataclass
-class _Slot:
+class _RequestSlot:
     """One inference request and the arrays that it reads and writes."""
 
     request: ov.InferRequest
@@ -128,7 +128,7 @@ class OpenVinoEngine(Engine):
         if name not in core.available_devices:
             raise SettingError(f"openvino has no device {name!r} (available: {', '.join(core.available_devices)})")
         if precision == "auto":
-            precision = _fastest(style, name)
+            precision = _auto_precision(style, name)
         if precision == "bf16" and not native_bf16(name):
             raise SettingError("precision bf16 needs a CPU with AVX512-BF16 or AMX: take f32 or int8")
         self.precision: str = precision
@@ -157,10 +157,10 @@ class OpenVinoEngine(Engine):
             ) from error
         self.in_flight = streams + 1 if mode == "throughput" else 1
         self._free = [self._make_slot(compiled, rows, columns, self._layer.channels) for _ in range(self.in_flight)]
-        self._inside: deque[tuple[_Slot, Frame]] = deque()
+        self._inside: deque[tuple[_RequestSlot, Frame]] = deque()
 
     @staticmethod
-    def _make_slot(compiled: ov.CompiledModel, rows: int, columns: int, channels: int) -> _Slot:
+    def _make_slot(compiled: ov.CompiledModel, rows: int, columns: int, channels: int) -> _RequestSlot:
         picture = np.zeros((1, rows, columns, graph.PLANE_CHANNELS), np.uint8)
         canvas = np.zeros((1, rows, columns, channels), np.uint8)
         strength = np.zeros(graph.PLANE_CHANNELS, np.float32)
@@ -169,7 +169,7 @@ class OpenVinoEngine(Engine):
         for tensor, array in ((graph.PICTURE, picture), (graph.CANVAS, canvas), (graph.STRENGTH, strength)):
             request.set_tensor(tensor, ov.Tensor(array, shared_memory=True))
         request.set_tensor(graph.STYLIZED, ov.Tensor(stylized, shared_memory=True))
-        return _Slot(request, picture[0], canvas[0], strength, stylized[0])
+        return _RequestSlot(request, picture[0], canvas[0], strength, stylized[0])
 
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
         check_frame(self, frame, len(self._inside))

@@ -38,7 +38,7 @@ _LENT = 256 << 20
 _ALIGNMENT = 256
 """Bytes that addresses of tensors are multiples of, as TensorRT wants it."""
 
-Bytes = NDArray[np.uint8]
+HostBytes = NDArray[np.uint8]
 
 
 class Device(Protocol):
@@ -52,10 +52,10 @@ class Device(Protocol):
     def activate(self) -> None:
         """Make this GPU the calling thread's own: calls other than frees act on that one."""
 
-    def allocate_host(self, size: int) -> Bytes:
+    def allocate_host(self, size: int) -> HostBytes:
         """Allocate pinned memory, which copies run from and to while the CPU continues."""
 
-    def free_host(self, array: Bytes) -> None:
+    def free_host(self, array: HostBytes) -> None:
         """Give pinned memory back; it must not be read any more."""
 
     def allocate(self, size: int) -> int:
@@ -76,10 +76,10 @@ class Device(Protocol):
     def close_event(self, event: int) -> None:
         """Free an event."""
 
-    def copy_in(self, address: int, host: Bytes, stream: int) -> None:
+    def copy_in(self, address: int, host: HostBytes, stream: int) -> None:
         """Enqueue a copy from pinned memory to the GPU."""
 
-    def copy_out(self, host: Bytes, address: int, stream: int) -> None:
+    def copy_out(self, host: HostBytes, address: int, stream: int) -> None:
         """Enqueue a copy from the GPU to pinned memory."""
 
     def record(self, event: int, stream: int) -> None:
@@ -119,7 +119,7 @@ class OutputBuffers:
         self._device, self._size = device, size
         self._limit = max(2, _LENT // size)
         self._lock = RLock()  # a buffer may come back while the garbage is collected, on any thread
-        self._free: list[Bytes] = []
+        self._free: list[HostBytes] = []
         self._closed = False
         self.lent = 0
         """Buffers that are in use."""
@@ -129,7 +129,7 @@ class OutputBuffers:
         """True when callers hold as much pinned memory as they should."""
         return self.lent > self._limit
 
-    def lend(self) -> Bytes:
+    def lend(self) -> HostBytes:
         """Return a buffer; it comes back when neither this array nor a view of it is referred to."""
         with self._lock:
             buffer = self._free.pop() if self._free else self._device.allocate_host(self._size)
@@ -138,7 +138,7 @@ class OutputBuffers:
         weakref.finalize(loan, self._take_back, buffer).atexit = False
         return np.asarray(loan)
 
-    def _take_back(self, buffer: Bytes) -> None:
+    def _take_back(self, buffer: HostBytes) -> None:
         with self._lock:
             self.lent -= 1
             if not self._closed:
@@ -160,7 +160,7 @@ class OutputBuffers:
 class _Loan:
     """Stands between a buffer and the arrays that view it: it dies with the last of them."""
 
-    def __init__(self, buffer: Bytes) -> None:
+    def __init__(self, buffer: HostBytes) -> None:
         self.__array_interface__ = buffer.__array_interface__
 
 
@@ -173,7 +173,7 @@ class _Slot:
     """Event: the output has arrived."""
     resources: ExitStack
     """Frees stream, event and memory."""
-    host: dict[str, Bytes]
+    host: dict[str, HostBytes]
     device: dict[str, int]
     run: Callable[[], None]
     laid: object = None
@@ -189,7 +189,7 @@ def _tensor_sizes(shapes: Mapping[str, tuple[int, int, int, int]]) -> dict[str, 
     return {**sizes, graph.STYLIZED: sizes[graph.PICTURE]}
 
 
-def _places(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
+def _offsets(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
     """Lay tensors one behind another: offset of each in bytes, and bytes in all."""
     offsets, end = {}, 0
     for name, size in sizes.items():
@@ -228,7 +228,7 @@ class RingEngine(Engine):
         self._sizes = _tensor_sizes(self._shapes)
         self._slots: list[_Slot] = []
         self._free: deque[_Slot] = deque()
-        self._inside: deque[tuple[_Slot, Bytes, Frame]] = deque()
+        self._inside: deque[tuple[_Slot, HostBytes, Frame]] = deque()
         self._outputs = OutputBuffers(device, self._sizes[graph.STYLIZED])
         try:
             device.activate()
@@ -241,7 +241,7 @@ class RingEngine(Engine):
 
     def _open_slot(self) -> _Slot:
         device = self._device
-        offsets, total = _places(self._sizes)
+        offsets, total = _offsets(self._sizes)
         with ExitStack() as resources:
             pinned = device.allocate_host(total)
             resources.callback(_freely, device.free_host, pinned)

@@ -70,7 +70,7 @@ class StrokeEngine(Engine):
         frame, small = self._inside.popleft()
         self._adopt()
         changed = (
-            _added(plane, now, before) for plane, now, before in zip(frame.planes, stylized.planes, small, strict=True)
+            _add_change(plane, new, old) for plane, new, old in zip(frame.planes, stylized.planes, small, strict=True)
         )
         return frame.with_planes(Planes(*changed))
 
@@ -79,12 +79,12 @@ class StrokeEngine(Engine):
         self._inner.close()
 
 
-def fitted(engine: Engine, size: Size) -> Engine:
+def at_size(engine: Engine, size: Size) -> Engine:
     """Return an engine for images of ``size`` that works in the size of the given one, which belongs to it."""
     return engine if engine.size == size else StrokeEngine(engine, size)
 
 
-def _added(plane: NDArray[np.uint8], stylized: NDArray[np.uint8], source: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _add_change(plane: NDArray[np.uint8], stylized: NDArray[np.uint8], source: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Add to a plane what the style changed in the working size; written into ``plane``."""
     change = cv2.subtract(np.ascontiguousarray(stylized), source, dtype=cv2.CV_16S)
     height, width = plane.shape

@@ -126,7 +126,7 @@ class PlanNetwork:
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _EngineTarget:
     """What an engine is wanted for, but for its precision."""
 
     style: Style
@@ -196,7 +196,7 @@ class _Wanted:
         return open_cached(cache, recipes, target, load, lambda: build(precision))
 
 
-def accuracy_of(data: bytes, wanted: _Wanted, precision: str) -> dict[str, Any]:
+def accuracy_of(data: bytes, wanted: _EngineTarget, precision: str) -> dict[str, Any]:
     """Compare a plan to float32 on its GPU and return the figures.
 
     Raises:
@@ -218,7 +218,7 @@ def accept_on(request: BuildRequest) -> Callable[[bytes], dict[str, Any] | None]
     gpu = CudaDevice(request.device)
     gpu.activate()  # classic TensorRT builds for the current one
     style = Style(request.style, request.folders)
-    wanted = _Wanted(style, request.size or DYNAMIC[1], Color(), SLOTS, request.layout, gpu)
+    wanted = _EngineTarget(style, request.size or DYNAMIC[1], Color(), SLOTS, request.layout, gpu)
 
     def accept(data: bytes) -> dict[str, Any]:
         try:
@@ -253,8 +253,8 @@ def open_tensorrt(
         SettingError: There is no such device or precision.
     """
     check_precision("tensorrt", precision)
-    gpu = _gpu(device)
-    wanted = _Wanted(style, size, color, SLOTS if mode == "throughput" else 1, layout, gpu)
+    gpu = _open_gpu(device)
+    wanted = _EngineTarget(style, size, color, SLOTS if mode == "throughput" else 1, layout, gpu)
 
     def build(choice: str, stop: threading.Event | None = None) -> None:
         log.info("building the engine of %s at %s for %s, once", style.name, size, gpu.name)
@@ -274,7 +274,7 @@ def _choices(precision: Precision) -> tuple[str, ...]:
     return ("f16", "f32") if precision == "auto" else (precision,)
 
 
-def _gpu(name: str | None, hint: str = "") -> CudaDevice:
+def _open_gpu(name: str | None, hint: str = "") -> CudaDevice:
     problem = driver_problem()
     if problem:  # found before the library is loaded, which takes a while
         raise BackendUnavailableError(f"{installed()} is installed, but {problem}{hint}")
@@ -340,7 +340,7 @@ def build_ahead(
     if targets is not None:
         wanted = targets_of(targets)
     else:
-        gpu = _gpu(device, " (name what to build for: --target sm86,sm89,sm120)" if lib.rtx else "")
+        gpu = _open_gpu(device, " (name what to build for: --target sm86,sm89,sm120)" if lib.rtx else "")
         wanted, index = (plan_target(gpu.name, gpu.capability),), gpu.index
 
     def make(choice: str) -> Plan:

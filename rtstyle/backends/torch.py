@@ -167,7 +167,7 @@ class PlanarGenerator(nn.Module):
         chroma = picture[0, 0, height:].float()
         interleaved = self.layout == "nv12"
         uv = chroma.reshape(1, *half, 2).permute(0, 3, 1, 2) if interleaved else chroma.reshape(1, 2, *half)
-        cells = torch.cat((_cells(y, 4, MARGIN), _cells(uv, 2, MARGIN // 2)), 1).permute(0, 2, 3, 1)
+        cells = torch.cat((_space_to_depth(y, 4, MARGIN), _space_to_depth(uv, 2, MARGIN // 2)), 1).permute(0, 2, 3, 1)
         source, canvas = cells, canvas.float()
         if self.toned:
             source, canvas = torch.cat((canvas[..., :16], cells[..., 16:]), 3), canvas[..., 16:]
@@ -176,23 +176,23 @@ class PlanarGenerator(nn.Module):
         style = self.generator(x, z).permute(0, 2, 3, 1)
         change = (style @ back.to(kind)).float() + (source - cells)
         residual = (change * strength).permute(0, 3, 1, 2)
-        y = y + _spread(residual[:, :16], 4, MARGIN)
-        uv = uv + _spread(residual[:, 16:], 2, MARGIN // 2)
+        y = y + _depth_to_space(residual[:, :16], 4, MARGIN)
+        uv = uv + _depth_to_space(residual[:, 16:], 2, MARGIN // 2)
         if interleaved:
             uv = uv.permute(0, 2, 3, 1)
         stylized = torch.cat((y, uv.reshape(1, 1, half[0], width)), 2)
         return (stylized.clamp(0, 255) + 0.5).to(torch.uint8)
 
 
-def _cells(planes: Tensor, block: int, margin: int) -> Tensor:
+def _space_to_depth(planes: Tensor, block: int, margin: int) -> Tensor:
     """Repeat the edge, then space-to-depth; channels as in ONNX: those of one place side by side."""
     n, c = planes.shape[:2]
     cells = nn.functional.pixel_unshuffle(nn.functional.pad(planes, (margin,) * 4, mode="replicate"), block)
     return cells.reshape(n, c, block * block, *cells.shape[2:]).transpose(1, 2).flatten(1, 2)
 
 
-def _spread(cells: Tensor, block: int, margin: int) -> Tensor:
-    """Undo ``_cells``."""
+def _depth_to_space(cells: Tensor, block: int, margin: int) -> Tensor:
+    """Undo ``_space_to_depth``."""
     n, c = cells.shape[:2]
     split = cells.reshape(n, block * block, c // (block * block), *cells.shape[2:]).transpose(1, 2).flatten(1, 2)
     return nn.functional.pixel_shuffle(split, block)[..., margin:-margin, margin:-margin]

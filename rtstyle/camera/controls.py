@@ -56,7 +56,7 @@ class CameraControl:
             SettingError: It is none for this control.
         """
         for value, words in self.menu:
-            if _plain(words) == _plain(text):
+            if _identifier(words) == _identifier(text):
                 return value
         allowed = [value for value, _ in self.menu]
         number = int(text) if re.fullmatch(r"-?[0-9]{1,10}", text) else None
@@ -78,7 +78,7 @@ def controls(ask: Ask) -> Iterator[CameraControl]:
         if kind not in (_INTEGER, _BOOLEAN, _MENU_KIND) or flags & _DISABLED or value is None:
             continue
         menu = tuple(_menu(ask, last, minimum, maximum)) if kind == _MENU_KIND else ()
-        yield CameraControl(last, _plain(text_of(name)), minimum, maximum, default, _VALUE.unpack(value)[1], menu)
+        yield CameraControl(last, _identifier(text_of(name)), minimum, maximum, default, _VALUE.unpack(value)[1], menu)
 
 
 def _menu(ask: Ask, control: int, minimum: int, maximum: int) -> Iterator[tuple[int, str]]:
@@ -88,7 +88,7 @@ def _menu(ask: Ask, control: int, minimum: int, maximum: int) -> Iterator[tuple[
             yield index, text_of(_MENU.unpack(answer)[2])
 
 
-def _plain(name: str) -> str:
+def _identifier(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
@@ -104,7 +104,7 @@ def set_controls(ask: Ask, wishes: Sequence[tuple[str, str]], camera: str) -> No
     """
     known = {control.name: control for control in controls(ask)}
     for name, text in wishes:
-        control = known.get(_plain(name))
+        control = known.get(_identifier(name))
         if control is None:
             raise SettingError(f"{camera} has no control {name!r}; it has {', '.join(known) or 'none'}")
         if ask(S_CTRL, _VALUE.pack(control.id, control.read(text))) is None:

@@ -80,9 +80,9 @@ def _modes(camera: Camera) -> list[str]:
     by_format: dict[str, list[str]] = {}
     for mode in camera.modes:
         size = f"{mode.size} to {mode.largest}" if mode.largest else str(mode.size)
-        by_format.setdefault(mode.format, []).append(f"{size}{_rates(mode.fps)}")
+        by_format.setdefault(mode.format, []).append(f"{size}{_rates_text(mode.fps)}")
     return [f"     {format}  {', '.join(sizes)}" for format, sizes in by_format.items()]
 
 
-def _rates(rates: tuple[Fraction, ...]) -> str:
+def _rates_text(rates: tuple[Fraction, ...]) -> str:
     return f" @ {'/'.join(f'{float(rate):.4g}' for rate in rates)}" if rates else ""

@@ -231,7 +231,7 @@ class LiveSource:
         arrivals: deque[tuple[float, float]] = deque()
         for picture, at, skipped, _ in self._feed.pictures():
             frame = self._frame(picture, at)
-            self._play(math.inf, _earliest(arrivals, at, at - _moment(frame)))
+            self._play(math.inf, _earliest(arrivals, at, at - _seconds_of(frame)))
             yield Captured(frame, at, skipped)
 
     def _segmented(self) -> Iterator[Captured]:
@@ -244,7 +244,7 @@ class LiveSource:
         skipped, shown = 0, -math.inf
         for picture, at, _, waited in self._feed.pictures():
             frame = self._frame(picture, at)
-            moment = _moment(frame)
+            moment = _seconds_of(frame)
             if (
                 origin is None
                 or origin + moment - at > self._feed.patience
@@ -266,7 +266,7 @@ class LiveSource:
         origin: float | None = None
         for picture, at, *_ in self._feed.pictures():
             frame = self._frame(picture, at)
-            moment = _moment(frame)
+            moment = _seconds_of(frame)
             now = time.perf_counter()
             if origin is None:
                 origin = (now if self._due is None else self._due) - moment
@@ -356,7 +356,7 @@ class LiveSource:
         self.close()
 
 
-def _moment(frame: Frame) -> float:
+def _seconds_of(frame: Frame) -> float:
     return float(frame.pts * frame.time_base)
 
 

@@ -136,7 +136,7 @@ def modes(ask: Ask) -> Iterator[CameraMode]:
         letters = text_of(struct.pack("<I", pixel_format & 0x7FFFFFFF))  # the top bit: big endian
         for smallest, largest in _sizes(ask, pixel_format):
             yield CameraMode(
-                letters, smallest, tuple(sorted(_rates(ask, pixel_format, smallest), reverse=True)), largest
+                letters, smallest, tuple(sorted(_frame_rates(ask, pixel_format, smallest), reverse=True)), largest
             )
 
 
@@ -152,7 +152,7 @@ def _sizes(ask: Ask, pixel_format: int) -> Iterator[tuple[Size, Size | None]]:
         yield Size(numbers[0], numbers[1]), None
 
 
-def _rates(ask: Ask, pixel_format: int, size: Size) -> Iterator[Fraction]:
+def _frame_rates(ask: Ask, pixel_format: int, size: Size) -> Iterator[Fraction]:
     """Frames per second: one by the interval between two frames."""
     for index in range(256):
         asked = _INTERVAL.pack(index, pixel_format, size.width, size.height, 0, *(0,) * 6)

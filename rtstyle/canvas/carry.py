@@ -16,10 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtstyle.canvas.arrays import Floats, Mask
 from rtstyle.canvas.map import CanvasMap, grid_shape
-
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 _PIXELS = 34_000
 """Least pixels of the small frame, in which it is found what moves."""
@@ -197,7 +195,7 @@ class MapCarrier:
         pitch = BLOCK * factor
         nodes, extra = grid_shape(shape, pitch), None
         if step.motion is not None:
-            extra = np.float32(factor) * _fitted(step.motion.blocks(), nodes) + _pair(moved)
+            extra = np.float32(factor) * _fitted(step.motion.blocks(), nodes) + _vector(moved)
         self._carry(pitch, nodes, moved, extra, step.motion)
         return self.map
 
@@ -230,7 +228,7 @@ class MapCarrier:
             motion: What ``extra`` was made of.
         """
         if extra is not None:
-            self.back = extra - _pair(moved)
+            self.back = extra - _vector(moved)
         if self.map is None and extra is None:
             return
         grid, fresh, share = np.zeros((*shape, 2), np.float32), None, 0.0
@@ -239,7 +237,7 @@ class MapCarrier:
         if extra is None and moved == (0.0, 0.0) and fresh is None:
             return
         back = np.empty((*shape, 2), np.float32)
-        back[:] = _pair(moved) / np.float32(-pitch)
+        back[:] = _vector(moved) / np.float32(-pitch)
         if extra is not None:
             back += extra / np.float32(pitch)
         grid = _mended(_advected(grid, back, extra), pitch, motion)
@@ -284,7 +282,7 @@ def _mended(grid: Floats, pitch: int, motion: Motion | None) -> Floats:
     return _continued(grid, ~moves, _fitted(motion.bare.view(np.uint8), shape) > 0)
 
 
-def _pair(numbers: tuple[float, float]) -> Floats:
+def _vector(numbers: tuple[float, float]) -> Floats:
     return np.array(numbers, np.float32)
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from rtstyle.canvas.arrays import Floats
 
 CELL = 8
 """Pixels of a frame per side of a cell of the field, where strokes are as large as they were trained."""
@@ -223,7 +223,7 @@ class FieldTracker:
             return self._field
         self._age += 1
         if back is not None:
-            before = _warped(before, back / np.float32(cell))
+            before = _warped_field(before, back / np.float32(cell))
         elif moved != (0.0, 0.0):
             before = _carried(before, (moved[0] / cell, moved[1] / cell))
         # Every second frame is measured: the other one's measurement would hardly differ, and is half of the cost.
@@ -242,7 +242,7 @@ def _carried(seen: Field, cells: tuple[float, float]) -> Field:
     return replace(seen, cos=cos, sin=sin, fine=fine)
 
 
-def _warped(seen: Field, back: Floats) -> Field:
+def _warped_field(seen: Field, back: Floats) -> Field:
     """Return the field of a scene each part of which was so many cells, (x, y), away."""
     rows, columns = seen.cos.shape
     at = np.asarray(cv2.resize(back, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)

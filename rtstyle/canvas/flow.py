@@ -16,12 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtstyle.canvas.arrays import Bytes, Floats, Mask
 from rtstyle.canvas.carry import BLOCK, Found, MapCarrier, Motion, Similarity, Step, reduction
 from rtstyle.canvas.map import CanvasMap
-
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 SMALLEST = 96
 """Width and height, in pixels, from which on a frame is followed."""

@@ -18,9 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtstyle.canvas.arrays import Floats
 from rtstyle.frame import MARGIN, Size
-
-Floats = NDArray[np.float32]
 
 _ALIKE = 3.0
 """Distance, in pixels, at which two places of the canvas have little in common: about a stroke's width."""
@@ -170,7 +169,7 @@ class CanvasMap:
         places = []
         for grid in self._grids():
             wide = cv2.copyMakeBorder(grid, rim, down, rim, across, cv2.BORDER_REPLICATE)
-            places.append(_places(wide, self.pitch, rim, offset))
+            places.append(_node_positions(wide, self.pitch, rim, offset))
         gains = self._gains()
         if gains is not None:
             gains = np.asarray(cv2.copyMakeBorder(gains, rim, down, rim, across, cv2.BORDER_REPLICATE), np.float32)
@@ -285,7 +284,7 @@ def _nonzero(grid: Floats) -> NDArray[np.bool_]:
     return np.asarray((grid[..., 0] != 0) | (grid[..., 1] != 0))  # any(-1) takes twenty times as long
 
 
-def _places(grid: NDArray[Any], pitch: int, rim: int, offset: tuple[int, int]) -> Floats:
+def _node_positions(grid: NDArray[Any], pitch: int, rim: int, offset: tuple[int, int]) -> Floats:
     """Return where each node lies on the canvas, in pixels; written into ``grid``, its displacements."""
     rows, columns = grid.shape[:2]
     x, y = ((np.arange(n, dtype=np.float32) - rim + 0.5) * pitch - 0.5 + MARGIN for n in (columns, rows))

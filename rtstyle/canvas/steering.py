@@ -16,11 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtstyle.canvas.arrays import Floats
 from rtstyle.canvas.field import CELL, Field
 from rtstyle.canvas.map import CanvasMap, Lookup, Strip, blended, sampled
 from rtstyle.canvas.strokes import CELL_BYTES, SIDE, TILE, Brush, atlas, bank, check_numbers
-
-Floats = NDArray[np.float32]
 
 CHANNELS = 40
 """Channels of a cell of the steered canvas: 4x4 pixels of value in row order, 4x4 of relief, 2x2 hues, cosine and sine
@@ -33,14 +32,14 @@ _STREAM = PERIOD // CELL
 """The same in cells of its grid."""
 
 
-Kind = Literal["level", "waves", "whirls"]
+DirectionKind = Literal["level", "waves", "whirls"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
     """Where strokes run in areas that give no direction."""
 
-    kind: Kind = "level"
+    kind: DirectionKind = "level"
     angle: float = 0.0
     """Of the mean direction, in degrees, counted clockwise from level."""
     sway: float = 0.6
@@ -58,8 +57,8 @@ class Stream:
     seed: int = 3
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"a stream is {', '.join(get_args(Kind))}, not {self.kind!r:.40}")
+        if self.kind not in get_args(DirectionKind):
+            raise ValueError(f"a stream is {', '.join(get_args(DirectionKind))}, not {self.kind!r:.40}")
         within = {
             "angle": (-360, 360),
             "sway": (0, 2),

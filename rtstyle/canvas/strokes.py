@@ -26,14 +26,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtstyle.canvas.arrays import Floats
 from rtstyle.files import cache_root, write_whole
 
 log = logging.getLogger("rtstyle")
 
 TILE = 512
 """Width and height of a tile, in pixels; tiles are periodic."""
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,7 @@ SIDE = TILE // 4
 CELL_BYTES = 36
 
 
-def _cells(value: NDArray[np.uint8], relief: NDArray[np.uint8], hue: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _tile_cells(value: NDArray[np.uint8], relief: NDArray[np.uint8], hue: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Lay the planes of a tile, (512, 512) twice and (256, 256), out by cells: (128 * 128, 36)."""
     parts = [
         plane.reshape(SIDE, n, SIDE, n).transpose(0, 2, 1, 3).reshape(SIDE * SIDE, n * n)
@@ -216,15 +215,15 @@ def _paint(brush: Brush) -> NDArray[np.uint8]:
             _fill(owner, scaled, angle, len(under.x))
             value, relief, hue = _shaded(owner, _joined(under, scaled), angle, brush.bristles)
             half = hue.reshape(TILE // 2, 2, TILE // 2, 2).mean((1, 3))
-            planes = (_levels(each) for each in (_softened(value), _softened(relief), half))
-            tiles[level * brush.directions + direction] = _cells(*planes)
+            planes = (_as_bytes(each) for each in (_softened(value), _softened(relief), half))
+            tiles[level * brush.directions + direction] = _tile_cells(*planes)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(paint, range(brush.directions)))
     return tiles.reshape(-1, CELL_BYTES)
 
 
-def _levels(plane: Floats) -> NDArray[np.uint8]:
+def _as_bytes(plane: Floats) -> NDArray[np.uint8]:
     """Round values in [-1, 1] to levels around 128."""
     return np.asarray(np.clip(np.rint(128 + 127 * plane), 0, 255), np.uint8)
 

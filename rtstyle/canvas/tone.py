@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rtstyle.canvas.arrays import Floats
 from rtstyle.canvas.field import TONES, Field
-
-Floats = NDArray[np.float32]
 
 STEEPEST = 1.8
 """Largest slope of a curve."""

@@ -161,7 +161,7 @@ def _say_workers(report: VideoReport) -> None:
 @contextmanager
 def open_workers(options: dict[str, Any]) -> Iterator[RenderTogether | None]:
     """Yield what renders many files by workers; None where none are asked for."""
-    from rtstyle.render.pool import open_pool
+    from rtstyle.render.workers import open_pool
 
     pool = open_pool(options["options"], options["engine"].device)
     if pool is None:

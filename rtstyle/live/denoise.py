@@ -60,7 +60,7 @@ class Denoiser:
         """
         import cv2
 
-        now = _cells(planes)
+        now = _cell_means(planes)
         if self._last is None or [held.plane.shape for held in self._held] != [plane.shape for plane in planes]:
             self._held = [_HeldPlane(plane) for plane in planes]
             self._cells, self._last, self._mask = now, now[0], np.full(now[0].shape, 255, np.uint8)
@@ -79,7 +79,7 @@ class Denoiser:
         self._mask = np.asarray(cv2.threshold(mask, 8, 255, cv2.THRESH_TOZERO)[1], np.uint8)
 
         mixed = Planes(*(held.mix(plane, self._mask) for held, plane in zip(self._held, planes, strict=True)))
-        self._cells = _cells(mixed)
+        self._cells = _cell_means(mixed)
         return mixed
 
     def _estimate(self, change: Plane) -> None:
@@ -119,7 +119,7 @@ class _HeldPlane:
         return self.plane
 
 
-def _cells(planes: Planes) -> list[Plane]:
+def _cell_means(planes: Planes) -> list[Plane]:
     """Return the means of all cells, each of shape (height / 4, width / 4) of the luma, rounded up."""
     import cv2
 

@@ -109,21 +109,17 @@ def open_session(
     _check_recording(source, outputs)
     plan = OutputPlan(outputs, timeout=capture.timeout)
     windowed = _wants_window(live.preview, ends=bool(outputs) or live.limited)
-    if live.clean_window and not windowed:
-        raise SettingError("a clean window was asked for beside a window, and there is none: see --preview")
     control = live.control
     show = _show(style, control)
-    heard = bool(control.modulate) or control.beat_from_audio or show.file.presets
-    if outputs.microphone is not None and not (windowed or outputs.record or outputs.urls or heard):
-        raise SettingError("a microphone was asked for, and there is neither a recording nor an output for its audio")
+    _check_use(live, outputs, show, windowed=windowed)
     with ExitStack() as stack:
         camera = _open_camera(source, capture, live, tell, audio=outputs.audio and outputs.microphone is None)
         stack.enter_context(camera)
-        _describe(camera, tell)
+        _report_camera(camera, tell)
         latest = stack.enter_context(LatestFrame(camera, follow=live.follow))
         if not camera.paced:
             latest.start()  # a camera is emptied while the engine is made, so that nothing old waits in it
-        levels = _levels(drawn, engine, camera, live)
+        levels = _qualities(drawn, engine, camera, live)
         styles = stack.enter_context(Styles(style, levels[0], _engine_maker(camera, engine, tell)))
         tell(f"{style}: {styles.engine.backend} {styles.engine.precision} on {styles.engine.device}")
         window = stack.enter_context(_open_window(camera, style, show, live, tell)) if windowed else None
@@ -255,6 +251,15 @@ def _add_controls(control: ControlSettings, session: Session, show: Show, stack:
         stack.callback(lambda: remember(session.state, memory_file()))
 
 
+def _check_use(live: LiveSettings, outputs: Outputs, show: Show, *, windowed: bool) -> None:
+    """Refuse a clean window without a window, and a microphone that nothing hears."""
+    if live.clean_window and not windowed:
+        raise SettingError("a clean window was asked for beside a window, and there is none: see --preview")
+    heard = bool(live.control.modulate) or live.control.beat_from_audio or show.file.presets
+    if outputs.microphone is not None and not (windowed or outputs.record or outputs.urls or heard):
+        raise SettingError("a microphone was asked for, and there is neither a recording nor an output for its audio")
+
+
 def _check_recording(source: str | int | FrameSource, outputs: Outputs) -> None:
     if outputs.record is None:
         return
@@ -285,7 +290,9 @@ def _open_camera(
     )
 
 
-def _levels(style: Style, engine: EngineSettings, camera: LiveSource | OwnSource, live: LiveSettings) -> list[Working]:
+def _qualities(
+    style: Style, engine: EngineSettings, camera: LiveSource | OwnSource, live: LiveSettings
+) -> list[Working]:
     """Return the networks and sizes that the session may use, the best first."""
     classes: list[SizeClass] = [style.size_class]
     if engine.size_class == "auto" and "fast" in style.size_classes:
@@ -294,7 +301,7 @@ def _levels(style: Style, engine: EngineSettings, camera: LiveSource | OwnSource
     return quality_levels(largest, classes, smaller=live.target_fps is not None)
 
 
-def _describe(camera: LiveSource | OwnSource, tell: Tell) -> None:
+def _report_camera(camera: LiveSource | OwnSource, tell: Tell) -> None:
     rate = f"{float(camera.rate):.4g} frames per second" if camera.rate else "unknown frame rate"
     tell(f"{camera.name}: {camera.size}, {rate}, {camera.format}")
     if isinstance(camera, LiveSource) and camera.has_audio:

@@ -23,7 +23,7 @@ _SLOW = 0.06
 """Seconds for a frame from which on there is no crossfade, for which two engines run: it would be three jerks."""
 
 
-class _Wanted(NamedTuple):
+class _EngineKey(NamedTuple):
     """What an engine is for."""
 
     style: str
@@ -50,12 +50,12 @@ class Styles:
         self.fade = FADE
         """Seconds of that."""
         self._make = make
-        self._current = self._wanted = self._making = _Wanted(style, working)
+        self._current = self._wanted = self._making = _EngineKey(style, working)
         self._pending: Future[Engine] | None = None
         self._fading: tuple[Engine, float] | None = None  # the engine that goes, and since when
-        self._second: tuple[_Wanted, Engine] | None = None
+        self._second: tuple[_EngineKey, Engine] | None = None
         self._second_style: str | None = None
-        self._second_pending: tuple[_Wanted, Future[Engine]] | None = None
+        self._second_pending: tuple[_EngineKey, Future[Engine]] | None = None
         self._seconds: deque[float] = deque(maxlen=15)
         self.engine = make(style, working)
         self._pool = ThreadPoolExecutor(1, "style")
@@ -156,7 +156,7 @@ class Styles:
                 self._close_aside(self._second[1])
             self._second = made_for, engine
             changed = True
-        wanted = self._second_style and _Wanted(self._second_style, self._current.working)
+        wanted = self._second_style and _EngineKey(self._second_style, self._current.working)
         if wanted and not self._second_pending and (self._second is None or self._second[0] != wanted):
             self._second_pending = wanted, self._pool.submit(self._make, *wanted)
         return changed

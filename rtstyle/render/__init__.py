@@ -107,7 +107,7 @@ def stylize_video(
 
 def _render_with_workers(plan: RenderPlan, progress: Callable[[int, int | None, str], None] | None) -> VideoReport:
     from rtstyle.render.coordinate import render_with
-    from rtstyle.render.pool import open_pool
+    from rtstyle.render.workers import open_pool
 
     pool = open_pool(plan.options, plan.engine.device)
     assert pool
@@ -115,7 +115,7 @@ def _render_with_workers(plan: RenderPlan, progress: Callable[[int, int | None, 
 
 
 def render(plan: RenderPlan, progress: Callable[[int, int | None, str], None] | None = None) -> VideoReport:
-    """Render a plan, see ``rtstyle.render.run.render``."""
+    """Render a plan, see ``rtstyle.render.run.render_in_process``."""
     from rtstyle.render import run
 
-    return run.render(plan, progress)
+    return run.render_in_process(plan, progress)

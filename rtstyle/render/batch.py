@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from rtstyle.errors import (
     VideoWriteError,
     reason_of,
 )
+from rtstyle.files import natural_order
 from rtstyle.render.report import VideoReport
 
 VIDEOS = (
@@ -195,9 +195,10 @@ def find_videos(inputs: Sequence[Path | str], *, recursive: bool = False) -> Fou
 def _entries(folder: Path, recursive: bool) -> Iterator[Path]:
     """Yield what is in a folder, in natural order, files before folders; hidden entries are left out."""
     try:
-        entries = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=_natural)
+        shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise VideoOpenError(f"cannot read the folder {folder}: {error.strerror}") from error
+    entries = sorted(shown, key=lambda path: natural_order(path.name.casefold()))
     deeper = [path for path in entries if path.is_dir()]
     yield from (path for path in entries if path not in deeper)
     for path in deeper:
@@ -209,12 +210,6 @@ def _entries(folder: Path, recursive: bool) -> Iterator[Path]:
 
 def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEOS and not path.name.startswith(".") and path.is_file()
-
-
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
-    """Sort as people count: 2 before 10."""
-    parts = re.split(r"(\d+)", path.name.casefold())
-    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def plan_outputs(
@@ -326,7 +321,7 @@ def _run(
 ) -> Iterator[tuple[int, Outcome]]:
     everything = max(1, sum(sizes))
     for number, (source, target) in enumerate(pairs):
-        tell = _teller(
+        tell = _file_progress(
             progress,
             f"{number + 1} of {len(pairs)}, {source.name}",
             sum(sizes[:number]) / everything,
@@ -351,7 +346,7 @@ def _run_together(
     for number, (source, target) in enumerate(pairs):
         if target.is_file() and not overwrite:
             parts[number] = 1.0
-            yield number, _skipped(source, target)
+            yield number, _skipped_outcome(source, target)
         else:
             wanted.append(number)
 
@@ -369,7 +364,7 @@ def _run_together(
         yield wanted[which], _outcome(*pairs[wanted[which]], result, begun)
 
 
-def _teller(
+def _file_progress(
     progress: Callable[[float, str], None] | None, label: str, before: float, own: float
 ) -> Callable[[int, int | None, str], None] | None:
     """Turn a file's progress in frames into the queue's, of which the file is the part ``own``."""
@@ -390,7 +385,7 @@ def _one(
     tell: Callable[[int, int | None, str], None] | None,
 ) -> Outcome:
     if target.is_file() and not overwrite:
-        return _skipped(source, target)
+        return _skipped_outcome(source, target)
     begun = time.perf_counter()
     try:
         return _outcome(source, target, render(source, target, progress=tell), begun)
@@ -398,7 +393,7 @@ def _one(
         return _outcome(source, target, error, begun)
 
 
-def _skipped(source: Path, target: Path) -> Outcome:
+def _skipped_outcome(source: Path, target: Path) -> Outcome:
     return Outcome(str(source), str(target), "skipped", "finished already")
 
 

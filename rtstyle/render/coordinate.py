@@ -306,7 +306,7 @@ class Film:
 
 
 def render_with(plan: RenderPlan, pool: Pool, progress: Progress | None = None) -> VideoReport:
-    """Render a plan by the workers of a pool, which end with it; see ``rtstyle.render.run.render``."""
+    """Render a plan by the workers of a pool, which end with it; see ``rtstyle.render.run.render_in_process``."""
     with signals_held() as let_signals_through, ExitStack() as stack:
         stack.enter_context(plan)
         coordinator = stack.enter_context(Coordinator(pool))

@@ -144,7 +144,7 @@ class FramesJob:
                         self.progress(done, total, f"{engine.backend} {engine.precision}")
                     let_signals_through()
             if not done:
-                raise VideoOpenError(f"{_name(source)} gave no frame")
+                raise VideoOpenError(f"{_source_name(source)} gave no frame")
         return self._report(source, engine, file, timings, (done, time.perf_counter() - begun, cpu, first))
 
     def _sinks(self, source: FrameSource) -> tuple[_File | None, list[FrameSink]]:
@@ -166,8 +166,8 @@ class FramesJob:
         if isinstance(source, VideoReader):
             damaged, warnings = source.damaged, [*source.notes, *warnings]
         return VideoReport(
-            input=_name(source),
-            output=str(self.target) if file else ", ".join(_name(sink) for sink in check_sinks(self.target)),  # type: ignore[arg-type]
+            input=_source_name(source),
+            output=str(self.target) if file else ", ".join(_source_name(sink) for sink in check_sinks(self.target)),  # type: ignore[arg-type]
             frames_in=done,
             frames_out=done,
             dropped=damaged,
@@ -199,5 +199,5 @@ def _expected(source: FrameSource) -> int | None:
     return len(source) if isinstance(source, Sized) else None
 
 
-def _name(thing: object) -> str:
+def _source_name(thing: object) -> str:
     return str(getattr(thing, "name", type(thing).__name__))

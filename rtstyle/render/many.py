@@ -20,7 +20,7 @@ from rtstyle.video import EncoderSettings
 _PLANNED = 3
 """Most videos that are planned at a time; each holds its frames ahead in memory."""
 
-Tell = Callable[[int, float, str], None]
+BatchProgress = Callable[[int, float, str], None]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class FilmsTogether:
     options: RenderOptions
 
     def many(
-        self, pairs: Sequence[tuple[Path, Path]], progress: Tell
+        self, pairs: Sequence[tuple[Path, Path]], progress: BatchProgress
     ) -> Iterator[tuple[int, VideoReport | BaseException]]:
         """See ``RenderTogether``."""
         waiting, films = deque(enumerate(pairs)), dict[int, Film]()

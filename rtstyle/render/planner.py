@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rtstyle.canvas import TrackerState
-from rtstyle.canvas.flow import SMALLEST, Bytes, Comparison, compared, reduced
+from rtstyle.canvas.arrays import Bytes
+from rtstyle.canvas.flow import SMALLEST, Comparison, compared, reduced
 from rtstyle.cores import cores
 from rtstyle.frame import Frame
 from rtstyle.render.flow import Prefetch, Timings
@@ -103,10 +104,7 @@ def planned(
         for seen in places:
             if segment is None:
                 segment, print_ = PlannedSegment(count, after, state), Fingerprint()
-            known = None
-            if seen.compared:
-                known, seconds = seen.compared.result()
-                timings.add("compare", seconds / comparer.threads)
+            known = comparer.result(seen.compared, timings)
             with timings.measured("measure"):
                 scene.follow(seen.frame, seen.offset, known)
                 print_.add(seen.frame.planes, seen.frame.pts)
@@ -159,6 +157,14 @@ class _Comparer:
             return found, time.perf_counter() - begun
 
         return self._pool.submit(compare)
+
+    def result(self, compared: Future[tuple[Comparison, float]] | None, timings: Timings) -> Comparison | None:
+        """Wait for what ``submit`` returned, and add the time that it took to ``timings``."""
+        if compared is None:
+            return None
+        known, seconds = compared.result()
+        timings.add("compare", seconds / self.threads)
+        return known
 
     def __enter__(self) -> _Comparer:
         return self

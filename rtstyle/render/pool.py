@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rtstyle.cores import cores
-from rtstyle.errors import SettingError
 from rtstyle.render.job import SegmentJob
-from rtstyle.render.plan import RenderOptions
 from rtstyle.render.worker import read_answer
 
 COMMAND = (sys.executable, "-m", "rtstyle.render.worker")
@@ -208,25 +206,3 @@ def _shares(count: int) -> list[list[int]]:
     if cores() < len(able) or count > len(able):  # a quota is shared as it comes
         return [[] for _ in range(count)]
     return [able[number * len(able) // count : (number + 1) * len(able) // count] for number in range(count)]
-
-
-def open_pool(options: RenderOptions, device: str | None) -> Pool | None:
-    """Return the workers that the options ask for; None: none.
-
-    Args:
-        device: Of the engine's settings; several, separated by commas, are one worker each.
-
-    Raises:
-        BackendUnavailableError: There is no such cluster, or Ray is not installed.
-        SettingError: Several devices, and a cluster.
-    """
-    devices = [word.strip() for word in (device or "").split(",") if word.strip()]
-    if options.cluster:
-        if len(devices) > 1:
-            raise SettingError("several devices are for this machine: leave --cluster out, or name one device")
-        from rtstyle.render.cluster import RayPool
-
-        return RayPool(options.cluster, slots=options.slots)
-    if options.jobs or len(devices) > 1:
-        return LocalPool(options.jobs or len(devices), devices=devices)
-    return None

@@ -26,7 +26,7 @@ Progress = Callable[[int, int | None, str], None]
 """Called with frames done, frames in all (None: unknown) and the engine's name."""
 
 
-def render(plan: RenderPlan, progress: Progress | None = None) -> VideoReport:
+def render_in_process(plan: RenderPlan, progress: Progress | None = None) -> VideoReport:
     """Stylize every frame of a plan and write the output.
 
     Args:
@@ -39,7 +39,7 @@ def render(plan: RenderPlan, progress: Progress | None = None) -> VideoReport:
     with signals_held() as let_signals_through, ExitStack() as stack:
         engine = stack.enter_context(open_for(plan.style, plan.reader.size, plan.reader.color, plan.engine, live=False))
         let_signals_through()
-        tell = _teller(plan, engine, figures, progress)
+        tell = _frame_progress(plan, engine, figures, progress)
         checkpoint = plan.journal.checkpoint if plan.journal else None
         follower = VideoFollower(
             plan.reader,
@@ -93,7 +93,7 @@ class _Figures:
             self.first, self.cpu = time.perf_counter() - self._begun, time.process_time()
 
 
-def _teller(
+def _frame_progress(
     plan: RenderPlan, engine: Engine, figures: _Figures, progress: Progress | None
 ) -> Callable[[float | None], None]:
     """Return what reports progress: of frames (None), or of joining segments (0 to 1)."""

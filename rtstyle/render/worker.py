@@ -49,7 +49,7 @@ class DivergedError(VideoOpenError):
 
 
 @dataclass
-class _Reading:
+class _OpenInput:
     """An input that is read, and where."""
 
     reader: VideoReader
@@ -85,7 +85,7 @@ class Renderer:
     def __init__(self) -> None:
         self._style: tuple[str, Style] | None = None
         self._engine: tuple[str, Engine] | None = None
-        self._reading: _Reading | None = None
+        self._reading: _OpenInput | None = None
         self._canned: dict[str, dict[str, str]] = {}
 
     def render(self, job: SegmentJob, *, sequential: bool = False) -> SegmentResult:
@@ -124,7 +124,7 @@ class Renderer:
         return SegmentResult(pieces, reader.damaged, str(reader.ended), reader.notes, seconds, timings.stages())
 
     def _pieces(
-        self, job: SegmentJob, style: Style, engine: Engine, reading: _Reading, timings: Timings
+        self, job: SegmentJob, style: Style, engine: Engine, reading: _OpenInput, timings: Timings
     ) -> tuple[tuple[Piece, ...], int]:
         marks, format, encoding = _Marks(job.every), reading.reader.format, job.encode_as()
         pieces: list[Piece] = []
@@ -193,7 +193,7 @@ class Renderer:
                 raise UnfitError(reason_of(error)) from error
         return self._engine[1]
 
-    def _reading_at(self, job: SegmentJob, sequential: bool) -> _Reading:
+    def _reading_at(self, job: SegmentJob, sequential: bool) -> _OpenInput:
         """Return the input, read up to the job's first frame."""
         asked = (job.source, json.dumps(job.identity), json.dumps(job.reading))
         reading = self._reading
@@ -201,15 +201,15 @@ class Renderer:
             if reading.count == job.first and reading.last == job.after:
                 return reading
             if sequential and reading.count <= job.first:
-                return _skipped(reading, job)
+                return _skip_to(reading, job)
         self._close_reading()
         try:
             reader = job.open_reader()
         except (VideoOpenError, OSError) as error:
             raise UnseenError(reason_of(error)) from error
-        self._reading = reading = _Reading(reader, iter(reader), asked, sequential)
+        self._reading = reading = _OpenInput(reader, iter(reader), asked, sequential)
         if sequential:
-            return _skipped(reading, job)
+            return _skip_to(reading, job)
         if job.after and not reader.resume_after(*job.after):
             self._close_reading()
             raise DivergedError(f"{job.source} decodes to other frames where it is entered before frame {job.first}")
@@ -266,7 +266,7 @@ def _piece(segment: SegmentEncoder, buffer: BytesIO, marks: _Marks, number: int)
     return Piece(finished, buffer.getvalue(), marks.prints[number].text(), segment.captions_lost)
 
 
-def _skipped(reading: _Reading, job: SegmentJob) -> _Reading:
+def _skip_to(reading: _OpenInput, job: SegmentJob) -> _OpenInput:
     """Decode up to the job's first frame.
 
     Raises:
@@ -322,21 +322,21 @@ def use_cores(cores: list[int]) -> None:
         os.sched_setaffinity(0, cores)
 
 
-def _read(jobs: BinaryIO, waiting: queue.Queue[bytes]) -> None:
+def _read_jobs(jobs: BinaryIO, waiting: queue.Queue[bytes]) -> None:
     """Read jobs; with the end of the input the process ends, whatever it is doing: no process waits for the result."""
     for line in jobs:
         waiting.put(line)
     os._exit(0)
 
 
-def main() -> None:
+def answer_jobs() -> None:
     """Answer jobs until the input ends."""
     # Libraries may print on the standard output; the answers get a channel of their own.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     use_cores(json.loads(sys.stdin.buffer.readline())["cores"])
     waiting: queue.Queue[bytes] = queue.Queue()
-    threading.Thread(target=_read, args=(sys.stdin.buffer, waiting), daemon=True).start()
+    threading.Thread(target=_read_jobs, args=(sys.stdin.buffer, waiting), daemon=True).start()
     renderer = Renderer()
     while True:
         told, data = attempt(SegmentJob.from_json(waiting.get().decode()), renderer)
@@ -363,4 +363,4 @@ def read_answer(file: IO[bytes]) -> tuple[dict[str, Any], list[bytes]] | None:
 
 
 if __name__ == "__main__":
-    main()
+    answer_jobs()

@@ -72,7 +72,7 @@ def read_media(path: Path, *, seen: Callable[[], None] = lambda: None) -> Media:
     """
     if find_input(path).kind in ("pictures", "webp"):
         return _read_sequence(path, seen)
-    with _open(path) as container:
+    with _open_container(path) as container:
         return _Reading(path, container, seen).run()
 
 
@@ -118,7 +118,7 @@ def _read_sequence(path: Path, seen: Callable[[], None]) -> Media:
     )
 
 
-def _open(path: Path) -> InputContainer:
+def _open_container(path: Path) -> InputContainer:
     try:
         # "file:", so that a colon in a name is no protocol.
         return open_media(f"file:{path}")
@@ -434,7 +434,7 @@ def decode_stream(path: Path, index: int) -> Samples:
     start: Fraction | None = None
     ended: Fraction | None = None
     channels = rate = 0
-    with _open(path) as container:
+    with _open_container(path) as container:
         for frame in _decoded(container, index):
             time = None if frame.pts is None else frame.pts * _fraction(frame.time_base)
             start = time if start is None else start
@@ -460,7 +460,7 @@ def borders_at(path: Path, moment: Fraction) -> tuple[float, float]:
     Raises:
         VideoOpenError: The file cannot be opened.
     """
-    with _open(path) as container:
+    with _open_container(path) as container:
         video = _choose_video(container)
         assert video is not None
         container.seek(round(moment * av.time_base))

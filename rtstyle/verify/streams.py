@@ -24,7 +24,7 @@ from rtstyle.verify.times import MS, TimeMap
 def compare_streams(source: Media, target: Media, time_map: TimeMap, *, audio: bool) -> Iterator[Finding]:
     """Compare every stream beside the video, and attachments."""
     numbers: Counter[str] = Counter()
-    pairs = _pair(source.streams, target.streams)
+    pairs = _pair_streams(source.streams, target.streams)
     for track, partner in pairs:
         numbers[track.type] += 1
         name = f"{_kind(track)} {numbers[track.type]}"
@@ -48,7 +48,7 @@ def compare_streams(source: Media, target: Media, time_map: TimeMap, *, audio: b
             yield Finding(_kind(partner), "none", _label(partner), "differs", "is not in the input")
 
 
-def _pair(tracks: list[StreamFacts], others: list[StreamFacts]) -> list[tuple[StreamFacts, StreamFacts | None]]:
+def _pair_streams(tracks: list[StreamFacts], others: list[StreamFacts]) -> list[tuple[StreamFacts, StreamFacts | None]]:
     """Find the partner of each stream: the one with most of its packets, else the next one of its type."""
     left = list(others)
     found: dict[int, StreamFacts] = {}
@@ -79,7 +79,7 @@ def _kind(track: StreamFacts) -> str:
 
 def _label(track: StreamFacts) -> str:
     flags = [flag.name or "" for flag in Disposition if track.disposition & flag]
-    title = _name(track) or track.metadata.get("filename", "")
+    title = _track_name(track) or track.metadata.get("filename", "")
     shape = track.layout or track.size
     return ", ".join(word for word in (track.codec or "no codec", shape, track.language, title, *flags) if word)
 
@@ -88,7 +88,7 @@ _PROGRAMS = ("handler", "produced by", "core media", "gpac", "smash", "mainconce
 """What is in the names that programs give to tracks of mp4 without a name."""
 
 
-def _name(track: StreamFacts) -> str:
+def _track_name(track: StreamFacts) -> str:
     """What players call a track: its title, or in mp4 the name of its handler."""
     handler = track.metadata.get("handler_name", "").strip("\0 ")
     named = handler and not any(word in handler.lower() for word in _PROGRAMS)
@@ -144,7 +144,7 @@ def _compare_labels(name: str, track: StreamFacts, partner: StreamFacts, source:
     if track.content != partner.content:
         verdict = "differs"
         words.append("other bytes")
-    if _name(track) != _name(partner):
+    if _track_name(track) != _track_name(partner):
         verdict = "differs"
         words.append("other name")
     for key in ("filename", "mimetype"):
@@ -321,7 +321,7 @@ def _compare_texts(name: str, track: StreamFacts, partner: StreamFacts, time_map
     subject = f"{name} text"
     if [line[2] for line in before] != [line[2] for line in after]:
         return Finding(subject, *has, "differs", "other words")
-    moved = _moved(before, after, time_map.shift - (0 if time_map.part else time_map.zero))
+    moved = _largest_shift(before, after, time_map.shift - (0 if time_map.part else time_map.zero))
     if moved > MS:
         return Finding(subject, *has, "differs", f"up to {float(moved) * 1000:.3g} ms off")
     return Finding(subject, *has, "same", f"every line is there ({track.codec} -> {partner.codec})")
@@ -331,7 +331,7 @@ Span = tuple[Fraction, Fraction, str]
 """Start and end in seconds, and words."""
 
 
-def _moved(before: list[Span], after: list[Span], shift: Fraction) -> Fraction:
+def _largest_shift(before: list[Span], after: list[Span], shift: Fraction) -> Fraction:
     """By how many seconds starts and ends differ at most, when ``after`` is expected ``shift`` later."""
     starts = [abs(b[0] - a[0] - shift) for a, b in zip(before, after, strict=True)]
     ends = [abs(b[1] - a[1] - shift) for a, b in zip(before, after, strict=True)]
@@ -340,7 +340,7 @@ def _moved(before: list[Span], after: list[Span], shift: Fraction) -> Fraction:
 
 def _lines(track: StreamFacts) -> list[Span]:
     """Start, end and words of every line."""
-    lines = [(start, end, _plain(text)) for start, end, text in track.texts]
+    lines = [(start, end, _bare_text(text)) for start, end, text in track.texts]
     return [line for line in lines if line[2]]
 
 
@@ -356,7 +356,7 @@ def _clip(spans: list[Span], time_map: TimeMap) -> list[Span]:
     ]
 
 
-def _plain(text: str) -> str:
+def _bare_text(text: str) -> str:
     """Take off what is only how a line looks: ASS overrides, HTML-like tags, white space."""
     return " ".join(re.sub(r"\{[^}]*\}|<[^>]*>|\\[Nnh]", " ", text).split())
 
@@ -388,9 +388,9 @@ def compare_chapters(source: Media, target: Media, time_map: TimeMap) -> Iterato
     reaches_back = target.format in ("mp4", "mov") and found[0][0] == 0 < wanted[0][0] + later
     if reaches_back:
         found[0] = (wanted[0][0] + later, *found[0][1:])
-    off = _moved(wanted, found, later)
+    off = _largest_shift(wanted, found, later)
     if abs(time_map.shift) < _SOON:  # FFmpeg's muxers move packets by a lead-in, and chapters not
-        off = min(off, _moved(wanted, target.chapters, -zero))
+        off = min(off, _largest_shift(wanted, target.chapters, -zero))
     if off > MS:
         yield Finding("chapters", *has, "differs", f"up to {float(off) * 1000:.3g} ms off")
     elif reaches_back:
@@ -420,7 +420,7 @@ def compare_metadata(source: Media, target: Media, time_map: TimeMap) -> Iterato
         verdict = "intended"
         words.append(f"{target.format} holds no metadata")
     if own[0] or own[1]:
-        yield Finding("metadata", _keys(own[0]), _keys(own[1]), verdict, "; ".join(words))
+        yield Finding("metadata", _key_names(own[0]), _key_names(own[1]), verdict, "; ".join(words))
     if source.timecode or target.timecode:
         codes = both(lambda media: media.timecode or "none", source, target)
         if not target.timecode and target.format in _NO_METADATA:
@@ -453,11 +453,11 @@ def _about(media: Media) -> dict[str, str]:
         found |= {f"video {key}": value for key, value in of_video.items()}
     date = media.metadata.get("creation_time")
     if date:
-        found["creation_time"] = _moment(date)
+        found["creation_time"] = _whole_second(date)
     return {key: value for key, value in found.items() if not key.removeprefix("video ").startswith(counted)}
 
 
-def _moment(text: str) -> str:
+def _whole_second(text: str) -> str:
     """A date to the second: containers keep more or fewer digits."""
     try:
         return datetime.fromisoformat(text).replace(microsecond=0).isoformat()
@@ -465,5 +465,5 @@ def _moment(text: str) -> str:
         return text
 
 
-def _keys(metadata: dict[str, str]) -> str:
+def _key_names(metadata: dict[str, str]) -> str:
     return ", ".join(sorted(metadata)) or "none"

@@ -224,7 +224,7 @@ class _Planner:
             self._drop(label, f"{self._name} cannot hold {'it' if what == 'timecode' else 'them'}")
 
     def _plan_stream(self, stream: Stream) -> None:
-        label = f"{stream.type} {stream.index} ({_codec_of(stream)})"
+        label = f"{stream.type} {stream.index} ({_codec_name(stream)})"
         cover = av.stream.Disposition.attached_pic
         if stream.type == "audio" and not self._audio:
             self.plan.dropped.append({"stream": label, "reason": "--no-audio"})
@@ -243,7 +243,7 @@ class _Planner:
     def _plan_data(self, stream: Stream, label: str) -> None:
         if any(key.lower() == "timecode" for key in stream.metadata):
             reason = "its timecode is rewritten" if self.plan.timecode else f"{self._name} cannot hold a timecode"
-        elif self._source.chapters() and _codec_of(stream) == "bin_data":  # how mp4 stores chapters
+        elif self._source.chapters() and _codec_name(stream) == "bin_data":  # how mp4 stores chapters
             reason = "the chapters are rewritten" if self.plan.chapters else f"{self._name} cannot hold chapters"
         else:
             self._drop(label, "data streams are not copied")
@@ -260,7 +260,7 @@ class _Planner:
                     to = av.Codec(part.codec, "w").canonical_name
                     self.plan.copied.append(f"{label}, re-encoded as {to}")
                     reason = f"{self._name} cannot hold it as it is{self._better(stream, 'copy')}"
-                    if part.sound and needs_header(_codec_of(stream)):
+                    if part.sound and needs_header(_codec_name(stream)):
                         reason = f"it changes its channels or rate on the way, which {self._name} cannot say"
                     self.plan.warnings.append(f"{label} is re-encoded as {to}: {reason}")
                 else:
@@ -327,7 +327,7 @@ class _Planner:
 
     def _widest(self, stream: Stream) -> SoundShape | None:
         """Return the most channels and the highest rate of audio that changes them on its way; None: it does not."""
-        relied = needs_header(_codec_of(stream))
+        relied = needs_header(_codec_name(stream))
         if self._audio and relied not in self._scans:
             self._scans[relied] = self._scan(relied)
         return self._scans.get(relied, {}).get(stream.index)
@@ -343,13 +343,13 @@ class _Planner:
             return {}
         if not Path(name.removeprefix("file:")).is_file():
             return {}
-        wanted = [s.index for s in self._source.streams.audio if needs_header(_codec_of(s)) == relied]
+        wanted = [s.index for s in self._source.streams.audio if needs_header(_codec_name(s)) == relied]
         found: dict[int, set[SoundShape]] = {}
         with suppress(*_FAILURES, IndexError), open_media(name) as again:
             streams = [again.streams[index] for index in wanted]
             found = {stream.index: shapes_of_header(stream) for stream in streams}
             for packet in again.demux(streams) if streams else ():
-                if shape := shape_of(packet, _codec_of(packet.stream)):
+                if shape := shape_of(packet, _codec_name(packet.stream)):
                     found[packet.stream.index].add(shape)
         return {
             index: SoundShape(max(s.channels for s in shapes), max(s.rate for s in shapes))
@@ -384,7 +384,7 @@ def _again(packet: av.Packet[Any], stream: Stream | None = None) -> av.Packet[An
     return twin
 
 
-def _codec_of(stream: Stream) -> str:
+def _codec_name(stream: Stream) -> str:
     if stream.codec_context:
         return stream.codec_context.codec.canonical_name
     if stream.type == "attachment":
@@ -484,7 +484,7 @@ class StreamCopies:
         track: Track
         if part.how == "attachment":
             assert part.picture is not None
-            kind = {"mjpeg": "jpeg"}.get(_codec_of(stream), _codec_of(stream))
+            kind = {"mjpeg": "jpeg"}.get(_codec_name(stream), _codec_name(stream))
             name = stream.metadata.get("filename", f"cover.{'jpg' if kind == 'jpeg' else kind}")
             self._target.add_attachment(name, stream.metadata.get("mimetype", f"image/{kind}"), part.picture)
             return

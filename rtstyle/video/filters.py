@@ -167,8 +167,8 @@ class Shaper:
         source = Color.from_tags(color_of(picture, own).tags, own) if picture.color_trc in (PQ, HLG) else None
         read = source or color_of(picture, own)
         rgb = picture.format.is_rgb
-        incoming = {} if rgb else {"in_color_matrix": _NAMES[read.matrix], "in_range": _range(read)}
-        outgoing = {"out_color_matrix": _NAMES[self.color.matrix], "out_range": _range(self.color)}
+        incoming = {} if rgb else {"in_color_matrix": _NAMES[read.matrix], "in_range": _range_name(read)}
+        outgoing = {"out_color_matrix": _NAMES[self.color.matrix], "out_range": _range_name(self.color)}
         inner = self._inner(picture)
         size = {"w": str(inner.width), "h": str(inner.height), "flags": _SCALER}
         end = [("format", {"pix_fmts": "yuva420p" if self._alpha else "yuv420p"})]
@@ -222,7 +222,7 @@ def aspect_of(picture: av.VideoFrame) -> Fraction:
     return picture.opaque if isinstance(picture.opaque, Fraction) else Fraction(1)
 
 
-def _range(color: Color) -> str:
+def _range_name(color: Color) -> str:
     return "full" if color.full_range else "limited"
 
 

@@ -129,7 +129,7 @@ class EncoderSettings:
         if self.crf is not None and self.bitrate is not None:
             raise SettingError("give crf (constant quality) or bitrate (constant size), not both")
         if self.codec is not None:
-            _check(self, encoder_name(self.codec))
+            _check_settings(self, encoder_name(self.codec))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,9 +182,9 @@ def choose_encoding(
     container = _container(name, target)
     notes = [container.note] if container.note else []
     called = _called(target, name)
-    codec = _codec_of(settings, container, alpha, called, notes)
+    codec = _choose_codec(settings, container, alpha, called, notes)
     encoder = ENCODERS[codec]
-    _check(settings, codec)
+    _check_settings(settings, codec)
     pix_fmt = _pixels_of(settings, codec, size, alpha, container, called, notes)
     only_range = encoder.only_range
     if codec in container.untagged:
@@ -217,7 +217,7 @@ def choose_encoding(
     )
 
 
-def _codec_of(settings: EncoderSettings, container: Container, alpha: bool, called: str, notes: list[str]) -> str:
+def _choose_codec(settings: EncoderSettings, container: Container, alpha: bool, called: str, notes: list[str]) -> str:
     """Return the encoder that was asked for, or the container's first, or its first with opacity where that is kept."""
     codec = encoder_name(settings.codec) if settings.codec else container.codecs[0]
     if alpha and settings == EncoderSettings() and container.alpha and codec not in container.alpha:
@@ -273,7 +273,7 @@ def _others(codec: str) -> str:
     return " or ".join(extensions)
 
 
-def _check(settings: EncoderSettings, codec: str) -> None:
+def _check_settings(settings: EncoderSettings, codec: str) -> None:
     """Refuse what an encoder does not take, and state what it takes."""
     encoder = ENCODERS[codec]
     if settings.crf is not None:

@@ -16,6 +16,7 @@ import av
 from av.container import InputContainer
 
 from rtstyle.errors import SettingError, VideoOpenError, VideoStalledError, check_seconds, reason_of
+from rtstyle.files import natural_order
 from rtstyle.interrupts import Interrupted
 from rtstyle.video.opening import open_media
 from rtstyle.video.pipe import Pipe
@@ -30,14 +31,14 @@ _FORMATS = {"y4m": "yuv4mpegpipe", "mkv": "matroska", "ts": "mpegts"}
 
 _NUMBER = re.compile(r"%0?(\d*)d")
 
-Kind = Literal["file", "url", "stdin", "pictures", "webp"]
+InputKind = Literal["file", "url", "stdin", "pictures", "webp"]
 
 
 @dataclass(frozen=True)
 class Input:
     """One input, found but not opened."""
 
-    kind: Kind
+    kind: InputKind
     name: str
     """Text to show; a URL comes without its password."""
     address: str
@@ -170,7 +171,7 @@ def find_input(
         return _pattern(path)
     if path.is_fifo():
         return _named_pipe(path, timeout, format)
-    kind: Kind = "webp" if _is_animated_webp(path) else "file"
+    kind: InputKind = "webp" if _is_animated_webp(path) else "file"
     # "file:", so that a colon in a name is no protocol
     return Input(kind, text, f"file:{path}", format=format, playlists=playlists)
 
@@ -225,14 +226,8 @@ def _folder(path: Path) -> Input:
     if not pictures:
         raise VideoOpenError(f"{path} is a folder without images; give a video, or a folder of {', '.join(PICTURES)}")
     pictures = [entry for entry in pictures if not entry.name.startswith(".")] or pictures
-    pictures.sort(key=_natural)
+    pictures.sort(key=lambda path: natural_order(path.name))
     return Input("pictures", str(path), f"file:{pictures[0]}", tuple(pictures))
-
-
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
-    """Sort as people count: 2 before 10."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def _pattern(path: Path) -> Input:

@@ -65,7 +65,7 @@ def change_video(header: bytes, change: Change) -> bytes | None:
     if room < 2:
         return None
     _, content, seek_end = places[_SEEK_HEAD]
-    seeks = _moved(header[content:seek_end], behind_gap - segment, begin - segment, grown)
+    seeks = _shifted_seek_head(header[content:seek_end], behind_gap - segment, begin - segment, grown)
     return (
         header[:content] + seeks + header[seek_end:gap] + _gap(room) + header[behind_gap:begin] + tracks + header[end:]
     )
@@ -85,7 +85,7 @@ def _with_video(tracks: bytes, change: Change) -> bytes:
     return _with_crc(kept, tracks)
 
 
-def _moved(seek_head: bytes, low: int, high: int, by: int) -> bytes:
+def _shifted_seek_head(seek_head: bytes, low: int, high: int, by: int) -> bytes:
     """Return the content of a SeekHead whose places from ``low`` to ``high`` lie ``by`` bytes earlier."""
     kept = b""
     for kind, data in children(seek_head):

@@ -28,35 +28,35 @@ _C1, _C2, _C3 = 3424 / 4096, 2413 / 128, 2392 / 128
 _TO_BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
 """Linear BT.2020 to linear BT.709, ITU-R BT.2087."""
 
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 
-def pq_to_nits(signal: Floats) -> Floats:
+def pq_to_nits(signal: Doubles) -> Doubles:
     """SMPTE ST 2084: signal in [0, 1] to luminance in nits, [0, 10000]."""
     root = np.clip(signal, 0, 1) ** (1 / _M2)
-    nits: Floats = 10000 * (np.maximum(root - _C1, 0) / (_C2 - _C3 * root)) ** (1 / _M1)
+    nits: Doubles = 10000 * (np.maximum(root - _C1, 0) / (_C2 - _C3 * root)) ** (1 / _M1)
     return nits
 
 
-def nits_to_pq(nits: Floats) -> Floats:
+def nits_to_pq(nits: Doubles) -> Doubles:
     """The inverse of ``pq_to_nits``."""
     power = (np.clip(nits, 0, 10000) / 10000) ** _M1
-    signal: Floats = ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
+    signal: Doubles = ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
     return signal
 
 
-def hlg_to_nits(signal: Floats, peak: float = 1000.0) -> Floats:
+def hlg_to_nits(signal: Doubles, peak: float = 1000.0) -> Doubles:
     """ITU-R BT.2100, HLG: R'G'B' of shape (..., 3) in [0, 1] to nits on a display of ``peak`` nits."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     signal = np.clip(signal, 0, 1)
     scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
     luma = scene @ np.array([0.2627, 0.6780, 0.0593])
     gamma = 1.2 + 0.42 * np.log10(peak / 1000)
-    nits: Floats = peak * np.maximum(luma, 1e-9)[..., None] ** (gamma - 1) * scene
+    nits: Doubles = peak * np.maximum(luma, 1e-9)[..., None] ** (gamma - 1) * scene
     return nits
 
 
-def roll_off(nits: Floats, peak: float) -> Floats:
+def roll_off(nits: Doubles, peak: float) -> Doubles:
     """Compress luminance in [0, peak] into [0, WHITE]: highlights bend, the rest stays; ITU-R BT.2390, section 5.4.1.
 
     Args:
@@ -72,7 +72,7 @@ def roll_off(nits: Floats, peak: float) -> Floats:
     return pq_to_nits(np.where(signal < knee, signal, spline) * top)
 
 
-def map_tones(signal: Floats, *, transfer: int, peak: float) -> Floats:
+def map_tones(signal: Doubles, *, transfer: int, peak: float) -> Doubles:
     """Map HDR colors to SDR.
 
     The brightest of the three channels is rolled off and takes the others along, so that no highlight
@@ -95,7 +95,7 @@ def map_tones(signal: Floats, *, transfer: int, peak: float) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         room = np.where(away > 0, (1 - grey) / away, np.where(away < 0, -grey / away, np.inf))
     colors = grey + away * np.clip(room.min(-1, keepdims=True), 0, 1)
-    coded: Floats = np.clip(colors, 0, 1) ** (1 / 2.4)
+    coded: Doubles = np.clip(colors, 0, 1) ** (1 / 2.4)
     return coded
 
 

@@ -56,7 +56,7 @@ class Modulator:
         )
         if not match or match["target"] not in get_args(Target) or match["shape"] not in get_args(Shape):
             raise SettingError(f"a modulation is TARGET:SHAPE:RATE:LOW..HIGH, as {_FORM}; got {text!r}")
-        target, shape, (low, high) = match["target"], match["shape"], _range(match["low"], match["high"], text)
+        target, shape, (low, high) = match["target"], match["shape"], _parse_range(match["low"], match["high"], text)
         listed, clocked = target in ("style", "preset"), shape in (*_WAVES, "next")
         if (shape == "next") != listed or clocked != bool(match["rate"]) or not high <= (1 if target == "blend" else 2):
             raise SettingError(f"this modulation does not go together: {text!r}; as in {_FORM}")
@@ -97,7 +97,7 @@ class Modulator:
         return self.low + (self.high - self.low) * share
 
 
-def _range(low: str | None, high: str | None, text: str) -> tuple[float, float]:
+def _parse_range(low: str | None, high: str | None, text: str) -> tuple[float, float]:
     try:
         ends = (0.0, 1.0) if low is None or high is None else (float(low), float(high))
     except ValueError:

@@ -79,7 +79,7 @@ def read_show(path: Path, styles: list[str], *, allow_strobe: bool = False) -> S
         raise SettingError(f"{path} has two presets called {twice[0]!r}")
     return ShowFile(
         presets,
-        _keys(told.get("keys", {}), path, styles, names),
+        _read_keys(told.get("keys", {}), path, styles, names),
         _seconds(told.get("fade"), f"{path}: fade", 30),
         _seconds(told.get("cycle"), f"{path}: cycle", 86400, 1.0),
     )
@@ -112,7 +112,7 @@ def _command(word: str, value: Any, where: str, styles: list[str], presets: list
     return command
 
 
-def _keys(told: Any, path: Path, styles: list[str], presets: list[str]) -> dict[str, Command]:
+def _read_keys(told: Any, path: Path, styles: list[str], presets: list[str]) -> dict[str, Command]:
     if not isinstance(told, dict):
         raise SettingError(f"{path}: [keys] is a table, as b = 'bypass' or f1 = {{ preset = 'intro' }}")
     keys: dict[str, Command] = {}

@@ -79,7 +79,7 @@ def relay(url: str, format: str, options: dict[str, str], *, timeout: float, ove
             target.close()
 
 
-def main() -> int:
+def send_from_stdin() -> int:
     """Read the order, carry it out, report how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for rtstyle, which then ends the stream
     with open(0, "rb", buffering=0, closefd=False) as pipe:  # unbuffered: what follows is FFmpeg's
@@ -93,4 +93,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(send_from_stdin())
