@@ -138,14 +138,14 @@ def check_file() -> Iterator[str]:
 
 def check_decoder() -> Iterator[str]:
     """Decode the clip in demo/ on the GPU and in software: H.264 leaves no choice in what comes out."""
-    from rtstyle import VideoReader
+    from rtstyle import ReaderSettings, VideoReader
 
     problem = hwaccel_problem("cuda")
     if problem:
         yield f"- NVDEC: not run: {problem}"
         return
     clip, worst, frames = ROOT / "demo" / "big_buck_bunny.mp4", 0, 0
-    with VideoReader(clip, hwaccel="cuda") as hardware, VideoReader(clip) as software:
+    with VideoReader(clip, settings=ReaderSettings(hwaccel="cuda")) as hardware, VideoReader(clip) as software:
         for ours, theirs in zip(hardware, software, strict=True):
             frames += 1
             for one, other in zip(ours.planes, theirs.planes, strict=True):

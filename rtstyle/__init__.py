@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rtstyle.backends import open_engine as open_engine
     from rtstyle.backends import open_for as open_for
     from rtstyle.camera import Captured as Captured
+    from rtstyle.camera import CaptureSettings as CaptureSettings
     from rtstyle.camera import LiveSource as LiveSource
     from rtstyle.camera import open_source as open_source
     from rtstyle.canvas.field import Field as Field
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
     from rtstyle.graph import Ranges as Ranges
     from rtstyle.graph import Trunk as Trunk
     from rtstyle.graph import Weights as Weights
-    from rtstyle.live import CaptureSettings as CaptureSettings
     from rtstyle.live import ControlSettings as ControlSettings
     from rtstyle.live import LiveInterrupted as LiveInterrupted
     from rtstyle.live import LiveReport as LiveReport
@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from rtstyle.stylizer import Stylizer as Stylizer
     from rtstyle.stylizer import stylize as stylize
     from rtstyle.video import EncoderSettings as EncoderSettings
+    from rtstyle.video import ReaderSettings as ReaderSettings
     from rtstyle.video import VideoReader as VideoReader
     from rtstyle.video import VideoWriter as VideoWriter
     from rtstyle.video.copies import StreamPlan as StreamPlan
@@ -103,7 +104,7 @@ _HOME = {
         "open_engine",
         "open_for",
     ),
-    "camera": ("Captured", "LiveSource", "open_source"),
+    "camera": ("CaptureSettings", "Captured", "LiveSource", "open_source"),
     "canvas.field": ("Field",),
     "canvas.follower": ("Follow",),
     "canvas.layer": ("CanvasLayer",),
@@ -141,7 +142,6 @@ _HOME = {
     ),
     "graph": ("Ranges", "Trunk", "Weights"),
     "live": (
-        "CaptureSettings",
         "ControlSettings",
         "LiveInterrupted",
         "LiveReport",
@@ -154,7 +154,7 @@ _HOME = {
     "render": ("RenderOptions", "VideoReport", "stylize_video"),
     "style": ("SizeClass", "SizeClassChoice", "Style", "list_styles", "load_style"),
     "stylizer": ("Stylizer", "stylize"),
-    "video": ("EncoderSettings", "VideoReader", "VideoWriter"),
+    "video": ("EncoderSettings", "ReaderSettings", "VideoReader", "VideoWriter"),
     "video.copies": ("StreamPlan",),
     "video.formats": ("Encoding",),
     "video.sound": ("Sound",),

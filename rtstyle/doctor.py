@@ -178,10 +178,10 @@ def _cameras() -> Check:
 
 def _screen() -> Check:
     """Grab the desktop once."""
-    from rtstyle.camera import open_source
+    from rtstyle.camera import CaptureSettings, open_source
 
     try:
-        with open_source("screen:", timeout=2) as source:
+        with open_source("screen:", CaptureSettings(timeout=2)) as source:
             return Check("screen as a source", True, f"{source.size} grabbed")
     except RtstyleError as error:
         return Check("screen as a source", None, f"not here: {error}")
@@ -234,7 +234,7 @@ def _streams() -> Check:
 
     import numpy as np
 
-    from rtstyle.frame import Color, Frame, Planes
+    from rtstyle.frame import Color, Frame, Planes, VideoFormat
     from rtstyle.live.fanout import Fanout
     from rtstyle.live.sinks.stream import StreamSink, destination
 
@@ -244,7 +244,7 @@ def _streams() -> Check:
         here.bind(("127.0.0.1", 0))
         here.settimeout(0.05)
         target = destination(f"udp://127.0.0.1:{here.getsockname()[1]}")
-        push = StreamSink(target, size=frame.size, color=color, rate=None, warn=branches.warn)
+        push = StreamSink(target, like=VideoFormat(frame.size, color, frame.time_base), warn=branches.warn)
         branches.add("push", push, "newest")
         end = time.monotonic() + 5
         while time.monotonic() < end:

@@ -157,8 +157,15 @@ def _at(address: int, size: int) -> np.ndarray:
 class PlanarOnCpu:
     """A planar graph in ONNX Runtime, run in the streams of a fake device: see ``rtstyle.backends.ring.Network``."""
 
-    def __init__(self, device: FakeDevice, model: bytes, size: Size, channels: int = graph.CANVAS_CHANNELS) -> None:
-        self._device = device
+    def __init__(
+        self,
+        device: FakeDevice,
+        model: bytes,
+        size: Size,
+        channels: int = graph.CANVAS_CHANNELS,
+        layout: graph.Layout = "i420",
+    ) -> None:
+        self._device, self.layout = device, layout
         self._run = planar_runner(model)
         self._shapes = graph.planar_shapes(size, channels)
         self.closed = False

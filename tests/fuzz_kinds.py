@@ -370,7 +370,7 @@ def _leading(chance: random.Random, goal: str, other: str, port: int) -> str:
 
 def try_playlist(chance: random.Random, outside: Path) -> None:
     """A text that leads elsewhere, under any name: nothing that was not given is opened."""
-    from rtstyle.video import VideoReader, opening
+    from rtstyle.video import ReaderSettings, VideoReader, opening
 
     opening._PATIENCE = 1.0  # for which playlists without an end may grow
     shutil.copy(outside.parent / "own.ts", "own.ts")
@@ -393,7 +393,7 @@ def try_playlist(chance: random.Random, outside: Path) -> None:
     path = Path(name)
     path.write_bytes(spoiled(chance, text.encode()) if spoil else text.encode())
     try:
-        with VideoReader(path, timeout=3) as reader:
+        with VideoReader(path, settings=ReaderSettings(timeout=3)) as reader:
             assert reader.size.width == 96, "it played what was not given"
             for frame, _ in zip(reader, range(25), strict=False):
                 assert frame.size.width == 96, "it played what was not given"

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtstyle.camera import device_requests, list_cameras, mirrored, open_source
+from rtstyle.camera import CaptureSettings, device_requests, list_cameras, mirrored, open_source
 from rtstyle.camera.address import SourceAddress
 from rtstyle.camera.feed import StreamFeed
 from rtstyle.camera.v4l2 import CameraMode
@@ -205,7 +205,7 @@ def test_cameras_are_listed_as_lines():
 
 
 def test_a_network_camera_gives_its_frames_as_they_come():
-    with NetworkCamera() as camera, open_source(camera.url, timeout=3) as source:
+    with NetworkCamera() as camera, open_source(camera.url, CaptureSettings(timeout=3, wait=0)) as source:
         assert (source.size, source.live, source.notes) == (SIZE, True, [])
         assert source.color.full_range, "JPEG is full range"
         assert source.rate is None, "MJPEG over HTTP does not say its rate"
@@ -221,7 +221,7 @@ def test_a_network_camera_gives_its_frames_as_they_come():
 
 
 def test_a_network_camera_that_stalls_is_found_out_in_time():
-    with NetworkCamera() as camera, open_source(camera.url, timeout=0.6) as source:
+    with NetworkCamera() as camera, open_source(camera.url, CaptureSettings(timeout=0.6, wait=0)) as source:
         captures = source.captures()
         for _ in range(5):
             next(captures)
@@ -236,7 +236,7 @@ def test_a_network_camera_that_stalls_is_found_out_in_time():
 
 def test_a_caller_that_takes_longer_than_the_timeout_is_no_silence_of_the_camera():
     """A starved machine was told that its camera sent no picture."""
-    with NetworkCamera() as camera, open_source(camera.url, timeout=0.5) as source:
+    with NetworkCamera() as camera, open_source(camera.url, CaptureSettings(timeout=0.5, wait=0)) as source:
         for number, _ in enumerate(source.captures()):
             time.sleep(0.7)
             if number == 2:
@@ -248,13 +248,13 @@ def test_a_camera_that_never_sends_is_found_out_when_it_is_opened():
         camera.stalled.set()
         begin = time.perf_counter()
         with pytest.raises(SourceStalledError, match=r"did not answer within 0\.5 s") as error:
-            open_source(camera.url, timeout=0.5)
+            open_source(camera.url, CaptureSettings(timeout=0.5, wait=0))
         assert time.perf_counter() - begin < 2
         one_line(error)
 
 
 def test_a_camera_that_goes_away_is_an_error_and_no_end():
-    with NetworkCamera() as camera, open_source(camera.url, timeout=2) as source:
+    with NetworkCamera() as camera, open_source(camera.url, CaptureSettings(timeout=2, wait=0)) as source:
         captures = source.captures()
         next(captures)
         camera.gone.set()
@@ -279,7 +279,10 @@ def test_a_damaged_frame_is_left_out_and_counted():
         good = jpeg(draw_number(index))
         return b"\xff\xd8\xff\xe0 no frame \xff\xd9" if index == 4 else good
 
-    with NetworkCamera(picture=picture) as camera, open_source(camera.url, timeout=2) as source:
+    with (
+        NetworkCamera(picture=picture) as camera,
+        open_source(camera.url, CaptureSettings(timeout=2, wait=0)) as source,
+    ):
         numbers = []
         for captured in source.captures():
             numbers.append(read_number(captured.frame.planes.y))
@@ -291,7 +294,10 @@ def test_a_damaged_frame_is_left_out_and_counted():
 
 
 def test_frames_of_a_url_are_scaled_to_the_size_asked_for():
-    with NetworkCamera() as camera, open_source(camera.url, size=Size(80, 48), timeout=2) as source:
+    with (
+        NetworkCamera() as camera,
+        open_source(camera.url, CaptureSettings(size=Size(80, 48), timeout=2, wait=0)) as source,
+    ):
         captured = next(source.captures())
 
     assert source.size == Size(80, 48)
@@ -320,7 +326,7 @@ def test_a_file_is_played_at_its_own_pace(tmp_path):
 
 def test_a_pause_in_the_timestamps_of_a_file_is_not_sat_out(tmp_path):
     clip = write_clip(tmp_path / "clip.mkv", [0, 40, 3_600_000, 3_600_040])
-    with open_source(str(clip), timeout=0.5) as source:
+    with open_source(str(clip), CaptureSettings(timeout=0.5)) as source:
         begin = time.perf_counter()
         assert len(list(source)) == 4
     assert time.perf_counter() - begin < 1.5
@@ -377,7 +383,7 @@ def test_a_name_that_is_nothing_says_what_may_be_given():
 @pytest.mark.parametrize("setting", [{"timeout": 0}, {"fps": Fraction(0)}])
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(SettingError, match="above 0"):
-        open_source(0, **setting)
+        open_source(0, CaptureSettings(**setting))
 
 
 class Driver:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from senders import free_port
 
-from rtstyle.camera import open_source
+from rtstyle.camera import CaptureSettings, open_source
 
 DATAGRAM = 1316
 FRAMES, RATE = 50, 25
@@ -76,7 +76,10 @@ def test_lost_packets_leave_the_last_whole_frame_and_no_smear():
     stream, port = transport_stream(), free_port()
     whole = pictures_of(stream)
     lost = {len(stream) // DATAGRAM * percent // 100 for percent in (30, 33, 80)}
-    with sent([stream], port, lambda number: number not in lost), open_source(f"udp://127.0.0.1:{port}") as source:
+    with (
+        sent([stream], port, lambda number: number not in lost),
+        open_source(f"udp://127.0.0.1:{port}", CaptureSettings(wait=0)) as source,
+    ):
         shown, smeared = 0, 0
         end = time.monotonic() + 4
         for captured in source.captures():
@@ -92,7 +95,10 @@ def test_lost_packets_leave_the_last_whole_frame_and_no_smear():
 
 def test_a_camera_whose_clock_jumps_back_continues():
     stream, port = transport_stream(), free_port()
-    with sent([stream], port), open_source(f"udp://127.0.0.1:{port}") as source:  # each round begins at time 0
+    with (
+        sent([stream], port),
+        open_source(f"udp://127.0.0.1:{port}", CaptureSettings(wait=0)) as source,
+    ):  # each round begins at time 0
         end, times = time.monotonic() + 3.5, []
         for captured in source.captures():
             times.append(captured.at)
@@ -106,11 +112,11 @@ def test_a_camera_whose_clock_jumps_back_continues():
 
 STOPS = """
 import random, sys, threading, time
-from rtstyle.camera import open_source
+from rtstyle.camera import CaptureSettings, open_source
 from rtstyle.live.latest import LatestFrame
 dice = random.Random(5)
 for number in range(int(sys.argv[2])):
-    with open_source(sys.argv[1], timeout=5) as source, LatestFrame(source) as latest:
+    with open_source(sys.argv[1], CaptureSettings(timeout=5, wait=0)) as source, LatestFrame(source) as latest:
         latest.start()
         time.sleep(dice.uniform(0, 0.3))
 assert threading.active_count() == 1

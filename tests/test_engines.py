@@ -72,10 +72,9 @@ def ring_on_fake_device(style, size, mode="throughput", color=Color(), layout="i
         backend="tensorrt",
         precision=precision,
         device=device,
-        network=PlanarOnCpu(device, model, size),
+        network=PlanarOnCpu(device, model, size, layout=layout),
         size=size,
         color=color,
-        layout=layout,
         slots=SLOTS if mode == "throughput" else 1,
     )
 
@@ -103,7 +102,6 @@ def torch_ring_on_fake_device(style, size, precision, color=Color(), layout="i42
         network=network,
         size=size,
         color=color,
-        layout=layout,
         layer=style.layer(size, color),
     )
 

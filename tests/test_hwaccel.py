@@ -14,7 +14,7 @@ from av.codec.hwaccel import hwdevices_available
 
 from rtstyle.backends.cuda import driver_problem
 from rtstyle.errors import SettingError
-from rtstyle.video import VideoReader
+from rtstyle.video import ReaderSettings, VideoReader
 from rtstyle.video import hwaccel as hardware
 from rtstyle.video.hwaccel import hwaccel_problem
 
@@ -27,7 +27,7 @@ no_gpu = pytest.mark.skipif(driver_problem() is None, reason="there is a GPU her
 
 
 def frames_of(**settings) -> list[tuple[int, bytes]]:
-    with VideoReader(DEMO, **settings) as reader:
+    with VideoReader(DEMO, settings=ReaderSettings(**settings)) as reader:
         return [(frame.pts, b"".join(map(np.ascontiguousarray, frame.planes))) for frame in islice(reader, 5)]
 
 
@@ -42,7 +42,7 @@ def test_nvdec_is_listed_everywhere_and_found_missing_by_decoding():
 @no_gpu
 def test_software_takes_over_where_the_hardware_is_not_there_and_a_note_says_so():
     assert frames_of(hwaccel="cuda") == frames_of()
-    with VideoReader(DEMO, hwaccel="cuda") as reader:
+    with VideoReader(DEMO, settings=ReaderSettings(hwaccel="cuda")) as reader:
         assert [note for note in reader.notes if "hwaccel cuda" in note and "software decodes" in note]
 
 
@@ -59,7 +59,7 @@ def test_software_takes_over_where_the_hardware_does_not_know_the_codec(monkeypa
 
 def test_hardware_that_no_one_knows_is_refused_with_what_there_is():
     with pytest.raises(SettingError, match=r"no hwaccel 'nvdec' \(this FFmpeg knows: .*cuda is NVDEC\)"):
-        VideoReader(DEMO, hwaccel="nvdec")
+        VideoReader(DEMO, settings=ReaderSettings(hwaccel="nvdec"))
 
 
 @no_gpu

@@ -24,7 +24,7 @@ import rtstyle.backends.opening
 import rtstyle.live
 import rtstyle.live.styles
 from rtstyle import Controls, Engine, Frame, open_engine
-from rtstyle.camera import open_source
+from rtstyle.camera import CaptureSettings, open_source
 from rtstyle.errors import (
     BackendUnavailableError,
     CameraError,
@@ -36,7 +36,7 @@ from rtstyle.errors import (
     StyleNotFoundError,
     VideoWriteError,
 )
-from rtstyle.live import CaptureSettings, LatestFrame, LiveInterrupted, LiveReport, LiveSettings, Outputs, stylize_live
+from rtstyle.live import LatestFrame, LiveInterrupted, LiveReport, LiveSettings, Outputs, stylize_live
 from rtstyle.style import load_style
 from rtstyle.video import EncoderSettings
 
@@ -173,7 +173,11 @@ def test_a_file_is_stylized_to_its_end(no_display, tmp_path):
 
 def test_a_slow_consumer_gets_new_frames_and_never_old_ones():
     lags = []
-    with NetworkCamera() as camera, open_source(camera.url, timeout=3) as source, LatestFrame(source) as newest:
+    with (
+        NetworkCamera() as camera,
+        open_source(camera.url, CaptureSettings(timeout=3, wait=0)) as source,
+        LatestFrame(source) as newest,
+    ):
         newest.begin()
         while camera.milliseconds() < 3500:
             captured = newest.take(1)
@@ -188,7 +192,11 @@ def test_a_slow_consumer_gets_new_frames_and_never_old_ones():
 
 
 def test_an_error_of_the_source_is_never_taken_for_its_end():
-    with NetworkCamera() as camera, open_source(camera.url, timeout=2) as source, LatestFrame(source) as newest:
+    with (
+        NetworkCamera() as camera,
+        open_source(camera.url, CaptureSettings(timeout=2, wait=0)) as source,
+        LatestFrame(source) as newest,
+    ):
         newest.begin()
         camera.gone.set()
         time.sleep(0.5)  # longer than the source needs to fail

@@ -30,10 +30,10 @@ from test_camera import NetworkCamera, draw_number, read_number
 import rtstyle.live.sinks.outputs
 import rtstyle.live.sinks.virtual_camera
 from rtstyle import Controls, Frame
-from rtstyle.camera import v4l2
+from rtstyle.camera import CaptureSettings, v4l2
 from rtstyle.errors import CameraError, OutputExistsError, SettingError, VideoWriteError
 from rtstyle.frame import Color, Planes, Size, VideoFormat
-from rtstyle.live import CaptureSettings, LiveSettings, Outputs, stylize_live
+from rtstyle.live import LiveSettings, Outputs, stylize_live
 from rtstyle.live.fanout import Fanout
 from rtstyle.live.microphone import MicrophoneCapture, SoundClock, microphone_requests
 from rtstyle.live.sinks.readers import DeviceReaders
@@ -101,9 +101,7 @@ def push(
 ) -> StreamSink:
     return StreamSink(
         destination(url),
-        size=SIZE,
-        color=COLOR,
-        rate=Fraction(30),
+        like=VideoFormat(SIZE, COLOR, CLOCK, Fraction(30)),
         sound=sound,
         tell=lines.append if lines is not None else print,
         warn=outlets.warn,
@@ -484,9 +482,8 @@ def test_a_receiver_that_stops_reading_stalls_nothing_and_the_end_comes_in_time(
         with Fanout(lines.append) as outlets:
             url = f"tcp://127.0.0.1:{port}"
             target = destination(url)
-            stuck = StreamSink(
-                target, size=SIZE, color=COLOR, rate=Fraction(30), bitrate=30_000_000, warn=outlets.warn, timeout=1.5
-            )
+            like = VideoFormat(SIZE, COLOR, CLOCK, Fraction(30))
+            stuck = StreamSink(target, like=like, bitrate=30_000_000, warn=outlets.warn, timeout=1.5)
             fast = Collector()
             outlets.add("push", stuck, "newest")
             outlets.add("recording", recording(tmp_path / "r.mkv"), "all")

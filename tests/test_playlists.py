@@ -17,7 +17,7 @@ from clips import make_clip
 from rtstyle.camera import open_source
 from rtstyle.cli import main
 from rtstyle.errors import RtstyleError, VideoOpenError
-from rtstyle.video import VideoReader, opening, remote
+from rtstyle.video import ReaderSettings, VideoReader, opening, remote
 
 FRAMES = 10
 
@@ -56,7 +56,7 @@ SDP = (
 
 
 def count(path: object, **options: object) -> int:
-    with VideoReader(path, **options) as reader:
+    with VideoReader(path, settings=ReaderSettings(**options)) as reader:
         return sum(1 for _ in reader)
 
 
@@ -318,7 +318,7 @@ def test_a_playlist_that_is_read_again_still_leads_nowhere(given, secret, serve)
     live = given / "live.m3u8"
     live.write_text(hls("a.ts").replace("#EXT-X-ENDLIST\n", ""))
     elsewhere = f"http://127.0.0.1:{inside.server_port}/secret.ts"
-    with VideoReader(f"http://127.0.0.1:{outside.server_port}/live.m3u8", timeout=3) as reader:
+    with VideoReader(f"http://127.0.0.1:{outside.server_port}/live.m3u8", settings=ReaderSettings(timeout=3)) as reader:
         frames = iter(reader)
         next(frames)
         live.write_text(hls("a.ts", elsewhere))

@@ -18,7 +18,6 @@ import pytest
 from clips import make_clip
 
 from rtstyle import Controls, Frame, Size, open_engine
-from rtstyle.camera import open_source
 from rtstyle.cli import main
 from rtstyle.cli.talk import LineFormatter, finish, print_table, printable, write
 from rtstyle.errors import PictureError, RtstyleError, SettingError
@@ -207,7 +206,6 @@ HALF = np.zeros((24, 32), np.uint8)
         lambda: Frame(Planes(PLANE.ravel(), HALF, HALF), 0, 1, None),
         lambda: Frame(Planes(PLANE, None, HALF), 0, 1, None),
         lambda: open_engine("sketch", (64, 48)),
-        lambda: open_source(str(ROOT / "demo" / "big_buck_bunny.mp4"), size=(64, 48)),
         lambda: VideoReader(ROOT / "demo" / "big_buck_bunny.mp4", size=(64, 48)),
     ],
 )

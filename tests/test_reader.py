@@ -22,7 +22,7 @@ from clips import LOSSLESS, Sound, fill, look, make_clip, moving_bar, noise
 
 from rtstyle.errors import RtstyleError, SettingError, VideoOpenError, VideoStalledError
 from rtstyle.frame import Frame, Size, planes_to_rgb
-from rtstyle.video import VideoReader
+from rtstyle.video import ReaderSettings, VideoReader
 from rtstyle.video.decoder import Decoder
 from rtstyle.video.samples import alpha_of, planes_digest
 from rtstyle.video.tone import HLG, PQ, map_tones, nits_to_pq, pq_to_nits
@@ -602,7 +602,7 @@ def test_a_folder_of_images_is_a_video_in_the_order_in_which_people_count(tmp_pa
         frames = list(reader)
     assert greys(frames) == [0, 1, 2, 3]
     assert [frame.pts * frame.time_base for frame in frames] == [Fraction(i, 25) for i in range(4)]
-    with VideoReader(folder, rate=Fraction(30000, 1001)) as reader:
+    with VideoReader(folder, settings=ReaderSettings(rate=Fraction(30000, 1001))) as reader:
         assert [frame.pts * frame.time_base for frame in reader][3] == Fraction(3003, 30000)
 
 
@@ -649,7 +649,7 @@ def test_a_still_image_and_an_empty_folder_are_refused_in_words(tmp_path):
 READ_STDIN = """
     import sys
     from fractions import Fraction
-    from rtstyle.video import VideoReader
+    from rtstyle.video import ReaderSettings, VideoReader
     with VideoReader("-", {settings}) as reader:
         assert not reader.seekable and not reader.resume_after(0, "")
         print(*(frame.pts * frame.time_base for frame in reader), len(reader.packets))
@@ -676,7 +676,7 @@ def test_stdin_gives_what_the_file_gives(ending, clip, tmp_path):
     with VideoReader(source) as reader:
         expected = [str(frame.pts * frame.time_base) for frame in reader]
         expected.append(str(len(reader.packets)))
-    for settings in ("", f"muxer='{ending}'"):
+    for settings in ("", f"settings=ReaderSettings(muxer='{ending}')"):
         done = read_stdin(source.read_bytes(), settings)
         assert (done.stdout.split(), done.stderr, done.returncode) == (expected, "", 0)
     part = read_stdin(source.read_bytes(), "start=Fraction(3, 25), end=Fraction(7, 25), keep_packets=False")
@@ -688,7 +688,7 @@ def test_stdin_that_holds_no_video_is_one_line():
         done = read_stdin(data)
         assert "VideoOpenError: stdin cannot be read as a video" in done.stderr.splitlines()[-1]
     with pytest.raises(SettingError, match="no input format 'nonsense'"):
-        VideoReader("-", muxer="nonsense")
+        VideoReader("-", settings=ReaderSettings(muxer="nonsense"))
 
 
 class Slow(http.server.BaseHTTPRequestHandler):
@@ -723,7 +723,7 @@ def test_a_network_source_is_read_and_a_stalling_one_is_given_up_in_time(tmp_pat
         assert times_of(f"{address}/whole.mkv") == [Fraction(i, 25) for i in range(40)]
         begun = time.monotonic()
         with pytest.raises(VideoStalledError, match=r"sent nothing for 0\.5 s") as caught:
-            read(f"{address}/half.mkv", timeout=0.5)
+            read(f"{address}/half.mkv", settings=ReaderSettings(timeout=0.5))
         assert time.monotonic() - begun < 5
         assert isinstance(caught.value, TimeoutError)
         assert isinstance(caught.value, RtstyleError)
@@ -740,13 +740,13 @@ def test_a_host_that_says_nothing_and_one_that_is_not_there(tmp_path):
         listening.listen()
         port = listening.getsockname()[1]
         with pytest.raises(VideoStalledError, match=r"did not answer within 0\.3 s"):
-            VideoReader(f"http://user:secret@127.0.0.1:{port}/in.mkv", timeout=0.3)
-    line = refusal(f"http://user:secret@127.0.0.1:{port}/in.mkv", timeout=2)
+            VideoReader(f"http://user:secret@127.0.0.1:{port}/in.mkv", settings=ReaderSettings(timeout=0.3))
+    line = refusal(f"http://user:secret@127.0.0.1:{port}/in.mkv", settings=ReaderSettings(timeout=2))
     assert "secret" not in line
     assert "user:***@127.0.0.1" in line
     assert "knows no nonsense" in refusal("nonsense://host/in.mkv")
     with pytest.raises(SettingError, match="timeout"):
-        VideoReader("http://127.0.0.1/", timeout=0)
+        VideoReader("http://127.0.0.1/", settings=ReaderSettings(timeout=0))
 
 
 # -- damage ------------------------------------------------------------------------------------------

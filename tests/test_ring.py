@@ -43,6 +43,8 @@ SIZE = Size(64, 48)
 class Inverter:
     """A network without a style: what comes out is 255 minus what went in."""
 
+    layout = "i420"
+
     def __init__(self, device: FakeDevice, size: Size, seconds: float = 0.0) -> None:
         self._device, self._shape, self._seconds = device, graph.planar_shapes(size)[graph.PICTURE], seconds
         self.closed = False
@@ -437,8 +439,8 @@ def test_nv12_gives_the_same_frame_as_i420(random_style, size):
         device = FakeDevice(slowest=0)
         model = graph.planar(random_style.trunk, size, layout=layout).SerializeToString()
         with RingEngine(
-            backend="tensorrt", precision="f16", device=device, network=PlanarOnCpu(device, model, size),
-            size=size, color=Color(), layout=layout,
+            backend="tensorrt", precision="f16", device=device, network=PlanarOnCpu(device, model, size, layout=layout),
+            size=size, color=Color(),
         ) as engine:  # fmt: skip
             engine.submit(frame)
             results.append(engine.next().planes)

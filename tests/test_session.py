@@ -26,14 +26,14 @@ import rtstyle.backends.opening
 from rtstyle import Controls, Engine, Frame, LiveSettings, Outputs, Size, open_engine, stylize_live
 from rtstyle.actions import Action, BlendSet, Command, SessionState, SizeClassSet, StrengthSet, StyleChosen
 from rtstyle.backends import EngineSettings, open_for
-from rtstyle.camera import open_source
+from rtstyle.camera import CaptureSettings, open_source
 from rtstyle.frame import Color, Planes
 from rtstyle.live.adaptive import AdaptiveQuality, Working, quality_levels, working_sizes
 from rtstyle.live.denoise import Denoiser
 from rtstyle.live.fanout import Fanout
 from rtstyle.live.images import with_message
 from rtstyle.live.latest import LatestFrame
-from rtstyle.live.session import Session
+from rtstyle.live.session import Session, SessionParts
 from rtstyle.live.styles import FADE, Styles
 from rtstyle.style import list_styles
 
@@ -63,7 +63,7 @@ def live_session(url: str, *, controls: Controls = Controls(), wait: float = 0) 
     """A session without a window, made of the real parts, and what it gives out."""
     kept = Kept()
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(url, timeout=2, wait=wait))
+        source = stack.enter_context(open_source(url, CaptureSettings(timeout=2, wait=wait)))
 
         def make(style: str, working: Working) -> Engine:
             return open_for(style, working.size, source.color, F32, live=True, working=working.size)
@@ -73,7 +73,8 @@ def live_session(url: str, *, controls: Controls = Controls(), wait: float = 0) 
         outlets = stack.enter_context(Fanout(lambda line: None, alone=True))
         outlets.add("kept", kept, "all")
         newest.begin()
-        yield Session(newest, styles, None, outlets, lambda line: None, controls, size=source.size), kept
+        parts = SessionParts(latest=newest, styles=styles, fanout=outlets, size=source.size)
+        yield Session(parts, controls), kept
 
 
 def run_and_post(session: Session, *steps: tuple[Command, Callable[[SessionState], bool]]) -> list[str]:

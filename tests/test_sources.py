@@ -22,7 +22,7 @@ from senders import H264, Sender, free_port, rtmp, udp
 from test_camera import SIZE, NetworkCamera, draw_number, jpeg, read_number, write_clip
 
 import rtstyle.live.latest
-from rtstyle.camera import LiveSource, open_source
+from rtstyle.camera import CaptureSettings, LiveSource, open_source
 from rtstyle.camera.microphones import read_alsa
 from rtstyle.camera.screen import screen_request
 from rtstyle.canvas.follower import SceneFollower
@@ -75,7 +75,7 @@ def test_a_slow_consumer_sees_now_and_a_camera_that_vanished_comes_back(kind, tm
     with sender() as camera:
         if kind == "rtmp":
             time.sleep(0.5)  # until ffmpeg listens
-        source = open_source(url, timeout=2, wait=None, tell=lines.append)
+        source = open_source(url, CaptureSettings(timeout=2, wait=None), tell=lines.append)
         with source, LatestFrame(source) as newest:
             newest.begin()
             before = lags(newest, camera, 1.6)
@@ -129,7 +129,7 @@ def test_frames_do_not_grow_old_in_a_connection_that_is_read_too_slowly(kind, mo
     with camera:
         if kind == "rtmp":
             time.sleep(0.5)  # until ffmpeg listens
-        with open_source(url, timeout=5) as source, LatestFrame(source) as newest:
+        with open_source(url, CaptureSettings(timeout=5, wait=0)) as source, LatestFrame(source) as newest:
             newest.begin()
             begin = time.perf_counter()
             while (now := time.perf_counter() - begin) < 4:
@@ -159,7 +159,7 @@ def test_segments_are_played_at_their_pace_and_do_not_fall_behind(monkeypatch, t
             for slow in (False, True):
                 if slow:
                     monkeypatch.setattr(rtstyle.live.latest, "SceneFollower", SlowFollower)
-                with open_source(f"http://127.0.0.1:{port}/cam.m3u8", timeout=5) as source:
+                with open_source(f"http://127.0.0.1:{port}/cam.m3u8", CaptureSettings(timeout=5, wait=0)) as source:
                     ages[slow] = ages_of(source, camera, 4)
         finally:
             web.kill()
@@ -187,7 +187,10 @@ def ages_of(source: LiveSource, camera: Sender, seconds: float) -> list[tuple[fl
 
 def test_an_rtsp_camera_that_insists_on_udp_is_taken_as_well():
     port = free_port()
-    with Sender.rtsp(port, transports="UDP") as camera, open_source(f"rtsp://127.0.0.1:{port}/cam") as source:
+    with (
+        Sender.rtsp(port, transports="UDP") as camera,
+        open_source(f"rtsp://127.0.0.1:{port}/cam", CaptureSettings(wait=0)) as source,
+    ):
         for captured, _ in zip(source.captures(), range(40), strict=False):
             lag = camera.milliseconds() - read_number(captured.frame.planes.y)
     assert lag < 500
@@ -199,7 +202,7 @@ def lost_camera(**settings: object) -> Iterator[tuple[LatestFrame, int, list[str
     lines: list[str] = []
     with NetworkCamera() as camera:
         port = int(camera.url.split(":")[2].split("/")[0])
-        source = open_source(camera.url, timeout=1, tell=lines.append, **settings)
+        source = open_source(camera.url, CaptureSettings(timeout=1, **settings), tell=lines.append)
         with source, LatestFrame(source) as newest:
             newest.begin()
             wait_for("pictures", lambda: newest.captured > 2)
@@ -237,7 +240,7 @@ def test_strokes_stay_where_they_are_while_a_camera_is_away():
 
     with NetworkCamera(picture=panned) as camera:
         port = int(camera.url.split(":")[2].split("/")[0])
-        source = open_source(camera.url, timeout=1, wait=None)
+        source = open_source(camera.url, CaptureSettings(timeout=1, wait=None))
         with source, LatestFrame(source) as newest:
             newest.begin()
             wait_for("the end of the pan", lambda: newest.captured > 40)
@@ -256,7 +259,7 @@ def test_strokes_stay_where_they_are_while_a_camera_is_away():
 def test_a_stalled_camera_is_waited_for_like_one_that_vanished():
     lines: list[str] = []
     with NetworkCamera() as camera:
-        source = open_source(camera.url, timeout=1, wait=None, tell=lines.append)
+        source = open_source(camera.url, CaptureSettings(timeout=1, wait=None), tell=lines.append)
         with source, LatestFrame(source) as newest:
             newest.begin()
             camera.stalled.set()
@@ -295,13 +298,13 @@ def test_leaving_does_not_wait_for_a_camera_that_is_away():
 def test_a_source_that_was_never_there_is_an_error_at_once():
     begin = time.perf_counter()
     with pytest.raises(CameraError, match="connection refused"):
-        open_source(f"http://127.0.0.1:{free_port()}/cam", wait=None)
+        open_source(f"http://127.0.0.1:{free_port()}/cam", CaptureSettings(wait=None))
     assert time.perf_counter() - begin < 1
 
 
 def test_a_wait_below_zero_is_refused():
     with pytest.raises(SettingError, match="must be 0 seconds or more and at most a year, got -1"):
-        open_source(0, wait=-1)
+        open_source(0, CaptureSettings(wait=-1))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
@@ -309,13 +312,13 @@ def test_a_pipe_that_no_one_writes_into_or_with_rubbish_is_one_line(tmp_path):
     os.mkfifo(tmp_path / "cam")
     begin = time.perf_counter()
     with pytest.raises(SourceStalledError, match=r"nothing came through the pipe .* for 0.3 s; does a program write"):
-        open_source(tmp_path / "cam", timeout=0.3)
+        open_source(tmp_path / "cam", CaptureSettings(timeout=0.3, wait=0))
     assert time.perf_counter() - begin < 1
 
     writer = threading.Thread(target=(tmp_path / "cam").write_bytes, args=(b"no video at all " * 100,))
     writer.start()
     with pytest.raises(CameraError, match="no video that a pipe can carry"):
-        open_source(tmp_path / "cam", timeout=3)
+        open_source(tmp_path / "cam", CaptureSettings(timeout=3, wait=0))
     writer.join()
 
 
@@ -357,17 +360,17 @@ def x_server() -> Iterator[str]:
 
 def look_at_the_screen() -> tuple[np.ndarray, np.ndarray]:
     """Luma of the whole screen, and of the region in which the window is."""
-    with open_source("screen:", fps=Fraction(50)) as source:
+    with open_source("screen:", CaptureSettings(fps=Fraction(50))) as source:
         assert source.rate == 50
         for captured, _ in zip(source.captures(), range(200), strict=False):
             whole = captured.frame.planes.y
             if read_number(whole[50:, 100:]) == 4711:  # the screen may be slower than the window thinks
                 break
-    with open_source("screen:0+100,50", size=SIZE) as source:
+    with open_source("screen:0+100,50", CaptureSettings(size=SIZE)) as source:
         region = next(source.captures()).frame.planes.y
         assert (source.size, source.notes) == (SIZE, [])
     with pytest.raises(CameraError, match=r"cannot be grabbed.*is 160x96 there"):
-        open_source("screen:+600,50", size=SIZE)
+        open_source("screen:+600,50", CaptureSettings(size=SIZE))
     return whole, region
 
 
@@ -428,7 +431,7 @@ def test_a_screen_is_asked_for_in_the_words_of_each_platform():
 def test_a_file_that_loops_continues_at_its_pace(tmp_path):
     clip = write_clip(tmp_path / "clip.mkv", [0, 40, 80])
     numbers, moments = [], []
-    with open_source(clip, loop=True) as source:
+    with open_source(clip, CaptureSettings(loop=True)) as source:
         for captured in source.captures():
             numbers.append(read_number(captured.frame.planes.y))
             moments.append(captured.at)
@@ -450,7 +453,7 @@ def write_pictures(folder: Path) -> Path:
 def test_a_folder_of_images_is_shown_again_and_again_in_the_order_of_its_numbers(tmp_path):
     folder = write_pictures(tmp_path / "photos")
     begin = time.perf_counter()
-    with open_source(folder, fps=Fraction(20)) as source:
+    with open_source(folder, CaptureSettings(fps=Fraction(20))) as source:
         frames = []
         for captured in source.captures():
             frames.append(captured.frame)
@@ -468,14 +471,14 @@ def test_a_folder_of_images_is_shown_again_and_again_in_the_order_of_its_numbers
 def test_frames_can_be_shown_once_and_the_last_one_as_long_as_the_others(tmp_path):
     folder = write_pictures(tmp_path / "photos")
     begin = time.perf_counter()
-    with open_source(folder, fps=Fraction(10), loop=False) as source:
+    with open_source(folder, CaptureSettings(fps=Fraction(10), loop=False)) as source:
         assert len(list(source)) == 3
     assert 0.28 < time.perf_counter() - begin < 1.5
 
 
 def test_one_frame_stays_and_a_large_one_is_made_as_large_as_a_screen(tmp_path):
     cv2.imwrite(str(tmp_path / "photo.jpg"), np.full((3000, 2000, 3), 99, np.uint8))
-    with open_source(tmp_path / "photo.jpg", fps=Fraction(100)) as source:
+    with open_source(tmp_path / "photo.jpg", CaptureSettings(fps=Fraction(100))) as source:
         captures = source.captures()
         assert [next(captures).frame.size for _ in range(3)] == 3 * [Size(720, 1080)]
         assert source.notes == [
@@ -564,7 +567,7 @@ def test_a_camera_that_is_turned_continues_upright_with_borders():
     lines: list[str] = []
     with (
         NetworkCamera(picture=lambda index: lying if index < 4 or 8 <= index < 12 else standing) as camera,
-        open_source(camera.url, timeout=2, tell=lines.append) as source,
+        open_source(camera.url, CaptureSettings(timeout=2, wait=0), tell=lines.append) as source,
     ):
         frames = [captured.frame for captured, _ in zip(source.captures(), range(14), strict=False)]
 

@@ -26,6 +26,11 @@ def test_functions_fit_on_a_screen(structure):
     assert structure.long == []
 
 
+def test_signatures_are_readable(structure):
+    assert len(structure.functions) > 2000
+    assert structure.wide == []
+
+
 def test_every_exported_name_is_in_the_reference(structure):
     assert structure.unreferenced == set()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rtstyle.camera import controls, open_source, v4l2
+from rtstyle.camera import CaptureSettings, controls, open_source, v4l2
 from rtstyle.camera.devices import Camera
 from rtstyle.camera.listing import Devices, describe_devices
 from rtstyle.errors import SettingError
@@ -156,4 +156,4 @@ def test_controls_are_for_cameras_of_this_machine():
         with pytest.raises(SettingError, match="NAME=VALUE"):
             controls.parse_control(text)
     with pytest.raises(SettingError, match="no camera of this machine"):
-        open_source("http://127.0.0.1:9/x", controls=(("gain", "1"),))
+        open_source("http://127.0.0.1:9/x", CaptureSettings(controls=(("gain", "1"),)))

@@ -22,7 +22,7 @@ from rtstyle.backends import Controls
 from rtstyle.errors import OutputExistsError, RtstyleError, SettingError, VideoOpenError, VideoWriteError
 from rtstyle.frame import Color, Frame, Planes, Size, VideoFormat
 from rtstyle.render import stylize_video
-from rtstyle.video import EncoderSettings, VideoReader, VideoWriter, free_name
+from rtstyle.video import EncoderSettings, ReaderSettings, VideoReader, VideoWriter, free_name
 
 QUICK = EncoderSettings(crf=0, preset="ultrafast")
 
@@ -32,7 +32,7 @@ def copy(
 ) -> Contents:
     """Read and write every frame as it is, and look at the result."""
     with (
-        VideoReader(source, threads=threads) as reader,
+        VideoReader(source, settings=ReaderSettings(threads=threads)) as reader,
         VideoWriter(
             target,
             reader.format,
@@ -555,7 +555,7 @@ def test_a_damaged_packet_near_the_end_takes_no_good_one_along(threads, tmp_path
     source = make_clip(tmp_path / "in.mp4", times=range(20), options={**LOSSLESS, "g": "1"})
     times = look(source).times
     spoil(source, [17])
-    with VideoReader(source, threads=threads) as reader:
+    with VideoReader(source, settings=ReaderSettings(threads=threads)) as reader:
         assert [f.pts * f.time_base for f in reader] == [time for i, time in enumerate(times) if i != 17]
         assert reader.damaged >= 1
 

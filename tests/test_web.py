@@ -33,10 +33,11 @@ from rtstyle.actions import (  # noqa: E402
     StyleChosen,
 )
 from rtstyle.backends import Controls, Engine, open_engine  # noqa: E402
+from rtstyle.camera import CaptureSettings  # noqa: E402
 from rtstyle.cli import main  # noqa: E402
 from rtstyle.errors import ServerError, SettingError  # noqa: E402
 from rtstyle.frame import Color, Frame, Planes, Size, planes_from_rgb, planes_to_rgb  # noqa: E402
-from rtstyle.live import CaptureSettings, LiveSettings, stylize_live  # noqa: E402
+from rtstyle.live import LiveSettings, stylize_live  # noqa: E402
 from rtstyle.style import Style, load_style  # noqa: E402
 from rtstyle.web import host, jpeg, protocol, server, share  # noqa: E402
 from rtstyle.web.address import Address  # noqa: E402

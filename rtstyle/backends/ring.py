@@ -95,6 +95,9 @@ class Device(Protocol):
 class Network(Protocol):
     """A planar graph (see ``graph.planar``) that is loaded on a device."""
 
+    layout: graph.Layout
+    """How the planes of a frame lie in its input and output."""
+
     def prepare(self, addresses: Mapping[str, int], stream: int) -> Callable[[], None]:
         """Get ready for one slot.
 
@@ -217,12 +220,11 @@ class RingEngine(Engine):
         size: Size,
         color: Color,
         layer: CanvasLayer | None = None,
-        layout: graph.Layout = "i420",
         slots: int = SLOTS,
     ) -> None:
         self.backend, self.precision, self.device = backend, precision, device.name
         self.size, self.color, self.in_flight = size, color, slots
-        self._device, self._network, self._layout = device, network, layout
+        self._device, self._network, self._layout = device, network, network.layout
         self._layer = layer or NoiseLayer(*graph.planar_shapes(size)[graph.CANVAS][1:3])
         self._shapes = graph.planar_shapes(size, self._layer.channels)
         self._sizes = _tensor_sizes(self._shapes)

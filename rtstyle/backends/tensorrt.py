@@ -54,7 +54,16 @@ class PlanNetwork:
         PlanRejectedError: TensorRT does not load the plan; the message says why.
     """
 
-    def __init__(self, data: bytes, device: CudaDevice, size: Size, kernels: Path | None = None) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        device: CudaDevice,
+        size: Size,
+        kernels: Path | None = None,
+        *,
+        layout: graph.Layout = "i420",
+    ) -> None:
+        self.layout = layout
         lib = library()
         trt = lib.trt
         logger().errors.clear()
@@ -161,11 +170,10 @@ class _EngineTarget:
                 backend="tensorrt",
                 precision=precision,
                 device=self.gpu,
-                network=PlanNetwork(data, self.gpu, self.size, kernels),
+                network=PlanNetwork(data, self.gpu, self.size, kernels, layout=self.layout),
                 layer=self.style.layer(self.size, self.color),
                 size=self.size,
                 color=self.color,
-                layout=self.layout,
                 slots=self.slots,
             )
         except DeviceError as error:

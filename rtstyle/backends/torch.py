@@ -208,6 +208,7 @@ class TorchNetwork:
         self._module = PlanarGenerator(generator, _TYPES[precision], layout, toned=style.trunk.toned)
         self._channels = style.trunk.canvas_channels
         self._exact = precision == "f32"
+        self.layout = layout
         self._size, self._device = size, device
         self._graphs: list[torch.cuda.CUDAGraph] = []
 

@@ -4,6 +4,7 @@ A live source hands out frames when they come and never waits for its consumer; 
 one. What is absent, refuses, stalls or goes away is one clear line, and never a silent end; a camera that went away
 can be waited for.
 
+    settings    CaptureSettings: how a source is opened
     captured    Captured: a frame and when it came
     address     what may be given as a source
     devices     cameras of this machine: found, and asked for a mode
@@ -20,10 +21,12 @@ can be waited for.
 
 from rtstyle.camera.captured import Captured, mirrored
 from rtstyle.camera.devices import Camera, DeviceRequest, device_requests, list_cameras
+from rtstyle.camera.settings import CaptureSettings
 from rtstyle.camera.source import LiveSource, open_source
 
 __all__ = [
     "Camera",
+    "CaptureSettings",
     "Captured",
     "DeviceRequest",
     "LiveSource",

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import sys
 import threading
-from dataclasses import dataclass
 from fractions import Fraction
 
 import av
@@ -17,8 +16,8 @@ from rtstyle.camera.controls import apply_controls
 from rtstyle.camera.devices import DeviceRequest, device_names, device_requests, found, list_cameras, modes_of
 from rtstyle.camera.feed import Feed, PictureFeed, StreamFeed, reason
 from rtstyle.camera.screen import screen_request
+from rtstyle.camera.settings import CaptureSettings
 from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
-from rtstyle.frame import Size
 from rtstyle.video.opening import is_named_playlist, open_device, open_media
 from rtstyle.video.pipe import Pipe
 
@@ -26,40 +25,26 @@ STILL_RATE = Fraction(1, 3)
 """Frames of a folder per second, where nothing else is requested."""
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What is asked of a source, and how long it may take."""
-
-    size: Size | None
-    fps: Fraction | None
-    timeout: float
-    audio: bool = False
-    """The audio of a file, URL or pipe is decoded, too."""
-    playlists: bool = False
-    """A playlist may lead to any file or host, see ``video.opening``."""
-    controls: tuple[tuple[str, str], ...] = ()
-    """Controls of a camera to set, see ``camera.controls``."""
-
-
-def open_feed(address: SourceAddress, wish: Wish, stop: threading.Event) -> Feed:
+def open_feed(address: SourceAddress, settings: CaptureSettings, stop: threading.Event, *, audio: bool) -> Feed:
     """Open a source and wait for its first frame.
 
     Args:
         stop: Ends the feed early.
+        audio: The audio of a file, URL or pipe is decoded, too.
 
     Raises:
         CameraError, SourceStalledError, VideoOpenError, SettingError: As ``open_source``.
     """
     if address.kind == "pictures":
-        return PictureFeed(address, wish.fps or STILL_RATE)
+        return PictureFeed(address, settings.fps or STILL_RATE)
     if address.kind == "device":
-        return _open_device(address, wish, stop)
+        return _open_device(address, settings, stop)
     if address.kind == "screen":
-        return _open_screen(address, wish, stop)
+        return _open_screen(address, settings, stop)
     if address.kind == "pipe":
-        return _open_pipe(address, wish, stop)
-    container = _open_url(address, wish) if address.kind == "url" else _open_file(address.text, wish)
-    return StreamFeed(container, address, timeout=wish.timeout, stop=stop, audio=wish.audio)
+        return _open_pipe(address, settings, stop, audio)
+    container = _open_url(address, settings) if address.kind == "url" else _open_file(address.text, settings)
+    return StreamFeed(container, address, timeout=settings.timeout, stop=stop, audio=audio)
 
 
 class _ModeRefused(Exception):
@@ -70,21 +55,23 @@ class _ModeRefused(Exception):
         self.reason = reason
 
 
-def _open_device(address: SourceAddress, wish: Wish, stop: threading.Event) -> Feed:
+def _open_device(address: SourceAddress, settings: CaptureSettings, stop: threading.Event) -> Feed:
     names = device_names() if sys.platform == "win32" else ()
-    modes = modes_of(address.text) if wish.size else ()
-    requests = device_requests(sys.platform, address.text, wish.size, wish.fps, names, modes)
-    apply_controls(requests[0].file, wish.controls, address.name)
+    modes = modes_of(address.text) if settings.size else ()
+    requests = device_requests(sys.platform, address.text, settings.size, settings.fps, names, modes)
+    apply_controls(requests[0].file, settings.controls, address.name)
     for request in requests[:-1]:
         with contextlib.suppress(_ModeRefused):
-            return _open_mode(address, request, wish, stop)
+            return _open_mode(address, request, settings, stop)
     try:
-        return _open_mode(address, requests[-1], wish, stop)
+        return _open_mode(address, requests[-1], settings, stop)
     except _ModeRefused as error:
-        raise _device_error(address, requests[-1], wish.timeout, error.reason) from error
+        raise _device_error(address, requests[-1], settings.timeout, error.reason) from error
 
 
-def _open_mode(address: SourceAddress, request: DeviceRequest, wish: Wish, stop: threading.Event) -> Feed:
+def _open_mode(
+    address: SourceAddress, request: DeviceRequest, settings: CaptureSettings, stop: threading.Event
+) -> Feed:
     """Open a camera in one mode.
 
     Raises:
@@ -92,14 +79,14 @@ def _open_mode(address: SourceAddress, request: DeviceRequest, wish: Wish, stop:
         CameraError, SourceStalledError: None will.
     """
     try:
-        container = open_device(request.file, format=request.format, options=request.options, timeout=wish.timeout)
-        return StreamFeed(container, address, timeout=wish.timeout, stop=stop, asked=wish.size)
+        container = open_device(request.file, format=request.format, options=request.options, timeout=settings.timeout)
+        return StreamFeed(container, address, timeout=settings.timeout, stop=stop, asked=settings.size)
     except CameraError:
         raise
     except (OSError, ValueError, av.error.FFmpegError) as error:
         if getattr(error, "errno", None) in (errno.EINVAL, errno.EIO):
             raise _ModeRefused(error) from error
-        raise _device_error(address, request, wish.timeout, error) from error
+        raise _device_error(address, request, settings.timeout, error) from error
 
 
 def _device_error(address: SourceAddress, request: DeviceRequest, timeout: float, error: Exception) -> CameraError:
@@ -117,24 +104,24 @@ def _device_error(address: SourceAddress, request: DeviceRequest, timeout: float
     return CameraError(f"cannot open {name}: {reason(error)}; {cameras}")
 
 
-def _open_screen(address: SourceAddress, wish: Wish, stop: threading.Event) -> Feed:
-    request = screen_request(sys.platform, address.text, wish.size, wish.fps)
+def _open_screen(address: SourceAddress, settings: CaptureSettings, stop: threading.Event) -> Feed:
+    request = screen_request(sys.platform, address.text, settings.size, settings.fps)
     try:
         container = open_device(request.file, format=request.format, options=request.options)
     except (OSError, ValueError, av.error.FFmpegError) as error:
-        region = f"; is {wish.size} there within it?" if wish.size else ""
+        region = f"; is {settings.size} there within it?" if settings.size else ""
         raise CameraError(f"{address.name} ({request.file}) cannot be grabbed: {reason(error)}{region}") from error
-    return StreamFeed(container, address, timeout=wish.timeout, stop=stop)
+    return StreamFeed(container, address, timeout=settings.timeout, stop=stop)
 
 
-def _open_pipe(address: SourceAddress, wish: Wish, stop: threading.Event) -> Feed:
-    pipe = Pipe.named(address.text, wish.timeout, stop)
+def _open_pipe(address: SourceAddress, settings: CaptureSettings, stop: threading.Event, audio: bool) -> Feed:
+    pipe = Pipe.named(address.text, settings.timeout, stop)
     try:
         container = open_media(pipe)
     except TimeoutError as error:
         pipe.close()
         raise SourceStalledError(
-            f"nothing came through the pipe {address.name} for {wish.timeout:g} s; does a program write to it?"
+            f"nothing came through the pipe {address.name} for {settings.timeout:g} s; does a program write to it?"
         ) from error
     except (OSError, ValueError, av.error.FFmpegError) as error:
         pipe.close()
@@ -142,11 +129,11 @@ def _open_pipe(address: SourceAddress, wish: Wish, stop: threading.Event) -> Fee
             f"what comes through the pipe {address.name} is no video that a pipe can carry, "
             f"as y4m, nut, mkv or ts: {reason(error)}"
         ) from error
-    return StreamFeed(container, address, timeout=wish.timeout, stop=stop, audio=wish.audio, release=pipe.close)
+    return StreamFeed(container, address, timeout=settings.timeout, stop=stop, audio=audio, release=pipe.close)
 
 
-def _open_url(address: SourceAddress, wish: Wish) -> av.container.InputContainer:
-    url, name, timeout = address.text, address.name, wish.timeout
+def _open_url(address: SourceAddress, settings: CaptureSettings) -> av.container.InputContainer:
+    url, name, timeout = address.text, address.name, settings.timeout
     # Not fflags=nobuffer: it throws the packets away that FFmpeg probed, with the key frame among them.
     # FFmpeg would look at an RTMP stream for 5 s, lest audio comes late; frames pile up meanwhile.
     options = {"analyzeduration": "1000000"}
@@ -157,7 +144,7 @@ def _open_url(address: SourceAddress, wish: Wish) -> av.container.InputContainer
     if is_named_playlist(url):
         options["live_start_index"] = "-1"  # FFmpeg would begin three segments before the newest one
     try:
-        return open_media(url, options=options, timeout=timeout, playlists=wish.playlists)
+        return open_media(url, options=options, timeout=timeout, playlists=settings.playlists)
     except VideoOpenError:
         raise
     except av.error.ExitError as error:
@@ -177,9 +164,9 @@ def _open_url(address: SourceAddress, wish: Wish) -> av.container.InputContainer
         ) from error
 
 
-def _open_file(path: str, wish: Wish) -> av.container.InputContainer:
+def _open_file(path: str, settings: CaptureSettings) -> av.container.InputContainer:
     try:
-        return open_media(f"file:{path}", playlists=wish.playlists)  # "file:" so that a colon is no protocol
+        return open_media(f"file:{path}", playlists=settings.playlists)  # "file:" so that a colon is no protocol
     except VideoOpenError:
         raise
     except av.error.InvalidDataError as error:

@@ -18,12 +18,12 @@ from rtstyle.camera.address import SourceAddress, find_source
 from rtstyle.camera.captured import Captured
 from rtstyle.camera.feed import Feed
 from rtstyle.camera.fit import fitted, inner_size, upright_size
-from rtstyle.camera.opening import Wish, open_feed
+from rtstyle.camera.opening import open_feed
 from rtstyle.camera.receiver import FRESH, LONGEST_SKIP
-from rtstyle.errors import CameraError, SettingError, SourceStalledError, check_seconds
-from rtstyle.frame import Frame, Size, check_is_size
+from rtstyle.camera.settings import CaptureSettings
+from rtstyle.errors import CameraError, SettingError, SourceStalledError
+from rtstyle.frame import Frame, Size
 from rtstyle.video import color_of
-from rtstyle.video.opening import MAX_PIXELS
 from rtstyle.video.samples import fraction_of
 from rtstyle.video.sound import Sound
 
@@ -42,16 +42,10 @@ _LARGEST_STILL = Size(1920, 1080)
 
 def open_source(
     source: str | int | Path,
+    settings: CaptureSettings = CaptureSettings(),
     *,
-    size: Size | None = None,
-    fps: Fraction | None = None,
-    timeout: float = 5.0,
-    wait: float | None = 0,
-    loop: bool | None = None,
     tell: Callable[[str], None] | None = None,
-    playlists: bool = False,
     audio: bool = False,
-    controls: tuple[tuple[str, str], ...] = (),
 ) -> LiveSource:
     """Open a live source and wait for its first frame.
 
@@ -59,38 +53,21 @@ def open_source(
         source: The number, device or name of a camera (``0``, ``/dev/video0``); the desktop (``screen:``, or a region
             of it as ``screen:0+100,200``); a URL (http, https, rtsp, rtmp, udp, tcp); a named pipe; a video file; an
             image or a folder of images.
-        size: A camera is asked for it and may give another, which ``LiveSource.notes`` says; of the screen it is the
-            region; all other frames are fitted into it. None is the source's own.
-        fps: Frames per second that a camera or the screen is asked for; of images, how many are shown in a second
-            (1/3 where it is None). A URL or a file keeps its own.
-        timeout: Seconds that opening, and later every single frame, may take.
-        wait: Seconds that a camera, pipe or URL is waited for when it has gone or stalled after its first frame;
-            None is for ever, 0 not at all.
-        loop: Whether files begin again when they end; None: images do, a video is played once.
+        settings: Size, frame rate and times that it is asked for.
         tell: Called with each line to print while frames are read, in the reader's thread: that the camera is gone, is
             back, or sends other frames than before.
-        playlists: Whether a playlist may lead to any file or host, see ``video.opening``.
         audio: Whether the audio of a file, URL or pipe is passed to ``LiveSource.hear``.
-        controls: Names and values of a camera's controls to set, such as ``("gain", "10")``; Linux only.
 
     Raises:
         CameraError: It is absent, refuses, or sends no video.
         SourceStalledError: It did not answer in time.
         VideoOpenError: The file is no video.
-        SettingError: ``timeout`` or ``fps`` is not above 0, ``wait`` is below 0, or a region of the screen has no size.
+        SettingError: A region of the screen has no size, or what has controls to set is no camera of this machine.
     """
-    if size is not None:
-        check_is_size(size)
-        if size.width * size.height > MAX_PIXELS:
-            raise SettingError(f"a size may have at most {MAX_PIXELS / 1e6:.0f} megapixels, got {size}")
-    check_seconds("a timeout", timeout)
-    check_seconds("the time to wait for a camera", wait, zero=True)
-    if fps is not None and not 0 < fps < 1e6:
-        raise SettingError(f"the frames per second must be above 0, got {float(fps):g}")
     address = find_source(source)
-    if controls and address.kind != "device":
+    if settings.controls and address.kind != "device":
         raise SettingError(f"{address.name} is no camera of this machine: it has no controls to set")
-    return LiveSource(address, Wish(size, fps, timeout, audio, playlists, controls), wait=wait, loop=loop, tell=tell)
+    return LiveSource(address, settings, tell=tell, audio=audio)
 
 
 class LiveSource:
@@ -105,18 +82,17 @@ class LiveSource:
     def __init__(
         self,
         address: SourceAddress,
-        wish: Wish,
+        settings: CaptureSettings,
         *,
-        wait: float | None,
-        loop: bool | None,
         tell: Callable[[str], None] | None,
+        audio: bool,
     ) -> None:
         """Open the source; see ``open_source``, which is to be used."""
-        self._address, self._wish, self._wait = address, wish, wait
+        self._address, self._settings, self._audio = address, settings, audio
         self._tell = tell or (lambda line: None)
         self._stop = threading.Event()
-        self._feed: Feed = open_feed(address, wish, self._stop)
-        self._loop = self._feed.paced and (address.kind == "pictures" if loop is None else loop)
+        self._feed: Feed = open_feed(address, settings, self._stop, audio=audio)
+        self._loop = self._feed.paced and (address.kind == "pictures" if settings.loop is None else settings.loop)
         self._due: float | None = None  # when the next round of a recording begins
         self._last_pts: int | None = None
         self._first_at: float | None = None
@@ -139,7 +115,7 @@ class LiveSource:
 
     def _look(self, picture: av.VideoFrame) -> None:
         """Set size and color by the first frame, and note what differs from the requests."""
-        own, size, fps = upright_size(picture), self._wish.size, self._wish.fps
+        own, size, fps = upright_size(picture), self._settings.size, self._settings.fps
         kind = self._address.kind
         asked = kind in ("device", "screen")
         self.size: Size = own if asked or not size else size
@@ -210,7 +186,7 @@ class LiveSource:
             try:
                 yield from self._played()
             except CameraError as error:
-                if self.paced or self._wait == 0:
+                if self.paced or self._settings.wait == 0:
                     raise
                 self._await_return(error)
                 continue
@@ -316,7 +292,7 @@ class LiveSource:
     def _reopen(self) -> None:
         """Open the source again; the old feed is closed in any case."""
         self._feed.close()
-        feed = open_feed(self._address, self._wish, self._stop)
+        feed = open_feed(self._address, self._settings, self._stop, audio=self._audio)
         self._damaged_before, self._feed, self._last_pts = self.damaged, feed, None
 
     def _await_return(self, error: CameraError) -> None:
@@ -327,12 +303,13 @@ class LiveSource:
         self._tell(f"{error}; waiting for it")
         self._feed.close()
         pause, longest = _PAUSES
+        wait = self._settings.wait
         while not self._stop.wait(pause):
             pause = min(2 * pause, longest)
             try:
                 self._reopen()
             except CameraError:
-                if self._wait is not None and time.monotonic() - since > self._wait:
+                if wait is not None and time.monotonic() - since > wait:
                     raise type(error)(f"{error}; it was waited for {time.monotonic() - since:.0f} s") from error
                 continue
             break

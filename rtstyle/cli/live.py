@@ -263,9 +263,10 @@ def _run_webcam(args: argparse.Namespace) -> int:
 
 def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> LiveReport:
     from rtstyle.backends import Controls
+    from rtstyle.camera import CaptureSettings
     from rtstyle.camera.controls import parse_control
     from rtstyle.frame import Size
-    from rtstyle.live import CaptureSettings, LiveSettings, Outputs, stylize_live
+    from rtstyle.live import LiveSettings, Outputs, stylize_live
 
     try:
         fps = Fraction(args.fps) if args.fps else None

@@ -3,7 +3,7 @@
 A thread reads the source and keeps its latest frame only; the calling thread stylizes that one, shows it and passes it
 to the sinks. So a slow machine shows fewer frames, never older ones.
 
-    settings     of capture and session
+    settings     of the session
     opening      everything that a session needs
     session      the loop over frames and commands
     desk         what commands do
@@ -25,17 +25,17 @@ import os
 from collections.abc import Callable
 
 from rtstyle.backends import Controls, EngineSettings
+from rtstyle.camera.settings import CaptureSettings
 from rtstyle.contract import check_source
 from rtstyle.frame import FrameSource
 from rtstyle.live.figures import LiveReport
 from rtstyle.live.latest import LatestFrame
 from rtstyle.live.opening import LiveInterrupted, OpenSession, open_session
-from rtstyle.live.settings import CaptureSettings, ControlSettings, LiveSettings, Preview
+from rtstyle.live.settings import ControlSettings, LiveSettings, Preview
 from rtstyle.live.sinks.outputs import Outputs
 from rtstyle.settings import check_is
 
 __all__ = [
-    "CaptureSettings",
     "ControlSettings",
     "LatestFrame",
     "LiveInterrupted",

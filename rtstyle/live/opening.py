@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rtstyle.actions import Command, DelaySet, ModulationSet
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
-from rtstyle.camera import LiveSource, open_source
+from rtstyle.camera import CaptureSettings, LiveSource, open_source
 from rtstyle.contract import check_source
 from rtstyle.errors import DisplayError, RtstyleError, SettingError
 from rtstyle.frame import FrameSource, VideoFormat
@@ -29,8 +29,8 @@ from rtstyle.live.images import numbered_name
 from rtstyle.live.latest import LatestFrame
 from rtstyle.live.microphone import MicrophoneCapture
 from rtstyle.live.own import OwnSource
-from rtstyle.live.session import Session, Show
-from rtstyle.live.settings import PATIENCE, CaptureSettings, ControlSettings, LiveSettings, Preview
+from rtstyle.live.session import Session, SessionParts, Show
+from rtstyle.live.settings import PATIENCE, ControlSettings, LiveSettings, Preview
 from rtstyle.live.sinks.outputs import OutputPlan, Outputs
 from rtstyle.live.sinks.recording import Recording
 from rtstyle.live.sinks.sink import CLOCK
@@ -130,19 +130,17 @@ def open_session(
         latest.begin()
         rate = live.target_fps or camera.rate
         quality = AdaptiveQuality(levels, float(rate) if rate else None)
-        session = Session(
-            latest,
-            styles,
-            window,
-            fanout,
-            tell,
-            controls,
-            live,
+        parts = SessionParts(
+            latest=latest,
+            styles=styles,
+            fanout=fanout,
             size=camera.size,
+            window=window,
             quality=quality,
             record=recorder.next,
             show=show,
         )
+        session = Session(parts, controls, live, tell=tell)
         for command in _first_commands(control, session):
             session.post(command)
         if live.preview == "browser" or control.page:
@@ -276,18 +274,9 @@ def _open_camera(
 ) -> LiveSource | OwnSource:
     if not isinstance(source, str | int | os.PathLike):
         return OwnSource(check_source(source))
-    return open_source(
-        source,
-        size=capture.size,
-        fps=capture.fps,
-        timeout=capture.timeout,
-        wait=PATIENCE if capture.wait is None and live.frames else capture.wait,
-        loop=capture.loop,
-        tell=tell,
-        playlists=capture.playlists,
-        audio=audio,
-        controls=capture.controls,
-    )
+    if capture.wait is None and live.frames:
+        capture = replace(capture, wait=PATIENCE)
+    return open_source(source, capture, tell=tell, audio=audio)
 
 
 def _qualities(

@@ -51,37 +51,44 @@ class Show:
     allow_strobe: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class SessionParts:
+    """What a session works with; all of it is open and is closed by its opener."""
+
+    latest: LatestFrame
+    styles: Styles
+    fanout: Fanout
+    size: Size
+    """Size of the frames."""
+    window: Window | None = None
+    quality: AdaptiveQuality | None = None
+    """Chooses network and working size; None: they stay."""
+    record: Callable[[], Sink] | None = None
+    """Opens a new recording, for the key r; called in another thread."""
+    show: Show = field(default_factory=Show)
+
+
 class Session:
     """The loop over frames and commands, and its figures.
 
     Args:
-        size: Of the frames.
-        record: Opens a new recording, for the key r; called in another thread.
         settings: Its ``mirror``, ``denoise`` and ``deflicker``; limits are given to ``run``.
-        quality: Chooses network and working size; None: they stay.
-        show: Presets, tempo and audio level.
+        tell: Called with each line to print.
     """
 
     def __init__(
         self,
-        latest: LatestFrame,
-        styles: Styles,
-        window: Window | None,
-        fanout: Fanout,
-        tell: Callable[[str], None],
+        parts: SessionParts,
         controls: Controls,
         settings: LiveSettings = LiveSettings(denoise=False),
         *,
-        size: Size,
-        quality: AdaptiveQuality | None = None,
-        record: Callable[[], Sink] | None = None,
-        show: Show | None = None,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._latest, self._styles, self._window, self._fanout = latest, styles, window, fanout
-        self._tell, self._quality, self._size = tell, quality, size
-        show = show or Show()
+        self._latest, self._styles, self._window, self._fanout = parts.latest, parts.styles, parts.window, parts.fanout
+        self._tell, self._quality, self._size = tell, parts.quality, parts.size
+        show = parts.show
         self._look = Look(controls, Modulation(show.clock, show.meter, allow_strobe=show.allow_strobe))
-        self.desk = Desk(styles, fanout, self._look, show.file, tell, record, self._view)
+        self.desk = Desk(parts.styles, parts.fanout, self._look, show.file, tell, parts.record, self._view)
         """Does the commands; only the session's own thread may use it."""
         self.desk.mirror = settings.mirror
         self.desk.denoiser = Denoiser() if settings.denoise else None

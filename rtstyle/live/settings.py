@@ -1,15 +1,13 @@
-"""Settings of a live session."""
+"""Settings of a live session beside those of its source, see ``rtstyle.camera.settings``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
 from rtstyle.canvas.follower import Follow
-from rtstyle.errors import SettingError, check_seconds
-from rtstyle.frame import Size
+from rtstyle.errors import SettingError
 from rtstyle.live.control.modulation import Modulator
 from rtstyle.settings import check_types
 from rtstyle.web.address import Address
@@ -18,31 +16,6 @@ Preview = Literal["auto", "window", "browser", "none"]
 
 PATIENCE = 10.0
 """Seconds that a camera is waited for where frames are counted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaptureSettings:
-    """How a live source is opened; a ``FrameSource`` of the caller's own ignores all but ``timeout``."""
-
-    size: Size | None = None
-    """Size that a camera or the screen is asked for; frames of another size are fitted into it."""
-    fps: Fraction | None = None
-    """Frames per second that a camera is asked for, or at which images of a folder follow each other."""
-    timeout: float = 5.0
-    """Seconds that the source may take to open, and for each frame."""
-    wait: float | None = None
-    """Seconds that a camera is waited for that went away or stalled; 0: not at all. None: without limit, or 10 s where
-    frames are counted, since the count would never be reached."""
-    loop: bool | None = None
-    """Restart files at their end; None: images are restarted, videos are not."""
-    playlists: bool = False
-    """A playlist may lead to any file or host, see ``video.opening``."""
-    controls: tuple[tuple[str, str], ...] = ()
-    """Names and values of a camera's controls to set, such as ``("gain", "10")``; Linux only."""
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        check_seconds("a timeout", self.timeout)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from rtstyle.render.journal import Segment
 from rtstyle.render.plan import RenderPlan
 from rtstyle.render.resume import digest_of, identity_of
 from rtstyle.style import SizeClass, Style, read_style_json
-from rtstyle.video import VideoReader
+from rtstyle.video import ReaderSettings, VideoReader
 from rtstyle.video.encoder import THREADS
 from rtstyle.video.formats import Encoding
 
@@ -106,18 +106,21 @@ class SegmentJob:
         Raises:
             VideoOpenError: It cannot be read, or is another one.
         """
-        reading = dict(self.reading)
-        upright = reading.pop("upright")
-        for name in ("start", "end"):
-            reading[name] = None if reading[name] is None else Fraction(reading[name])
-        reading["size"] = Size.parse(reading["size"]) if reading["size"] else None
-        reader = VideoReader(self.source, **reading)
+        reading = self.reading
+        start, end = (None if reading[name] is None else Fraction(reading[name]) for name in ("start", "end"))
+        reader = VideoReader(
+            self.source,
+            start=start,
+            end=end,
+            size=Size.parse(reading["size"]) if reading["size"] else None,
+            settings=ReaderSettings(**reading["settings"]),
+        )
         try:
             reader.keep_packets = False
             reader.packets.clear()
             if identity_of(reader.files) != self.identity:
                 raise VideoOpenError(f"{self.source} is another file here than where the render was begun")
-            if upright:
+            if reading["upright"]:
                 reader.turn_upright()
         except BaseException:
             reader.close()
@@ -252,9 +255,11 @@ def job_of(plan: RenderPlan, engine: EngineSettings) -> SegmentJob:
             "start": None if options.start is None else str(options.start),
             "end": None if options.end is None else str(options.end),
             "size": str(options.size) if options.size else None,
-            "hwaccel": options.hwaccel,
-            "timeout": options.timeout,
-            "playlists": options.playlists,
+            "settings": {
+                "hwaccel": options.hwaccel,
+                "timeout": options.timeout,
+                "playlists": options.playlists,
+            },
             "upright": reader.upright,
         },
         style={

@@ -185,17 +185,10 @@ def plan_render(
 
 def open_reader(source: Path | str, options: RenderOptions) -> VideoReader:
     """Open the part of an input that the options name."""
-    from rtstyle.video import VideoReader
+    from rtstyle.video import ReaderSettings, VideoReader
 
-    return VideoReader(
-        source,
-        hwaccel=options.hwaccel,
-        start=options.start,
-        end=options.end,
-        size=options.size,
-        timeout=options.timeout,
-        playlists=options.playlists,
-    )
+    settings = ReaderSettings(hwaccel=options.hwaccel, timeout=options.timeout, playlists=options.playlists)
+    return VideoReader(source, start=options.start, end=options.end, size=options.size, settings=settings)
 
 
 def _segment_frames(size: Size) -> int:

@@ -16,12 +16,13 @@ All times are those of the container, all samples those of the decoder; tags of 
 """
 
 from rtstyle.video.formats import EncoderSettings, check_file_output, check_output, free_name
-from rtstyle.video.reader import VideoReader
+from rtstyle.video.reader import ReaderSettings, VideoReader
 from rtstyle.video.samples import color_of, planes_of
 from rtstyle.video.writer import VideoWriter
 
 __all__ = [
     "EncoderSettings",
+    "ReaderSettings",
     "VideoReader",
     "VideoWriter",
     "check_file_output",

@@ -6,7 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 
 from rtstyle.errors import SettingError, VideoOpenError, reason_of
 from rtstyle.frame import Frame, Planes, Size, VideoFormat, check_is_size
+from rtstyle.settings import check_types
 from rtstyle.video.animation import AnimatedWebp, Pictures
 from rtstyle.video.captions import captions_of
 from rtstyle.video.chroma import LOCATIONS, location_of
@@ -68,6 +69,28 @@ _MAY_START_ANEW = ("mpegts", "mpeg")
 """Formats whose times may jump back in the middle, so that a seek to a time may lead to another place."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReaderSettings:
+    """How an input is opened and decoded."""
+
+    threads: int = 0
+    """Threads of the decoder; 0 is one for each core."""
+    hwaccel: str | None = None
+    """Hardware that is to decode, by FFmpeg's name: ``cuda`` is NVDEC. Where it does not work on this machine or with
+    this codec, software decodes, and the reader has a note. None: software."""
+    rate: Fraction | None = None
+    """Frames per second of a sequence of images; None is 25."""
+    timeout: float = 10.0
+    """Seconds that each read from the network may take."""
+    muxer: str | None = None
+    """FFmpeg's name of the input's format, such as ``y4m``; None: it is detected."""
+    playlists: bool = False
+    """A playlist may lead to any file or host, see ``video.opening``."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+
 class VideoReader:
     """An input as a ``FrameSource``; the packets of its other streams wait in ``packets``.
 
@@ -77,20 +100,14 @@ class VideoReader:
 
     Args:
         source: A file, a folder of images, a pattern of them (``frames/%05d.png``), a URL, or ``-`` (stdin).
-        threads: Threads of the decoder; 0 is one for each core.
-        hwaccel: Hardware that is to decode, by FFmpeg's name: ``cuda`` is NVDEC. Where it does not work on this machine
-            or with this codec, software decodes; the former is a note. None: software.
         start: Seconds on the player's timeline, on which the container starts at 0: frames of start <= time < end
             are yielded, and times count from the first of them if ``start`` is given, else from the earliest of
             frame and audio.
         end: See ``start``; None is the end of the source.
         size: What the frames are scaled to, as they are shown, so for a video that is turned by 90
             degrees with the sides changed. The shape of what is shown stays: ``pixel_aspect`` changes with it.
-        rate: Frames per second of a sequence of images; None is 25.
         keep_packets: False leaves ``packets`` empty.
-        timeout: Seconds that the network may let us wait, each time.
-        playlists: Whether a playlist may lead to any file or host, see ``opening``.
-        muxer: The format of the input where it is not to be guessed, as ``y4m``.
+        settings: How the input is opened and decoded.
 
     Raises:
         VideoOpenError: There is no such input, it is no media file, or it has no video, or no frame in the
@@ -105,21 +122,16 @@ class VideoReader:
         self,
         source: Path | str,
         *,
-        threads: int = 0,
-        hwaccel: str | None = None,
         start: Fraction | None = None,
         end: Fraction | None = None,
         size: Size | None = None,
-        rate: Fraction | None = None,
         keep_packets: bool = True,
-        timeout: float = 10.0,
-        muxer: str | None = None,
-        playlists: bool = False,
+        settings: ReaderSettings = ReaderSettings(),
     ) -> None:
         _check_range(start, end)
         if size is not None:
             check_is_size(size)
-        self._input = find_input(source, timeout=timeout, muxer=muxer, playlists=playlists)
+        self._input = find_input(source, timeout=settings.timeout, muxer=settings.muxer, playlists=settings.playlists)
         self.name = self._input.name
         """What people call the input."""
         self.path = Path(source)
@@ -130,8 +142,8 @@ class VideoReader:
         self._notes: list[str] = list(self._input.notes)
         self.keep_packets = keep_packets
         """May be set to False before iterating; what is in ``packets`` by then is to be cleared."""
-        self._threads = threads
-        self._hwaccel = self._usable(hwaccel)
+        self._threads = settings.threads
+        self._hwaccel = self._usable(settings.hwaccel)
         self._start, self._end = start, end
         self._faulty = 0
         self._kept_from = Fraction(-(1 << 62))
@@ -145,7 +157,7 @@ class VideoReader:
         self._frames: Iterator[Frame] | None = None
         self._opened: list[Decoder] = []
         try:
-            self._open_first(rate, size)
+            self._open_first(settings.rate, size)
         except BaseException:
             self.close()
             raise

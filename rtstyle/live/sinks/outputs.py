@@ -10,10 +10,11 @@ from pathlib import Path
 
 from rtstyle.contract import check_sinks
 from rtstyle.errors import SettingError
-from rtstyle.frame import FrameSink, FrameSource
+from rtstyle.frame import FrameSink, FrameSource, VideoFormat
 from rtstyle.live.fanout import Fanout
 from rtstyle.live.sinks.ndi import NdiSource, check_ndi
 from rtstyle.live.sinks.own import OwnSink
+from rtstyle.live.sinks.sink import CLOCK
 from rtstyle.live.sinks.stream import Destination, StreamSink, destination
 from rtstyle.live.sinks.virtual_camera import find_virtual_cameras, open_virtual_camera, steady_rate
 from rtstyle.settings import check_types
@@ -129,9 +130,7 @@ class OutputPlan:
         for target in self._destinations:
             push = StreamSink(
                 target,
-                size=source.size,
-                color=source.color,
-                rate=source.rate,
+                like=VideoFormat(source.size, source.color, CLOCK, source.rate),
                 bitrate=self._outputs.bitrate,
                 sound=sound,
                 tell=tell,

@@ -153,8 +153,7 @@ class StreamSink:
     The connection is made and kept by a process of its own (see ``stream_process``).
 
     Args:
-        size, color: Of the frames that will come.
-        rate: Frames per second for rate control; None where it is unknown.
+        like: Size and color of the frames that will come, and their rate for rate control; None where it is unknown.
         bitrate: Mean bits per second; None takes what suits size and rate.
         sound: True adds a stream of audio, AAC.
         tell: Called with each line to print, from several threads.
@@ -166,9 +165,7 @@ class StreamSink:
         self,
         target: Destination,
         *,
-        size: Size,
-        color: Color,
-        rate: Fraction | None,
+        like: VideoFormat,
         bitrate: int | None = None,
         sound: bool = False,
         tell: Callable[[str], None] = lambda line: None,
@@ -178,9 +175,9 @@ class StreamSink:
         self.name = target.name
         self.connections = 0
         """How often the other side has accepted."""
-        self._target, self._color, self._sound = target, color, sound
-        self._size = Size(size.width // 2 * 2, size.height // 2 * 2)
-        self._rate = min(max(rate or Fraction(30), Fraction(1)), Fraction(60))
+        self._target, self._color, self._sound = target, like.color, sound
+        self._size = Size(like.size.width // 2 * 2, like.size.height // 2 * 2)
+        self._rate = min(max(like.rate or Fraction(30), Fraction(1)), Fraction(60))
         self._bitrate = bitrate or max(
             300_000, round(self._size.width * self._size.height * self._rate * _BITS_PER_PIXEL)
         )
