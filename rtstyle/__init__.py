@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from rtstyle.live import Outputs as Outputs
     from rtstyle.live import Preview as Preview
     from rtstyle.live import stylize_live as stylize_live
+    from rtstyle.mask import MaskSettings as MaskSettings
     from rtstyle.picture import PictureReport as PictureReport
     from rtstyle.picture import stylize_pictures as stylize_pictures
     from rtstyle.render import RenderOptions as RenderOptions
@@ -150,6 +151,7 @@ _HOME = {
         "Preview",
         "stylize_live",
     ),
+    "mask": ("MaskSettings",),
     "picture": ("PictureReport", "stylize_pictures"),
     "render": ("RenderOptions", "VideoReport", "stylize_video"),
     "style": ("SizeClass", "SizeClassChoice", "Style", "list_styles", "load_style"),

@@ -19,6 +19,7 @@ from rtstyle.backends import Controls, Engine, EngineSettings
 from rtstyle.errors import OutputExistsError, PictureError, RtstyleError, SettingError
 from rtstyle.files import hushed, read_whole, write_whole
 from rtstyle.frame import Size
+from rtstyle.mask.settings import MaskSettings
 from rtstyle.metadata import JPEG, Metadata, add_metadata, read_metadata
 from rtstyle.render.memory import memory_available, refuse_too_large
 from rtstyle.style import Style
@@ -45,8 +46,9 @@ class PictureStylizer:
         *,
         controls: Controls = Controls(),
         engine: EngineSettings = EngineSettings(),
+        mask: MaskSettings = MaskSettings(),
     ) -> None:
-        self._stylizer = Stylizer(style, controls=controls, engine=engine)
+        self._stylizer = Stylizer(style, controls=controls, engine=engine, mask=mask)
         self.style = self._stylizer.style
         self.warnings: list[str] = []
         """What of the last image is not in its output, in words."""
@@ -282,6 +284,7 @@ def stylize_pictures(
     style: Style | str = "sketch",
     controls: Controls = Controls(),
     engine: EngineSettings = EngineSettings(),
+    mask: MaskSettings = MaskSettings(),
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> PictureReport:
@@ -289,6 +292,7 @@ def stylize_pictures(
 
     Args:
         engine: Backend, precision, device, size of the network and size of strokes.
+        mask: Where in the images the style counts; of a video its first frame.
 
     Raises:
         RtstyleError: A single image failed, or the folder holds none.
@@ -297,7 +301,7 @@ def stylize_pictures(
     source, target = Path(source), Path(target)
     pairs, warnings = _pairs_of(source, target)
     failed: dict[str, str] = {}
-    with PictureStylizer(style, controls=controls, engine=engine) as stylizer:
+    with PictureStylizer(style, controls=controls, engine=engine, mask=mask) as stylizer:
         if source.is_dir():
             target.mkdir(parents=True, exist_ok=True)
         for count, (picture, result) in enumerate(pairs, 1):

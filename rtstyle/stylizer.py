@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from fractions import Fraction
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,9 @@ from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.frame import Color, Frame, Size, check_rgb
 from rtstyle.interrupts import signals_held
+from rtstyle.mask.mix import Mask, mix_rgb
+from rtstyle.mask.opening import open_mask
+from rtstyle.mask.settings import MaskSettings
 from rtstyle.settings import check_is
 from rtstyle.style import Style, load_style
 
@@ -37,6 +41,7 @@ class Stylizer:
         follow: True where the images are the frames of one video, in order: strokes then follow what moves. A word
             says what they follow, see ``RenderOptions.follow``. False: every image stands for itself, so the same
             image always gives the same result.
+        mask: Where in the images the style counts; of a video its first frame.
 
     Raises:
         StyleNotFoundError: There is no such style.
@@ -49,13 +54,16 @@ class Stylizer:
         controls: Controls = Controls(),
         engine: EngineSettings = EngineSettings(),
         follow: bool | Follow = False,
+        mask: MaskSettings = MaskSettings(),
     ) -> None:
         check_is("engine", engine, EngineSettings)
+        check_is("mask", mask, MaskSettings)
         self.style = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
         self.controls = controls
         self.engine: Engine | None = None
         """The engine in use; None before the first image."""
-        self._settings = engine
+        self._settings, self._mask_settings = engine, mask
+        self._mask: Mask | None = None
         self._follow: Follow | None = "auto" if follow is True else follow or None
         self._scene = self._new_scene()
 
@@ -84,7 +92,9 @@ class Stylizer:
             return rgb.copy()  # going through 4:2:0 would soften what strength 0 must not touch
         try:
             engine.submit(frame, self.controls)
-            return engine.next().to_rgb()
+            stylized = engine.next().to_rgb()
+            weights = self._mask.at(frame, Fraction(0)) if self._mask else None
+            return stylized if weights is None else mix_rgb(rgb, stylized, weights)
         except BaseException:  # Ctrl-C too: the frame inside would be taken for the next image's
             self.close()
             raise
@@ -94,6 +104,7 @@ class Stylizer:
             self.close()
             # A backend that is interrupted while it is imported only looks as if it were missing.
             with signals_held() as let_signals_through:
+                self._mask = open_mask(self._mask_settings, size)
                 self.engine = open_for(self.style, size, _COLOR, self._settings, live=False, mode="latency")
                 let_signals_through()
         return self.engine
@@ -102,7 +113,9 @@ class Stylizer:
         """Free the engine; the next image opens another one."""
         if self.engine is not None:
             self.engine.close()
-        self.engine = None
+        if self._mask is not None:
+            self._mask.close()
+        self.engine, self._mask = None, None
         self._scene = self._new_scene()
 
     def _new_scene(self) -> SceneFollower:

@@ -20,11 +20,13 @@ from rtstyle.cli.options import (
     add_encoder_options,
     add_engine_options,
     add_follow_option,
+    add_mask_options,
     add_message_options,
     add_playlist_option,
     add_worker_options,
     encoder_settings,
     engine_settings,
+    mask_settings,
     moment,
 )
 from rtstyle.cli.talk import ProgressBar, finish, print_table, say, warn
@@ -88,6 +90,7 @@ def add_video(commands: Any) -> None:
     add_playlist_option(parser)
     add_encoder_options(parser)
     add_engine_options(parser)
+    add_mask_options(parser)
     add_message_options(parser)
     parser.set_defaults(run=_run_video)
 
@@ -121,6 +124,7 @@ def _run_video(args: argparse.Namespace) -> int:
             jobs=args.jobs,
             cluster=args.cluster,
             slots=args.slots,
+            mask=mask_settings(args),
         ),
     }
     if is_queue(args.places, args.output):
@@ -234,6 +238,7 @@ def add_image(commands: Any) -> None:
     parser.add_argument("output", metavar="OUT", type=Path, help="image to write, a folder if IN is one, or - (PNG)")
     parser.add_argument("-y", "--overwrite", action="store_true", help="replace existing outputs")
     add_engine_options(parser)
+    add_mask_options(parser)
     add_message_options(parser)
     parser.set_defaults(run=_run_image)
 
@@ -251,6 +256,7 @@ def _run_image(args: argparse.Namespace) -> int:
             style=args.style,
             controls=Controls.of(args.strength, keep_colors=args.keep_colors),
             engine=engine_settings(args),
+            mask=mask_settings(args),
             overwrite=args.overwrite,
             progress=progress.update,
         )

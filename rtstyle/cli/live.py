@@ -17,11 +17,13 @@ from rtstyle.cli.options import (
     add_encoder_options,
     add_engine_options,
     add_follow_option,
+    add_mask_options,
     add_message_options,
     add_playlist_option,
     bits,
     encoder_settings,
     engine_settings,
+    mask_settings,
 )
 from rtstyle.cli.talk import finish, say, write
 from rtstyle.cli.web import add_address_options, address_of
@@ -87,6 +89,7 @@ def add_webcam(commands: Any) -> None:
     add_address_options(parser)
     add_encoder_options(parser)
     add_engine_options(parser)
+    add_mask_options(parser)
     add_message_options(parser)
     parser.set_defaults(run=_run_webcam)
 
@@ -308,6 +311,7 @@ def _go_live(args: argparse.Namespace, say: Callable[[str], None] | None) -> Liv
             denoise=args.hold,
             deflicker=args.deflicker,
             control=_control_settings(args),
+            mask=mask_settings(args),
             follow=args.follow,
             target_fps=args.target_fps,
             frames=args.frames,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rtstyle.errors import SettingError
 
 if TYPE_CHECKING:
     from rtstyle.backends import EngineSettings
+    from rtstyle.mask import MaskSettings
     from rtstyle.video import EncoderSettings
 
 DONE, FAILED, USAGE, DAMAGED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -126,6 +128,30 @@ def add_follow_option(parser: argparse.ArgumentParser, gives_way: str = "") -> N
         f"{gives_way and f' ({gives_way})'}, camera only its pans, off nothing; auto is flow "
         "(default: %(default)s)",
     )
+
+
+def add_mask_options(parser: argparse.ArgumentParser) -> None:
+    """Add --mask, --mask-feather."""
+    group = parser.add_argument_group("mask")
+    group.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="gray image or video, scaled to the frame: black keeps the source, white is the style",
+    )
+    group.add_argument(
+        "--mask-feather",
+        type=int,
+        metavar="PX",
+        help="width of the soft edge, inside the mask; 0: none (default: a 180th of the short side)",
+    )
+
+
+def mask_settings(args: argparse.Namespace) -> MaskSettings:
+    """Return the settings that the mask options ask for."""
+    from rtstyle.mask import MaskSettings
+
+    return MaskSettings(source=args.mask, feather=args.mask_feather)
 
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:

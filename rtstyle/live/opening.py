@@ -35,6 +35,7 @@ from rtstyle.live.sinks.outputs import OutputPlan, Outputs
 from rtstyle.live.sinks.recording import Recording
 from rtstyle.live.sinks.sink import CLOCK
 from rtstyle.live.styles import Styles
+from rtstyle.mask.opening import opened_mask
 from rtstyle.style import SizeClass, Style, list_styles, load_style
 from rtstyle.video import VideoWriter, check_output
 from rtstyle.video.formats import muxer_of
@@ -123,6 +124,7 @@ def open_session(
         styles = stack.enter_context(Styles(style, levels[0], _engine_maker(camera, engine, tell)))
         tell(f"{style}: {styles.engine.backend} {styles.engine.precision} on {styles.engine.device}")
         window = stack.enter_context(_open_window(camera, style, show, live, tell)) if windowed else None
+        mask = stack.enter_context(opened_mask(live.mask, camera.size))
         interrupted = stack.enter_context(_deferred_interrupt())
         fanout = stack.enter_context(Fanout(tell, alone=window is None))
         recorder = _open_sinks(camera, outputs, plan, fanout, capture, tell)
@@ -139,6 +141,7 @@ def open_session(
             quality=quality,
             record=recorder.next,
             show=show,
+            mask=mask,
         )
         session = Session(parts, controls, live, tell=tell)
         for command in _first_commands(control, session):

@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from rtstyle.actions import Command, SessionState
 from rtstyle.backends import Controls, EngineSettings
@@ -28,6 +29,7 @@ from rtstyle.live.look import Look, black_frame, split_frame
 from rtstyle.live.settings import LiveSettings
 from rtstyle.live.sinks.sink import Sink
 from rtstyle.live.styles import Styles
+from rtstyle.mask.mix import Mask, Mixer
 from rtstyle.overlay import Tile
 from rtstyle.window import Window, keys_and_meanings
 
@@ -66,6 +68,8 @@ class SessionParts:
     record: Callable[[], Sink] | None = None
     """Opens a new recording, for the key r; called in another thread."""
     show: Show = field(default_factory=Show)
+    mask: Mask | None = None
+    """Where in the frame the style counts; None: everywhere."""
 
 
 class Session:
@@ -93,6 +97,7 @@ class Session:
         self.desk.mirror = settings.mirror
         self.desk.denoiser = Denoiser() if settings.denoise else None
         self.desk.deflicker = Deflicker() if settings.deflicker else None
+        self._mask, self._mixer = parts.mask, Mixer()
         self._smaller_helps, self._said_behind = settings.target_fps is None, False
         self._posted: deque[Command] = deque()
         self._source: Frame | None = None  # the last frame that was taken, and what it became
@@ -155,6 +160,9 @@ class Session:
                 frame = frame.with_planes(desk.denoiser.apply(frame.planes))
         frame = mirrored(frame) if desk.mirror else frame
         stylized = self._styles.stylize(frame, controls, self._look.share(now))
+        if self._mask:
+            seconds = Fraction(max(at - self._begin, 0)).limit_denominator(1000)
+            stylized = self._mixer.mix(frame, stylized, self._mask.at(frame, seconds))
         return black_frame(stylized) if self._look.black(now) else stylized
 
     def _show(self, captured: Captured) -> None:

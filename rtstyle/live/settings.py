@@ -9,6 +9,7 @@ from typing import Literal
 from rtstyle.canvas.follower import Follow
 from rtstyle.errors import SettingError
 from rtstyle.live.control.modulation import Modulator
+from rtstyle.mask.settings import MaskSettings
 from rtstyle.settings import check_types
 from rtstyle.web.address import Address
 
@@ -73,6 +74,8 @@ class LiveSettings:
     """Apply temporal noise reduction to static areas before stylization; the key o toggles it."""
     deflicker: bool = False
     """Even out the brightness of frames before stylization, see ``live.deflicker``."""
+    mask: MaskSettings = MaskSettings()
+    """Where in the frame the style counts; a mask from a video is played from the first frame on."""
     follow: Follow = "auto"
     """What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is flow,
     which is left out while frames are dropped."""

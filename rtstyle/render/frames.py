@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +17,10 @@ from rtstyle.contract import check_sinks, check_source, checked
 from rtstyle.errors import SettingError, VideoOpenError
 from rtstyle.frame import Frame, FrameSink, FrameSource, VideoFormat
 from rtstyle.interrupts import signals_held
+from rtstyle.mask.mix import masked
+from rtstyle.mask.opening import opened_mask
 from rtstyle.render.flow import Prefetch, Timings
+from rtstyle.render.masks import plan_mask
 from rtstyle.render.memory import memory_available, refuse_too_large
 from rtstyle.render.plan import RenderOptions, open_reader
 from rtstyle.render.report import VideoReport
@@ -126,13 +130,16 @@ class FramesJob:
             total = _expected(source)
             refuse_too_large(source.size, memory_available())
             engine = stack.enter_context(open_for(self.style, source.size, source.color, self.engine, live=False))
+            mask = stack.enter_context(opened_mask(self.options.mask, source.size))
+            begins = source.begins if isinstance(source, VideoReader) else Fraction(0)
             for sink in sinks:
                 stack.enter_context(sink)
             let_signals_through()
             read = timings.timed("decode", checked(source, source))
             scene = followed(read, steered=self.style.steered, follow=self.options.follow)
             with Prefetch(timings.timed("canvas", scene), name="decode") as frames:
-                for frame in timings.timed("engine", engine.stylize(frames, self.controls)):
+                stylized = masked(frames, lambda each: engine.stylize(each, self.controls), mask, begins)
+                for frame in timings.timed("engine", stylized):
                     if not done:
                         first, cpu = time.perf_counter() - begun, time.process_time()
                     started = time.perf_counter()
@@ -164,7 +171,8 @@ class FramesJob:
         done, seconds, cpu, first = run
         damaged, warnings = 0, file.warnings if file else []
         if isinstance(source, VideoReader):
-            damaged, warnings = source.damaged, [*source.notes, *warnings]
+            damaged = source.damaged
+            warnings = [*plan_mask(self.options.mask, source.duration).notes, *source.notes, *warnings]
         return VideoReport(
             input=_source_name(source),
             output=str(self.target) if file else ", ".join(_source_name(sink) for sink in check_sinks(self.target)),  # type: ignore[arg-type]

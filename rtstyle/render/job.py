@@ -25,9 +25,11 @@ from rtstyle.backends import Controls, EngineSettings
 from rtstyle.canvas.carry import Step, read_steps
 from rtstyle.canvas.follower import resolved
 from rtstyle.canvas.tracker import FIELD, FLOW, TrackerState
-from rtstyle.errors import VideoOpenError
+from rtstyle.errors import SettingError, VideoOpenError
 from rtstyle.frame import Planes, Size
+from rtstyle.mask.settings import MaskSettings
 from rtstyle.render.journal import Segment
+from rtstyle.render.masks import PlannedMask, plan_mask
 from rtstyle.render.plan import RenderPlan
 from rtstyle.render.resume import digest_of, identity_of
 from rtstyle.style import SizeClass, Style, read_style_json
@@ -50,6 +52,8 @@ class SegmentJob:
     """Name, size class, folders with their shares, and a digest of the weights."""
     strength: list[float]
     """Of luma and chroma."""
+    mask: dict[str, Any]
+    """Its file and feather, and what distinguishes it from others (``identity``); empty: none."""
     engine: dict[str, Any]
     """Of ``EngineSettings``; neither backend nor precision is ``auto``."""
     follow: str
@@ -134,6 +138,23 @@ class SegmentJob:
     def controls(self) -> Controls:
         """Return the engine's controls."""
         return Controls(*self.strength)
+
+    def mask_settings(self) -> MaskSettings:
+        """Return the settings of the mask.
+
+        Raises:
+            VideoOpenError: Its file is missing or another one here.
+        """
+        if not self.mask:
+            return MaskSettings()
+        settings = MaskSettings(source=Path(self.mask["source"]), feather=self.mask["feather"])
+        try:
+            found = plan_mask(settings, None).identity
+        except SettingError as error:
+            raise VideoOpenError(str(error)) from error
+        if found != self.mask["identity"]:
+            raise VideoOpenError(f"the mask {settings.source} is another file here than where the render was begun")
+        return settings
 
     def encode_as(self) -> Encoding:
         """Return how the segments are encoded."""
@@ -269,6 +290,7 @@ def job_of(plan: RenderPlan, engine: EngineSettings) -> SegmentJob:
             "digest": digest_of(style),
         },
         strength=[plan.controls.luma, plan.controls.chroma],
+        mask=_mask_of(plan.mask),
         engine=asdict(engine),
         follow=resolved(options.follow),
         encoding=asdict(plan.encoding) | {"notes": []},
@@ -277,6 +299,13 @@ def job_of(plan: RenderPlan, engine: EngineSettings) -> SegmentJob:
         canned={},
         every=plan.segment_frames,
     )
+
+
+def _mask_of(mask: PlannedMask) -> dict[str, Any]:
+    if mask.settings.source is None:
+        return {}
+    source = str(Path(mask.settings.source).absolute())
+    return {"source": source, "feather": mask.settings.feather, "identity": mask.identity}
 
 
 def versions(backend: str) -> dict[str, str]:

@@ -16,6 +16,8 @@ from rtstyle.canvas.follower import Follow, resolved
 from rtstyle.errors import SettingError
 from rtstyle.frame import Size
 from rtstyle.interrupts import signals_held
+from rtstyle.mask.settings import MaskSettings
+from rtstyle.render.masks import PlannedMask, plan_mask
 from rtstyle.render.memory import memory_available, refuse_too_large
 from rtstyle.render.resume import digest_of, identity_of, refuse_other, same_encoding, same_engine
 from rtstyle.settings import check_types
@@ -57,6 +59,8 @@ class RenderOptions:
     follow: Follow = "auto"
     """What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is
     flow."""
+    mask: MaskSettings = MaskSettings()
+    """Where in the frame the style counts."""
     resume: bool = False
     """Continue an interrupted render of the same settings, if there is one."""
     jobs: int = 0
@@ -99,6 +103,7 @@ class RenderPlan:
     """Journal of the interrupted render that is resumed."""
     begun: float
     """When planning began, by ``time.perf_counter``."""
+    mask: PlannedMask
     resources: ExitStack
 
     def settings(self) -> dict[str, Any]:
@@ -109,6 +114,7 @@ class RenderPlan:
             "input": identity_of(reader.files) if self.folder else None,
             "style": {"name": self.style.name, "weights": digest_of(self.style)},
             "strength": [self.controls.luma, self.controls.chroma],
+            "mask": self.mask.identity or None,
             **asdict(self.encoder),
             "streams": self.streams.copied,
             "range": [str(self.options.start), str(self.options.end)],
@@ -161,6 +167,7 @@ def plan_render(
 
         _check_names(source, path, options)
         reader = stack.enter_context(open_reader(source, options))
+        mask = plan_mask(options.mask, _end_of(reader, options))
         if path != STDOUT:
             check_output(path, overwrite=options.overwrite, muxer=options.muxer)
         let_signals_through()
@@ -171,7 +178,7 @@ def plan_render(
             stack.enter_context(folder)
         plan = RenderPlan(
             str(source), reader, path, loaded, controls, engine, settings, options, encoding, streams,
-            _segment_frames(reader.size), folder, journal, begun, stack,
+            _segment_frames(reader.size), folder, journal, begun, mask, stack,
         )  # fmt: skip
         if journal:
             refuse_other(journal, plan.settings(), path)
@@ -189,6 +196,12 @@ def open_reader(source: Path | str, options: RenderOptions) -> VideoReader:
 
     settings = ReaderSettings(hwaccel=options.hwaccel, timeout=options.timeout, playlists=options.playlists)
     return VideoReader(source, start=options.start, end=options.end, size=options.size, settings=settings)
+
+
+def _end_of(reader: VideoReader, options: RenderOptions) -> float | None:
+    """Return when the part of an input that is rendered ends, in seconds of its timeline; None: unknown."""
+    ends = [float(end) for end in (reader.duration, options.end) if end is not None]
+    return min(ends) if reader.duration is not None else None
 
 
 def _segment_frames(size: Size) -> int:

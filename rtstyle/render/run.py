@@ -12,6 +12,8 @@ from rtstyle.backends import Engine, open_for
 from rtstyle.cores import cores
 from rtstyle.frame import Frame
 from rtstyle.interrupts import signals_held
+from rtstyle.mask.mix import masked
+from rtstyle.mask.opening import opened_mask
 from rtstyle.render.flow import Prefetch, Timings
 from rtstyle.render.follow import VideoFollower
 from rtstyle.render.journal import Journal
@@ -38,6 +40,7 @@ def render_in_process(plan: RenderPlan, progress: Progress | None = None) -> Vid
     timings, figures = Timings(), _Figures(plan)
     with signals_held() as let_signals_through, ExitStack() as stack:
         engine = stack.enter_context(open_for(plan.style, plan.reader.size, plan.reader.color, plan.engine, live=False))
+        mask = stack.enter_context(opened_mask(plan.mask.settings, plan.reader.size, plan.reader.display_matrix))
         let_signals_through()
         tell = _frame_progress(plan, engine, figures, progress)
         checkpoint = plan.journal.checkpoint if plan.journal else None
@@ -50,7 +53,8 @@ def render_in_process(plan: RenderPlan, progress: Progress | None = None) -> Vid
         )
         decoded = timings.timed("canvas", follower.follow(timings.timed("decode", plan.reader)))
         with Prefetch(decoded, name="decode") as frames:
-            styled = timings.timed("engine", engine.stylize(frames, plan.controls))
+            stylized = masked(frames, lambda each: engine.stylize(each, plan.controls), mask, plan.reader.begins)
+            styled = timings.timed("engine", stylized)
             if plan.encoder.preset == "auto" and not plan.journal:
                 encoding, styled = _measured(plan.encoding, styled)
                 plan = replace(plan, encoding=encoding)
@@ -186,6 +190,7 @@ def report_of(
     done, resumed_at = frames
     seconds, fresh = time.perf_counter() - plan.begun, done - resumed_at
     reader = plan.reader
+    warnings = [*plan.mask.notes, *warnings]
     if damaged:
         warnings = [*warnings, f"{reader.name} is damaged: about {damaged} of its frames are missing or faulty"]
     cpu = measured.cpu

@@ -27,6 +27,8 @@ from rtstyle.canvas.carry import Step
 from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.errors import RtstyleError, StyleFormatError, VideoOpenError, reason_of
 from rtstyle.frame import Frame, Planes, VideoFormat
+from rtstyle.mask.mix import Mask, masked
+from rtstyle.mask.opening import open_mask
 from rtstyle.render.encode import SegmentEncoder
 from rtstyle.render.flow import Prefetch, Timings
 from rtstyle.render.job import Fingerprint, Piece, SegmentJob, SegmentResult, canvas_state, steps_of, versions
@@ -86,6 +88,7 @@ class Renderer:
         self._style: tuple[str, Style] | None = None
         self._engine: tuple[str, Engine] | None = None
         self._reading: _OpenInput | None = None
+        self._mask: tuple[str, Mask | None] = "", None
         self._canned: dict[str, dict[str, str]] = {}
 
     def render(self, job: SegmentJob, *, sequential: bool = False) -> SegmentResult:
@@ -130,8 +133,10 @@ class Renderer:
         pieces: list[Piece] = []
         buffer, segment = BytesIO(), None
         decoded = timings.timed("canvas", _followed(job, style, timings.timed("decode", reading.frames), marks))
+        mask = self._mask_for(job, reading.reader)
         with Prefetch(decoded, name="decode") as frames:
-            for frame in timings.timed("engine", engine.stylize(frames, job.controls())):
+            stylized = masked(frames, lambda each: engine.stylize(each, job.controls()), mask, reading.reader.begins)
+            for frame in timings.timed("engine", stylized):
                 started = time.perf_counter()
                 if segment is None:
                     buffer = BytesIO()
@@ -150,7 +155,7 @@ class Renderer:
 
     def canned(self, job: SegmentJob, format: VideoFormat) -> dict[str, str]:
         """Return digests of what follower, engine and encoder of this machine make of known frames of a format."""
-        key = "|".join((*_engine_key(job, format), json.dumps(job.encoding), job.follow))
+        key = "|".join((*_engine_key(job, format), json.dumps(job.encoding), job.follow, json.dumps(job.mask)))
         if key not in self._canned:
             style, digest = self._style_of(job), blake2b(digest_size=16)
             scene = SceneFollower(steered=style.steered, follow=cast(Follow, job.follow))
@@ -163,6 +168,8 @@ class Renderer:
             headers = segment.finish("canned").headers
             packets = blake2b(buffer.getvalue() + headers.encode(), digest_size=16)
             self._canned[key] = {"engine": digest.hexdigest(), "encoder": packets.hexdigest()}
+            if job.mask:
+                self._canned[key]["mask"] = _canned_mask(job, format)
         return self._canned[key]
 
     def adopt(self, engine: Engine, job: SegmentJob, format: VideoFormat) -> None:
@@ -192,6 +199,22 @@ class Renderer:
             except (RtstyleError, ImportError) as error:
                 raise UnfitError(reason_of(error)) from error
         return self._engine[1]
+
+    def _mask_for(self, job: SegmentJob, reader: VideoReader) -> Mask | None:
+        """Return the job's mask, None where it has none."""
+        key = json.dumps([job.mask, str(reader.size), reader.display_matrix])
+        if self._mask[0] != key:
+            self._close_mask()
+            try:
+                self._mask = key, open_mask(job.mask_settings(), reader.size, reader.display_matrix)
+            except (RtstyleError, OSError) as error:
+                raise UnseenError(reason_of(error)) from error
+        return self._mask[1]
+
+    def _close_mask(self) -> None:
+        if self._mask[1] is not None:
+            self._mask[1].close()
+        self._mask = "", None
 
     def _reading_at(self, job: SegmentJob, sequential: bool) -> _OpenInput:
         """Return the input, read up to the job's first frame."""
@@ -229,6 +252,7 @@ class Renderer:
     def close(self) -> None:
         """Close engine and input; the next job opens them again."""
         self._close_reading()
+        self._close_mask()
         self._close_engine()
 
 
@@ -245,6 +269,25 @@ def render_segment(job: SegmentJob) -> SegmentResult:
 
 def _engine_key(job: SegmentJob, format: VideoFormat) -> tuple[str, ...]:
     return json.dumps(job.style), json.dumps(job.engine), str(format.size), str(format.color)
+
+
+def _canned_mask(job: SegmentJob, format: VideoFormat) -> str:
+    """Return a digest of the masks that this machine finds for known frames.
+
+    Raises:
+        UnseenError: The mask is missing here, or another one.
+    """
+    digest = blake2b(digest_size=16)
+    try:
+        mask = open_mask(job.mask_settings(), format.size)
+        assert mask
+        for frame in known_frames(format):
+            weights = mask.at(frame, frame.pts * frame.time_base)
+            digest.update(b"" if weights is None else weights.tobytes())
+        mask.close()
+    except (RtstyleError, OSError) as error:
+        raise UnseenError(reason_of(error)) from error
+    return digest.hexdigest()
 
 
 def _followed(job: SegmentJob, style: Style, frames: Iterator[Frame], marks: _Marks) -> Iterator[Frame]:

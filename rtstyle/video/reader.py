@@ -302,6 +302,11 @@ class VideoReader:
         finally:
             decoder.close()
 
+    @property
+    def begins(self) -> Fraction:
+        """Seconds on the player's timeline at which the times of the frames are 0."""
+        return self.shift - self._origin
+
     # -- the range -----------------------------------------------------------------------------------
 
     @property

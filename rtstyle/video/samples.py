@@ -124,3 +124,13 @@ def turned(plane: Plane, matrix: tuple[int, ...]) -> Plane:
         return plane
     across, down = (a, d) if a else (c, b)
     return np.ascontiguousarray((plane if a else plane.T)[::down, ::across])
+
+
+def turned_back(plane: Plane, matrix: tuple[int, ...]) -> Plane:
+    """Return a copy of a plane as it is stored: the reverse of ``turned``."""
+    a, b, _, c, d = (round(number / 65536) for number in matrix[:5])
+    if abs(a * d - b * c) != 1:  # no multiple of a quarter
+        return plane
+    across, down = (a, d) if a else (c, b)
+    stored = plane[::down, ::across]
+    return np.ascontiguousarray(stored if a else stored.T)
