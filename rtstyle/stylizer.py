@@ -15,7 +15,7 @@ from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.frame import Color, Frame, Size, check_rgb
 from rtstyle.interrupts import signals_held
-from rtstyle.mask.mix import Mask, mix_rgb
+from rtstyle.mask.mix import FrameMask, mix_rgb
 from rtstyle.mask.opening import open_mask
 from rtstyle.mask.settings import MaskSettings
 from rtstyle.settings import check_is
@@ -63,7 +63,7 @@ class Stylizer:
         self.engine: Engine | None = None
         """The engine in use; None before the first image."""
         self._settings, self._mask_settings = engine, mask
-        self._mask: Mask | None = None
+        self._mask: FrameMask | None = None
         self._follow: Follow | None = "auto" if follow is True else follow or None
         self._scene = self._new_scene()
 

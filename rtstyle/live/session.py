@@ -29,7 +29,7 @@ from rtstyle.live.look import Look, black_frame, split_frame
 from rtstyle.live.settings import LiveSettings
 from rtstyle.live.sinks.sink import Sink
 from rtstyle.live.styles import Styles
-from rtstyle.mask.mix import Mask, Mixer
+from rtstyle.mask.mix import FrameMask, Mixer
 from rtstyle.overlay import Tile
 from rtstyle.window import Window, keys_and_meanings
 
@@ -68,7 +68,7 @@ class SessionParts:
     record: Callable[[], Sink] | None = None
     """Opens a new recording, for the key r; called in another thread."""
     show: Show = field(default_factory=Show)
-    mask: Mask | None = None
+    mask: FrameMask | None = None
     """Where in the frame the style counts; None: everywhere."""
 
 

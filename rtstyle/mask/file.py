@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rtstyle.errors import PictureError, RtstyleError, SettingError, reason_of
 from rtstyle.files import hushed, read_whole
 from rtstyle.frame import Frame, Plane, Size
-from rtstyle.mask.mix import Mask
+from rtstyle.mask.mix import FrameMask
 from rtstyle.metadata import read_metadata
 from rtstyle.video import VideoReader
 from rtstyle.video.inputs import check_exists
@@ -40,7 +40,7 @@ _NOISE = 2
 """Levels of 255 by which lossy codecs miss black and white: what is so near to them is black or white."""
 
 
-class FileMask(Mask):
+class FileMask(FrameMask):
     """A mask from an image, or from a video whose frames are shown at the times of the source.
 
     The last frame of a video is held. What is drawn is as players show the source: it is turned as its frames lie.

@@ -20,7 +20,7 @@ _BAND = 1 << 16
 """Samples that are mixed at a time, so that they stay in the cache."""
 
 
-class Mask(Protocol):
+class FrameMask(Protocol):
     """Gives the weight of each pixel, frame by frame."""
 
     def at(self, frame: Frame, time: Fraction) -> Plane | None:
@@ -118,7 +118,7 @@ def _room(height: int, width: int) -> Planes:
 def masked(
     frames: Iterable[Frame],
     stylize: Callable[[Iterable[Frame]], Iterator[Frame]],
-    mask: Mask | None,
+    mask: FrameMask | None,
     begins: Fraction = Fraction(0),
 ) -> Iterator[Frame]:
     """Yield what ``stylize`` makes of the frames, mixed with them by a mask.

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rtstyle.errors import RtstyleError, SettingError
 from rtstyle.frame import Size
-from rtstyle.mask.mix import Mask
+from rtstyle.mask.mix import FrameMask
 from rtstyle.mask.settings import MaskSettings
 
 
-def open_mask(settings: MaskSettings, size: Size, matrix: tuple[int, ...] | None = None) -> Mask | None:
+def open_mask(settings: MaskSettings, size: Size, matrix: tuple[int, ...] | None = None) -> FrameMask | None:
     """Open a mask for frames of one size; None where no mask is asked for.
 
     Args:
@@ -30,7 +30,9 @@ def open_mask(settings: MaskSettings, size: Size, matrix: tuple[int, ...] | None
 
 
 @contextmanager
-def opened_mask(settings: MaskSettings, size: Size, matrix: tuple[int, ...] | None = None) -> Iterator[Mask | None]:
+def opened_mask(
+    settings: MaskSettings, size: Size, matrix: tuple[int, ...] | None = None
+) -> Iterator[FrameMask | None]:
     """Open a mask as ``open_mask`` does, and close it in the end."""
     mask = open_mask(settings, size, matrix)
     try:

@@ -27,7 +27,7 @@ from rtstyle.canvas.carry import Step
 from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.errors import RtstyleError, StyleFormatError, VideoOpenError, reason_of
 from rtstyle.frame import Frame, Planes, VideoFormat
-from rtstyle.mask.mix import Mask, masked
+from rtstyle.mask.mix import FrameMask, masked
 from rtstyle.mask.opening import open_mask
 from rtstyle.render.encode import SegmentEncoder
 from rtstyle.render.flow import Prefetch, Timings
@@ -88,7 +88,7 @@ class Renderer:
         self._style: tuple[str, Style] | None = None
         self._engine: tuple[str, Engine] | None = None
         self._reading: _OpenInput | None = None
-        self._mask: tuple[str, Mask | None] = "", None
+        self._mask: tuple[str, FrameMask | None] = "", None
         self._canned: dict[str, dict[str, str]] = {}
 
     def render(self, job: SegmentJob, *, sequential: bool = False) -> SegmentResult:
@@ -200,7 +200,7 @@ class Renderer:
                 raise UnfitError(reason_of(error)) from error
         return self._engine[1]
 
-    def _mask_for(self, job: SegmentJob, reader: VideoReader) -> Mask | None:
+    def _mask_for(self, job: SegmentJob, reader: VideoReader) -> FrameMask | None:
         """Return the job's mask, None where it has none."""
         key = json.dumps([job.mask, str(reader.size), reader.display_matrix])
         if self._mask[0] != key:
