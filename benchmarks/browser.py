@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import sync_playwright
 
+from rtstyle.live.figures import percentiles
+
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "demo" / "big_buck_bunny.mp4"
 FLAGS = (
@@ -92,8 +94,7 @@ def figures(page: Any, since: float) -> dict[str, float]:
         return {"frames": len(drawn), "fps": 0.0}
     result = {"frames": len(drawn), "fps": round(float(1000 * (len(drawn) - 1) / (drawn[-1] - drawn[0])), 1)}
     for name, values in (("round_trip", trips), ("server", server)):
-        for percent in (50, 95, 99):
-            result[f"{name}_p{percent}"] = round(float(np.percentile(values, percent)), 1)
+        result |= {f"{name}_{percent}": value for percent, value in percentiles(values, 1).items()}
     return result | {"longest_gap": round(float(np.diff(drawn).max()), 1)}
 
 

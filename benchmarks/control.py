@@ -26,6 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from rtstyle import Color, ControlSettings, Frame, LiveSettings, Outputs, Planes, Size, stylize_live
+from rtstyle.live.figures import percentiles
 from rtstyle.web.address import Address
 
 RATE = 30
@@ -88,7 +89,7 @@ def measure(watcher: Watcher, send: Callable[[bool], None], count: int) -> dict[
             raise SystemExit("a message was not seen within 5 s")
         found.append(1000 * (watcher.turned - sent))
         time.sleep(APART + 0.01 * (number % 7))  # at all phases of the source
-    return {f"p{p}": round(float(np.percentile(found, p)), 1) for p in (50, 95, 99)}
+    return percentiles(found, 1)
 
 
 def main() -> None:

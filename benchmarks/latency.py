@@ -52,6 +52,7 @@ from rtstyle import (
     open_engine,
     stylize_live,
 )
+from rtstyle.live.figures import percentiles
 
 ROOT = Path(__file__).resolve().parents[1]
 BITS, COLUMNS = 32, 16
@@ -214,12 +215,6 @@ def slow_down(seconds: float) -> None:
 # -- all together
 
 
-def percentiles(values: list[float]) -> dict[str, float]:
-    if not values:
-        return {}
-    return {f"p{p}": round(float(np.percentile(values, p)), 1) for p in (50, 95, 99)}
-
-
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run camera, session and watcher; return what was measured."""
     size = Size.parse(args.size)
@@ -270,7 +265,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "working_sizes": report.working_sizes,
         "added_ms": report.latency_ms,
         "on_the_screen_ms": report.sinks["window"]["latency_ms"],
-        "glass_to_glass_ms": percentiles([lag for _, lag in lags]),
+        "glass_to_glass_ms": percentiles([lag for _, lag in lags], 1),
         "codes_seen": len(lags),
         "glass_to_glass_median_ms_of_each_10_s": parts,
         "cores_of_others": busy,

@@ -16,17 +16,13 @@ import onnx
 from onnx import TensorProto, helper
 
 from rtstyle.backends.openvino import processor
+from rtstyle.cores import cores
 from rtstyle.doctor import instruction_sets
 
 BUSY = 0.3
 """Cores that others may use before figures are worth little."""
 
 _SIDE = 1024
-
-
-def cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe() -> dict[str, Any]:

@@ -10,9 +10,14 @@ from pathlib import Path
 
 def cores() -> int:
     """Return the cores that this process may use, at least 1: its affinity, and the CPU quota of its control group."""
-    able = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    able = len(core_numbers()) or os.cpu_count() or 1
     quota = cpu_quota()
     return able if quota is None else max(1, min(able, math.ceil(quota)))
+
+
+def core_numbers() -> list[int]:
+    """Return the numbers of the cores of this process's affinity, rising; empty where the system does not report it."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:

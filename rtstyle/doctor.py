@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import platform
 import re
 import socket
@@ -17,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from rtstyle import __version__
 from rtstyle.backends import BACKENDS, open_engine
+from rtstyle.cores import cores
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Size
 
@@ -96,11 +96,10 @@ def _processor() -> Check:
     from rtstyle.backends.openvino import processor
 
     name, able = processor()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Check(
         "processor",
         None,
-        f"{name}, {cores} cores; {', '.join(able)}; {', '.join(instruction_sets()) or platform.machine()}",
+        f"{name}, {cores()} cores; {', '.join(able)}; {', '.join(instruction_sets()) or platform.machine()}",
     )
 
 

@@ -351,6 +351,20 @@ def _array_words(array: NDArray[np.generic]) -> str:
     return f"shape {array.shape}, dtype {array.dtype}" if array.ndim else f"{array.dtype} {str(array)[:60]}"
 
 
+def resized_planes(planes: Planes, size: Size) -> Planes:
+    """Return the planes in another size: averaged where that is smaller, interpolated where it is larger."""
+    import cv2
+
+    how = cv2.INTER_AREA if size.width < planes.y.shape[1] else cv2.INTER_LINEAR
+    sizes = (size, size.chroma, size.chroma)
+    return Planes(
+        *(
+            np.asarray(cv2.resize(np.ascontiguousarray(plane), (to.width, to.height), interpolation=how), np.uint8)
+            for plane, to in zip(planes, sizes, strict=True)
+        )
+    )
+
+
 def planes_to_rgb(planes: Planes, color: Color) -> NDArray[np.uint8]:
     """Convert samples to RGB of shape (height, width, 3), uint8; chroma is interpolated."""
     return RgbConverter().convert(planes, color)

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.backends import Controls, Engine, EngineSettings
-from rtstyle.errors import OutputExistsError, PictureError, RtstyleError, SettingError
+from rtstyle.closing import Closing
+from rtstyle.errors import OutputExistsError, PictureError, RtstyleError, SettingError, reason_of
 from rtstyle.files import hushed, read_whole, write_whole
 from rtstyle.frame import Size
 from rtstyle.mask.settings import MaskSettings
@@ -37,7 +37,7 @@ STDIO = Path("-")
 """The input or output that is no file."""
 
 
-class PictureStylizer:
+class PictureStylizer(Closing):
     """Stylizes stills, with one engine kept as long as their size does not change. A context manager."""
 
     def __init__(
@@ -92,14 +92,6 @@ class PictureStylizer:
         """Free the engine."""
         self._stylizer.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def _extension(path: Path) -> str:
     return ".png" if path == STDIO else path.suffix.lower()
@@ -132,7 +124,7 @@ def load_picture(path: Path) -> LoadedPicture:
     try:
         data = sys.stdin.buffer.read(_LARGEST + 1) if path == STDIO else read_whole(path, _LARGEST)
     except OSError as error:
-        raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
+        raise PictureError(f"cannot read {path}: {reason_of(error)}") from error
     _refuse_bomb(path, data)
     about = read_metadata(data)
     if about.size and about.size[0] * about.size[1] > MAX_PIXELS:

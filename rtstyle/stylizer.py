@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from fractions import Fraction
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.canvas.follower import Follow, SceneFollower
+from rtstyle.closing import Closing
 from rtstyle.frame import Color, Frame, Size, check_rgb
 from rtstyle.interrupts import signals_held
 from rtstyle.mask.mix import FrameMask, mix_rgb
@@ -25,7 +24,7 @@ _COLOR = Color("bt601", full_range=True)
 """How JPEG means its samples (JFIF); all images are treated so inside."""
 
 
-class Stylizer:
+class Stylizer(Closing):
     """Stylizes images of one style, with one engine that stays open as long as their size does not change.
 
     A context manager; one thread uses it at a time.
@@ -120,14 +119,6 @@ class Stylizer:
 
     def _new_scene(self) -> SceneFollower:
         return SceneFollower(steered=self.style.steered, follow=self._follow or "off")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @dataclass

@@ -10,15 +10,16 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Self
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.actions import Action, Command, PresetChosen, SplitSet, StyleChosen
+from rtstyle.closing import Closing
 from rtstyle.errors import DisplayError
-from rtstyle.frame import Frame, Plane, Planes, RgbConverter, Size
+from rtstyle.frame import Frame, Planes, RgbConverter, Size, resized_planes
 from rtstyle.overlay import Overlay
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _linux_screen() -> bool:
     return any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))) or Path("/dev/dri").exists()
 
 
-class Window:
+class Window(Closing):
     """A resizable window as a ``FrameSink``; the frame keeps its shape, black fills the rest.
 
     Full screen is its own affair, the split is shown at once; every key but f is a command that ``poll`` returns.
@@ -371,14 +372,6 @@ class Window:
         self._pg.font.quit()
         self._pg.display.quit()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class _CleanWindow:
     """A second window that shows frames and nothing else; a double click or the key w fills its screen."""
@@ -445,10 +438,4 @@ def _shrunk(planes: Planes, size: Size) -> Planes:
     height, width = planes.y.shape
     if size.width >= width or size.height >= height:
         return planes
-    import cv2
-
-    def scaled(plane: Plane, to: Size) -> NDArray[np.uint8]:
-        samples = np.ascontiguousarray(plane)
-        return np.asarray(cv2.resize(samples, (to.width, to.height), interpolation=cv2.INTER_AREA), np.uint8)
-
-    return Planes(scaled(planes.y, size), scaled(planes.u, size.chroma), scaled(planes.v, size.chroma))
+    return resized_planes(planes, size)

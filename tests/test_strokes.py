@@ -8,9 +8,9 @@ import pytest
 from clips import make_clip
 
 from rtstyle import Controls, EngineSettings, Frame, Size, open_engine, open_for, stylize_video
-from rtstyle.backends.strokes import StrokeEngine, at_size, resized
+from rtstyle.backends.strokes import StrokeEngine, at_size
 from rtstyle.errors import SettingError
-from rtstyle.frame import Color, planes_from_rgb
+from rtstyle.frame import Color, planes_from_rgb, resized_planes
 
 COLOR = Color("bt709", full_range=True)
 
@@ -65,7 +65,7 @@ def test_strength_0_leaves_every_sample(strokes, size):
 
 def test_the_same_scene_in_twice_the_size_gets_strokes_of_twice_the_size():
     small = photo(Size(320, 180))
-    large_planes = resized(small.planes, Size(640, 360))
+    large_planes = resized_planes(small.planes, Size(640, 360))
     large = Frame(large_planes, 7, Fraction(1, 25), COLOR, (80, -48))
     with open_engine("great_wave", small.size, COLOR, precision="f32") as engine:
         engine.submit(small)
@@ -75,7 +75,7 @@ def test_the_same_scene_in_twice_the_size_gets_strokes_of_twice_the_size():
         settings = EngineSettings(precision="f32", stroke_size=strokes)
         with open_for("great_wave", large.size, COLOR, settings, live=False) as engine:
             engine.submit(large)
-            results[strokes] = resized(engine.next().planes, small.size).y.astype(float)
+            results[strokes] = resized_planes(engine.next().planes, small.size).y.astype(float)
 
     def off(strokes: float) -> float:
         return float(np.sqrt(((results[strokes] - wanted)[16:-16, 16:-16] ** 2).mean()))

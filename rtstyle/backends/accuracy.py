@@ -12,7 +12,7 @@ import numpy as np
 
 from rtstyle.backends.engine import Controls, Engine
 from rtstyle.errors import BackendUnavailableError
-from rtstyle.frame import Color, Frame, Plane, Planes, Size
+from rtstyle.frame import Color, Frame, Plane, Planes, Size, resized_planes
 
 log = logging.getLogger("rtstyle")
 
@@ -94,15 +94,9 @@ def fixed_frames(size: Size, color: Color) -> list[Frame]:
 
 
 def _areas(size: Size, rng: np.random.Generator, low: int, high: int) -> Planes:
-    import cv2
-
-    planes = []
-    for side in (size, size.chroma, size.chroma):
-        coarse = rng.integers(low, high + 1, (side.height // 24 + 2, side.width // 24 + 2), np.uint8)
-        planes.append(
-            np.asarray(cv2.resize(coarse, (side.width, side.height), interpolation=cv2.INTER_LINEAR), np.uint8)
-        )
-    return Planes(*planes)
+    sides = (size, size.chroma, size.chroma)
+    shapes = [(side.height // 24 + 2, side.width // 24 + 2) for side in sides]
+    return resized_planes(Planes(*(rng.integers(low, high + 1, shape, np.uint8) for shape in shapes)), size)
 
 
 def _stripes(plane: Plane, rng: np.random.Generator) -> Plane:

@@ -17,20 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.backends.engine import Controls, Engine, check_frame
-from rtstyle.frame import Frame, Planes, Size
-
-
-def resized(planes: Planes, size: Size) -> Planes:
-    """Return the planes in another size: averaged where that is smaller, interpolated where it is larger."""
-    smaller = size.width < planes.y.shape[1]
-    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    sizes = (size, size.chroma, size.chroma)
-    return Planes(
-        *(
-            np.asarray(cv2.resize(np.ascontiguousarray(plane), (to.width, to.height), interpolation=how), np.uint8)
-            for plane, to in zip(planes, sizes, strict=True)
-        )
-    )
+from rtstyle.frame import Frame, Planes, Size, resized_planes
 
 
 class StrokeEngine(Engine):
@@ -56,7 +43,7 @@ class StrokeEngine(Engine):
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
         check_frame(self, frame, len(self._inside))
         working = self._inner.size
-        small = resized(frame.planes, working)
+        small = resized_planes(frame.planes, working)
         x, y = frame.canvas
         canvas = round(x * working.width / self.size.width), round(y * working.height / self.size.height)
         bent = frame.canvas_map.scaled(self.size, working) if frame.canvas_map else None

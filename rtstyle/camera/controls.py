@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rtstyle.camera.v4l2 import Ask, asker, ioctl_number, text_of
-from rtstyle.errors import CameraError, SettingError
+from rtstyle.errors import CameraError, SettingError, reason_of
 
 _QUERY = struct.Struct("II32siiiiI8x")
 _MENU = struct.Struct("=II32sI")
@@ -127,7 +127,7 @@ def apply_controls(device: str, wishes: Sequence[tuple[str, str]], camera: str) 
     try:
         handle = os.open(device, os.O_RDWR | os.O_NONBLOCK)
     except OSError as error:
-        raise CameraError(f"cannot set controls of {camera}: {error.strerror}") from error
+        raise CameraError(f"cannot set controls of {camera}: {reason_of(error)}") from error
     try:
         set_controls(asker(handle), wishes, camera)
     finally:

@@ -16,6 +16,7 @@ from rtstyle.camera.controls import CameraControl, controls_of
 from rtstyle.camera.v4l2 import CameraMode
 from rtstyle.errors import CameraError
 from rtstyle.frame import Size
+from rtstyle.video.opening import AV_ERRORS
 
 NONBLOCK = "+4"
 """FFmpeg's AVFMT_FLAG_NONBLOCK, an option that has a number but no name: reading a device that has no frame
@@ -86,7 +87,7 @@ def device_names(media: str = "video") -> list[str]:
     format = {"win32": "dshow", "darwin": "avfoundation"}.get(sys.platform)
     try:
         devices = av.device.enumerate_input_devices(format) if format else []
-    except (OSError, ValueError, av.error.FFmpegError):
+    except AV_ERRORS:
         return []
     return [d.description or d.name for d in devices if media in d.media_types or not d.media_types]
 

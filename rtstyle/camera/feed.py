@@ -19,7 +19,7 @@ from av.audio.stream import AudioStream
 from rtstyle.camera.address import SourceAddress
 from rtstyle.camera.audio import SourceAudio
 from rtstyle.camera.receiver import FRESH, LONGEST_SKIP, Arrival, Receiver
-from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
+from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError, reason_of
 from rtstyle.frame import Size
 from rtstyle.video.animation import Pictures
 from rtstyle.video.inputs import is_encrypted
@@ -337,6 +337,6 @@ class PictureFeed:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong in FFmpeg's words, without the log line of another device that PyAV may add."""
-    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    """Return ``reason_of`` an error as a part of a sentence."""
+    words = reason_of(error)
     return words[:1].lower() + words[1:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import av
 import numpy as np
 
-from rtstyle.frame import Color, Plane, Planes, Size, planes_from_rgb, planes_to_rgb
+from rtstyle.frame import Color, Planes, Size, planes_from_rgb, planes_to_rgb, resized_planes
 from rtstyle.video import color_of, planes_of
 
 _SAME_SHAPE = 0.01
@@ -53,25 +53,15 @@ def _boxed(planes: Planes, size: Size, black: int) -> Planes:
     height, width = planes.y.shape
     inner = inner_size(Size(width, height), size)
     if inner == size:
-        return _scaled(planes, size)
+        return resized_planes(planes, size)
     left, top = (size.width - inner.width) // 4 * 2, (size.height - inner.height) // 4 * 2
     whole = Planes(
         np.full((size.height, size.width), black, np.uint8),
         np.full((size.chroma.height, size.chroma.width), 128, np.uint8),
         np.full((size.chroma.height, size.chroma.width), 128, np.uint8),
     )
-    for target, plane, step in zip(whole, _scaled(planes, inner), (1, 2, 2), strict=True):
+    for target, plane, step in zip(whole, resized_planes(planes, inner), (1, 2, 2), strict=True):
         rows, columns = plane.shape
         part = target[top // step : top // step + rows, left // step : left // step + columns]
         part[:] = plane[: part.shape[0], : part.shape[1]]
     return whole
-
-
-def _scaled(planes: Planes, size: Size) -> Planes:
-    import cv2
-
-    def scaled(plane: Plane, to: Size) -> Plane:
-        way = cv2.INTER_AREA if to.width < plane.shape[1] else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(np.ascontiguousarray(plane), (to.width, to.height), interpolation=way), np.uint8)
-
-    return Planes(*(scaled(p, to) for p, to in zip(planes, (size, size.chroma, size.chroma), strict=True)))

@@ -18,7 +18,7 @@ from rtstyle.camera.feed import Feed, PictureFeed, StreamFeed, reason
 from rtstyle.camera.screen import screen_request
 from rtstyle.camera.settings import CaptureSettings
 from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
-from rtstyle.video.opening import is_named_playlist, open_device, open_media
+from rtstyle.video.opening import AV_ERRORS, is_named_playlist, open_device, open_media
 from rtstyle.video.pipe import Pipe
 
 STILL_RATE = Fraction(1, 3)
@@ -83,7 +83,7 @@ def _open_mode(
         return StreamFeed(container, address, timeout=settings.timeout, stop=stop, asked=settings.size)
     except CameraError:
         raise
-    except (OSError, ValueError, av.error.FFmpegError) as error:
+    except AV_ERRORS as error:
         if getattr(error, "errno", None) in (errno.EINVAL, errno.EIO):
             raise _ModeRefused(error) from error
         raise _device_error(address, request, settings.timeout, error) from error
@@ -108,7 +108,7 @@ def _open_screen(address: SourceAddress, settings: CaptureSettings, stop: thread
     request = screen_request(sys.platform, address.text, settings.size, settings.fps)
     try:
         container = open_device(request.file, format=request.format, options=request.options)
-    except (OSError, ValueError, av.error.FFmpegError) as error:
+    except AV_ERRORS as error:
         region = f"; is {settings.size} there within it?" if settings.size else ""
         raise CameraError(f"{address.name} ({request.file}) cannot be grabbed: {reason(error)}{region}") from error
     return StreamFeed(container, address, timeout=settings.timeout, stop=stop)
@@ -123,7 +123,7 @@ def _open_pipe(address: SourceAddress, settings: CaptureSettings, stop: threadin
         raise SourceStalledError(
             f"nothing came through the pipe {address.name} for {settings.timeout:g} s; does a program write to it?"
         ) from error
-    except (OSError, ValueError, av.error.FFmpegError) as error:
+    except AV_ERRORS as error:
         pipe.close()
         raise CameraError(
             f"what comes through the pipe {address.name} is no video that a pipe can carry, "
@@ -158,7 +158,7 @@ def _open_url(address: SourceAddress, settings: CaptureSettings) -> av.container
         ) from error
     except av.error.InvalidDataError as error:
         raise CameraError(f"what {name} sends is no video") from error
-    except (OSError, ValueError, av.error.FFmpegError) as error:
+    except AV_ERRORS as error:
         raise CameraError(
             f"cannot open {name}: {reason(error)}; is it switched on and is the address right?"
         ) from error
@@ -171,5 +171,5 @@ def _open_file(path: str, settings: CaptureSettings) -> av.container.InputContai
         raise
     except av.error.InvalidDataError as error:
         raise VideoOpenError(f"{path} is no video, or damaged from the start") from error
-    except (OSError, ValueError, av.error.FFmpegError) as error:
+    except AV_ERRORS as error:
         raise VideoOpenError(f"cannot open {path}: {reason(error)}") from error

@@ -9,11 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import av
 
+from rtstyle.backoff import BackOff
 from rtstyle.camera.address import SourceAddress, find_source
 from rtstyle.camera.captured import Captured
 from rtstyle.camera.feed import Feed
@@ -21,6 +20,7 @@ from rtstyle.camera.fit import fitted, inner_size, upright_size
 from rtstyle.camera.opening import open_feed
 from rtstyle.camera.receiver import FRESH, LONGEST_SKIP
 from rtstyle.camera.settings import CaptureSettings
+from rtstyle.closing import Closing
 from rtstyle.errors import CameraError, SettingError, SourceStalledError
 from rtstyle.frame import Frame, Size
 from rtstyle.video import color_of
@@ -70,7 +70,7 @@ def open_source(
     return LiveSource(address, settings, tell=tell, audio=audio)
 
 
-class LiveSource:
+class LiveSource(Closing):
     """An open live source: a ``FrameSource`` that also states when each frame came. See ``open_source``.
 
     It is iterated once, by one thread. ``stop`` may be called from any thread and ends the iteration
@@ -302,10 +302,9 @@ class LiveSource:
         self._lost = (f"{self.name} {'stalled' if isinstance(error, SourceStalledError) else 'is gone'}", since)
         self._tell(f"{error}; waiting for it")
         self._feed.close()
-        pause, longest = _PAUSES
+        pauses = BackOff(*_PAUSES)
         wait = self._settings.wait
-        while not self._stop.wait(pause):
-            pause = min(2 * pause, longest)
+        while not self._stop.wait(pauses.take()):
             try:
                 self._reopen()
             except CameraError:
@@ -323,14 +322,6 @@ class LiveSource:
         """Give the device or connection back. It must not be iterated any more."""
         self.stop()
         self._feed.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _seconds_of(frame: Frame) -> float:

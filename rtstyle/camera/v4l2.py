@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from rtstyle.errors import reason_of
 from rtstyle.frame import Size
 
 Ask = Callable[[int, bytes], bytes | None]
@@ -86,7 +87,7 @@ def _nodes(wanted: int) -> Iterator[Node]:
             yield Node(str(path), _kernel_name(path), problem="no permission: add yourself to the group 'video'")
             continue
         except OSError as error:
-            yield Node(str(path), _kernel_name(path), problem=f"cannot be opened: {error.strerror}")
+            yield Node(str(path), _kernel_name(path), problem=f"cannot be opened: {reason_of(error)}")
             continue
         try:
             able, name = capabilities(asker(device))

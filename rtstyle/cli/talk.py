@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from rtstyle.errors import RtstyleError
+from rtstyle.errors import RtstyleError, reason_of
 
 _LONGEST = 3000
 """Characters of the longest line; names and tags in files may be as long as their author likes."""
@@ -129,7 +129,7 @@ class ProgressBar:
 
 def complain(error: Exception, *, as_json: bool = False) -> None:
     """Print an error as one line on stderr, and with ``as_json`` as an object on stdout, too."""
-    said = error.strerror if isinstance(error, OSError) and not isinstance(error, RtstyleError) else str(error)
+    said = reason_of(error) if isinstance(error, OSError) and not isinstance(error, RtstyleError) else str(error)
     words = " ".join((said or str(error)).split("\n"))
     name = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
     notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
+from rtstyle.backoff import BackOff
 from rtstyle.frame import Size
 from rtstyle.style import SizeClass
 
@@ -88,7 +89,7 @@ class AdaptiveQuality:
         self._costs: list[tuple[float, float]] = []
         self._since: float | None = None
         self._changed: float | None = None
-        self._wait = _WAIT
+        self._wait = BackOff(_WAIT, _LONGEST_WAIT)
         self._rose = False
 
     @property
@@ -139,13 +140,14 @@ class AdaptiveQuality:
             return other + engine * _weight(self._rungs[step]) / _weight(self.working)
 
         if slow and not last:
-            if self._rose and stayed < 2 * self._wait:
-                self._wait = min(2 * self._wait, _LONGEST_WAIT)
+            if self._rose and stayed < 2 * self._wait.seconds:
+                self._wait.take()
             cheaper = range(self._step + 1, len(self._rungs))
             self._step = next((step for step in cheaper if expected(step) <= budget), cheaper[-1])
             self._rose, self._changed = False, now
-        elif self._step and stayed >= self._wait and _MARGIN * expected(self._step - 1) <= budget:
+        elif self._step and stayed >= self._wait.seconds and _MARGIN * expected(self._step - 1) <= budget:
             self._step -= 1
             self._rose, self._changed = True, now
-        elif self._rose and stayed >= 2 * self._wait:
-            self._rose, self._wait = False, _WAIT  # the more expensive quality level has proved itself
+        elif self._rose and stayed >= 2 * self._wait.seconds:
+            self._rose = False
+            self._wait.reset()  # the more expensive quality level has proved itself

@@ -11,10 +11,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
-import numpy as np
-
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Frame
+from rtstyle.live.figures import percentiles
 from rtstyle.live.sinks.sink import CLOCK, AudioSink, FrameDropped, InterruptibleSink, Sink, WatchedSink
 from rtstyle.video.sound import Sound
 
@@ -122,13 +121,8 @@ class Branch:
     def state(self) -> BranchState:
         """How it does so far."""
         with self._changed:
-            taken, dropped, latencies = self._taken, self._dropped, np.array(self._latencies)
-        if not len(latencies):
-            return BranchState(taken, dropped, {})
-        values = np.percentile(latencies, (50, 95, 99))
-        return BranchState(
-            taken, dropped, {f"p{p}": round(float(v), 2) for p, v in zip((50, 95, 99), values, strict=True)}
-        )
+            taken, dropped, latencies = self._taken, self._dropped, list(self._latencies)
+        return BranchState(taken, dropped, percentiles(latencies))
 
     # -- in the thread
 

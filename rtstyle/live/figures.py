@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,10 +67,15 @@ class Latencies:
 
     def percentiles(self) -> dict[str, float]:
         """Return ``p50``, ``p95`` and ``p99``; empty where there is none."""
-        if not self._values:
-            return {}
-        values = np.percentile(np.array(self._values), (50, 95, 99))
-        return {f"p{p}": round(float(v), 2) for p, v in zip((50, 95, 99), values, strict=True)}
+        return percentiles(self._values)
+
+
+def percentiles(values: Sequence[float], digits: int = 2) -> dict[str, float]:
+    """Return ``p50``, ``p95`` and ``p99`` of numbers, rounded; empty where there are none."""
+    if not len(values):
+        return {}
+    found = np.percentile(np.asarray(values), (50, 95, 99))
+    return {f"p{p}": round(float(value), digits) for p, value in zip((50, 95, 99), found, strict=True)}
 
 
 class Meter:

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rtstyle.errors import PictureError
+from rtstyle.errors import PictureError, reason_of
 from rtstyle.frame import Frame, Planes, planes_to_rgb
 
 
@@ -72,5 +72,5 @@ def save_snapshot(frame: Frame, folder: Path) -> Path:
         except OSError as error:
             with suppress(OSError):
                 path.unlink(missing_ok=True)  # half of it may have been written
-            raise PictureError(f"cannot save a snapshot: {path}: {error.strerror}") from error
+            raise PictureError(f"cannot save a snapshot: {path}: {reason_of(error)}") from error
         return path

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from types import TracebackType
 from typing import Self
 
+from rtstyle.backoff import BackOff
 from rtstyle.camera import Captured, LiveSource
 from rtstyle.canvas.follower import Follow, SceneFollower, resolved
 from rtstyle.live.own import OwnSource
@@ -28,7 +28,7 @@ class FlowPace:
 
     def __init__(self) -> None:
         self._recent: deque[bool] = deque(maxlen=self._SPAN)
-        self._wait, self._until = self._WAIT, 0.0
+        self._waits, self._until = BackOff(self._WAIT, self._LONGEST_WAIT), 0.0
 
     def add(self, dropped: bool, now: float) -> bool:
         """Take what became of a frame, at a moment in seconds. True if there is time for flow."""
@@ -36,8 +36,7 @@ class FlowPace:
         if now < self._until:
             return False
         if sum(self._recent) >= self._MANY:
-            self._until = now + self._wait
-            self._wait = min(2 * self._wait, self._LONGEST_WAIT)
+            self._until = now + self._waits.take()
             self._recent.clear()
             return False
         return True
@@ -142,9 +141,7 @@ class LatestFrame:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._source.stop()
         if self._started:
             self._thread.join()

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import av
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from rtstyle.camera.microphones import list_microphones
 from rtstyle.errors import CameraError, reason_of
 from rtstyle.files import hushed
-from rtstyle.video.opening import open_device
+from rtstyle.video.opening import AV_ERRORS, open_device
 from rtstyle.video.sound import RATE, Sound
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ _PIECE = RATE // 50
 
 _RETRY = 2.0
 """Seconds between two attempts to open a microphone that has gone."""
-
-_FAILURES = (av.FFmpegError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ class MicrophoneCapture:
             try:
                 with hushed() if alsa else nullcontext():
                     container = open_device(request.file, format=request.format, options=options, timeout=self._timeout)
-            except _FAILURES as error:
+            except AV_ERRORS as error:
                 reason = f"{request.format} {request.file}: {reason_of(error)}"
                 continue
             if container.streams.audio:
@@ -163,7 +160,7 @@ class MicrophoneCapture:
                 for sound in self._pieces(self._container):
                     self._hear(sound)
                 reason = "it ended"
-            except _FAILURES as error:
+            except AV_ERRORS as error:
                 reason = reason_of(error)
             self._container.close()
             if self._stop.is_set():
@@ -217,8 +214,6 @@ class MicrophoneCapture:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()

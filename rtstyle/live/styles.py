@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from statistics import median
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from rtstyle.backends import Controls, Engine
@@ -209,9 +208,7 @@ class Styles:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pending = [self._pending, self._second_pending and self._second_pending[1]]
         futures = [future for future in pending if future]
         for future in futures:

@@ -197,7 +197,7 @@ def _entries(folder: Path, recursive: bool) -> Iterator[Path]:
     try:
         shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
-        raise VideoOpenError(f"cannot read the folder {folder}: {error.strerror}") from error
+        raise VideoOpenError(f"cannot read the folder {folder}: {reason_of(error)}") from error
     entries = sorted(shown, key=lambda path: natural_order(path.name.casefold()))
     deeper = [path for path in entries if path.is_dir()]
     yield from (path for path in entries if path not in deeper)
@@ -294,7 +294,7 @@ def stylize_many(
         for place in dict.fromkeys([folder, *(target.parent for _, target in pairs)]):
             place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise VideoWriteError(f"cannot make the folder {folder}: {error.strerror}") from error
+        raise VideoWriteError(f"cannot make the folder {folder}: {reason_of(error)}") from error
     sizes = [source.stat().st_size if source.exists() else 0 for source, _ in pairs]
     if isinstance(render, RenderTogether):
         coming = _run_together(pairs, sizes, render, options.overwrite, progress)

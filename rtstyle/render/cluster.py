@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rtstyle.cores import core_numbers
 from rtstyle.errors import BackendUnavailableError, reason_of
 from rtstyle.render.job import SegmentJob
 from rtstyle.render.pool import LIVES, Answer, Gone, Inbox, News, Slot
@@ -46,7 +47,7 @@ class RayWorker:
     def __init__(self, cores: int, number: int) -> None:
         from rtstyle.render.worker import Renderer, use_cores
 
-        able = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        able = core_numbers()
         if 0 < cores < len(able):
             use_cores([able[(number * cores + each) % len(able)] for each in range(cores)])
         self._renderer = Renderer()

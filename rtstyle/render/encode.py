@@ -13,7 +13,7 @@ from rtstyle.frame import Frame, VideoFormat
 from rtstyle.render.journal import Segment
 from rtstyle.video.encoder import THREADS, VideoEncoder
 from rtstyle.video.formats import Encoding
-from rtstyle.video.writer import FAILURES
+from rtstyle.video.opening import AV_ERRORS
 
 LEAP = 10
 """Seconds between two frames from which on they do not refer to each other."""
@@ -97,10 +97,10 @@ class SegmentEncoder:
 
     def discard(self) -> None:
         """Close everything without caring how."""
-        with suppress(*FAILURES):
+        with suppress(*AV_ERRORS):
             self._container.close()
         if self._owned:
-            with suppress(*FAILURES):
+            with suppress(*AV_ERRORS):
                 self._file.close()
 
 

@@ -7,12 +7,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rtstyle import __version__
 from rtstyle.backends import Controls, EngineSettings
 from rtstyle.canvas.follower import Follow, resolved
+from rtstyle.closing import Closing
 from rtstyle.errors import SettingError
 from rtstyle.frame import Size
 from rtstyle.interrupts import signals_held
@@ -80,7 +80,7 @@ class RenderOptions:
 
 
 @dataclass(frozen=True)
-class RenderPlan:
+class RenderPlan(Closing):
     """A render that can begin; it holds the open input and the locked work folder. A context manager."""
 
     source: str
@@ -127,14 +127,6 @@ class RenderPlan:
     def close(self) -> None:
         """Close the input and release the work folder."""
         self.resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def plan_render(

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rtstyle.cores import cores
+from rtstyle.cores import core_numbers, cores
 from rtstyle.render.job import SegmentJob
 from rtstyle.render.worker import read_answer
 
@@ -200,9 +200,7 @@ class _Process:
 
 def _shares(count: int) -> list[list[int]]:
     """Divide the cores of this process among workers, neighbors together; none where there are too few of them."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [[] for _ in range(count)]
-    able = sorted(os.sched_getaffinity(0))
+    able = core_numbers()
     if cores() < len(able) or count > len(able):  # a quota is shared as it comes
         return [[] for _ in range(count)]
     return [able[number * len(able) // count : (number + 1) * len(able) // count] for number in range(count)]

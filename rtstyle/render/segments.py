@@ -21,9 +21,10 @@ from rtstyle.render.journal import Checkpoint, Journal, Segment
 from rtstyle.video.copies import StreamPlan
 from rtstyle.video.encoder import captions_lost_words
 from rtstyle.video.formats import Encoding
+from rtstyle.video.opening import AV_ERRORS
 from rtstyle.video.reader import VideoReader
 from rtstyle.video.work_folder import WorkFolder
-from rtstyle.video.writer import FAILURES, Output, cannot_write, partial_name
+from rtstyle.video.writer import Output, cannot_write, partial_name
 
 _SEGMENT_FRAMES = 90
 """Frames of a segment at 1280x720: a few seconds of work. It must not depend on how fast the machine is, or a
@@ -95,7 +96,7 @@ class RenderWriter:
             trial = folder.place(f"trial{self.path.suffix}")
             self._container(trial).discard()
             trial.unlink()
-        except FAILURES as error:
+        except AV_ERRORS as error:
             self._leave()
             raise cannot_write(self.path, error) from error
 
@@ -115,7 +116,7 @@ class RenderWriter:
             if len(self._segment.pts) == self._length:
                 segment, self._segment = self._finished(self._segment), None
                 self._journal.add(segment, self._checkpoint(self.written))
-        except FAILURES as error:
+        except AV_ERRORS as error:
             raise cannot_write(self.path, error) from error
 
     def add(self, segment: Segment, data: bytes, checkpoint: Checkpoint | None, captions_lost: int = 0) -> None:
@@ -136,7 +137,7 @@ class RenderWriter:
                 self._journal.add(segment, checkpoint)
             else:
                 self._rest.append(segment)
-        except FAILURES as error:
+        except AV_ERRORS as error:
             raise cannot_write(self.path, error) from error
         self.written += len(segment.pts)
         self._captions_lost += captions_lost
@@ -178,7 +179,7 @@ class RenderWriter:
             self._folder.keep = False
             self._leave()
             raise
-        except FAILURES as error:
+        except AV_ERRORS as error:
             self._leave()
             failure = cannot_write(self.path, error)
             self._tell_the_way_on(failure)

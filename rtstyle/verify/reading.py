@@ -27,7 +27,7 @@ from rtstyle.video import VideoReader
 from rtstyle.video.chroma import location_of
 from rtstyle.video.editions import what_chapters_lose
 from rtstyle.video.inputs import find_input, is_encrypted
-from rtstyle.video.opening import open_media
+from rtstyle.video.opening import AV_ERRORS, open_media
 from rtstyle.video.shapes import HeaderCheck
 
 _CARRIED = {
@@ -124,7 +124,7 @@ def _open_container(path: Path) -> InputContainer:
         return open_media(f"file:{path}")
     except FileNotFoundError as error:
         raise VideoOpenError(f"no such file: {path}") from error
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except AV_ERRORS as error:
         raise VideoOpenError(f"{path} cannot be read as media: {reason_of(error)}") from error
 
 

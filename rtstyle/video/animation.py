@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from rtstyle.errors import VideoOpenError, reason_of
-from rtstyle.video.opening import MAX_PIXELS, open_media
+from rtstyle.video.opening import AV_ERRORS, MAX_PIXELS, open_media
 
 WEBP_TIME_BASE = Fraction(1, 1000)
 """Animated WebP states how long each frame is shown in milliseconds."""
@@ -35,7 +35,7 @@ class Pictures:
         """Decode from frame number ``first`` on."""
         for number, path in enumerate(self._paths[first:], first):
             picture = None
-            with suppress(av.FFmpegError, OSError, ValueError, StopIteration):
+            with suppress(*AV_ERRORS, StopIteration):
                 picture = _decode_still(path)
             if picture is None:
                 self.damaged += 1

@@ -23,7 +23,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from rtstyle.video.editions import what_chapters_lose
-from rtstyle.video.opening import open_media
+from rtstyle.video.opening import AV_ERRORS, open_media
 from rtstyle.video.samples import fraction_of
 from rtstyle.video.shapes import SoundShape, needs_header, shape_of, shapes_of_header
 from rtstyle.video.transcode import (
@@ -39,9 +39,6 @@ from rtstyle.video.transcode import (
     timecode_after,
     unit_of,
 )
-
-_FAILURES = (av.FFmpegError, OSError, ValueError)
-"""What PyAV raises where a container refuses a stream."""
 
 _MUXERS_OWN = {
     "encoder", "major_brand", "minor_version", "compatible_brands", "handler_name", "vendor_id", "duration",
@@ -188,7 +185,7 @@ class _Planner:
                 for packet in self._beginnings:
                     if packet.stream.index in copied:
                         copies.mux(_again(packet))
-        except _FAILURES as error:
+        except AV_ERRORS as error:
             return str(error) or type(error).__name__
         return None
 
@@ -316,7 +313,7 @@ class _Planner:
             return []
         found: dict[int, av.Packet[Any]] = {}
         wanted = [s.index for s in self._source.streams if s is not self._video and s.type in ("audio", "video")]
-        with suppress(*_FAILURES), open_media(name) as again:
+        with suppress(*AV_ERRORS), open_media(name) as again:
             for packet in islice(again.demux(), _MANY):
                 index = packet.stream.index
                 if packet.size and index != self._video.index and index not in found:
@@ -345,7 +342,7 @@ class _Planner:
             return {}
         wanted = [s.index for s in self._source.streams.audio if needs_header(_codec_name(s)) == relied]
         found: dict[int, set[SoundShape]] = {}
-        with suppress(*_FAILURES, IndexError), open_media(name) as again:
+        with suppress(*AV_ERRORS, IndexError), open_media(name) as again:
             streams = [again.streams[index] for index in wanted]
             found = {stream.index: shapes_of_header(stream) for stream in streams}
             for packet in again.demux(streams) if streams else ():

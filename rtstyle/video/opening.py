@@ -45,6 +45,9 @@ _PROTOCOLS: Mapping[str, str] = {
 _EVERYTHING = "file,http,https,httpproxy,tcp,tls,crypto,data,udp,rtp"
 """Protocols where playlists are allowed to lead anywhere."""
 
+AV_ERRORS = (av.FFmpegError, OSError, ValueError)
+"""What PyAV raises where FFmpeg or the system refuses something; ``errors.reason_of`` says why."""
+
 _PATIENCE = 10.0
 """Seconds that a step of an address may take, and for which a playlist may not grow, unless something else is asked."""
 
@@ -94,7 +97,7 @@ def open_media(
         return opened(place, io_open=guard)
     except Interrupted as error:
         raise KeyboardInterrupt from error
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except AV_ERRORS as error:
         if guard and guard.refused:
             raise VideoOpenError(guard.refused) from error
         if "max_redirects" in settings and not guard and (moved := _redirected(address, timeout or _PATIENCE)):
@@ -186,7 +189,7 @@ def _open_moved(opened: Callable[..., InputContainer], web: Web, moved: str, add
 
     try:
         return opened(moved, io_open=io_open)
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except AV_ERRORS as error:
         if web.refused:
             raise VideoOpenError(f"{address} is not followed: {web.refused}; give that address itself") from error
         raise

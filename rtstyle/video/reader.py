@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import av
 import numpy as np
 
+from rtstyle.closing import Closing
 from rtstyle.errors import SettingError, VideoOpenError, reason_of
 from rtstyle.frame import Frame, Planes, Size, VideoFormat, check_is_size
 from rtstyle.settings import check_types
@@ -91,7 +91,7 @@ class ReaderSettings:
         check_types(self)
 
 
-class VideoReader:
+class VideoReader(Closing):
     """An input as a ``FrameSource``; the packets of its other streams wait in ``packets``.
 
     One thread iterates it, once. Damaged packets cost their own frames only and are counted in
@@ -591,14 +591,6 @@ class VideoReader:
         """Give the input back. It must not be iterated any more."""
         for decoder in self._opened:
             decoder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _check_range(start: Fraction | None, end: Fraction | None) -> None:

@@ -8,11 +8,10 @@ import stat
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import filelock
 
+from rtstyle.closing import Closing
 from rtstyle.errors import OutputExistsError, VideoWriteError, reason_of
 from rtstyle.files import is_regular, move_whole, private_folder
 from rtstyle.video.formats import check_file_output, free_name, sequence_name
@@ -21,7 +20,7 @@ JOURNAL = "journal.jsonl"
 """File in a work folder that lists the finished segments of a render."""
 
 
-class WorkFolder:
+class WorkFolder(Closing):
     """The hidden folder of one output, held by one process at a time.
 
     It is a real folder of this user that no other user may enter, and holds nothing but files with names of rtstyle.
@@ -140,14 +139,6 @@ class WorkFolder:
         self._lock.release()
         with suppress(OSError):
             self.path.rmdir()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _appeared(name: Path, kept: Path) -> str:

@@ -23,6 +23,7 @@ from rtstyle.video.aspect import STATED, write_pixel_aspect
 from rtstyle.video.copies import StreamCopies, StreamPlan, plan_streams
 from rtstyle.video.encoder import VideoEncoder, captions_lost_words
 from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, check_output, choose_encoding, free_name
+from rtstyle.video.opening import AV_ERRORS
 from rtstyle.video.reader import VideoReader
 from rtstyle.video.sound import Sound, SoundEncoder, sound_codec
 from rtstyle.video.spatial import Spatial, write_spatial
@@ -30,9 +31,6 @@ from rtstyle.video.work_folder import WorkFolder, claim_folder
 
 STDOUT = Path("-")
 """The output that is no file."""
-
-FAILURES = (av.FFmpegError, OSError, ValueError)
-"""What PyAV raises where a container cannot be written."""
 
 
 class Output:
@@ -100,7 +98,7 @@ class Output:
 
     def discard(self) -> None:
         """Close it without caring how."""
-        with suppress(*FAILURES):
+        with suppress(*AV_ERRORS):
             self.container.close()
 
 
@@ -194,7 +192,7 @@ class VideoWriter:
                 place = f"file:{self._part}"  # so that a colon in a name is no protocol
         try:
             self._output = Output(place, encoding, format, like=like, plan=plan, sound=codec)
-        except FAILURES as error:
+        except AV_ERRORS as error:
             self._discard()
             raise cannot_write(self.path, error) from error
         except BaseException:
@@ -216,7 +214,7 @@ class VideoWriter:
             self._output.container.mux(encoder.encode(frame))
             self.written += 1
             self._copy_packets()
-        except FAILURES as error:
+        except AV_ERRORS as error:
             raise cannot_write(self.path, error) from error
 
     @property
@@ -236,7 +234,7 @@ class VideoWriter:
         assert self._output.sound, "a writer without audio"
         try:
             self._output.container.mux(self._output.sound.encode(sound, begin))
-        except FAILURES as error:
+        except AV_ERRORS as error:
             raise cannot_write(self.path, error) from error
 
     def _copy_packets(self) -> None:
@@ -266,7 +264,7 @@ class VideoWriter:
             if self._folder:
                 self._publish(self._folder, name)
                 self._folder.close()
-        except FAILURES as error:
+        except AV_ERRORS as error:
             self._discard()
             raise cannot_write(self.path, error) from error
         except BaseException:

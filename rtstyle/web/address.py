@@ -8,7 +8,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtstyle.errors import SettingError, check_seconds
+from rtstyle.errors import SettingError, check_seconds, reason_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,6 @@ class Address:
         try:
             context.load_cert_chain(self.cert, self.key)
         except (OSError, ssl.SSLError) as error:
-            reason = error.strerror or error
+            reason = reason_of(error)
             raise SettingError(f"cannot use {self.cert} with {self.key} for https: {reason}") from error
         return context

@@ -14,12 +14,11 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from concurrent.futures import Future
 from importlib.resources import files
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
-from rtstyle.errors import ServerError
+from rtstyle.errors import ServerError, reason_of
 from rtstyle.files import read_whole
 from rtstyle.style import LARGEST_PREVIEW, Style
 from rtstyle.web.address import Address
@@ -141,9 +140,7 @@ class WebServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # -- in the thread
@@ -205,7 +202,7 @@ class WebServer:
         except OSError as error:
             where = f"{address.host} port {address.port}"
             raise ServerError(
-                f"cannot listen on {where}: {error.strerror or error}; --port 0 takes a free port, "
+                f"cannot listen on {where}: {reason_of(error)}; --port 0 takes a free port, "
                 "and --host is a name or address of this machine"
             ) from error
 

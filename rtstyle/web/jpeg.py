@@ -14,6 +14,7 @@ import numpy as np
 import simplejpeg
 from av.codec.context import ThreadType
 
+from rtstyle.errors import reason_of
 from rtstyle.frame import Color, Frame, Planes, Size, planes_to_rgb
 from rtstyle.video import planes_of
 from rtstyle.video.pixels import level_table
@@ -141,7 +142,7 @@ class JpegDecoder:
             pictures = self._context.decode(av.Packet(plain_jpeg(data)))
         except av.error.FFmpegError as error:
             self._context = self._open()  # whatever it remembers of the damaged one goes with it
-            raise JpegError(f"damaged JPEG: {error.strerror}") from error
+            raise JpegError(f"damaged JPEG: {reason_of(error)}") from error
         if len(pictures) != 1 or (pictures[0].width, pictures[0].height) != (size.width, size.height):
             self._context = self._open()
             raise JpegError(f"damaged JPEG: it holds {len(pictures)} images, or one of another size than it says")

@@ -11,13 +11,12 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import platformdirs
 
 from rtstyle.actions import BUTTONS, NUMBERS, SWITCHES, Command, Learn, SessionState, check_names, read_command
-from rtstyle.errors import SettingError
+from rtstyle.errors import SettingError, reason_of
 
 if TYPE_CHECKING:
     from mido import Message
@@ -78,7 +77,7 @@ class MidiMap:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise SettingError(f"cannot read MIDI bindings from {path}: {error.strerror}") from error
+            raise SettingError(f"cannot read MIDI bindings from {path}: {reason_of(error)}") from error
         except (ValueError, TypeError, AttributeError) as error:
             raise SettingError(f"{path} holds no MIDI bindings: {error}; remove it to begin again") from error
 
@@ -96,7 +95,7 @@ class MidiMap:
             partial.write_text(json.dumps(own, indent=1), "utf-8")
             partial.replace(self._path)
         except OSError as error:
-            raise SettingError(f"cannot keep MIDI bindings in {self._path}: {error.strerror}") from error
+            raise SettingError(f"cannot keep MIDI bindings in {self._path}: {reason_of(error)}") from error
 
     def command_of(self, control: str, position: float, *, pad: bool) -> Command | None:
         """Return what a control asks for; None where it is not bound, or was let go.
@@ -229,7 +228,5 @@ class MidiInput:
         self.name = found
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._port.close()

@@ -14,11 +14,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 from rtstyle.actions import READABLE, Command, SessionState, check_names, read_command, value_of
-from rtstyle.errors import ServerError, SettingError
+from rtstyle.errors import ServerError, SettingError, reason_of
 
 PREFIX = "/rtstyle/"
 
@@ -73,7 +72,7 @@ class OscServer:
             self._socket.bind((host, port))
         except OSError as error:
             self._socket.close()
-            raise ServerError(f"cannot listen for OSC on {host} port {port}: {error.strerror or error}") from error
+            raise ServerError(f"cannot listen for OSC on {host} port {port}: {reason_of(error)}") from error
         self._socket.settimeout(0.2)
         self.port: int = self._socket.getsockname()[1]
         """The one that was bound."""
@@ -90,7 +89,7 @@ class OscServer:
             except TimeoutError:
                 continue
             except OSError as error:  # as where an answer was refused
-                self._complain(f"OSC: {error.strerror or error}")
+                self._complain(f"OSC: {reason_of(error)}")
                 continue
             except (ParseError, ValueError, RecursionError):
                 self._complain("OSC: a message is damaged")
@@ -130,7 +129,7 @@ class OscServer:
         try:
             self._socket.sendto(message.build().dgram, target)
         except OSError as error:
-            self._complain(f"OSC: cannot answer {target[0]} port {target[1]}: {error.strerror or error}")
+            self._complain(f"OSC: cannot answer {target[0]} port {target[1]}: {reason_of(error)}")
 
     def _complain(self, line: str) -> None:
         now = time.monotonic()
@@ -143,9 +142,7 @@ class OscServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
         self._socket.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rtstyle.actions import Action, Command, ModulationSet, check_names, read_command
-from rtstyle.errors import SettingError
+from rtstyle.errors import SettingError, reason_of
 from rtstyle.live.control.modulation import Modulator
 
 _LARGEST = 1 << 20
@@ -64,7 +64,7 @@ def read_show(path: Path, styles: list[str], *, allow_strobe: bool = False) -> S
             raise SettingError(f"{path} is larger than 1 MiB: it is no file of presets")
         told = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise SettingError(f"cannot read presets from {path}: {error.strerror}") from error
+        raise SettingError(f"cannot read presets from {path}: {reason_of(error)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingError(f"{path} is no TOML: {error}") from error
     unknown = set(told) - {"preset", "keys", "fade", "cycle"}

@@ -19,12 +19,14 @@ import av
 import numpy as np
 from av.container import OutputContainer
 
+from rtstyle.backoff import BackOff
 from rtstyle.errors import RtstyleError, SettingError
 from rtstyle.frame import Color, Frame, Planes, Size, VideoFormat
 from rtstyle.live.sinks.playlist import Playlist
 from rtstyle.live.sinks.sink import CLOCK, FrameDropped
 from rtstyle.video.encoder import VideoEncoder
 from rtstyle.video.formats import Encoding
+from rtstyle.video.opening import AV_ERRORS
 from rtstyle.video.sound import RATE, Sound, SoundEncoder, sound_codec
 
 KEY_SECONDS = 2.0
@@ -40,8 +42,6 @@ _GRACE = 2.0
 """Seconds that a connection may take to end in good order."""
 
 _BITS_PER_PIXEL = 0.1
-
-_FAILURES = (av.FFmpegError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class StreamSink:
         )
         self._tell, self._warn, self._timeout = tell, warn, timeout
         self._relay: _Relay | None = None
-        self._pause = FIRST_PAUSE
+        self._pauses = BackOff(FIRST_PAUSE, LONGEST_PAUSE)
         self._next = 0.0
         self._down: float | None = None  # since when; None: it is up, or its loss was not reported
         self._hurried = threading.Event()
@@ -206,7 +206,7 @@ class StreamSink:
             was_connecting = self._relay.connecting
             self._relay.write(even(frame))  # the first goes ahead: it gives the process all that it needs
             self._publish()
-        except _FAILURES as error:
+        except AV_ERRORS as error:
             self._lose(self._relay, error)
             raise FrameDropped from None
         if was_connecting:
@@ -217,7 +217,7 @@ class StreamSink:
         if self._relay and self._sound and not self._relay.connecting:
             try:
                 self._relay.write_sound(sound)
-            except _FAILURES as error:
+            except AV_ERRORS as error:
                 self._lose(self._relay, error)
 
     def hurry(self) -> None:
@@ -299,9 +299,8 @@ class StreamSink:
         if self._hurried.is_set():
             return
         if held > _STEADY:
-            self._pause = FIRST_PAUSE
-        self._next = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._pauses.reset()
+        self._next = time.monotonic() + self._pauses.take()
         if self._down is None:
             self._down = time.monotonic()
             happened = "is lost" if held else "cannot be reached"
@@ -405,7 +404,7 @@ class _Relay:
 
     def finish(self) -> None:
         """End the stream in good order, if that goes in time."""
-        with suppress(*_FAILURES):
+        with suppress(*AV_ERRORS):
             if self._container and self._begin is not None:
                 self._container.mux(self._pictures.flush())
                 if self._sounds:
@@ -434,7 +433,7 @@ class _Relay:
             self._timer.cancel()
             self._timer.join()
         if self._container:
-            with suppress(*_FAILURES):
+            with suppress(*AV_ERRORS):
                 self._container.close()
 
     def _listen(self) -> None:

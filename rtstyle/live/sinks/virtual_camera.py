@@ -25,6 +25,7 @@ from rtstyle.frame import Color, Frame, Size
 from rtstyle.live.sinks.readers import DeviceReaders
 from rtstyle.live.sinks.sink import Sink
 from rtstyle.live.sinks.stream import even
+from rtstyle.video.opening import AV_ERRORS
 from rtstyle.video.pixels import level_table, rows_of
 
 FASTEST = Fraction(60)
@@ -115,15 +116,15 @@ class LoopbackCamera:
         self._container: OutputContainer
         try:
             self._container = av.open(device, "w", format="v4l2")
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except AV_ERRORS as error:
             raise self._unusable(error) from error
         try:
             stream: Any = self._container.add_stream("rawvideo", rate=rate)
             stream.width, stream.height, stream.pix_fmt = size.width, size.height, "yuyv422"
             stream.codec_context.time_base = 1 / rate
             self._container.start_encoding()
-        except (av.FFmpegError, OSError, ValueError) as error:
-            with suppress(av.FFmpegError, OSError, ValueError):
+        except AV_ERRORS as error:
+            with suppress(*AV_ERRORS):
                 self._container.close()
             raise self._unusable(error) from error
         self._stream = stream
@@ -150,12 +151,12 @@ class LoopbackCamera:
         self._count += 1
         try:
             self._container.mux(self._stream.encode(picture))
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except AV_ERRORS as error:
             raise VideoWriteError(f"cannot write to {self.device} any more: {reason_of(error)}") from error
 
     def close(self) -> None:
         """Give the device back."""
-        with suppress(av.FFmpegError, OSError, ValueError):
+        with suppress(*AV_ERRORS):
             self._container.close()
 
 
