@@ -7,7 +7,7 @@
 A camera in a process of its own draws the time into every image, as 32 black or white blocks. ``stylize_live``
 shows it in a window on a screen of Xvfb (needs Xvfb), and a third process grabs that screen and reads the time back.
 
-    added           from a frame's arrival in rtstyle to the stylized one being handed over (includes decoding,
+    added           from a frame's arrival in rtstyle to the stylized one reaching its sinks (includes decoding,
                     which is a copy where the camera is a pipe, and following the canvas)
     on the screen   the same until the window has drawn it
     glass to glass  from the camera's clock to the screen's grabber; it looks 60 times a second, so 0-17 ms of it

@@ -185,7 +185,7 @@ def write_int8(folder: Path, gains: Gains, ranges: Ranges, words: dict[str, obje
     """Write a style's int8.json, for the trunk.onnx that is there.
 
     Args:
-        words: Further entries, for people.
+        words: Further entries that describe the network.
     """
     content = {
         "trunk_sha256": trunk_digest(folder),

@@ -33,7 +33,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Try everything and return what was found, in the order in which people ask."""
+    """Try everything and return what was found, the most frequent questions first."""
     return [
         *_versions(), _processor(), _nvidia_gpu(), *_engines(), *_encoders(), _nvdec(), _cameras(), _screen(),
         _display(), _virtual_camera(), _microphone(), _streams(), _pages(),

@@ -664,7 +664,7 @@ _PLANAR_NUMBERS = {
 
 
 def _planar_indices(layout: Layout) -> dict[str, NDArray[np.int64]]:
-    """Return the constants of a planar graph that are no numbers of the frame."""
+    """Return the constants of a planar graph that do not depend on the frame."""
     # Between the bytes of chroma, (1, 1, h/2, w), and its planes; 0 keeps a dimension, -1 takes the rest.
     i420 = {"chroma_shape": np.array([1, 2, 0, -1]), "bytes_shape": np.array([1, 1, 0, -1])}
     nv12 = {"chroma_shape": np.array([0, 0, -1, 2]), "bytes_shape": np.array([0, 0, -1]), "channel": np.array([1])}

@@ -148,7 +148,7 @@ def missing_reason(backend: str, precision: str) -> str:
 
 @pytest.fixture
 def real_clips() -> Path:
-    """A folder of real clips beside the repository, where somebody has put one."""
+    """A folder of real clips beside the repository, if there is one."""
     folder = Path(__file__).parents[2] / "shared" / "data" / "video"
     if not folder.is_dir():
         pytest.skip("no folder ../shared/data/video with real clips")

@@ -124,7 +124,7 @@ class FakeDevice:
     def wait(self, event: int) -> None:
         self._may("wait")
         if not self._events[event].wait(20):
-            raise AssertionError("an event was waited for that nobody recorded")
+            raise AssertionError("an event was waited for that was not recorded")
 
     def synchronize(self, stream: int) -> None:
         done = threading.Event()

@@ -230,7 +230,7 @@ class Worker:
         return Ending(seed, int(str(answer["code"])), seconds, fault, str(answer["said"]).strip())
 
     def _ask(self, job: dict[str, object]) -> dict[str, object] | str:
-        """Hand over one job; a sentence if the process died or hung over it."""
+        """Pass one job; a sentence if the process died or hung over it."""
         timeout = self._timeout + (self._start_s if self._process is None else 0)
         if self._process is None:
             self._process = self._start()
@@ -309,7 +309,7 @@ def _listing(folder: Path) -> dict[str, tuple[int, int, bytes]]:
 
 
 def _judge(code: object, said: object, left: set[str], output: str) -> str:
-    """Say what is wrong with an ending; empty: nothing is."""
+    """Say what is wrong with how a program ended; empty: nothing is."""
     lines = [line for line in str(said).splitlines() if line.startswith("rtstyle: error")]
     if "Traceback" in str(said):
         return f"a traceback: {said}"

@@ -328,7 +328,7 @@ def try_http(chance: random.Random, outside: Path) -> None:
 
 @cache
 def _canary() -> socket.socket:
-    """A port at which nobody is to ask."""
+    """A port that must not be connected to."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     return listener

@@ -80,7 +80,7 @@ def real_files() -> list[Path]:
 
 
 def own_container(path: Path) -> str:
-    """The ending that a queue would give the output."""
+    """The extension that a queue would give the output."""
     return plan_outputs([path], Path("out"))[0][1].suffix
 
 

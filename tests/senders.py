@@ -29,13 +29,13 @@ port, width, height, transports = sys.argv[1:]
 factory = GstRtspServer.RTSPMediaFactory(shared=True)
 factory.set_protocols(getattr(GstRtsp.RTSPLowerTrans, transports))
 factory.set_launch(
-    f"( appsrc name=pictures is-live=true do-timestamp=true format=time"
+    f"( appsrc name=frames is-live=true do-timestamp=true format=time"
     f" caps=video/x-raw,format=I420,width={width},height={height},framerate=25/1"
     f" ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 bitrate=4000"
     f" ! rtph264pay name=pay0 config-interval=1 )"
 )
 sources = []
-factory.connect("media-configure", lambda _, media: sources.append(media.get_element().get_by_name("pictures")))
+factory.connect("media-configure", lambda _, media: sources.append(media.get_element().get_by_name("frames")))
 
 def feed():
     while data := sys.stdin.buffer.read(int(width) * int(height) * 3 // 2):

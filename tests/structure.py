@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import words
+
 MAX_LINES = 60
 """Lines that a function has at most, from its `def` to its last statement."""
 
@@ -155,6 +157,7 @@ class Structure:
             ("lines of rtstyle/", self.lines),
             ("words of the README", self.readme),
             ("exported names without reference", len(self.unreferenced)),
+            ("words of the glossary in texts", len(words.count(self.root))),
         ]
 
 

@@ -84,7 +84,7 @@ def test_fixed_frames_are_the_same_each_time_and_hold_no_0():
 
 
 @pytest.mark.parametrize("name", ["sketch", "random"])
-def test_float16_of_a_sound_style_passes_and_its_figures_are_json(name, random_style):
+def test_float16_of_an_intact_style_passes_and_its_figures_are_json(name, random_style):
     style = random_style if name == "random" else load_style(name)
     with ring_on_fake_device(style, SIZE) as engine, open_reference(style, SIZE, Color()) as reference:
         verdict = judge(engine, reference)

@@ -41,7 +41,7 @@ def test_operations_are_counted_as_by_hand():
     assert machine.operations(net, {"x": (1, 3, 720, 1280)}) == pytest.approx(by_hand / 1e9)
 
 
-def test_our_own_network_is_as_large_as_is_said():
+def test_our_own_network_is_as_large_as_is_stated():
     trunk = load_style("sketch").trunk.model
     counted = machine.operations(trunk, {"x": (1, 24, 180, 320), "z": (1, 16, 180, 320)})
     assert 11.5 < counted < 13

@@ -68,7 +68,7 @@ def colorfulness(page, left: float, right: float) -> float:
     """Mean distance between red and blue."""
     return page.evaluate(
         """([left, right]) => {
-            const c = document.getElementById("picture"), w = c.width;
+            const c = document.getElementById("view"), w = c.width;
             const data = c.getContext("2d").getImageData(w * left, 0, w * (right - left), c.height).data;
             let sum = 0;
             for (let at = 0; at < data.length; at += 4) sum += Math.abs(data[at] - data[at + 2]);
@@ -339,7 +339,7 @@ def test_a_page_that_is_hidden_while_it_records_keeps_its_place(page, server):
     ],
     ids=["none", "refused"],
 )
-def test_a_camera_that_is_not_there_or_refused_is_said_so(play, server, flags, said):
+def test_a_camera_that_is_not_there_or_refused_is_reported_so(play, server, flags, said):
     with tool.chromium(play, *flags) as started:
         page = started.new_page()
         page.goto(server.url)
@@ -348,7 +348,7 @@ def test_a_camera_that_is_not_there_or_refused_is_said_so(play, server, flags, s
         assert page.inner_text("#start") == "Try again"
 
 
-def test_an_address_that_browsers_give_no_camera_to_is_said_so(browser):
+def test_an_address_that_browsers_give_no_camera_to_is_reported_so(browser):
     """Plain http beyond this machine: there is no navigator.mediaDevices."""
     with (
         StyleServer(Address(host="0.0.0.0", port=0), [load_style("sketch")]) as running,

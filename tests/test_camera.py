@@ -1,4 +1,4 @@
-"""Live sources: real network cameras on loopback, real files, and what is said when there is none."""
+"""Live sources: real network cameras on loopback, real files, and the message when there is none."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_camera_is_asked_for_in_the_words_of_each_platform(platform, camera, e
     assert "video_size" not in requests[-1].options, "the last try takes what the camera gives"
 
 
-def test_linux_asks_for_mjpeg_first_where_a_mode_is_wished():
+def test_linux_asks_for_mjpeg_first_where_a_mode_is_requested():
     wished = device_requests("linux", "0", Size(1920, 1080), None)
     plain = device_requests("linux", "0", None, None)
 
@@ -235,7 +235,7 @@ def test_a_network_camera_that_stalls_is_found_out_in_time():
 
 
 def test_a_caller_that_takes_longer_than_the_timeout_is_no_silence_of_the_camera():
-    """A starved machine was told that its camera sent no picture."""
+    """On a starved machine, the camera was reported to send no frame."""
     with NetworkCamera() as camera, open_source(camera.url, CaptureSettings(timeout=0.5, wait=0)) as source:
         for number, _ in enumerate(source.captures()):
             time.sleep(0.7)
@@ -413,7 +413,7 @@ def test_no_packet_of_a_camera_outlives_its_container(way, end, tmp_path):
     """FFmpeg gives a packet's memory back to the driver through the container: later it is a crash."""
     driver, stop = Driver(write_clip(tmp_path / "clip.mkv", list(range(0, 400, 40))), end), threading.Event()
     feed = StreamFeed(driver, SourceAddress("device", "0", "camera 0"), timeout=1, stop=stop)
-    errors = []  # whoever waits for the camera to come back holds the error, and with it all that its frames hold
+    errors = []  # what waits for the camera to come back holds the error, and with it all that its frames hold
     pictures = feed.pictures()
     try:
         for count, _ in enumerate(pictures):

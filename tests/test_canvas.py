@@ -1,4 +1,4 @@
-"""The canvas: a fixed tile, cut anywhere, that follows the camera and nobody else."""
+"""The canvas: a fixed tile, cut anywhere, that follows the camera and nothing else."""
 
 import cv2
 import numpy as np

@@ -200,7 +200,7 @@ def test_image_json_is_one_object(tmp_path, capsys):
     assert captured.err == ""
 
 
-def test_styles_are_listed_for_people_and_as_one_object(capsys):
+def test_styles_are_listed_as_lines_and_as_one_object(capsys):
     assert run("styles") == 0
     assert any(line.startswith("sketch ") for line in capsys.readouterr().out.splitlines())
     assert run("styles", "--json") == 0
@@ -208,7 +208,7 @@ def test_styles_are_listed_for_people_and_as_one_object(capsys):
     assert "sketch" in [style["name"] for style in listed["styles"]]
 
 
-def test_doctor_reports_for_people_and_as_one_object(capsys):
+def test_doctor_reports_in_lines_and_as_one_object(capsys):
     assert run("doctor") == 0
     lines = capsys.readouterr().out.splitlines()
     for subject in ("rtstyle", "processor", "backend openvino", "encoder libx264", "cameras", "display"):
@@ -412,7 +412,7 @@ BAD_WORDS = {
     "unknown style": (["--style", "skecth"], "no style 'skecth'; did you mean 'sketch'?"),
     "folder that is no style": (["--style", "."], "holds no style.json"),
     "strength": (["--strength", "3"], "strength must be in [0, 2]"),
-    "strength that is no number": (["--strength", "nan"], "strength must be in [0, 2]"),
+    "strength that is NaN": (["--strength", "nan"], "strength must be in [0, 2]"),
     "crf": (["--crf", "99"], "crf of libx264 must be in [0, 51], got 99"),
     "preset": (["--preset", "quick"], "preset of libx264 must be one of ultrafast"),
     "codec": (["--codec", "divx"], "codec must be one of libx264, "),
@@ -434,7 +434,7 @@ BAD_OUTPUTS = {
     "existing": ("there.mp4", "exists already; give -y (--overwrite)"),
     "no folder": ("nowhere/out.mp4", "there is no folder"),
     "unknown container": ("out.avi", "must end in one of .mp4, "),
-    "no ending": ("out", "has no extension"),
+    "no extension": ("out", "has no extension"),
     "below a file": ("there.mp4/out.mp4", "there is no folder"),
 }
 
@@ -568,7 +568,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", tmp_path / "disk"], check=True)
 
 
-def test_a_really_full_disk_is_said_to_be_full(heavy, small_disk, capfd):
+def test_a_really_full_disk_is_reported_as_full(heavy, small_disk, capfd):
     (small_disk / "precious.txt").write_bytes(b"precious")
     for ending in ("mp4", "mkv"):
         assert run("video", heavy, small_disk / f"out.{ending}", "--strength", 0, "--crf", 0) == 1
@@ -576,7 +576,7 @@ def test_a_really_full_disk_is_said_to_be_full(heavy, small_disk, capfd):
         assert contents(small_disk) == {"precious.txt": b"precious"}
 
 
-def test_a_full_disk_is_said_of_images_too(small_disk, tmp_path, capfd):
+def test_a_full_disk_is_reported_for_images_too(small_disk, tmp_path, capfd):
     cv2.imwrite(str(tmp_path / "in.png"), np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
     assert run("image", tmp_path / "in.png", small_disk / "out.png", "--strength", 0) == 1
     assert the_one_line(capfd.readouterr()) == f"cannot write {small_disk / 'out.png'}: the disk is full"

@@ -216,7 +216,7 @@ def test_osc_answers_what_is_asked(osc):
     assert told["split"] == ""
 
 
-def test_damaged_and_unknown_osc_is_said_once_and_stops_nothing(osc, caplog):
+def test_damaged_and_unknown_osc_is_reported_once_and_stops_nothing(osc, caplog):
     from pythonosc.osc_bundle_builder import OscBundleBuilder
     from pythonosc.osc_message_builder import OscMessageBuilder
     from pythonosc.udp_client import SimpleUDPClient

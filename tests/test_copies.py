@@ -270,7 +270,7 @@ def rate_of(path: Path) -> int:
 @pytest.mark.parametrize("target", ["mp4", "mov", "mkv"])
 @pytest.mark.parametrize("source", ["mp4", "mkv"])
 @pytest.mark.parametrize(("encoder", "rate"), [("aac", 48000), ("aac", 44100), ("libopus", 48000)])
-def test_a_copy_sounds_the_same_to_the_last_sample(encoder, rate, source, target, tmp_path):
+def test_a_copy_has_the_same_audio_to_the_last_sample(encoder, rate, source, target, tmp_path):
     if (encoder, target) == ("libopus", "mov"):
         pytest.skip("mov cannot hold opus; that it is re-encoded is tested above")
     made = make_film(tmp_path / f"in.{source}", sound=encoder, rate=rate)

@@ -569,7 +569,7 @@ def test_opacity_is_all_or_nothing_in_gif(tmp_path):
     ("name", "codec"),
     [("a.mp4", None), ("a.mp4", "vp9"), ("a.webm", "av1"), ("a.mkv", "x264"), ("a.ts", None), ("a-%03d.jpg", None)],
 )  # fmt: skip
-def test_opacity_that_cannot_be_kept_is_said_to_be_left_out(name, codec, tmp_path):
+def test_opacity_that_cannot_be_kept_is_reported_as_left_out(name, codec, tmp_path):
     written = write(tmp_path / name, see_through(6), EncoderSettings(codec=codec))
     assert any("cannot hold transparency: it is left out" in note for note in written.notes)
     assert "a" not in decode(tmp_path / name)[0].format.name.removeprefix("yuvj").partition("p")[0]
@@ -723,7 +723,7 @@ def muxed(parts: list[list[av.Packet]], encoding: Encoding, like: Frame) -> io.B
     return io.BytesIO(memory.getvalue())
 
 
-def test_every_encoder_that_is_said_to_join_is_tested():
+def test_every_encoder_that_is_declared_to_join_is_tested():
     joinable = {name for name, encoder in ENCODERS.items() if encoder.segments}
     assert joinable == {ALIASES.get(s.codec or "x264", s.codec) for _, s, _ in SEGMENTS}
 

@@ -109,7 +109,7 @@ def canonical_of(planes: Planes, color: Color) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["sketch", "random"])
 def test_one_frame_in_six_colors_is_stylized_alike(name, random_style):
-    """Color is folded into the weights: nobody sees from the result how the stream was coded.
+    """Color is folded into the weights: the result does not show how the stream was coded.
 
     The frame is one smooth float frame whose chroma is constant within 2x2 pixels, so that all six mean
     the same by their chroma samples. What is left is rounding: each input sample is off by up to half a step

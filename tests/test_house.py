@@ -91,7 +91,7 @@ def test_imports_go_one_way():
 
 
 def promised_methods() -> set[str]:
-    """Methods that a Protocol documents: whoever implements it need not say it again."""
+    """Methods that a Protocol documents: implementations need not say it again."""
     names = set()
     for path in modules().values():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -129,7 +129,7 @@ def test_no_settings_travel_unnamed():
 
 
 def project_files() -> list[Path]:
-    """Everything that people wrote: what git keeps, where git is; else what lies in the known folders."""
+    """Everything that was written by hand: what git keeps, where git is; else what lies in the known folders."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], capture_output=True, text=True, cwd=ROOT
     )

@@ -298,7 +298,7 @@ CODE = """if True:
         with open_engine(name, size, backend="openvino") as engine:
             told[name] = engine.precision
     with open_engine("sketch", size, backend="openvino", precision="int8") as engine:
-        told["picture"] = [plane.tolist() for plane in run(engine, frame_of(scene(size)))]
+        told["frame"] = [plane.tolist() for plane in run(engine, frame_of(scene(size)))]
     try:
         open_engine(plain, size, backend="openvino", precision="bf16").close()
     except SettingError as error:
@@ -324,7 +324,7 @@ def test_it_is_the_same_frame_on_lesser_processors_and_auto_takes_nothing_that_t
     assert told["sketch"] == "int8"
     assert told[str(copied)] == "f32"
     assert "bf16 needs a CPU with AVX512-BF16 or AMX" in told["bf16"]
-    theirs = Planes(*(np.array(plane, np.uint8) for plane in told["picture"]))
+    theirs = Planes(*(np.array(plane, np.uint8) for plane in told["frame"]))
     size = Size(96, 64)
     results = []
     for precision in ("int8", "f32"):

@@ -97,7 +97,7 @@ def slow_engines(monkeypatch, seconds: float, fail_at: int | None = None) -> Non
 
 
 class Later:
-    """Takes lines for people; does something so many seconds after the engine was ready."""
+    """Takes printed lines; does something so many seconds after the engine was ready."""
 
     def __init__(self, seconds: float, action: Callable[..., object], *args: object) -> None:
         self.lines: list[str] = []

@@ -248,7 +248,7 @@ def test_a_part_of_a_video_gets_its_part_of_the_mask(clip, tmp_path):
     assert not np.array_equal(whole[0][0], whole[19][0])
 
 
-def test_a_mask_that_ends_early_is_held_and_that_is_said_in_one_line(clip, tmp_path, capsys):
+def test_a_mask_that_ends_early_is_held_and_that_is_reported_in_one_line(clip, tmp_path, capsys):
     mask = mask_clip(tmp_path / "mask.mkv", [0, 0, 0, 0, 255])
     words = [str(clip), str(tmp_path / "out.mkv"), "--mask", str(mask), "--codec", "ffv1"]
     assert main(["video", *words, "--json", "--backend", "openvino"]) == 0

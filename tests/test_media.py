@@ -1,4 +1,4 @@
-"""Every real file that somebody has put beside the repository: stylized, and nothing of it lost."""
+"""Every real file that lies beside the repository: stylized, and nothing of it lost."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6
 
 
 def scene(width: int = 64, height: int = 48) -> np.ndarray:
-    """Four quarters, each of another color, so that each way to lie can be told."""
+    """Four quarters, each of another color, so that each orientation is recognized."""
     bgr = np.zeros((height, width, 3), np.uint8)
     bgr[: height // 2, : width // 2] = (40, 60, 220)
     bgr[: height // 2, width // 2 :] = (60, 200, 50)

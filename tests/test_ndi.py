@@ -32,20 +32,20 @@ luma, chroma = np.full((48, 64), 63, np.uint8), np.full((24, 32), 240, np.uint8)
 frame = Frame(Planes(luma, np.full((24, 32), 102, np.uint8), chroma), 0, Fraction(1, 30), color)
 source, finder = NdiSource("test", size=size, rate=Fraction(30)), Finder()
 finder.open()
-end, picture, receiver = time.monotonic() + 20, VideoFrameSync(), None
+end, video, receiver = time.monotonic() + 20, VideoFrameSync(), None
 while time.monotonic() < end:
     source.write(frame)
     time.sleep(1 / 30)
     names = [name for name in finder.get_source_names() if "(test)" in name]
     if names and receiver is None:
         receiver = Receiver(color_format=RecvColorFormat.RGBX_RGBA, bandwidth=RecvBandwidth.highest)
-        receiver.frame_sync.set_video_frame(picture)
+        receiver.frame_sync.set_video_frame(video)
         receiver.set_source(finder.get_source(names[0]))
     if receiver and receiver.is_connected():
         receiver.frame_sync.capture_video()
-        samples = np.asarray(picture.get_array())
+        samples = np.asarray(video.get_array())
         if len(samples):
-            print(picture.get_resolution(), *samples.reshape(48, 64, 4)[24, 32, :3])
+            print(video.get_resolution(), *samples.reshape(48, 64, 4)[24, 32, :3])
             break
 source.close()
 finder.close()
@@ -54,7 +54,7 @@ finder.close()
 
 def test_an_ndi_source_is_received_in_its_size_and_color(tmp_path, monkeypatch):
     pytest.importorskip("cyndilib", reason="NDI needs cyndilib: pip install 'rtstyle[ndi]'")
-    # Without mDNS on the machine, NDI finds sources at addresses that it is told.
+    # Without mDNS on the machine, NDI finds sources at addresses that it is given.
     config = {"ndi": {"networks": {"ips": "127.0.0.1"}}}
     (tmp_path / "ndi-config.v1.json").write_text(json.dumps(config))
     monkeypatch.setenv("NDI_CONFIG_DIR", str(tmp_path))

@@ -199,7 +199,7 @@ def test_the_last_frame_is_repeated_at_a_steady_pace_and_fast_sources_are_thinne
     assert slow.times == sorted(set(slow.times)), "times continue, for repeated frames too"
 
 
-def test_a_sink_that_fails_is_said_the_others_continue_and_it_is_raised_at_the_end():
+def test_a_sink_that_fails_is_reported_the_others_continue_and_it_is_raised_at_the_end():
     lines: list[str] = []
     good, bad = Collector(), Collector(fail_at=3)
     outlets = Fanout(lines.append)
@@ -335,11 +335,11 @@ def receiver(*words: str, target: Path, stop: bool = False) -> Iterator[subproce
 
 
 def wait_for_port(port: int) -> None:
-    """Wait until somebody listens, without connecting: FFmpeg serves one visitor only."""
+    """Wait until a server listens, without connecting: FFmpeg serves one visitor only."""
     end = time.monotonic() + 10
     listening = {"tcp": f":{port:04X} 00000000:0000 0A", "udp": f":{port:04X} 00000000:0000 07"}
     while not any(words in Path(f"/proc/net/{kind}").read_text() for kind, words in listening.items()):
-        assert time.monotonic() < end, f"nobody listens at {port}"
+        assert time.monotonic() < end, f"nothing listens at {port}"
         time.sleep(0.02)
 
 
@@ -455,7 +455,7 @@ def test_a_receiver_that_goes_and_comes_back_is_found_again(tmp_path):
     with Fanout(lines.append) as outlets:
         sink = push(url, outlets, lines=lines)
         outlets.add("push", sink, "newest")
-        feed_until(outlets, lambda: any("cannot be reached" in line for line in lines))  # nobody is there yet
+        feed_until(outlets, lambda: any("cannot be reached" in line for line in lines))  # nothing is there yet
         for number in (1, 2):
             with receiver("-listen", "1", "-i", url, target=tmp_path / f"{number}.ts", stop=True):
                 feed_until(outlets, lambda number=number: sink.connections >= number)
@@ -739,7 +739,7 @@ def test_audio_is_refused_where_nothing_takes_it(tmp_path, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_a_microphone_that_goes_is_said_and_comes_back():
+def test_a_microphone_that_goes_is_reported_and_comes_back():
     lines: list[str] = []
     heard: list[Sound] = []
     with MicrophoneCapture("lavfi:sine=duration=0.2,arealtime", heard.append, lines.append):

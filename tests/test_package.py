@@ -72,7 +72,7 @@ def test_every_module_and_data_file_is_in_the_wheel():
     data = {path for pattern in setuptools["package-data"]["rtstyle"] for path in (ROOT / "rtstyle").glob(pattern)}
     listed = subprocess.run(["git", "ls-files", "rtstyle"], capture_output=True, text=True, cwd=ROOT)
     if listed.returncode:
-        pytest.skip("no git, so nobody says which files belong here")
+        pytest.skip("no git to list the files that belong here")
     missing = [
         name
         for name in listed.stdout.splitlines()

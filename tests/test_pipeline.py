@@ -142,7 +142,7 @@ def take_one_and_fail(source: Iterable[int], error: Exception) -> None:
         raise error
 
 
-def test_a_full_queue_does_not_keep_anybody_from_leaving():
+def test_a_full_queue_does_not_keep_the_caller_from_leaving():
     # The commonest hang of admired code: the producer waits for a place, the consumer for the producer.
     with pytest.raises(Broken):
         take_one_and_fail(range(10**9), Broken())
@@ -229,7 +229,7 @@ def test_handlers_are_put_back_and_others_are_left_alone():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with signals_held():
         assert signal.getsignal(signal.SIGINT) is not before[0]
-        if before[1] == signal.SIG_DFL:  # whoever has not asked for it is not kept alive by us
+        if before[1] == signal.SIG_DFL:  # a caller that has not asked for it is not kept alive
             assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 

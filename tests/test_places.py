@@ -147,7 +147,7 @@ def test_linear_light_is_shown_as_bright_as_it_is(linear, shown, tmp_path):
     assert abs((luma.mean() - 16) * 255 / 219 - shown) < 2
 
 
-def test_a_scan_of_film_is_refused(tmp_path):
+def test_a_logarithmic_scan_is_refused(tmp_path):
     folder = tmp_path / "dpx"
     folder.mkdir()
     make_clip(tmp_path / "%d.dpx", times=range(1), codec="dpx", pix_fmt="rgb24", options={},

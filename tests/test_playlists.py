@@ -24,7 +24,7 @@ FRAMES = 10
 
 @pytest.fixture
 def secret(tmp_path) -> Path:
-    """A video that nobody gave."""
+    """A video that was not given."""
     (tmp_path / "private").mkdir()
     return make_clip(tmp_path / "private" / "secret.ts", width=64, height=48, times=range(FRAMES))
 

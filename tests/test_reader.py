@@ -143,7 +143,7 @@ def test_it_continues_inside_a_range(tmp_path):
         assert seen(reader) == whole[15:]
 
 
-def test_going_on_is_refused_where_the_frame_is_another(tmp_path):
+def test_resuming_is_refused_where_the_frame_is_another(tmp_path):
     source = make_stream(tmp_path, "closed.mp4")
     with VideoReader(source) as reader:
         whole = seen(reader)
@@ -505,7 +505,7 @@ def test_opacity_travels_beside_the_colors(name, tmp_path):
     assert np.abs(small - alpha_picture(0).reshape(24, 2, 32, 2).mean((1, 3)))[:, 2:-2].max() <= bound + 2
 
 
-def test_opacity_that_cannot_be_decoded_is_said_to_be_lost(tmp_path, monkeypatch):
+def test_opacity_that_cannot_be_decoded_is_reported_as_lost(tmp_path, monkeypatch):
     codec, pix_fmt, options, _ = OPACITIES["vp9.webm"]
     picture = (*moving_bar(64, 48, 0), alpha_picture(0))
     source = make_clip(tmp_path / "in.webm", [picture], times=[0], codec=codec, pix_fmt=pix_fmt, options=options)

@@ -73,7 +73,7 @@ def numbers(arrivals: list[Arrival]) -> list[int]:
     return [round(25 * float(a.packet.pts * a.packet.time_base)) for a in arrivals if a.packet.stream_index == 0]
 
 
-def test_the_newest_picture_of_a_camera_takes_the_place_of_old_ones(monkeypatch, tmp_path):
+def test_the_latest_frame_of_a_camera_takes_the_place_of_old_ones(monkeypatch, tmp_path):
     packets = packets_of(tmp_path / "clip.mkv", "mjpeg", 1)
     kept = received(Clock(monkeypatch), packets, intra=True)
     assert numbers(kept) == [27, 28, 29], "the last ones, none of which waited for more than a tenth of a second"
@@ -82,7 +82,7 @@ def test_the_newest_picture_of_a_camera_takes_the_place_of_old_ones(monkeypatch,
     assert len(kept) - len(video) == 30, "no audio is dropped"
 
 
-def test_pictures_that_need_others_wait_until_a_key_frame_comes(monkeypatch, tmp_path):
+def test_frames_that_need_others_wait_until_a_key_frame_comes(monkeypatch, tmp_path):
     packets = packets_of(tmp_path / "clip.mkv", "libx264", 12)
     kept = received(Clock(monkeypatch), packets, intra=False)
     assert numbers(kept) == list(range(24, 30)), "from the last key frame on"
@@ -103,7 +103,7 @@ def test_what_waits_for_a_key_frame_is_bounded_in_time(monkeypatch, tmp_path):
     assert numbers(kept) == [], "they would be seconds old, and none can be decoded without those before"
     monkeypatch.setattr(rtstyle.camera.receiver, "_KEY_WAIT", 0.5)
     kept = received(Clock(monkeypatch), packets, intra=False)
-    assert numbers(kept)[-1] == 29, "some streams have no key frames: they go on all the same"
+    assert numbers(kept)[-1] == 29, "some streams have no key frames: they continue all the same"
     assert len(numbers(kept)) < 10
 
 
@@ -133,7 +133,7 @@ def test_closing_waits_for_the_packet_that_is_being_read(tmp_path):
         time.sleep(0.3)
         left.append(time.perf_counter())
         yield packets[1]
-        raise AssertionError("went on after it was closed")
+        raise AssertionError("continued after it was closed")
 
     receiver = Receiver(feed(), 0, intra=True, stop=threading.Event())
     assert inside.wait(2)

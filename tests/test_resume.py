@@ -41,7 +41,7 @@ def run(source: Path, target: Path, *words: str) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Whole:
-    """A render that nobody interrupted."""
+    """A render that was not interrupted."""
 
     source: Path
     contents: Contents

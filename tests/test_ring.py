@@ -207,7 +207,7 @@ def test_a_caller_that_keeps_very_many_gets_ordinary_copies(monkeypatch):
     frames = [frame_of(random_planes(SIZE, number), number) for number in range(40)]
     with inverting_ring(device) as engine:
         kept = [frame.planes for frame in engine.stylize(frames)]
-        assert device.pinned <= 3 + 8 + 4  # inputs of the slots, what may be lent, and what is in flight
+        assert device.pinned <= 3 + 8 + 4  # inputs of the slots, what callers may hold, and what is in flight
     assert all(same(planes, inverted(frame.planes)) for planes, frame in zip(kept, frames, strict=True))
 
 
@@ -245,7 +245,7 @@ def test_an_encoder_with_threads_reads_the_outputs_without_a_copy():
         assert np.array_equal(picture.to_ndarray().ravel(), expected)
 
 
-def test_the_writer_keeps_what_the_ring_lends_and_copies_the_rest(tmp_path):
+def test_the_writer_keeps_views_of_the_ring_and_copies_the_rest(tmp_path):
     size = Size(640, 480)
     frames = [frame_of(scene(size, number), number) for number in range(6)]
     encoding = choose_encoding("a.mkv", EncoderSettings(codec="ffv1"), size)
@@ -359,7 +359,7 @@ def test_closing_with_frames_inside_waits_for_the_device_and_frees_everything():
     assert threading.active_count() <= threads
 
 
-def test_what_is_lent_is_freed_when_it_comes_back_after_the_end():
+def test_views_are_freed_when_they_come_back_after_the_end():
     device = FakeDevice(slowest=0)
     with inverting_ring(device) as engine:
         engine.submit(frame_of(random_planes(SIZE)))

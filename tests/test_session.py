@@ -1,4 +1,4 @@
-"""What a session does when somebody asks for something: commands, crossfade, working size, hold, an absent camera."""
+"""What a session does with commands: commands, crossfade, working size, hold, an absent camera."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def test_a_new_style_fades_in_by_mixing_both_outputs(monkeypatch):
         took = time.monotonic() - begin
 
     new = pictures[-1]
-    assert np.abs(new - old).mean() > 10, "two styles that can be told apart"
+    assert np.abs(new - old).mean() > 10, "two styles that differ visibly"
     for picture in pictures:
         share = float(((picture - old) * (new - old)).sum() / ((new - old) ** 2).sum())
         assert np.abs(picture - (old + share * (new - old))).max() <= 1, "nothing but a mix"
@@ -313,7 +313,7 @@ def test_the_pace_goes_down_to_the_size_that_fits_and_up_again_when_there_is_roo
     machine.run(5)
     assert [rung.size for rung in machine.rungs] == [size, Size(640, 360)], "in one step: 3/4 would take 55 ms of 40"
 
-    machine.engine_ms = 20  # somebody ended another program
+    machine.engine_ms = 20  # another program was ended
     machine.run(20)
     assert machine.rungs[-1].size == size
 
@@ -681,7 +681,7 @@ def xvfb() -> Iterator[Screen]:
 
 
 def colorful(size: Size = Size(640, 360)) -> bytes:
-    """Red left, blue right: mirror, split and color can be told from the screen."""
+    """Red left, blue right: the screen shows mirror, split and color."""
     picture = np.zeros((size.height, size.width, 3), np.uint8)
     picture[:, : size.width // 2], picture[:, size.width // 2 :] = (40, 40, 220), (220, 40, 40)
     return jpeg(picture)

@@ -62,7 +62,7 @@ def test_a_slow_consumer_sees_now_and_a_camera_that_vanished_comes_back(kind, tm
     lines: list[str] = []
 
     def lags(newest: LatestFrame, camera: Sender, seconds: float) -> list[float]:
-        """Milliseconds from the camera's clock to ours, seen by somebody who takes five frames in a second."""
+        """Milliseconds from the camera's clock to ours, seen by a consumer of five frames a second."""
         found = []
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
@@ -198,7 +198,7 @@ def test_an_rtsp_camera_that_insists_on_udp_is_taken_as_well():
 
 @contextmanager
 def lost_camera(**settings: object) -> Iterator[tuple[LatestFrame, int, list[str]]]:
-    """A camera that has gone after some frames; with its port, and what was told of it."""
+    """A camera that has gone after some frames; with its port, and the lines about it."""
     lines: list[str] = []
     with NetworkCamera() as camera:
         port = int(camera.url.split(":")[2].split("/")[0])
@@ -327,9 +327,9 @@ def test_a_pipe_that_no_one_writes_into_or_with_rubbish_is_one_line(tmp_path):
 
 WINDOW = """
 import sys, time, pygame
-picture = pygame.image.load(sys.argv[1])
+image = pygame.image.load(sys.argv[1])
 pygame.display.init()
-pygame.display.set_mode(picture.get_size(), pygame.NOFRAME).blit(picture, (0, 0))
+pygame.display.set_mode(image.get_size(), pygame.NOFRAME).blit(image, (0, 0))
 pygame.display.flip()
 print("shown", flush=True)
 while True:

@@ -166,7 +166,7 @@ def test_a_run_that_is_resumed_equals_an_unbroken_one(folders, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_drawing_is_learnt_without_a_picture(folders, tmp_path, monkeypatch, capsys):
+def test_a_drawing_is_learnt_without_a_work_of_art(folders, tmp_path, monkeypatch, capsys):
     import engines.export
 
     hand = replace(HANDS["sketch"], steering=replace(HANDS["sketch"].steering, brush=SMALL))

@@ -129,7 +129,7 @@ def test_second_stage_trains_both_networks_and_weight_zero_leaves_the_discrimina
 
 
 def poisoned(times: int):
-    """A stream of batches whose batch 3 is no number, the first ``times`` it is made."""
+    """A stream of batches whose batch 3 is NaN, the first ``times`` it is made."""
     made, batch = [], Batches.batch
 
     def make(self, step):
@@ -143,7 +143,7 @@ def poisoned(times: int):
     return make
 
 
-def test_a_gradient_that_is_no_number_sends_the_run_back_with_half_the_rate(config, tmp_path, monkeypatch, capsys):
+def test_a_gradient_that_is_nan_sends_the_run_back_with_half_the_rate(config, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Batches, "batch", poisoned(1))
     generator = train(replace(config, steps=6, warm_steps=6), tmp_path, every=2)
     assert all(torch.isfinite(p).all() for p in generator.parameters())

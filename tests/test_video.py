@@ -350,7 +350,7 @@ def test_odd_sizes_keep_their_size_and_samples(width, height, full, tmp_path):
             assert np.array_equal(plane, expected.repeat(2, 0).repeat(2, 1)[:height, :width])
 
 
-def test_an_odd_size_is_said_to_be_written_as_444(tmp_path):
+def test_an_odd_size_is_reported_as_written_as_444(tmp_path):
     source = make_clip(tmp_path / "in.mkv", width=33, height=17, codec="ffv1", options={})
     report = stylize_video(source, tmp_path / "out.mp4", encoder=QUICK)
     assert any("33x17 is odd" in warning and "4:4:4" in warning for warning in report.warnings)
@@ -561,7 +561,7 @@ def test_a_damaged_packet_near_the_end_takes_no_good_one_along(threads, tmp_path
 
 
 @pytest.mark.parametrize("ending", ["mkv", "webm", "mp4"])
-def test_a_file_that_was_cut_off_is_said_to_be_so(ending, tmp_path):
+def test_a_file_that_was_cut_off_is_reported_as_such(ending, tmp_path):
     """Matroska ends without an error wherever it is cut."""
     codec = {"codec": "libvpx-vp9", "options": {"cpu-used": "8", "deadline": "realtime"}} if ending == "webm" else {}
     source = tmp_path / f"in.{ending}"

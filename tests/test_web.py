@@ -1,4 +1,4 @@
-"""The pages: what a visitor gets, how several share the machine, and that nobody can take it from the others."""
+"""The pages: what a visitor gets, how several share the machine, and that none can take it from the others."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Visitor:
         return self.number
 
     async def reply(self, seconds: float = 20) -> Reply:
-        """The next answer; lines for people that come before it are kept in ``told``."""
+        """The next answer; printed lines that come before it are kept in ``told``."""
         while True:
             message = await self.line.receive(timeout=seconds)
             if message.type is aiohttp.WSMsgType.TEXT:
@@ -225,7 +225,7 @@ def test_what_is_no_color_jpeg_is_refused_and_the_next_one_is_decoded():
 
 
 def test_a_large_frame_that_hides_behind_a_small_header_is_not_decoded():
-    """FFmpeg looks into segments that it does not know; whoever goes by their length reads another header than it."""
+    """FFmpeg looks into segments that it does not know; a parser that goes by their length reads another header."""
     good, large = as_jpeg(picture()), as_jpeg(np.zeros((1800, 1800, 3), np.uint8), quality=10)
     hidden = large[2:]
     assert len(hidden) < 65000
@@ -417,8 +417,8 @@ def test_of_frames_that_wait_only_the_latest_is_done(shared):
     play(action)
 
 
-def test_another_style_is_made_aside_and_comes_without_a_gap(monkeypatch):
-    """Making it is drawn out to two seconds, so that a busy machine's own pauses are told from waiting for it."""
+def test_another_style_is_made_in_the_background_and_comes_without_a_gap(monkeypatch):
+    """Making it is drawn out to two seconds, so that a busy machine's own pauses differ from waiting for it."""
     make = server.open_for
 
     def slow(style: Style, *how: object, live: bool) -> Engine:
@@ -506,7 +506,7 @@ def test_two_visitors_get_the_same_share_each_in_a_style_of_their_own(shared):
 
 
 class Timed:
-    """An engine whose only trait is how long it takes, so that shares can be told exactly."""
+    """An engine whose only trait is how long it takes, so that shares can be measured exactly."""
 
     def __init__(self, size: Size, seconds: float) -> None:
         self.size, self.seconds = size, seconds
@@ -787,7 +787,7 @@ def test_who_does_not_read_is_stylized_no_more_for_and_cut_off(monkeypatch):
 
 
 def test_slow_and_many_connections_leave_the_first_visitor_alone(monkeypatch):
-    """Connections that say nothing, heads that never end, answers that nobody reads, hundreds of refused requests."""
+    """Connections that say nothing, heads that never end, answers that are not read, hundreds of refused requests."""
     monkeypatch.setattr(host, "PATIENCE", 1.5)
     data = as_jpeg(picture())
     with StyleServer(Address(port=0), [load_style("sketch")]) as running:
@@ -985,7 +985,7 @@ def test_https_serves_the_page_and_its_cookie_stays_there(certificate):
         assert "Secure" in headers["Set-Cookie"]
 
 
-def test_what_is_wrong_with_an_address_is_said_in_one_line(certificate, tmp_path, capsys):
+def test_what_is_wrong_with_an_address_is_reported_in_one_line(certificate, tmp_path, capsys):
     cert, _ = certificate
     other = tmp_path / "key.pem"
     other.write_text("no key")
@@ -1365,6 +1365,6 @@ def test_a_server_that_drains_takes_no_one_new_and_then_moves_its_visitors():
         ({"token_file": Path("/nowhere/token")}, "cannot read the token in"),
     ],
 )
-def test_what_is_wrong_behind_a_proxy_is_said_in_one_line(fields, words):
+def test_what_is_wrong_behind_a_proxy_is_reported_in_one_line(fields, words):
     with pytest.raises(SettingError, match=words):
         Guard.of(Address(**fields))

@@ -215,7 +215,7 @@ def test_a_pan_counts_where_the_clip_shows_it(tmp_path):
     scene[SIDE // 2 :] = cv2.resize(
         rng.integers(0, 256, (SIDE // 8, (SIDE + 40) // 4, 3), np.uint8), (SIDE + 40, SIDE // 2)
     )
-    scene[: SIDE // 2] += (np.arange(SIDE + 40) // 40).astype(np.uint8)[None, :, None]  # a sky of steps nobody sees
+    scene[: SIDE // 2] += (np.arange(SIDE + 40) // 40).astype(np.uint8)[None, :, None]  # a sky of invisible steps
     strokes = rng.normal(0, 12, scene.shape[:2])[..., None]
 
     def pan(sky: str) -> list[np.ndarray]:

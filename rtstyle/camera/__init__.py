@@ -1,6 +1,6 @@
 """Live sources: a camera, the screen, a network stream, a pipe, or files played in real time.
 
-A live source hands out frames when they come and never waits for its consumer; ``live.LatestFrame`` keeps the latest
+A live source yields frames when they come and never waits for its consumer; ``live.LatestFrame`` keeps the latest
 one. What is absent, refuses, stalls or goes away is one clear line, and never a silent end; a camera that went away
 can be waited for.
 

@@ -142,7 +142,7 @@ def _open_url(address: SourceAddress, settings: CaptureSettings) -> av.container
     if url.startswith("udp"):
         options |= {"overrun_nonfatal": "1", "fifo_size": "50000"}
     if is_named_playlist(url):
-        options["live_start_index"] = "-1"  # FFmpeg would begin three segments before the newest one
+        options["live_start_index"] = "-1"  # FFmpeg would begin three segments before the latest one
     try:
         return open_media(url, options=options, timeout=timeout, playlists=settings.playlists)
     except VideoOpenError:

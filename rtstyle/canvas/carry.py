@@ -1,7 +1,7 @@
 """Carries a canvas map from frame to frame, once it is known what moved.
 
 What moved is found by ``rtstyle.canvas.flow``, which looks at the frames and takes its time; what is here needs only
-that, and so it can be done where the frames have not been looked at: by a worker that renders a part of a film.
+that, and so it can be done where the frames have not been looked at: by a worker that renders a part of a video.
 """
 
 from __future__ import annotations

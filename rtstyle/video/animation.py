@@ -52,13 +52,13 @@ def refuse_light(path: Path) -> None:
     """Refuse an image whose samples are no display's: a scan of video, which would come out flat and pale.
 
     Raises:
-        VideoOpenError: It is a DPX with the transfer of a film scan.
+        VideoOpenError: It is a DPX with logarithmic samples.
     """
     head = b""
     with suppress(OSError), path.open("rb") as file:
         head = file.read(802)
     if head[:4] in (b"SDPX", b"XPDS") and len(head) == 802 and head[801] in _LOGARITHMIC:
-        raise VideoOpenError(f"{path} is a logarithmic film scan (DPX): convert it to a display's levels first")
+        raise VideoOpenError(f"{path} is a DPX with logarithmic samples: convert it to a display's levels first")
 
 
 def _decode_still(path: Path) -> av.VideoFrame:

@@ -202,7 +202,7 @@ ALIASES = {
     "prores": "prores_ks",
     "webp": "libwebp_anim",
 }
-"""Names by which people know them."""
+"""Their usual names."""
 
 HARDWARE = ("_nvenc", "_qsv", "_amf", "_vaapi", "_videotoolbox")
 """How the names of hardware encoders end."""

@@ -52,7 +52,7 @@ _MANY = 500
 """Packets among which the first of each stream is looked for."""
 
 _NAMES = {"matroska": "mkv", "mpegts": "MPEG-TS", "yuv4mpegpipe": "y4m", "image2": "a sequence of images"}
-"""What people call FFmpeg's muxers, where it is another name."""
+"""Usual names of formats where FFmpeg's muxers have others."""
 
 _PICTURES_ONLY = {"gif", "yuv4mpegpipe", "webp", "apng", "image2"}
 

@@ -110,7 +110,7 @@ class EncoderSettings:
     """How the stylized video is encoded; the names are those of FFmpeg. None takes what suits the container."""
 
     codec: str | None = None
-    """An encoder of FFmpeg (``libx264``), or the name that people know it by (``x264``, ``h264``)."""
+    """An encoder of FFmpeg (``libx264``), or its usual name (``x264``, ``h264``)."""
     crf: int | None = None
     """Constant rate factor: 0 is best; the worst and the default depend on the encoder (libx264: 0 to 51, 18)."""
     preset: str | None = None

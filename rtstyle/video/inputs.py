@@ -27,7 +27,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", "
 _STILLS = ("_pipe", "image2")
 _STILL_BRANDS = ("avif", "heic", "mif1")
 _FORMATS = {"y4m": "yuv4mpegpipe", "mkv": "matroska", "ts": "mpegts"}
-"""What people call a format where FFmpeg calls it otherwise."""
+"""Usual names of formats where FFmpeg has others."""
 
 _NUMBER = re.compile(r"%0?(\d*)d")
 

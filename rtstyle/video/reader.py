@@ -133,7 +133,7 @@ class VideoReader(Closing):
             check_is_size(size)
         self._input = find_input(source, timeout=settings.timeout, muxer=settings.muxer, playlists=settings.playlists)
         self.name = self._input.name
-        """What people call the input."""
+        """Name of the input for messages."""
         self.path = Path(source)
         self.seekable = self._input.seekable
         """A second pass over it is possible."""

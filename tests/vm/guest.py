@@ -131,7 +131,7 @@ def unplugged() -> None:
     reader.join()
     print("".join(f"  | {line}" for line in lines), end="", flush=True)
     report = json.loads(out) if out.strip() else {}
-    result(running and node_gone and told_gone, "that the camera is gone was said")
+    result(running and node_gone and told_gone, "that the camera is gone was reported")
     result(told_back, "and that it is back")
     result(report.get("shown", 0) > 0, f"report: {json.dumps(report)[:600]}")
 

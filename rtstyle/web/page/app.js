@@ -10,7 +10,7 @@ const INDEXED_BYTES = 1 << 30;
 const HUNG_MS = 2000; // a visitor is warned when none came for so long
 
 const $ = (id) => document.getElementById(id);
-const video = $("source"), picture = $("picture"), paint = picture.getContext("2d", { alpha: false });
+const video = $("source"), view = $("view"), paint = view.getContext("2d", { alpha: false });
 
 let hello = null; // what the server said first
 let socket = null;
@@ -296,14 +296,14 @@ let fadeSince = -FADE_MS;
 
 function beginFade() {
   if (calm.matches || !drawn) return;
-  Object.assign(still, { width: picture.width, height: picture.height });
-  still.getContext("2d", { alpha: false }).drawImage(picture, 0, 0);
+  Object.assign(still, { width: view.width, height: view.height });
+  still.getContext("2d", { alpha: false }).drawImage(view, 0, 0);
   fadeSince = performance.now();
 }
 
 function draw(stylized, source) {
   const { width, height } = source;
-  if (picture.width !== width || picture.height !== height) Object.assign(picture, { width, height });
+  if (view.width !== width || view.height !== height) Object.assign(view, { width, height });
   paint.drawImage(stylized, 0, 0, width, height);
   const left = 1 - (performance.now() - fadeSince) / FADE_MS;
   if (left > 0 && still.width === width && still.height === height) {
@@ -324,7 +324,7 @@ function note(at, head) {
   keep(stats.drawnAt, now);
   keep(stats.server, head.getUint32(8, true) / 1000);
   stats.style = head.getUint8(4);
-  stats.size = `${picture.width}x${picture.height}`;
+  stats.size = `${view.width}x${view.height}`;
   if (pending && pending.place === stats.style) {
     pending.tile.classList.remove("loading");
     pending = null;
@@ -344,8 +344,8 @@ setInterval(() => {
 // -- split
 
 function placeDivider() {
-  const box = picture.getBoundingClientRect(), stage = $("stage").getBoundingClientRect();
-  const shown = Math.min(box.width, box.height * picture.width / picture.height); // object-fit: contain
+  const box = view.getBoundingClientRect(), stage = $("stage").getBoundingClientRect();
+  const shown = Math.min(box.width, box.height * view.width / view.height); // object-fit: contain
   $("divider").style.left = `${box.left - stage.left + (box.width - shown) / 2 + shown * splitAt}px`;
   $("divider").setAttribute("aria-valuenow", Math.round(100 * splitAt));
 }
@@ -363,7 +363,7 @@ $("stage").addEventListener("pointerdown", (event) => {
 });
 $("stage").addEventListener("pointermove", (event) => { if ($("stage").hasPointerCapture(event.pointerId)) dragSplit(event); });
 function dragSplit(event) {
-  const box = picture.getBoundingClientRect(), shown = Math.min(box.width, box.height * picture.width / picture.height);
+  const box = view.getBoundingClientRect(), shown = Math.min(box.width, box.height * view.width / view.height);
   splitTo((event.clientX - box.left - (box.width - shown) / 2) / shown);
 }
 $("divider").addEventListener("keydown", (event) => {
@@ -396,7 +396,7 @@ async function snapshot() {
     }
     $("countdown").hidden = true;
   }
-  picture.toBlob((blob) => save(blob, "png"), "image/png");
+  view.toBlob((blob) => save(blob, "png"), "image/png");
 }
 
 $("snapshot").addEventListener("click", snapshot);
@@ -417,7 +417,7 @@ async function record() {
 async function beginRecording() {
   const type = ["video/mp4;codecs=avc1.42E01E,mp4a.40.2", "video/webm;codecs=vp9,opus", "video/webm;codecs=vp8,opus", "video/webm"]
     .find((candidate) => MediaRecorder.isTypeSupported(candidate));
-  const output = picture.captureStream(30);
+  const output = view.captureStream(30);
   if ($("sound").checked) {
     try {
       const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });

@@ -63,7 +63,7 @@ async function look() {
     const answer = await fetch("/state");
     if (!answer.ok) throw new Error(await answer.text());
     show(await answer.json());
-    if (lost) $("picture").src = `/stream.mjpg?${Date.now()}`;
+    if (lost) $("view").src = `/stream.mjpg?${Date.now()}`;
     if (lost) say("");
     lost = false;
   } catch {
