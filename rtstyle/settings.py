@@ -44,6 +44,23 @@ def check_is(name: str, value: object, kind: type | tuple[type, ...]) -> None:
         raise SettingError(f"{name} must be {kinds}, got {value!r}"[:300])
 
 
+def read_seconds(text: str) -> Fraction:
+    """Read seconds, or H:MM:SS.mmm, exactly.
+
+    Raises:
+        ValueError: It is neither, or below 0.
+    """
+    seconds = Fraction(0)
+    try:
+        for part in text.split(":"):
+            seconds = 60 * seconds + Fraction(part)
+    except ZeroDivisionError as error:
+        raise ValueError(f"{text} has no value") from error
+    if seconds < 0:
+        raise ValueError(f"{text} is below 0")
+    return seconds
+
+
 _known: dict[type, dict[str, Any]] = {}
 
 

@@ -16,6 +16,7 @@ from rtstyle.cli.options import (
     DONE,
     FAILED,
     INTERRUPTED,
+    add_automation_option,
     add_command,
     add_encoder_options,
     add_engine_options,
@@ -90,6 +91,7 @@ def add_video(commands: Any) -> None:
     add_playlist_option(parser)
     add_encoder_options(parser)
     add_engine_options(parser)
+    add_automation_option(parser)
     add_mask_options(parser)
     add_message_options(parser)
     parser.set_defaults(run=_run_video)
@@ -125,6 +127,7 @@ def _run_video(args: argparse.Namespace) -> int:
             cluster=args.cluster,
             slots=args.slots,
             mask=mask_settings(args),
+            automation=args.automation,
         ),
     }
     if is_queue(args.places, args.output):

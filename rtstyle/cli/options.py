@@ -130,6 +130,16 @@ def add_follow_option(parser: argparse.ArgumentParser, gives_way: str = "") -> N
     )
 
 
+def add_automation_option(parser: argparse.ArgumentParser) -> None:
+    """Add --automation."""
+    parser.add_argument(
+        "--automation",
+        type=Path,
+        metavar="FILE",
+        help="keyframes as CSV or JSON: time, strength, color_strength, style; linear between, styles cross-fade",
+    )
+
+
 def add_mask_options(parser: argparse.ArgumentParser) -> None:
     """Add --mask, --mask-feather."""
     group = parser.add_argument_group("mask")
@@ -254,12 +264,10 @@ def bits(text: str | None, option: str = "--bitrate") -> int | None:
 
 def moment(text: str) -> Fraction:
     """Read seconds, or H:MM:SS.mmm, exactly."""
+    from rtstyle.settings import read_seconds
+
     try:
-        seconds = Fraction(0)
-        for part in text.split(":"):
-            seconds = 60 * seconds + Fraction(part)
-        if seconds >= 0:
-            return seconds
-    except (ValueError, ZeroDivisionError):
+        return read_seconds(text)
+    except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"a moment is seconds or H:MM:SS.mmm, as in 90.5 or 1:30.5; got {text!r}")

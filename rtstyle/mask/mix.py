@@ -65,6 +65,19 @@ class Mixer:
         return stylized.with_planes(planes)
 
 
+def faded(old: Frame, new: Frame, share: int) -> Frame:
+    """Return a mix of two frames of one size, in new planes.
+
+    Args:
+        share: Of the new one, 0 to 128.
+    """
+    planes = _room(*old.planes.y.shape)
+    for before, after, out in zip(old.planes, new.planes, planes, strict=True):
+        mix_samples(before, after, np.int16(share), out)
+        out.flags.writeable = False
+    return new.with_planes(planes)
+
+
 def mix_rgb(source: NDArray[np.uint8], stylized: NDArray[np.uint8], mask: Plane) -> NDArray[np.uint8]:
     """Mix two RGB images of shape (height, width, 3), uint8, by a mask of shape (height, width); a new array."""
     height, width = mask.shape
@@ -75,8 +88,12 @@ def mix_rgb(source: NDArray[np.uint8], stylized: NDArray[np.uint8], mask: Plane)
     return out
 
 
-def mix_samples(source: Plane, stylized: Plane, weights: NDArray[np.int16], out: Plane) -> None:
-    """Write ``source + (stylized - source) * weights / 128``, rounded, into ``out``; all of one shape."""
+def mix_samples(source: Plane, stylized: Plane, weights: NDArray[np.int16] | np.int16, out: Plane) -> None:
+    """Write ``source + (stylized - source) * weights / 128``, rounded, into ``out``.
+
+    Args:
+        weights: Of each sample, in the shape of the others, or one for all.
+    """
     height, width = out.shape
     rows = max(1, _BAND // width)
     room = np.empty((min(rows, height), width), np.int16)
@@ -84,7 +101,7 @@ def mix_samples(source: Plane, stylized: Plane, weights: NDArray[np.int16], out:
         part = slice(top, min(top + rows, height))
         mixed = room[: part.stop - top]
         np.subtract(stylized[part], source[part], out=mixed, dtype=np.int16)
-        mixed *= weights[part]
+        mixed *= weights[part] if isinstance(weights, np.ndarray) else weights
         mixed += _WHOLE // 2
         mixed >>= 7
         mixed += source[part]

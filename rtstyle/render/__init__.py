@@ -7,6 +7,9 @@ segments    the output, written in segments
 journal     which segments are finished
 resume      what an interrupted render and its continuation must have in common
 follow      the canvas follows the scene
+masks       the mask of a plan
+automation  strength and style over time: keyframes
+stylist     stylizes frames by them
 flow        threads, times, signals
 encode      one segment as it is encoded
 memory      how much memory a render needs

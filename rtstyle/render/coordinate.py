@@ -132,7 +132,7 @@ class Film:
         self._follower = VideoFollower(
             plan.reader,
             every=plan.segment_frames,
-            steered=plan.style.steered,
+            steered=plan.steered,
             follow=plan.options.follow,
             checkpoint=checkpoint,
         )

@@ -19,12 +19,14 @@ from rtstyle.frame import Frame, FrameSink, FrameSource, VideoFormat
 from rtstyle.interrupts import signals_held
 from rtstyle.mask.mix import masked
 from rtstyle.mask.opening import opened_mask
+from rtstyle.render.automation import PlannedAutomation
 from rtstyle.render.flow import Prefetch, Timings
 from rtstyle.render.masks import plan_mask
 from rtstyle.render.memory import memory_available, refuse_too_large
-from rtstyle.render.plan import RenderOptions, open_reader
+from rtstyle.render.plan import RenderOptions, first_style, open_reader
 from rtstyle.render.report import VideoReport
-from rtstyle.style import Style, load_style
+from rtstyle.render.stylist import names_of, open_stylist
+from rtstyle.style import Style
 from rtstyle.video import EncoderSettings, VideoReader, VideoWriter, check_output
 from rtstyle.video.formats import Encoding, choose_encoding
 from rtstyle.video.inputs import check_exists
@@ -102,9 +104,9 @@ def stylize_frames(
         raise SettingError("muxer and resume are for files that are made from files")
     if options.jobs or options.cluster or "," in (engine.device or ""):
         raise SettingError("jobs, cluster and several devices are for files that are made from files")
-    loaded = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
+    automation, loaded = first_style(style, engine, options)
     opened = frame_source(source, options)
-    return FramesJob(opened, target, loaded, controls, engine, encoder, options, progress).run()
+    return FramesJob(opened, target, loaded, automation, controls, engine, encoder, options, progress).run()
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class FramesJob:
     source: FrameSource
     target: Path | str | FrameSink | Sequence[FrameSink]
     style: Style
+    automation: PlannedAutomation
     controls: Controls
     engine: EngineSettings
     encoder: EncoderSettings | None
@@ -130,15 +133,19 @@ class FramesJob:
             total = _expected(source)
             refuse_too_large(source.size, memory_available())
             engine = stack.enter_context(open_for(self.style, source.size, source.color, self.engine, live=False))
-            mask = stack.enter_context(opened_mask(self.options.mask, source.size))
             begins = source.begins if isinstance(source, VideoReader) else Fraction(0)
+            stylist = stack.enter_context(
+                open_stylist(self.automation, self.controls, self.style, engine, self.engine, begins)
+            )
+            mask = stack.enter_context(opened_mask(self.options.mask, source.size))
             for sink in sinks:
                 stack.enter_context(sink)
             let_signals_through()
             read = timings.timed("decode", checked(source, source))
-            scene = followed(read, steered=self.style.steered, follow=self.options.follow)
+            steered = self.style.steered or any(style.steered for _, style in self.automation.styles)
+            scene = followed(read, steered=steered, follow=self.options.follow)
             with Prefetch(timings.timed("canvas", scene), name="decode") as frames:
-                stylized = masked(frames, lambda each: engine.stylize(each, self.controls), mask, begins)
+                stylized = masked(frames, stylist.stylize, mask, begins)
                 for frame in timings.timed("engine", stylized):
                     if not done:
                         first, cpu = time.perf_counter() - begun, time.process_time()
@@ -188,7 +195,7 @@ class FramesJob:
             backend=engine.backend,
             precision=engine.precision,
             device=engine.device,
-            style=self.style.name,
+            style=names_of(self.automation, self.style),
             size_class=self.style.size_class,
             size=str(source.size),
             working_size=str(self.engine.working_size(source.size)),

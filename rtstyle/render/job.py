@@ -28,6 +28,7 @@ from rtstyle.canvas.tracker import FIELD, FLOW, TrackerState
 from rtstyle.errors import SettingError, VideoOpenError
 from rtstyle.frame import Planes, Size
 from rtstyle.mask.settings import MaskSettings
+from rtstyle.render.automation import PlannedAutomation
 from rtstyle.render.journal import Segment
 from rtstyle.render.masks import PlannedMask, plan_mask
 from rtstyle.render.plan import RenderPlan
@@ -54,6 +55,8 @@ class SegmentJob:
     """Of luma and chroma."""
     mask: dict[str, Any]
     """Its file and feather, and what distinguishes it from others (``identity``); empty: none."""
+    automation: dict[str, Any]
+    """Keyframes, and ``styles`` as ``style`` describes one, by name; empty: nothing changes."""
     engine: dict[str, Any]
     """Of ``EngineSettings``; neither backend nor precision is ``auto``."""
     follow: str
@@ -92,17 +95,6 @@ class SegmentJob:
     def segments(self) -> int:
         """How many segments it makes, where the number of frames is known; else 1."""
         return -(-self.frames // self.every) if self.frames else 1
-
-    def open_style(self) -> Style:
-        """Return the style, whose weights may be others than the job's.
-
-        Raises:
-            StyleFormatError: The folder is missing or damaged.
-        """
-        folders = tuple((_folder_of(place), float(share)) for place, share in self.style["folders"])
-        metadata = read_style_json(max(folders, key=lambda pair: pair[1])[0])
-        assert self.style["size_class"] in get_args(SizeClass)
-        return Style(self.style["name"], folders, metadata, self.style["size_class"])
 
     def open_reader(self) -> VideoReader:
         """Open the input.
@@ -159,6 +151,28 @@ class SegmentJob:
     def encode_as(self) -> Encoding:
         """Return how the segments are encoded."""
         return Encoding(**{**self.encoding, "notes": tuple(self.encoding["notes"])})
+
+
+def describe_style(style: Style) -> dict[str, Any]:
+    """Return name, size class, folders with their shares, and a digest of the weights of a style, in JSON's types."""
+    return {
+        "name": style.name,
+        "size_class": style.size_class,
+        "folders": [[_place_of(folder), share] for folder, share in style.folders],
+        "digest": digest_of(style),
+    }
+
+
+def open_style(told: dict[str, Any]) -> Style:
+    """Return the style that ``describe_style`` described, whose weights may be others here.
+
+    Raises:
+        StyleFormatError: The folder is missing or damaged.
+    """
+    folders = tuple((_folder_of(place), float(share)) for place, share in told["folders"])
+    metadata = read_style_json(max(folders, key=lambda pair: pair[1])[0])
+    assert told["size_class"] in get_args(SizeClass)
+    return Style(told["name"], folders, metadata, told["size_class"])
 
 
 @dataclass(frozen=True)
@@ -283,14 +297,10 @@ def job_of(plan: RenderPlan, engine: EngineSettings) -> SegmentJob:
             },
             "upright": reader.upright,
         },
-        style={
-            "name": style.name,
-            "size_class": style.size_class,
-            "folders": [[_place_of(folder), share] for folder, share in style.folders],
-            "digest": digest_of(style),
-        },
+        style=describe_style(style),
         strength=[plan.controls.luma, plan.controls.chroma],
         mask=_mask_of(plan.mask),
+        automation=_automation_of(plan.automation),
         engine=asdict(engine),
         follow=resolved(options.follow),
         encoding=asdict(plan.encoding) | {"notes": []},
@@ -306,6 +316,12 @@ def _mask_of(mask: PlannedMask) -> dict[str, Any]:
         return {}
     source = str(Path(mask.settings.source).absolute())
     return {"source": source, "feather": mask.settings.feather, "identity": mask.identity}
+
+
+def _automation_of(planned: PlannedAutomation) -> dict[str, Any]:
+    if not planned:
+        return {}
+    return planned.automation.to_json() | {"styles": {name: describe_style(style) for name, style in planned.styles}}
 
 
 def versions(backend: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from rtstyle.errors import SettingError
 from rtstyle.frame import Size
 from rtstyle.interrupts import signals_held
 from rtstyle.mask.settings import MaskSettings
+from rtstyle.render.automation import PlannedAutomation, plan_automation
 from rtstyle.render.masks import PlannedMask, plan_mask
 from rtstyle.render.memory import memory_available, refuse_too_large
 from rtstyle.render.resume import digest_of, identity_of, refuse_other, same_encoding, same_engine
@@ -61,6 +62,8 @@ class RenderOptions:
     flow."""
     mask: MaskSettings = MaskSettings()
     """Where in the frame the style counts."""
+    automation: Path | None = None
+    """File of keyframes (CSV or JSON) of strength, color strength and style, see ``render.automation``."""
     resume: bool = False
     """Continue an interrupted render of the same settings, if there is one."""
     jobs: int = 0
@@ -104,7 +107,13 @@ class RenderPlan(Closing):
     begun: float
     """When planning began, by ``time.perf_counter``."""
     mask: PlannedMask
+    automation: PlannedAutomation
     resources: ExitStack
+
+    @property
+    def steered(self) -> bool:
+        """Whether any of its styles draws on a steered canvas."""
+        return self.style.steered or any(style.steered for _, style in self.automation.styles)
 
     def settings(self) -> dict[str, Any]:
         """Return everything that decides the output, as JSON values: what a later run must agree with to resume."""
@@ -115,6 +124,7 @@ class RenderPlan(Closing):
             "style": {"name": self.style.name, "weights": digest_of(self.style)},
             "strength": [self.controls.luma, self.controls.chroma],
             "mask": self.mask.identity or None,
+            "automation": self.automation.identity(),
             **asdict(self.encoder),
             "streams": self.streams.copied,
             "range": [str(self.options.start), str(self.options.end)],
@@ -150,7 +160,7 @@ def plan_render(
             enough memory, or what is to be resumed was made with other settings.
     """
     begun = time.perf_counter()
-    loaded = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
+    automation, loaded = first_style(style, engine, options)
     path = Path(target)
     with signals_held() as let_signals_through, ExitStack() as stack:
         # Imported here: a library that is interrupted while it is imported only looks as if it were missing.
@@ -170,7 +180,7 @@ def plan_render(
             stack.enter_context(folder)
         plan = RenderPlan(
             str(source), reader, path, loaded, controls, engine, settings, options, encoding, streams,
-            _segment_frames(reader.size), folder, journal, begun, mask, stack,
+            _segment_frames(reader.size), folder, journal, begun, mask, automation, stack,
         )  # fmt: skip
         if journal:
             refuse_other(journal, plan.settings(), path)
@@ -180,6 +190,18 @@ def plan_render(
         refuse_too_large(reader.size, memory_available())
         let_signals_through()
         return replace(plan, resources=stack.pop_all())
+
+
+def first_style(style: Style | str, engine: EngineSettings, options: RenderOptions) -> tuple[PlannedAutomation, Style]:
+    """Return the automation, and the style that it begins with, or the one that is asked for.
+
+    Raises:
+        RtstyleError: One of them cannot be read.
+    """
+    automation = plan_automation(options.automation, engine.size_class)
+    if automation.styles:
+        return automation, automation.styles[0][1]
+    return automation, (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
 
 
 def open_reader(source: Path | str, options: RenderOptions) -> VideoReader:

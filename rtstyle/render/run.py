@@ -20,6 +20,7 @@ from rtstyle.render.journal import Journal
 from rtstyle.render.plan import RenderPlan
 from rtstyle.render.report import VideoReport
 from rtstyle.render.segments import RenderWriter
+from rtstyle.render.stylist import names_of, open_stylist
 from rtstyle.video.encoder import choose_preset
 from rtstyle.video.formats import Encoding
 from rtstyle.video.writer import VideoWriter
@@ -40,6 +41,9 @@ def render_in_process(plan: RenderPlan, progress: Progress | None = None) -> Vid
     timings, figures = Timings(), _Figures(plan)
     with signals_held() as let_signals_through, ExitStack() as stack:
         engine = stack.enter_context(open_for(plan.style, plan.reader.size, plan.reader.color, plan.engine, live=False))
+        stylist = stack.enter_context(
+            open_stylist(plan.automation, plan.controls, plan.style, engine, plan.engine, plan.reader.begins)
+        )
         mask = stack.enter_context(opened_mask(plan.mask.settings, plan.reader.size, plan.reader.display_matrix))
         let_signals_through()
         tell = _frame_progress(plan, engine, figures, progress)
@@ -47,13 +51,13 @@ def render_in_process(plan: RenderPlan, progress: Progress | None = None) -> Vid
         follower = VideoFollower(
             plan.reader,
             every=plan.segment_frames,
-            steered=plan.style.steered,
+            steered=plan.steered,
             follow=plan.options.follow,
             checkpoint=checkpoint,
         )
         decoded = timings.timed("canvas", follower.follow(timings.timed("decode", plan.reader)))
         with Prefetch(decoded, name="decode") as frames:
-            stylized = masked(frames, lambda each: engine.stylize(each, plan.controls), mask, plan.reader.begins)
+            stylized = masked(frames, stylist.stylize, mask, plan.reader.begins)
             styled = timings.timed("engine", stylized)
             if plan.encoder.preset == "auto" and not plan.journal:
                 encoding, styled = _measured(plan.encoding, styled)
@@ -210,7 +214,7 @@ def report_of(
         backend=engine.backend,
         precision=engine.precision,
         device=engine.device,
-        style=plan.style.name,
+        style=names_of(plan.automation, plan.style),
         size_class=plan.style.size_class,
         size=str(reader.size),
         working_size=str(plan.engine.working_size(reader.size)),

@@ -29,10 +29,21 @@ from rtstyle.errors import RtstyleError, StyleFormatError, VideoOpenError, reaso
 from rtstyle.frame import Frame, Planes, VideoFormat
 from rtstyle.mask.mix import FrameMask, masked
 from rtstyle.mask.opening import open_mask
+from rtstyle.render.automation import Automation, PlannedAutomation
 from rtstyle.render.encode import SegmentEncoder
 from rtstyle.render.flow import Prefetch, Timings
-from rtstyle.render.job import Fingerprint, Piece, SegmentJob, SegmentResult, canvas_state, steps_of, versions
+from rtstyle.render.job import (
+    Fingerprint,
+    Piece,
+    SegmentJob,
+    SegmentResult,
+    canvas_state,
+    open_style,
+    steps_of,
+    versions,
+)
 from rtstyle.render.resume import digest_of
+from rtstyle.render.stylist import Stylist, open_stylist
 from rtstyle.style import Style
 from rtstyle.video import VideoReader
 from rtstyle.video.samples import planes_digest
@@ -88,6 +99,8 @@ class Renderer:
         self._style: tuple[str, Style] | None = None
         self._engine: tuple[str, Engine] | None = None
         self._reading: _OpenInput | None = None
+        self._automation: tuple[str, PlannedAutomation] = json.dumps({}), PlannedAutomation()
+        self._stylist: tuple[str, Stylist] | None = None
         self._mask: tuple[str, FrameMask | None] = "", None
         self._canned: dict[str, dict[str, str]] = {}
 
@@ -132,10 +145,12 @@ class Renderer:
         marks, format, encoding = _Marks(job.every), reading.reader.format, job.encode_as()
         pieces: list[Piece] = []
         buffer, segment = BytesIO(), None
-        decoded = timings.timed("canvas", _followed(job, style, timings.timed("decode", reading.frames), marks))
+        steered = self._steered(job)
+        decoded = timings.timed("canvas", _followed(job, steered, timings.timed("decode", reading.frames), marks))
+        stylist = self._stylist_for(job, style, engine, reading.reader.begins)
         mask = self._mask_for(job, reading.reader)
         with Prefetch(decoded, name="decode") as frames:
-            stylized = masked(frames, lambda each: engine.stylize(each, job.controls()), mask, reading.reader.begins)
+            stylized = masked(frames, stylist.stylize, mask, reading.reader.begins)
             for frame in timings.timed("engine", stylized):
                 started = time.perf_counter()
                 if segment is None:
@@ -155,10 +170,10 @@ class Renderer:
 
     def canned(self, job: SegmentJob, format: VideoFormat) -> dict[str, str]:
         """Return digests of what follower, engine and encoder of this machine make of known frames of a format."""
-        key = "|".join((*_engine_key(job, format), json.dumps(job.encoding), job.follow, json.dumps(job.mask)))
+        key = "|".join((*_engine_key(job, format), json.dumps([job.encoding, job.follow, job.mask, job.automation])))
         if key not in self._canned:
             style, digest = self._style_of(job), blake2b(digest_size=16)
-            scene = SceneFollower(steered=style.steered, follow=cast(Follow, job.follow))
+            scene = SceneFollower(steered=self._steered(job), follow=cast(Follow, job.follow))
             engine = self._engine_for(job, style, format)
             buffer = BytesIO()
             segment = SegmentEncoder(buffer, job.encode_as(), format, threads=job.threads, owned=False)
@@ -168,6 +183,10 @@ class Renderer:
             headers = segment.finish("canned").headers
             packets = blake2b(buffer.getvalue() + headers.encode(), digest_size=16)
             self._canned[key] = {"engine": digest.hexdigest(), "encoder": packets.hexdigest()}
+            for name, other in self._planned(job).styles[1:]:
+                with open_for(other, format.size, format.color, job.settings(), live=False) as engine:
+                    planes = (frame.planes for frame in engine.stylize(known_frames(format), job.controls()))
+                    self._canned[key][f"style {name}"] = "".join(map(planes_digest, planes))
             if job.mask:
                 self._canned[key]["mask"] = _canned_mask(job, format)
         return self._canned[key]
@@ -180,15 +199,37 @@ class Renderer:
     def _style_of(self, job: SegmentJob) -> Style:
         key = json.dumps(job.style)
         if self._style is None or self._style[0] != key:
-            try:
-                style = job.open_style()
-                digest = digest_of(style)
-            except (StyleFormatError, OSError) as error:
-                raise UnfitError(f"the style {job.style['name']!r} cannot be read: {reason_of(error)}") from error
-            if digest != job.style["digest"]:
-                raise UnfitError(f"the style {job.style['name']!r} has other weights")
-            self._style = key, style
+            self._style = key, _same_style(job.style)
         return self._style[1]
+
+    def _planned(self, job: SegmentJob) -> PlannedAutomation:
+        """Return the job's automation, with its styles."""
+        key = json.dumps(job.automation)
+        if self._automation[0] != key:
+            styles = tuple((name, _same_style(told)) for name, told in job.automation["styles"].items())
+            self._automation = key, PlannedAutomation(Automation.from_json(job.automation), styles)
+        return self._automation[1]
+
+    def _steered(self, job: SegmentJob) -> bool:
+        """Return whether any of the job's styles draws on a steered canvas."""
+        return self._style_of(job).steered or any(style.steered for _, style in self._planned(job).styles)
+
+    def _stylist_for(self, job: SegmentJob, style: Style, engine: Engine, begins: Fraction) -> Stylist:
+        """Return what stylizes the job's frames; its engines stay open for the next job that needs the same."""
+        key = json.dumps([job.automation, job.strength, str(begins)])
+        if self._stylist is None or self._stylist[0] != key:
+            self._close_stylist()
+            try:
+                made = open_stylist(self._planned(job), job.controls(), style, engine, job.settings(), begins)
+            except StyleFormatError as error:
+                raise UnfitError(str(error)) from error
+            self._stylist = key, made
+        return self._stylist[1]
+
+    def _close_stylist(self) -> None:
+        if self._stylist:
+            self._stylist[1].close()
+        self._stylist = None
 
     def _engine_for(self, job: SegmentJob, style: Style, format: VideoFormat) -> Engine:
         key = "|".join(_engine_key(job, format))
@@ -245,6 +286,7 @@ class Renderer:
         self._reading = None
 
     def _close_engine(self) -> None:
+        self._close_stylist()
         if self._engine:
             self._engine[1].close()
         self._engine = None
@@ -290,9 +332,25 @@ def _canned_mask(job: SegmentJob, format: VideoFormat) -> str:
     return digest.hexdigest()
 
 
-def _followed(job: SegmentJob, style: Style, frames: Iterator[Frame], marks: _Marks) -> Iterator[Frame]:
+def _same_style(told: dict[str, Any]) -> Style:
+    """Return the style of a job.
+
+    Raises:
+        UnfitError: This machine has it not, or another one of its name.
+    """
+    try:
+        style = open_style(told)
+        digest = digest_of(style)
+    except (StyleFormatError, OSError) as error:
+        raise UnfitError(f"the style {told['name']!r} cannot be read: {reason_of(error)}") from error
+    if digest != told["digest"]:
+        raise UnfitError(f"the style {told['name']!r} has other weights")
+    return style
+
+
+def _followed(job: SegmentJob, steered: bool, frames: Iterator[Frame], marks: _Marks) -> Iterator[Frame]:
     """Yield the job's frames, each with its place on the canvas."""
-    scene = SceneFollower(steered=style.steered, follow=cast(Follow, job.follow))
+    scene = SceneFollower(steered=steered, follow=cast(Follow, job.follow))
     if job.canvas:
         scene.restore(canvas_state(job.canvas))
     steps: Iterator[Step | None] = repeat(None)
