@@ -6,6 +6,7 @@ python docs/reference.py          writes docs/rtstyle.1, which the wheel install
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def markdown() -> str:
         for title, rows in options(parser):
             name = {"commands": "Command", "arguments": "Argument"}.get(title, "Option")
             lines += [f"**{title.capitalize()}**", "", f"| {name} | Meaning |", "|---|---|"]
-            lines += [f"| `{words.replace('|', chr(92) + '|')}` | {escaped(text)} |" for words, text in rows]
+            lines += [f"| `{breakable(words)}` | {escaped(text)} |" for words, text in rows]
             lines += [""]
         if parser.epilog:
             examples = [line.strip() for line in parser.epilog.splitlines()[1:]]
@@ -71,6 +72,11 @@ def markdown() -> str:
     lines += ["## Exit codes", "", "| Code | Meaning |", "|---|---|"]
     lines += [f"| `{code}` | {meaning} |" for code, meaning in EXIT_CODES.items()]
     return "\n".join(lines) + "\n"
+
+
+def breakable(words: str) -> str:
+    """Return an option for a cell of a table that may be narrow: its choices are separated by spaces, too."""
+    return re.sub(r"\{.*?\}", lambda choices: choices[0].replace(",", ", "), words).replace("|", "\\|")
 
 
 def escaped(text: str) -> str:
