@@ -16,7 +16,7 @@ import onnx
 import torch
 
 from rtstyle.generator import PLANE_CHANNELS, SHAPES, Generator, with_weights
-from rtstyle.style import STYLE_FORMAT
+from rtstyle.style_folder import STYLE_FORMAT
 
 OPSET = 17
 

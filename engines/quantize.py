@@ -35,8 +35,13 @@ from rtstyle.canvas.layer import NoiseLayer
 from rtstyle.errors import RtstyleError, StyleFormatError
 from rtstyle.frame import Color, Frame, Packing, Planes, Size, planes_from_rgb
 from rtstyle.graph import Gains, Ranges, Trunk
-from rtstyle.style import INT8_FILE, Style, load_style, trunk_digest
+from rtstyle.style import Style, load_style
+from rtstyle.style_folder import INT8_FILE, trunk_digest
+from rtstyle.universal import making
 from train.data import list_pictures, load_photos, photo_crop
+
+UNIVERSAL = Path(making.__file__).parent
+"""Where the network is that all images share that are painted after."""
 
 CROPS, SIDE = 200, 256
 """How many crops are run, and their width and height in pixels."""
@@ -170,15 +175,22 @@ def above_what_relus_cut(trunk: Trunk, ranges: Ranges) -> Ranges:
     return narrow
 
 
-def measure(trunk: Trunk, frames: Sequence[Frame], style: Style | None = None) -> tuple[Gains, Ranges]:
+def measure(trunk: Trunk, frames: Sequence[Frame], *styles: Style) -> tuple[Gains, Ranges]:
     """Return what int8 needs to know of a network: gains of channels, and ranges when these are equalized.
 
     Args:
-        style: Whose canvas lies below the frames; None: it is of noise.
+        styles: Whose canvases lie below the frames, each in turn; none: it is of noise.
     """
-    gains = gains_of(trunk, measure_extremes(trunk, frames, style))
-    ranges = ranges_of(measure_extremes(graph.equalized(trunk, gains), frames, style))
-    return gains, above_what_relus_cut(trunk, ranges)
+
+    def extremes(network: Trunk) -> Extremes:
+        found = [measure_extremes(network, frames, style) for style in styles or (None,)]
+        return {
+            name: (np.concatenate([each[name][0] for each in found]), np.concatenate([each[name][1] for each in found]))
+            for name in found[0]
+        }
+
+    gains = gains_of(trunk, extremes(trunk))
+    return gains, above_what_relus_cut(trunk, ranges_of(extremes(graph.equalized(trunk, gains))))
 
 
 def write_int8(folder: Path, gains: Gains, ranges: Ranges, words: dict[str, object] | None = None) -> None:
@@ -187,15 +199,36 @@ def write_int8(folder: Path, gains: Gains, ranges: Ranges, words: dict[str, obje
     Args:
         words: Further entries that describe the network.
     """
-    content = {
-        "trunk_sha256": trunk_digest(folder),
-        **(words or {}),
+    _write_lines(
+        folder / INT8_FILE, {"trunk_sha256": trunk_digest(folder), **(words or {}), **_measured(gains, ranges)}
+    )
+
+
+def _measured(gains: Gains, ranges: Ranges) -> dict[str, object]:
+    return {
         "ranges": {name: [float(f"{low:.6g}"), float(f"{high:.6g}")] for name, (low, high) in ranges.items()},
         "gains": {name: [float(f"{each:.6g}") for each in gain] for name, gain in gains.items()},
     }
+
+
+def _write_lines(path: Path, content: dict[str, object]) -> None:
     lines = json.dumps(content, indent=1)
     lines = re.sub(r"\[\s+([^\]]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", lines)  # a list is a line
-    (folder / INT8_FILE).write_text(lines + "\n", "utf-8")
+    path.write_text(lines + "\n", "utf-8")
+
+
+def quantize_universal(images: Sequence[Path], crops: Sequence[Frame]) -> None:
+    """Measure the network that all images share below the canvases of some, and write its int8.json.
+
+    Whatever the image, it is the same but for its last layers, and these only read what is measured here.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        styles = []
+        for number, image in enumerate(images):
+            folder = Path(name, str(number))
+            making.make_style(image, folder)
+            styles.append(load_style(folder))
+        _write_lines(UNIVERSAL / INT8_FILE, _measured(*measure(styles[0].trunk, crops, *styles)))
 
 
 @dataclass(frozen=True)

@@ -413,6 +413,9 @@ def planes_from_rgb(rgb: NDArray[np.uint8], color: Color) -> Planes:
 
 # -- the generator's layout ----------------------------------------------------------------------
 
+MAX_PIXELS = 1 << 27
+"""Pixels of the largest frame that is decoded, 16384x8192: a damaged header asks for more than there is memory."""
+
 CELL = 4
 """Pixels of luma per side of a cell of a packed image."""
 

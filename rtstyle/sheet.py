@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from rtstyle.backends import Controls, EngineSettings, open_for
 from rtstyle.errors import SettingError
 from rtstyle.frame import Color, Frame, Size, planes_from_rgb, planes_to_rgb
-from rtstyle.picture import EXTENSIONS, read_picture, write_picture
+from rtstyle.picture import EXTENSIONS, write_picture
+from rtstyle.reading import read_picture
 from rtstyle.style import Style, list_styles, load_style
 from rtstyle.video import check_file_output
 

@@ -9,7 +9,6 @@ stranger's style runs no code of theirs.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import math
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from rtstyle.errors import StyleFormatError, StyleNotFoundError, reason_of
 from rtstyle.files import read_whole
 from rtstyle.settings import check_is
+from rtstyle.style_folder import INT8_FILE, LARGEST_JSON, LARGEST_PREVIEW, STYLE_FORMAT, TRUNK, trunk_digest
 
 if TYPE_CHECKING:
     from rtstyle.canvas.layer import CanvasLayer
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from rtstyle.canvas.tone import ToneCurve
     from rtstyle.frame import Color, Size
     from rtstyle.graph import Gains, Ranges, Trunk
-
-STYLE_FORMAT = 2
-"""Version of the folder's layout that this release reads, and the older ones with it: 1 had a canvas of noise only."""
-
 
 SizeClass = Literal["fast", "default", "fine"]
 """How large the network is that draws a style: see ``generator.SHAPES``."""
@@ -200,15 +196,6 @@ class Style:
         return Trunk.mix(trunks, shares), merge_ranges(ranges)
 
 
-TRUNK, INT8_FILE = "trunk.onnx", "int8.json"
-
-_LARGEST_JSON = 1 << 20
-"""Bytes of the largest style.json and int8.json that are read; shipped ones have 5 KB."""
-
-LARGEST_PREVIEW = 1 << 23
-"""Bytes of the largest preview.jpg that is read."""
-
-
 def _of_size(root: Path, size_class: SizeClass) -> Path:
     """Return where a style keeps its network of a size."""
     return root if size_class == "default" else root / size_class
@@ -218,22 +205,6 @@ def _root(folder: Path) -> Path:
     """Return the style's folder, of that or the folder of one of its networks of other sizes."""
     within = folder.name in get_args(SizeClass) and (folder.parent / TRUNK).is_file()
     return folder.parent if within else folder
-
-
-def trunk_digest(folder: Path) -> str:
-    """Return the SHA-256 of a style's trunk.onnx, by which its int8.json knows it."""
-    return hashlib.sha256(read_trunk(folder)).hexdigest()
-
-
-def read_trunk(folder: Path) -> bytes:
-    """Return the bytes of a style's trunk.onnx.
-
-    Raises:
-        OSError: It is missing, larger than any, or no ordinary file.
-    """
-    from rtstyle.whitelist import LARGEST
-
-    return read_whole(folder / TRUNK, LARGEST)
 
 
 def read_int8(folder: Path, trunk: Trunk) -> tuple[Gains, Ranges]:
@@ -252,7 +223,7 @@ def read_int8(folder: Path, trunk: Trunk) -> tuple[Gains, Ranges]:
     path = folder / INT8_FILE
     remedy = f"run python -m engines.quantize {folder} --photos PHOTOS, or take another precision"
     try:
-        found = json.loads(read_whole(path, _LARGEST_JSON))
+        found = json.loads(read_whole(path, LARGEST_JSON))
         ranges = {name: (float(low), float(high)) for name, (low, high) in found["ranges"].items()}
         with np.errstate(over="ignore"):  # what float32 does not hold becomes infinity, which is refused below
             gains = {name: np.array(gain, np.float32) for name, gain in found["gains"].items()}
@@ -285,8 +256,9 @@ def load_style(name: str | Path, size_class: SizeClassChoice = "auto") -> Style:
     """Find a style.
 
     Args:
-        name: The name of a shipped style, a folder that holds a style.json, or a blend of them such
-            as ``sketch:0.6,./mine:0.4`` (shares are scaled to sum to 1).
+        name: The name of a shipped style, a folder that holds a style.json, an image, or a blend of them such
+            as ``sketch:0.6,./mine:0.4`` (shares are scaled to sum to 1). The style of an image is made within
+            seconds and kept in the user's cache, see ``rtstyle.universal``.
         size_class: Of the network that draws it, see ``Style.sized``; ``auto`` is the default one.
 
     Raises:
@@ -294,6 +266,10 @@ def load_style(name: str | Path, size_class: SizeClassChoice = "auto") -> Style:
         StyleFormatError: The folder is incomplete, damaged, or of a newer format.
     """
     return _find(name).sized(size_class)
+
+
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif")
+"""Extensions of images that can be named as a style."""
 
 
 def _find(name: str | Path) -> Style:
@@ -306,12 +282,17 @@ def _find(name: str | Path) -> Style:
         return _read_style(path)
     if isinstance(name, str) and name in list_styles():
         return _read_style(Path(str(files("rtstyle") / "styles" / name)))
+    if path.suffix.lower() in IMAGES and (path.exists() or isinstance(name, Path) or len(path.parts) > 1):
+        from rtstyle.universal.making import style_of_image
+
+        return _read_style(style_of_image(path))
     if path.is_dir():
         raise StyleFormatError(f"the folder {text} holds no style.json, so it is no style")
     near = difflib.get_close_matches(text, list_styles(), 1, 0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise StyleNotFoundError(
-        f"no style {text!r}{hint} (available: {', '.join(list_styles())}; or give a folder that holds a style.json)"
+        f"no style {text!r}{hint} (available: {', '.join(list_styles())}; or give an image, or a folder that holds "
+        "a style.json)"
     )
 
 
@@ -343,7 +324,7 @@ def _blend(text: str) -> Style:
 def read_style_json(folder: Path) -> dict[str, Any]:
     """Read the style.json of a folder, of a format that this release knows."""
     try:
-        metadata = json.loads(read_whole(folder / "style.json", _LARGEST_JSON))
+        metadata = json.loads(read_whole(folder / "style.json", LARGEST_JSON))
     except (OSError, ValueError, RecursionError) as error:
         raise StyleFormatError(f"cannot read {folder / 'style.json'}: {reason_of(error)}") from error
     if not isinstance(metadata, dict) or type(metadata.get("format")) is not int:

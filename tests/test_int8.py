@@ -23,7 +23,8 @@ from rtstyle.backends import Controls, open_engine
 from rtstyle.backends.accuracy import BOUNDS, difference
 from rtstyle.errors import SettingError, StyleFormatError
 from rtstyle.frame import Color, Planes, Size, planes_from_rgb, planes_to_rgb
-from rtstyle.style import INT8_FILE, list_styles, load_style, read_int8
+from rtstyle.style import list_styles, load_style, read_int8
+from rtstyle.style_folder import INT8_FILE
 from rtstyle.video import VideoReader
 
 torch = pytest.importorskip("torch", reason="random styles are made with torch")

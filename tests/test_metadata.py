@@ -16,7 +16,8 @@ import pytest
 from rtstyle.backends import Controls
 from rtstyle.errors import PictureError
 from rtstyle.metadata import read_metadata
-from rtstyle.picture import load_picture, stylize_pictures
+from rtstyle.picture import stylize_pictures
+from rtstyle.reading import load_picture
 
 PLAIN = Controls(0, 0)
 PROFILE = struct.pack(">I12x4s", 4000, b"RGB ") + bytes(range(256)) * 300

@@ -14,7 +14,8 @@ from rtstyle.backends import Controls, EngineSettings
 from rtstyle.cli import main
 from rtstyle.errors import OutputExistsError, PictureError, RtstyleError, SettingError
 from rtstyle.frame import Size
-from rtstyle.picture import PictureStylizer, read_picture, stylize_pictures, write_picture
+from rtstyle.picture import PictureStylizer, stylize_pictures, write_picture
+from rtstyle.reading import read_picture
 
 SOURCE = Controls(0, 0)
 

@@ -22,7 +22,7 @@ from rtstyle.cli import main
 from rtstyle.cli.talk import LineFormatter, finish, print_table, printable, write
 from rtstyle.errors import PictureError, RtstyleError, SettingError
 from rtstyle.frame import Planes
-from rtstyle.picture import read_picture
+from rtstyle.reading import read_picture
 from rtstyle.video import VideoReader
 
 ROOT = Path(__file__).parents[1]

@@ -15,10 +15,12 @@ from rtstyle.canvas.field import measure  # noqa: E402
 from rtstyle.canvas.strokes import Brush  # noqa: E402
 from rtstyle.frame import Size  # noqa: E402
 from rtstyle.style import load_style  # noqa: E402
-from train import drawing, painting, steered  # noqa: E402
+from rtstyle.universal.painting import Painting  # noqa: E402
+from rtstyle.universal.palette import Colors  # noqa: E402
+from train import drawing, steered  # noqa: E402
 from train.data import to_yuv  # noqa: E402
 from train.drawing import HANDS, Drawing  # noqa: E402
-from train.painting import MANNERS, Colors, Painting  # noqa: E402
+from train.painting import MANNERS  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,7 +42,7 @@ def few_tiles(monkeypatch):
     """Paint with few tiles, which are made soon."""
     plain = MANNERS["picture"]
     manner = replace(plain, steering=replace(plain.steering, brush=SMALL))
-    monkeypatch.setitem(painting.MANNERS, "picture", manner)
+    monkeypatch.setitem(MANNERS, "picture", manner)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import onnx
 import pytest
 
 from rtstyle.errors import RtstyleError, StyleFormatError, StyleNotFoundError
-from rtstyle.style import STYLE_FORMAT, list_styles, load_style
+from rtstyle.style import list_styles, load_style
+from rtstyle.style_folder import STYLE_FORMAT
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtstyle.universal.palette import TO_YUV
+from rtstyle.universal.palette import to_yuv as to_yuv
+
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
-_TO_YUV = np.array(  # BT.709, full range, from RGB
-    [[0.2126, 0.7152, 0.0722], [-0.114572, -0.385428, 0.5], [0.5, -0.454153, -0.045847]], np.float32
-)
-TO_RGB = np.linalg.inv(_TO_YUV).astype(np.float32)
+TO_RGB = np.linalg.inv(TO_YUV).astype(np.float32)
 """Shape (3, 3): canonical Y, U, V (Y from 0 to 1) to R, G, B in [0, 1]."""
 
 
@@ -56,13 +56,6 @@ def load_pictures(paths: Sequence[Path], at_least: int, *, color: bool) -> list[
             picture = np.clip((grey - dark) / (paper - dark) * 245 + 10, 0, 255).astype(np.uint8)[..., None]
         pictures.append(picture)
     return pictures
-
-
-def to_yuv(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn RGB in [0, 1] of shape (h, w, 3) into canonical Y - 0.5, U, V of the same shape."""
-    yuv = cv2.transform(rgb, _TO_YUV)
-    yuv[:, :, 0] -= 0.5
-    return np.asarray(yuv, np.float32)
 
 
 def photo_crop(photos: Sequence[NDArray[np.uint8]], size: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rtstyle.canvas.arrays import Floats
 from rtstyle.canvas.field import TONES, Field, measure
 from rtstyle.canvas.steering import Steering, Stream
 from rtstyle.canvas.strokes import Brush
 from rtstyle.canvas.tone import ToneCurve
-from train.data import to_yuv
-from train.painting import Picture, blurred, guided, planes_of, warmth
+from rtstyle.universal.painting import blurred, canvas_planes, guided, warmth
+from rtstyle.universal.palette import to_yuv
 
 RGB = tuple[float, float, float]
 
@@ -71,7 +72,7 @@ class Drawing:
         quantiles = 0.04 + 0.94 * np.linspace(0, 1, TONES) ** hand.key
         self.curve = ToneCurve(tuple(round(float(q), 4) for q in quantiles), hand.mix)
 
-    def paint(self, rgb: Picture, offset: tuple[int, int], seen: Field | None = None) -> Picture:
+    def paint(self, rgb: Floats, offset: tuple[int, int], seen: Field | None = None) -> Floats:
         """Draw a photo.
 
         Args:
@@ -86,10 +87,10 @@ class Drawing:
         yuv = to_yuv(np.ascontiguousarray(rgb))
         luma = np.ascontiguousarray(yuv[..., 0]) + np.float32(0.5)
         seen = seen or measure(np.rint(255 * luma).astype(np.uint8))
-        z = planes_of(hand.steering, seen, offset, (rgb.shape[0], rgb.shape[1]))
-        smooth = guided(luma, 6, 0.002)
+        z = canvas_planes(hand.steering, seen, offset, (rgb.shape[0], rgb.shape[1]))
+        smooth, calm = guided(luma, 6, 0.002), blurred(luma, 0.8)  # the noise of a sensor is in what is finer
         near = np.float32(0.35) + np.float32(0.65) * z.fine
-        shown = smooth + np.clip(hand.detail + 0.65 * z.fine, 0, 1) * (luma - smooth)
+        shown = smooth + np.clip(hand.detail + 0.65 * z.fine, 0, 1) * (calm - smooth)
         shown = shown + hand.clarity * near * (blurred(luma, 1.3) - guided(luma, 24, 0.01))  # noise is not raised
         tone = np.interp(shown, np.linspace(0, 1, 256), self.curve.table(seen) / 255).astype(np.float32)
         tone = tone + 4 * hand.lift * z.fine * warmth(yuv) * tone * (1 - tone)
@@ -108,7 +109,7 @@ class Drawing:
         return np.asarray(paper + cover * (ink - paper), np.float32)
 
 
-def _sigmoid(x: Picture) -> Picture:
+def _sigmoid(x: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-x)), np.float32)
 
 
@@ -126,12 +127,15 @@ HANDS = {
             Brush(length=34, width=4.2, cover=2.2, jitter=0.09, bend=0.003, scales=(1.0, 0.72, 0.5), seed=12),
             Stream(kind="level", angle=-58, sway=0.15, pull=3e-4),
         ),
-        paper=(0.945, 0.85, 0.70),
-        ink=(0.42, 0.13, 0.075),
-        hard=2.6,
-        press=(0.24, 0.66),
-        deep=0.55,
+        paper=(0.97, 0.885, 0.75),
+        ink=(0.50, 0.10, 0.05),
+        key=0.62,
+        white=0.88,
+        hard=3.2,
+        press=(0.34, 0.62),
+        deep=0.6,
         grain=0.5,
+        outline=0.65,
         pen=(1.1, 2.8, 13.0),
     ),
     "etching": Hand(

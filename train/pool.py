@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rtstyle.canvas.arrays import Floats
 from rtstyle.canvas.field import Field, measure
 from rtstyle.canvas.steering import CHANNELS, PERIOD, SteeredCutter, Steering, steered
 from rtstyle.canvas.strokes import bank
 from rtstyle.canvas.tone import ToneCurve
 from rtstyle.frame import MARGIN
 from train import data
-from train.painting import Picture
 
 SIDE = (416, 512)
 """Largest height and width of a sample, in pixels."""
@@ -51,7 +51,7 @@ class Painter(Protocol):
     steering: Steering
     curve: ToneCurve
 
-    def paint(self, rgb: Picture, offset: tuple[int, int], seen: Field | None = None) -> Picture: ...
+    def paint(self, rgb: Floats, offset: tuple[int, int], seen: Field | None = None) -> Floats: ...
 
 
 def make_sample(path: Path, painting: Painter, seed: int, index: int, *, paint: bool = True) -> Sample:

@@ -30,9 +30,10 @@ from rtstyle.canvas.field import measure
 from rtstyle.canvas.steering import CHANNELS
 from rtstyle.frame import MARGIN
 from rtstyle.generator import PLANE_CHANNELS, STEERED_SHAPES, Generator, pack, unpack, with_weights
+from rtstyle.universal.painting import Painting
 from train import data, losses
 from train.drawing import HANDS, Drawing
-from train.painting import MANNERS, Painting
+from train.painting import MANNERS
 from train.pool import Crops, Painter, Sample, make_pool, to_canvas
 
 PAINTING_BASE = Path(__file__).parent / "weights" / "painting.safetensors"

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rtstyle.errors import SettingError, check_seconds
-from rtstyle.frame import Size
+from rtstyle.frame import MAX_PIXELS, Size
 from rtstyle.settings import check_types
-from rtstyle.video.opening import MAX_PIXELS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -205,15 +205,17 @@ def _paint(brush: Brush) -> NDArray[np.uint8]:
     under = _scatter(brush, brush.scales[-1], brush.seed + 1000)
     tiles = np.empty((len(brush.scales) * brush.directions, SIDE * SIDE, CELL_BYTES), np.uint8)
 
+    sizes = [(strokes, _points(strokes), _joined(under, strokes)) for strokes in map(main.scaled, brush.scales)]
+    below = _points(under)
+
     def paint(direction: int) -> None:
         angle = math.pi * direction / brush.directions
         ground = np.zeros(TILE * TILE, np.int32)
-        _fill(ground, under, angle, 0)
-        for level, scale in enumerate(brush.scales):
+        _fill(ground, under, below, angle, 0)
+        for level, (strokes, points, every) in enumerate(sizes):
             owner = ground.copy()
-            scaled = main.scaled(scale)
-            _fill(owner, scaled, angle, len(under.x))
-            value, relief, hue = _shaded(owner, _joined(under, scaled), angle, brush.bristles)
+            _fill(owner, strokes, points, angle, len(under.x))
+            value, relief, hue = _shaded(owner, every, angle, brush.bristles)
             half = hue.reshape(TILE // 2, 2, TILE // 2, 2).mean((1, 3))
             planes = (_as_bytes(each) for each in (_softened(value), _softened(relief), half))
             tiles[level * brush.directions + direction] = _tile_cells(*planes)
@@ -265,12 +267,20 @@ _STEP = np.float32(0.7)
 """Distance of the points that a stroke is filled with, in pixels: no pixel between them is missed."""
 
 
-def _fill(owner: NDArray[np.int32], strokes: _Strokes, angle: float, first: int) -> None:
-    """Write the number of the topmost stroke into every pixel that one covers; the first stroke is ``first``."""
+@dataclass(frozen=True)
+class _Points:
+    """Points that lie closely enough to fill strokes, about their centers; shapes (count,), in painting order."""
+
+    which: NDArray[np.intp]
+    along: Floats
+    across: Floats
+
+
+def _points(strokes: _Strokes) -> _Points:
+    """Return the points of all strokes, which are the same for every direction that they are turned to."""
     half_length, half_width = strokes.length / 2, strokes.width / 2
-    cos, sin = _turns(strokes, angle)
-    order = np.arange(first, first + len(strokes.x), dtype=np.int32)
-    for begin in range(0, len(order), 512):  # in pieces that fit into the cache
+    parts: list[tuple[NDArray[np.intp], Floats, Floats]] = []
+    for begin in range(0, len(strokes.x), 512):  # in pieces that fit into the cache
         part = slice(begin, begin + 512)
         length, width = half_length[part, None], half_width[part, None]
         along, across = (
@@ -281,10 +291,22 @@ def _fill(owner: NDArray[np.int32], strokes: _Strokes, angle: float, first: int)
         which, where = np.nonzero(over * over + b * b <= width * width)
         a, b = a[0, where], b[0, where]
         which += begin
-        b = b + strokes.bend[which] * a * a
-        x = (strokes.x[which] + cos[which] * a - sin[which] * b).astype(np.int32) & (TILE - 1)
-        y = (strokes.y[which] + sin[which] * a + cos[which] * b).astype(np.int32) & (TILE - 1)
-        owner[y * TILE + x] = order[which]  # where one pixel stands several times, the last one stays
+        parts.append((which, a, b + strokes.bend[which] * a * a))
+    which, a, b = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return _Points(which, a, b)
+
+
+def _fill(owner: NDArray[np.int32], strokes: _Strokes, points: _Points, angle: float, first: int) -> None:
+    """Write the number of the topmost stroke into every pixel that one covers; the first stroke is ``first``."""
+    cos, sin = _turns(strokes, angle)
+    for begin in range(0, len(points.which), 1 << 16):
+        part = slice(begin, begin + (1 << 16))
+        which, a, b = points.which[part], points.along[part], points.across[part]
+        turned_x, turned_y = cos[which], sin[which]
+        x = (strokes.x[which] + turned_x * a - turned_y * b).astype(np.int32) & (TILE - 1)
+        y = (strokes.y[which] + turned_y * a + turned_x * b).astype(np.int32) & (TILE - 1)
+        # where one pixel stands several times, the last one stays
+        owner[y * TILE + x] = which.astype(np.int32) + np.int32(first)
 
 
 def _turns(strokes: _Strokes, angle: float) -> tuple[Floats, Floats]:
@@ -298,20 +320,16 @@ def _shaded(
     owner: NDArray[np.int32], strokes: _Strokes, angle: float, bristles: float
 ) -> tuple[Floats, Floats, Floats]:
     """Return value, relief and hue of every pixel, shape (512, 512), by the stroke that owns it."""
-    pixel = np.arange(TILE * TILE, dtype=np.int32)
-    half = np.float32(TILE / 2)
-    dx, dy = (
-        at + np.float32(0.5) - center
-        for at, center in ((pixel % TILE, strokes.x[owner]), (pixel // TILE, strokes.y[owner]))
-    )
+    columns = (strokes.x, strokes.y, *_turns(strokes, angle), strokes.bend, strokes.width, strokes.phase)
+    x, y, cos, sin, bend, width, phase = np.stack(columns, 1)[owner].T
+    half, side = np.float32(TILE / 2), np.arange(TILE) + 0.5
+    dx, dy = np.tile(side, TILE) - x, np.repeat(side, TILE) - y
     for distance in (dx, dy):
         distance[distance > half] -= TILE
         distance[distance < -half] += TILE
-    cos, sin = (each[owner] for each in _turns(strokes, angle))
     a, b = cos * dx + sin * dy, cos * dy - sin * dx
-    b -= strokes.bend[owner] * a * a
-    t = np.clip(2 * b / strokes.width[owner], -1, 1)
-    phase = strokes.phase[owner]
+    b -= bend * a * a
+    t = np.clip(2 * b / width, -1, 1)
     fade = np.float32(0.6) + np.float32(0.4) * _wave(a * np.float32(0.02) + 2 * phase)
     rim = np.clip(np.abs(t) - np.float32(0.55), 0, 1)
     relief = (

@@ -248,7 +248,8 @@ def add_image(commands: Any) -> None:
 
 def _run_image(args: argparse.Namespace) -> int:
     from rtstyle.backends import Controls
-    from rtstyle.picture import STDIO, stylize_pictures
+    from rtstyle.picture import stylize_pictures
+    from rtstyle.reading import STDIO
 
     if args.output == STDIO and args.json:
         raise SettingError("--json and the image cannot both go to stdout: leave --json out, or write a file")

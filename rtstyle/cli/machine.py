@@ -19,16 +19,35 @@ def add_styles(commands: Any) -> None:
     parser = add_command(
         commands,
         "styles",
-        "list the styles",
-        "List the installed styles, or write a sheet of one photo in all of them.",
-        "[options]",
-        {"": "a list", "--sheet photo.jpg -o sheet.png": "one photo in all styles"},
+        "list the styles, or make one from an image",
+        "List the installed styles, write a sheet of one photo in all of them, or make a style from an image.",
+        "[make IMAGE] [options]",
+        {
+            "": "a list",
+            "--sheet photo.jpg -o sheet.png": "one photo in all styles",
+            "make painting.jpg -o my-style": "a style folder, in seconds",
+        },
     )
     parser.add_argument("--sheet", metavar="PHOTO", type=Path, help="write a sheet of this photo in all styles")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="sheet to write: jpg, png or webp")
     parser.add_argument("-y", "--overwrite", action="store_true", help="replace FILE if it exists")
     add_message_options(parser)
     parser.set_defaults(run=_run_styles)
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", help="what else there is to do", parser_class=Parser, prog=parser.prog
+    )
+    make = add_command(
+        actions,
+        "make",
+        "make a style from an image",
+        "Make a style folder from any image, without training. --style IMAGE does the same for one run.",
+        "IMAGE -o FOLDER",
+        {"painting.jpg -o my-style": "then: rtstyle video in.mp4 out.mp4 --style ./my-style"},
+    )
+    make.add_argument("image", metavar="IMAGE", type=Path, help="painting or drawing: jpg, png, webp, ...")
+    make.add_argument("-o", "--output", metavar="FOLDER", type=Path, required=True, help="style folder to write")
+    add_message_options(make)
+    make.set_defaults(run=_make_style)
 
 
 def _run_styles(args: argparse.Namespace) -> int:
@@ -49,6 +68,18 @@ def _run_styles(args: argparse.Namespace) -> int:
         return DONE
     for style in found:
         write(f"{style.name:16} {style.title}")
+    return DONE
+
+
+def _make_style(args: argparse.Namespace) -> int:
+    from rtstyle.universal.making import make_style
+
+    begun = time.perf_counter()
+    folder = make_style(args.image, args.output)
+    seconds = time.perf_counter() - begun
+    named = folder if folder.is_absolute() else f"./{folder}"
+    said = f"wrote {folder} in {seconds:.1f} s: use it as --style {named}"
+    finish(args, {"style": str(folder), "seconds": round(seconds, 2)}, [], said)
     return DONE
 
 

@@ -87,7 +87,10 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     default = " (default: %(default)s)"
     group = parser.add_argument_group("style and engine")
     group.add_argument(
-        "--style", default="sketch", metavar="S", help="name, folder, or mix such as sketch:0.6,ink:0.4" + default
+        "--style",
+        default="sketch",
+        metavar="S",
+        help="name, image, folder, or mix: sketch:0.6,ink:0.4" + default,
     )
     group.add_argument(
         "--strength", type=float, default=1.0, metavar="X", help="0: the source, 1: the style, up to 2" + default

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from rtstyle.errors import PictureError, RtstyleError, SettingError, reason_of
 from rtstyle.files import hushed, read_whole
-from rtstyle.frame import Frame, Plane, Size
+from rtstyle.frame import MAX_PIXELS, Frame, Plane, Size
 from rtstyle.mask.mix import FrameMask
 from rtstyle.metadata import read_metadata
 from rtstyle.video import VideoReader
 from rtstyle.video.inputs import check_exists
-from rtstyle.video.opening import MAX_PIXELS
 from rtstyle.video.samples import turned_back
 
 _STILLS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".pbm", ".avif")

@@ -19,10 +19,10 @@ from rtstyle.frame import Frame, FrameSink, FrameSource, VideoFormat
 from rtstyle.interrupts import signals_held
 from rtstyle.mask.mix import masked
 from rtstyle.mask.opening import opened_mask
+from rtstyle.memory import memory_available, refuse_too_large
 from rtstyle.render.automation import PlannedAutomation
 from rtstyle.render.flow import Prefetch, Timings
 from rtstyle.render.masks import plan_mask
-from rtstyle.render.memory import memory_available, refuse_too_large
 from rtstyle.render.plan import RenderOptions, first_style, open_reader
 from rtstyle.render.report import VideoReport
 from rtstyle.render.stylist import names_of, open_stylist

@@ -17,9 +17,9 @@ from rtstyle.errors import SettingError
 from rtstyle.frame import Size
 from rtstyle.interrupts import signals_held
 from rtstyle.mask.settings import MaskSettings
+from rtstyle.memory import memory_available, refuse_too_large
 from rtstyle.render.automation import PlannedAutomation, plan_automation
 from rtstyle.render.masks import PlannedMask, plan_mask
-from rtstyle.render.memory import memory_available, refuse_too_large
 from rtstyle.render.resume import digest_of, identity_of, refuse_other, same_encoding, same_engine
 from rtstyle.settings import check_types
 from rtstyle.style import Style, load_style

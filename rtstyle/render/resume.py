@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rtstyle.backends import BackendName, EngineSettings, Precision
 from rtstyle.errors import SettingError
-from rtstyle.style import Style, read_style_json, read_trunk
+from rtstyle.style import Style, read_style_json
+from rtstyle.style_folder import read_trunk
 
 if TYPE_CHECKING:
     from rtstyle.render.journal import Journal

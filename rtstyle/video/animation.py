@@ -11,7 +11,8 @@ import av
 import numpy as np
 
 from rtstyle.errors import VideoOpenError, reason_of
-from rtstyle.video.opening import AV_ERRORS, MAX_PIXELS, open_media
+from rtstyle.frame import MAX_PIXELS
+from rtstyle.video.opening import AV_ERRORS, open_media
 
 WEBP_TIME_BASE = Fraction(1, 1000)
 """Animated WebP states how long each frame is shown in milliseconds."""

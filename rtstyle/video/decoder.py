@@ -14,8 +14,8 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from rtstyle.errors import VideoOpenError, reason_of
+from rtstyle.frame import MAX_PIXELS
 from rtstyle.video.inputs import Input, is_encrypted
-from rtstyle.video.opening import MAX_PIXELS
 from rtstyle.video.samples import fraction_of
 
 MAX_DAMAGED = 1000

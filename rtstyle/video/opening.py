@@ -20,12 +20,10 @@ import av
 from av.container import InputContainer
 
 from rtstyle.errors import VideoOpenError
+from rtstyle.frame import MAX_PIXELS
 from rtstyle.interrupts import Interrupted
 from rtstyle.video.hwaccel import accelerator
 from rtstyle.video.remote import Web, WebFile
-
-MAX_PIXELS = 1 << 27
-"""Pixels of the largest frame that is decoded, 16384x8192: a damaged header asks for more than there is memory."""
 
 _REFERRING = ("concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "tty", "webm_dash_manifest")
 """FFmpeg's demuxers that open other files or hosts than the one that was given, or draw text."""

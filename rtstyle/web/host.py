@@ -20,7 +20,8 @@ from aiohttp import web
 
 from rtstyle.errors import ServerError, reason_of
 from rtstyle.files import read_whole
-from rtstyle.style import LARGEST_PREVIEW, Style
+from rtstyle.style import Style
+from rtstyle.style_folder import LARGEST_PREVIEW
 from rtstyle.web.address import Address
 from rtstyle.web.guard import Guard
 

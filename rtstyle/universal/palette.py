@@ -1,0 +1,81 @@
+"""The palette of an image: which colors it has at each lightness, and how often."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rtstyle.canvas.arrays import Floats
+from rtstyle.canvas.field import TONES
+
+TO_YUV = np.array(  # BT.709, full range, from RGB
+    [[0.2126, 0.7152, 0.0722], [-0.114572, -0.385428, 0.5], [0.5, -0.454153, -0.045847]], np.float32
+)
+
+
+def to_yuv(rgb: Floats) -> Floats:
+    """Turn RGB in [0, 1] of shape (h, w, 3) into canonical Y - 0.5, U, V of the same shape."""
+    yuv = np.asarray(cv2.transform(rgb, TO_YUV), np.float32)
+    yuv[:, :, 0] -= np.float32(0.5)
+    return yuv
+
+
+class Colors:
+    """The colors of a painting by lightness: clusters of chroma for each of some levels, from warm to cold."""
+
+    def __init__(self, painting: NDArray[np.uint8], levels: int, clusters: int) -> None:
+        clean = cv2.GaussianBlur(painting, (0, 0), 0.6).astype(np.float32) / 255
+        samples = cv2.transform(clean, TO_YUV).reshape(-1, 3)[::5]
+        bounds = np.quantile(samples[:, 0], np.linspace(0, 1, levels + 1))
+        self.lightness = np.zeros(levels, np.float32)
+        self.centers = np.zeros((levels, clusters, 2), np.float32)
+        self.shares = np.zeros((levels, clusters), np.float32)
+        before: NDArray[np.float32] | None = None
+        for level in range(levels):
+            chosen = samples[(samples[:, 0] >= bounds[level]) & (samples[:, 0] <= bounds[level + 1])]
+            self.lightness[level] = chosen[:, 0].mean()
+            before, self.shares[level] = _clusters(np.ascontiguousarray(chosen[:, 1:]), clusters, before)
+            self.centers[level] = before
+        self.quantiles = np.quantile(samples[:, 0], np.linspace(0.005, 0.995, TONES)).astype(np.float32)
+
+    def take(self, luma: Floats, u: Floats, v: Floats, wish: Floats, keep: float, sharp: float) -> Floats:
+        """Choose a color for each pixel.
+
+        Args:
+            luma: Shape (h, w), 0 to 1.
+            u, v: The photo's chroma, the same shape.
+            wish: Shape (h, w, clusters): how much each pixel wants each cluster.
+            keep, sharp: As in ``Manner``.
+
+        Returns:
+            Shape (h, w, 2): U and V.
+        """
+        place = np.interp(luma, self.lightness, np.arange(len(self.lightness))).astype(np.float32)
+        low = np.minimum(place.astype(np.intp), len(self.lightness) - 2)
+        share = (place - low)[..., None]
+        centers = self.centers[low] + share[..., None] * (self.centers[low + 1] - self.centers[low])
+        weights = self.shares[low] + share * (self.shares[low + 1] - self.shares[low])
+        length = np.hypot(centers[..., 0], centers[..., 1]) + np.float32(0.03)
+        own = (centers[..., 0] * u[..., None] + centers[..., 1] * v[..., None]) / length
+        score = np.log(weights + np.float32(0.02)) + keep * own + wish
+        chosen = np.exp(sharp * (score - score.max(-1, keepdims=True)))
+        chosen /= chosen.sum(-1, keepdims=True)
+        return np.asarray((centers * chosen[..., None]).sum(-2), np.float32)
+
+
+def _clusters(
+    chroma: NDArray[np.float32], count: int, before: NDArray[np.float32] | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Find clusters and their shares, tracked from those of the level below; the first are sorted from warm to cold."""
+    if before is None:
+        cv2.setRNGSeed(1)
+        criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 40, 1e-5)
+        _, _, found = cv2.kmeans(chroma, count, None, criteria, 4, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
+        before = found[np.argsort(found[:, 0] - found[:, 1])]
+    labels = ((chroma[:, None] - before) ** 2).sum(-1).argmin(1)
+    for _ in range(6):
+        members = [chroma[labels == j] for j in range(count)]
+        before = np.stack([m.mean(0) if len(m) > 20 else b for m, b in zip(members, before, strict=True)])
+        labels = ((chroma[:, None] - before) ** 2).sum(-1).argmin(1)
+    return before.astype(np.float32), (np.bincount(labels, minlength=count) / len(chroma)).astype(np.float32)
