@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.closing import Closing
-from rtstyle.frame import Color, Frame, Size, check_rgb
+from rtstyle.frame import Color, Frame, Plane, Size, check_rgb
 from rtstyle.interrupts import signals_held
 from rtstyle.mask.mix import FrameMask, mix_rgb
 from rtstyle.mask.opening import open_mask
@@ -63,6 +63,7 @@ class Stylizer(Closing):
         """The engine in use; None before the first image."""
         self._settings, self._mask_settings = engine, mask
         self._mask: FrameMask | None = None
+        self._count = -1
         self._follow: Follow | None = "auto" if follow is True else follow or None
         self._scene = self._new_scene()
 
@@ -92,11 +93,20 @@ class Stylizer(Closing):
         try:
             engine.submit(frame, self.controls)
             stylized = engine.next().to_rgb()
-            weights = self._mask.at(frame, Fraction(0)) if self._mask else None
+            weights = self._weights(frame)
             return stylized if weights is None else mix_rgb(rgb, stylized, weights)
         except BaseException:  # Ctrl-C too: the frame inside would be taken for the next image's
             self.close()
             raise
+
+    def _weights(self, frame: Frame) -> Plane | None:
+        """Return the mask of an image; None: the style counts everywhere."""
+        if self._mask is None:
+            return None
+        if not self._follow:
+            self._mask.restart()
+        self._count += 1  # images have no times: 25 a second are assumed
+        return self._mask.at(frame, Fraction(self._count, 25) if self._follow else Fraction(0))
 
     def _engine_for(self, size: Size) -> Engine:
         if self.engine is None or self.engine.size != size:

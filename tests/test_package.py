@@ -90,7 +90,7 @@ def test_issue_forms_ask_for_what_the_doctor_says():
 COMPLETIONS = {
     "rtstyle vi": {"video"},
     "rtstyle engines bu": {"build"},
-    "rtstyle image --keep": {"--keep-colors"},
+    "rtstyle image --keep": {"--keep-colors", "--keep-face"},
     "rtstyle video --style s": {"sketch", "starry_night"},
     "rtstyle webcam --preview b": {"browser"},
 }

@@ -144,27 +144,28 @@ def add_automation_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_mask_options(parser: argparse.ArgumentParser) -> None:
-    """Add --mask, --mask-feather."""
+    """Add --mask, --mask-feather, --keep-face."""
     group = parser.add_argument_group("mask")
     group.add_argument(
         "--mask",
-        type=Path,
-        metavar="FILE",
-        help="gray image or video, scaled to the frame: black keeps the source, white is the style",
+        metavar="M",
+        help="person or background, or a gray image or video that is scaled to the frame: black keeps the source, "
+        "white is the style",
     )
     group.add_argument(
         "--mask-feather",
         type=int,
         metavar="PX",
-        help="width of the soft edge, inside the mask; 0: none (default: a 180th of the short side)",
+        help="width of the soft edge, inside the mask; 0: none (default of files: a 180th of the short side)",
     )
+    group.add_argument("--keep-face", action="store_true", help="weaken the style on faces")
 
 
 def mask_settings(args: argparse.Namespace) -> MaskSettings:
     """Return the settings that the mask options ask for."""
     from rtstyle.mask import MaskSettings
 
-    return MaskSettings(source=args.mask, feather=args.mask_feather)
+    return MaskSettings(source=args.mask, feather=args.mask_feather, keep_face=args.keep_face)
 
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,9 @@
 
 settings    what a mask is made of
 file        a grey image or video as a mask
+person      persons, found by a small network
+face        the style weakened on faces
+network     runs these networks
 mix         source and stylized frame, mixed pixel by pixel
 opening     settings -> mask
 

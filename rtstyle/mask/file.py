@@ -86,6 +86,9 @@ class FileMask(FrameMask):
         scaled = cv2.resize(turned, (self._size.width, self._size.height), interpolation=how)
         return feathered(np.asarray(scaled, np.uint8), self._feather)
 
+    def restart(self) -> None:
+        """What it gives depends on the time only."""
+
     def close(self) -> None:
         if self._clip is not None:
             self._clip.close()

@@ -35,6 +35,9 @@ class FrameMask(Protocol):
             None: the style everywhere.
         """
 
+    def restart(self) -> None:
+        """Forget earlier frames: the next one begins a segment, or stands for itself."""
+
     def close(self) -> None:
         """Close what it reads."""
 
@@ -137,12 +140,14 @@ def masked(
     stylize: Callable[[Iterable[Frame]], Iterator[Frame]],
     mask: FrameMask | None,
     begins: Fraction = Fraction(0),
+    every: int = 0,
 ) -> Iterator[Frame]:
     """Yield what ``stylize`` makes of the frames, mixed with them by a mask.
 
     Args:
         stylize: Yields one frame for each, in order.
         begins: Seconds on the source's timeline at which times of frames are 0.
+        every: Frames of a segment, with each of which the mask restarts; 0: it never does.
     """
     if mask is None:
         yield from stylize(frames)
@@ -155,6 +160,8 @@ def masked(
             sources.append(frame)
             yield frame
 
-    for stylized in stylize(noted()):
+    for number, stylized in enumerate(stylize(noted())):
         source = sources.popleft()
+        if every and number % every == 0:
+            mask.restart()
         yield mixer.mix(source, stylized, mask.at(source, source.pts * source.time_base + begins))

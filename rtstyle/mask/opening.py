@@ -21,12 +21,23 @@ def open_mask(settings: MaskSettings, size: Size, matrix: tuple[int, ...] | None
 
     Raises:
         SettingError: Its file cannot be read.
+        BackendUnavailableError: OpenVINO cannot run the network that finds it.
     """
-    if settings.source is None:
-        return None
-    from rtstyle.mask.file import FileMask  # it loads FFmpeg
+    mask: FrameMask | None = None
+    if settings.found:
+        from rtstyle.mask.person import PersonMask
 
-    return FileMask(Path(settings.source), size, feather=settings.feather, matrix=matrix)
+        background = settings.found == "background"
+        mask = PersonMask(size, background=background, feather=settings.feather, matrix=matrix)
+    elif settings.path:
+        from rtstyle.mask.file import FileMask
+
+        mask = FileMask(settings.path, size, feather=settings.feather, matrix=matrix)
+    if settings.keep_face:
+        from rtstyle.mask.face import FaceMask
+
+        mask = FaceMask(mask, size, matrix)
+    return mask
 
 
 @contextmanager
@@ -48,12 +59,12 @@ def mask_files(settings: MaskSettings) -> tuple[tuple[Path, ...], float | None]:
     Raises:
         SettingError: They cannot be read.
     """
-    if settings.source is None:
+    path = settings.path
+    if path is None:
         return (), None
     from rtstyle.mask.file import MaskClip, is_still, read_grey
     from rtstyle.video.inputs import check_exists
 
-    path = Path(settings.source)
     try:
         check_exists(path)
         if is_still(path):

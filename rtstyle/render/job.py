@@ -54,7 +54,7 @@ class SegmentJob:
     strength: list[float]
     """Of luma and chroma."""
     mask: dict[str, Any]
-    """Its file and feather, and what distinguishes it from others (``identity``); empty: none."""
+    """Of ``MaskSettings``, and what distinguishes it from others (``identity``); empty: none."""
     automation: dict[str, Any]
     """Keyframes, and ``styles`` as ``style`` describes one, by name; empty: nothing changes."""
     engine: dict[str, Any]
@@ -139,7 +139,7 @@ class SegmentJob:
         """
         if not self.mask:
             return MaskSettings()
-        settings = MaskSettings(source=Path(self.mask["source"]), feather=self.mask["feather"])
+        settings = MaskSettings(**{name: self.mask[name] for name in ("source", "feather", "keep_face")})
         try:
             found = plan_mask(settings, None).identity
         except SettingError as error:
@@ -312,10 +312,12 @@ def job_of(plan: RenderPlan, engine: EngineSettings) -> SegmentJob:
 
 
 def _mask_of(mask: PlannedMask) -> dict[str, Any]:
-    if mask.settings.source is None:
+    settings = mask.settings
+    if not settings:
         return {}
-    source = str(Path(mask.settings.source).absolute())
-    return {"source": source, "feather": mask.settings.feather, "identity": mask.identity}
+    source = str(settings.path.absolute()) if settings.path else settings.found
+    told = {"source": source, "feather": settings.feather, "keep_face": settings.keep_face}
+    return told | {"identity": mask.identity}
 
 
 def _automation_of(planned: PlannedAutomation) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def plan_mask(settings: MaskSettings, end: float | None) -> PlannedMask:
     from rtstyle.mask.opening import mask_files
 
     files, lasts = mask_files(settings)
-    identity = {"feather": settings.feather, **identity_of(files)}
+    identity = {"feather": settings.feather, "found": settings.found, "keep face": settings.keep_face}
+    identity |= identity_of(files) if files else {}
     notes: tuple[str, ...] = ()
     if lasts is not None and end is not None and lasts < end - _SHORTER:
         notes = (f"the mask ends at {lasts:.1f} s and the video at {end:.1f} s: the last frame of the mask is held",)

@@ -57,7 +57,7 @@ def render_in_process(plan: RenderPlan, progress: Progress | None = None) -> Vid
         )
         decoded = timings.timed("canvas", follower.follow(timings.timed("decode", plan.reader)))
         with Prefetch(decoded, name="decode") as frames:
-            stylized = masked(frames, stylist.stylize, mask, plan.reader.begins)
+            stylized = masked(frames, stylist.stylize, mask, plan.reader.begins, plan.segment_frames)
             styled = timings.timed("engine", stylized)
             if plan.encoder.preset == "auto" and not plan.journal:
                 encoding, styled = _measured(plan.encoding, styled)

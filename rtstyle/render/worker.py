@@ -150,7 +150,7 @@ class Renderer:
         stylist = self._stylist_for(job, style, engine, reading.reader.begins)
         mask = self._mask_for(job, reading.reader)
         with Prefetch(decoded, name="decode") as frames:
-            stylized = masked(frames, stylist.stylize, mask, reading.reader.begins)
+            stylized = masked(frames, stylist.stylize, mask, reading.reader.begins, job.every)
             for frame in timings.timed("engine", stylized):
                 started = time.perf_counter()
                 if segment is None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.frame import Color, ColorTags, Plane, Planes, Size
+
+Sample = TypeVar("Sample", bound=np.generic)
 
 
 def view(plane: av.video.plane.VideoPlane) -> Plane:
@@ -126,7 +128,7 @@ def turned(plane: Plane, matrix: tuple[int, ...]) -> Plane:
     return np.ascontiguousarray((plane if a else plane.T)[::down, ::across])
 
 
-def turned_back(plane: Plane, matrix: tuple[int, ...]) -> Plane:
+def turned_back(plane: NDArray[Sample], matrix: tuple[int, ...]) -> NDArray[Sample]:
     """Return a copy of a plane as it is stored: the reverse of ``turned``."""
     a, b, _, c, d = (round(number / 65536) for number in matrix[:5])
     if abs(a * d - b * c) != 1:  # no multiple of a quarter
