@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
 import pytest
 
 pytest.importorskip("aiohttp", reason="pages need aiohttp: pip install 'rtstyle[web]'")
@@ -113,6 +115,23 @@ def test_what_the_controls_do_is_seen_in_the_frame(page):
     page.wait_for_timeout(1000)
     assert page.inner_text("#strength-value") == "0.00"
     assert colorfulness(page, 0, 1) > 15
+
+
+def test_an_image_of_the_visitor_becomes_a_style_and_is_seen(page, tmp_path):
+    rng = np.random.default_rng(3)
+    image = np.full((300, 300, 3), (20, 20, 210), np.uint8)  # BGR: red
+    for x, y in rng.integers(0, 300, (500, 2)).tolist():
+        cv2.line(image, (x, y), (x + 25, y + 9), (10, 10, int(rng.integers(60, 250))), 4, cv2.LINE_AA)
+    cv2.imwrite(str(tmp_path / "red.png"), image)
+    page.set_input_files("#image", str(tmp_path / "red.png"))
+    page.wait_for_selector("#styles input[value='10']", state="attached", timeout=60_000)
+    assert page.locator("#styles input[value='10']").is_checked()
+    end = time.monotonic() + 30
+    while page.evaluate("window.rtstyle.stats.style") != 10:
+        assert time.monotonic() < end
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(700)
+    assert colorfulness(page, 0, 1) > 60
 
 
 def test_another_resolution_is_prepared_and_shown(page):

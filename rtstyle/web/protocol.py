@@ -6,11 +6,14 @@ page -> server, binary, at most ``MAX_MESSAGE`` bytes:
 
     offset  type  what
     0       u32   sequence number of the frame; each is larger than the one before
-    4       u8    style: its place in the list of the hello
+    4       u8    style: its place in the list of the hello, or one that a ``style`` told
     5       u8    strength in hundredths, 0 to 200
     6       u8    flags: 1 keep the colors of the source; other bits 0
     7       u8    0
     8       ...   the JPEG, of one of the sizes of the hello
+
+or, with flags 128 and zeros before, an image (jpg, png or webp) of which the server makes a style for this visitor.
+The answer is a ``style``, or a ``say`` that tells why there is none.
 
 Every frame carries its settings, so there is nothing else to say and no order to keep; a text message is a
 bad message. The page keeps at most ``IN_FLIGHT`` frames unanswered. An answer with number n answers all
@@ -29,6 +32,7 @@ server -> page, binary, numbers rising:
 server -> page, text, JSON objects with ``type``:
 
     hello   version, styles [{name, title}], sizes [[width, height]], in_flight, start {style, strength, keep_colors}
+    style   place, name: the style of the image that was sent
     say     message: a line for the visitor, such as that a style cannot be loaded
     bye     reason, message: the last word before the server closes; reason is one of
             ``full`` (all places are taken), ``idle`` (no frame for a while), ``bad`` (too many bad messages),
@@ -60,7 +64,7 @@ SIZES = tuple(
 
 MAX_PIXELS = max(size.width * size.height for size in SIZES)
 
-KEEP_COLORS, PREPARING = 1, 2
+KEEP_COLORS, PREPARING, OWN_IMAGE = 1, 2, 128
 
 _REQUEST = struct.Struct("<IBBBB")
 _REPLY = struct.Struct("<IBBBBI")
@@ -82,6 +86,17 @@ class Request:
     controls: Controls
     jpeg: bytes
     """Not looked at yet."""
+
+
+def read_image(message: bytes) -> bytes | None:
+    """Return the image of a message that brings one to make a style of; None where it is a frame."""
+    head = _REQUEST.pack(0, 0, 0, OWN_IMAGE, 0)
+    return message[_REQUEST.size :] if message.startswith(head) else None
+
+
+def write_image(image: bytes) -> bytes:
+    """Put a message together that brings an image; what the page does in JavaScript."""
+    return _REQUEST.pack(0, 0, 0, OWN_IMAGE, 0) + image
 
 
 def read_request(message: bytes, styles: int) -> Request:

@@ -11,20 +11,21 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from rtstyle.backends import Controls, Engine, EngineSettings, open_for
 from rtstyle.canvas.follower import Follow
-from rtstyle.errors import SettingError, check_seconds
+from rtstyle.errors import RtstyleError, SettingError, check_seconds
 from rtstyle.frame import Size
 from rtstyle.style import Style, list_styles, load_style
 from rtstyle.web import protocol
 from rtstyle.web.address import Address
 from rtstyle.web.host import MAX_CONNECTIONS, PATIENCE, WebServer, keep_fresh, page_route, preview_routes
 from rtstyle.web.jpeg import JPEG_COLOR
-from rtstyle.web.protocol import BadMessageError, Reason, Reply, read_request, write_reply
+from rtstyle.web.own import OwnStyles
+from rtstyle.web.protocol import BadMessageError, Reason, Reply, read_image, read_request, write_reply
 from rtstyle.web.share import Share, Visitor
 
 IDLE = 30.0
@@ -41,6 +42,9 @@ _PENALTY = 0.1
 
 _BANDWIDTH = 10_000_000
 """Bytes a second that are read from a visitor; the largest frames at 30 a second are half of it."""
+
+_AT_ONCE = 4
+"""Images of visitors that wait to become styles, one after the other."""
 
 _FIRST_SIZE = Size(640, 360)
 
@@ -101,13 +105,15 @@ class StyleServer:
         self.broken = threading.Event()
         """Set when the server can no longer stylize; leaving then raises the reason."""
         self._error: BaseException | None = None
-        self._styles, self._first, self._places, self._start = styles, first, visitors, start
+        self._styles, self._first, self._places, self._start = list(styles), first, visitors, start
+        self._listed = [{"name": style.name, "title": style.title} for style in styles]
+        self._own, self._waiting = OwnStyles(self._styles), 0
         self._came = self._turned_away = self._frames = self._dropped = self._bad = 0
         self._sockets: set[web.WebSocketResponse] = set()
         self._begin = time.monotonic()
 
         def make(style: int, size: Size) -> Engine:
-            return open_for(styles[style], size, JPEG_COLOR, engine, live=True)
+            return open_for(self._styles[style], size, JPEG_COLOR, engine, live=True)
 
         # Everything that can be wrong with address and files is so before the first engine is made.
         connections = max(MAX_CONNECTIONS, 8 * visitors)
@@ -168,7 +174,7 @@ class StyleServer:
         names = ("app.js", "controls.js", "webm.js", "style.css", "icon.svg")
         pages = {"/": "index.html"} | {f"/{name}": name for name in names}
         routes = [page_route(path, name) for path, name in pages.items()]
-        listed = {"styles": self._listed(), "start": self._first}
+        listed = {"styles": self._listed, "start": self._first}
 
         async def list_all(request: web.Request) -> web.StreamResponse:
             return web.json_response(listed)
@@ -177,15 +183,12 @@ class StyleServer:
         routes += [web.get("/styles.json", list_all), web.get("/ws", self._visit)]
         return [*routes, *preview_routes(self._styles)]
 
-    def _listed(self) -> list[dict[str, str]]:
-        return [{"name": style.name, "title": style.title} for style in self._styles]
-
     def _hello(self) -> str:
         return json.dumps(
             {
                 "type": "hello",
                 "version": protocol.VERSION,
-                "styles": self._listed(),
+                "styles": self._listed,
                 "sizes": [[size.width, size.height] for size in protocol.SIZES],
                 "in_flight": protocol.IN_FLIGHT,
                 "start": {
@@ -206,6 +209,20 @@ class StyleServer:
         places = f"{len(self._share.visitors)} of {self._places} places are taken\n"
         return web.Response(status=200 if self.has_room else 503, text="ends\n" if self._draining else places)
 
+    async def _make_style(self, data: bytes, outbox: asyncio.Queue[Reply | dict[str, Any]]) -> None:
+        """Make a style from a visitor's image, and tell its place."""
+        if self._waiting >= _AT_ONCE:
+            outbox.put_nowait({"type": "say", "message": "Images of others come first. Try again in a while."})
+            return
+        self._waiting += 1
+        try:
+            place = await asyncio.to_thread(self._own.add, data)
+            outbox.put_nowait({"type": "style", "place": place, "name": self._styles[place].name})
+        except RtstyleError as error:
+            outbox.put_nowait({"type": "say", "message": f"No style: {error}."})
+        finally:
+            self._waiting -= 1
+
     async def _visit(self, request: web.Request) -> web.StreamResponse:
         if not self.has_room and (self._proxied or self._draining):  # before the upgrade: the proxy may ask another
             self._turned_away += 1
@@ -222,17 +239,21 @@ class StyleServer:
             return socket
         self._came += 1
         self._sockets.add(socket)
-        outbox: asyncio.Queue[Reply | str] = asyncio.Queue()
+        outbox: asyncio.Queue[Reply | dict[str, Any]] = asyncio.Queue()
         bad = _Count()
 
         def post(kind: Literal["reply", "say", "bad"], what: Reply | str) -> None:
-            self._web.call(*((bad.add,) if kind == "bad" else (outbox.put_nowait, what)))
+            if kind == "bad":
+                self._web.call(bad.add)
+            else:
+                told = {"type": "say", "message": what} if isinstance(what, str) else what
+                self._web.call(outbox.put_nowait, told)
 
         visitor = self._share.join(post)
         sender = asyncio.create_task(self._send(request, socket, outbox, visitor))
         try:
             await socket.send_str(self._hello())
-            reason = await self._receive(socket, visitor, bad)
+            reason = await self._receive(socket, visitor, bad, outbox)
             if reason:
                 await _bye(socket, reason, WSCloseCode.POLICY_VIOLATION if reason == "bad" else WSCloseCode.GOING_AWAY)
         finally:
@@ -244,15 +265,26 @@ class StyleServer:
             sender.cancel()
         return socket
 
-    async def _receive(self, socket: web.WebSocketResponse, visitor: Visitor, bad: _Count) -> Reason | None:
+    async def _receive(
+        self,
+        socket: web.WebSocketResponse,
+        visitor: Visitor,
+        bad: _Count,
+        outbox: asyncio.Queue[Reply | dict[str, Any]],
+    ) -> Reason | None:
         """Hand frames on until the visitor leaves (None) or must go."""
         last, seen = time.monotonic(), 0
+        making: asyncio.Task[None] | None = None
         while bad.value < MAX_BAD:
             try:
                 message = await socket.receive(timeout=IDLE)
             except TimeoutError:
                 return "idle"
             if message.type is WSMsgType.BINARY:
+                image = read_image(message.data)
+                if image is not None and (making is None or making.done()):
+                    making = asyncio.create_task(self._make_style(image, outbox))
+                    continue
                 try:
                     self._share.offer(visitor, read_request(message.data, len(self._styles)))
                     last = time.monotonic()
@@ -275,7 +307,7 @@ class StyleServer:
         self,
         request: web.Request,
         socket: web.WebSocketResponse,
-        outbox: asyncio.Queue[Reply | str],
+        outbox: asyncio.Queue[Reply | dict[str, Any]],
         visitor: Visitor,
     ) -> None:
         """Send what is in the outbox; a visitor that does not receive it in time is disconnected."""
@@ -287,7 +319,7 @@ class StyleServer:
                         await socket.send_bytes(write_reply(what))
                         self._share.sent(visitor)
                     else:
-                        await socket.send_str(json.dumps({"type": "say", "message": what}))
+                        await socket.send_str(json.dumps(what))
         except (ConnectionError, TimeoutError):
             if request.transport is not None:
                 request.transport.abort()
@@ -301,6 +333,7 @@ class StyleServer:
         with ExitStack() as stack:
             stack.callback(sys.setswitchinterval, sys.getswitchinterval())
             sys.setswitchinterval(_SWITCH)
+            stack.callback(self._own.close)
             stack.enter_context(self._share)
             stack.enter_context(self._web)
             self._open = stack.pop_all()

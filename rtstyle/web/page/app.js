@@ -3,8 +3,9 @@
 import { styleTile, shortcuts, fullScreen } from "/controls.js";
 import { seekable } from "/webm.js";
 
-const VERSION = 1, REQUEST_BYTES = 8, REPLY_BYTES = 12, KEEP_COLORS = 1, PREPARING = 2;
+const VERSION = 1, REQUEST_BYTES = 8, REPLY_BYTES = 12, KEEP_COLORS = 1, PREPARING = 2, OWN_IMAGE = 128;
 const QUALITY = 0.85;
+const LONGEST = 800; // pixels of an image that becomes a style: larger ones are not looked at
 const LOST_MS = 3000; // an answer that takes longer is not waited for
 const INDEXED_BYTES = 1 << 30;
 const HUNG_MS = 2000; // a visitor is warned when none came for so long
@@ -23,6 +24,8 @@ let splitAt = 0.5;
 let heardAt = 0; // when the server answered last
 let pending = null; // the style that was chosen and is not seen yet
 const inside = new Map(); // sequence number -> { canvas, at }: frames that are on their way
+let making = null; // the image that becomes a style
+const images = []; // { file, preview, name }: images of the visitor that are styles
 const spare = []; // canvases to use again
 
 // What the figures come from; also read by tests. Times are those of performance.now().
@@ -47,7 +50,56 @@ function showStyles(start) {
   const current = chosen < 0 ? start : chosen;
   $("styles").replaceChildren(...hello.styles.map((style, place) => styleTile(style.name, place, style.title, (tile) => choose(place, tile))));
   document.querySelectorAll("#styles input")[current].checked = true;
+  making = null;
+  const image = images.splice(0).find((each) => each.name === before); // another server does not know it
+  if (image) add(image);
 }
+
+// -- an image of the visitor as a style
+
+/** Send an image, not larger than styles are measured on; `styled` hears what became of it. */
+async function add(image) {
+  if (socket?.readyState !== WebSocket.OPEN) { toast("Start the camera first."); return; }
+  if (making) { toast("One image after the other."); return; }
+  making = image;
+  toast("Making a style from your image …", 0);
+  const drawn = await createImageBitmap(image.file).catch(() => null);
+  if (!drawn) { making = null; toast("This file is no image that the browser can read."); return; }
+  const scale = Math.min(1, LONGEST / Math.max(drawn.width, drawn.height));
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: Math.max(1, drawn.width * scale), height: Math.max(1, drawn.height * scale) });
+  const context = canvas.getContext("2d", { alpha: false });
+  context.fillStyle = "white"; // what is transparent counts as paper
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(drawn, 0, 0, canvas.width, canvas.height);
+  const jpeg = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
+  const head = new DataView(new ArrayBuffer(REQUEST_BYTES));
+  head.setUint8(6, OWN_IMAGE);
+  socket?.send(new Blob([head.buffer, jpeg]));
+}
+
+function styled({ place, name }) {
+  if (!making) return;
+  document.querySelector(`#styles input[value="${place}"]`)?.parentElement.remove();
+  const image = Object.assign(making, { name });
+  images.push(image);
+  making = null;
+  $("toast").hidden = true;
+  const tile = styleTile(name, place, `after ${image.file.name}`, (own) => choose(place, own), image.preview);
+  $("styles").append(tile);
+  tile.querySelector("input").checked = true;
+  choose(place, tile);
+  tile.scrollIntoView({ block: "nearest", inline: "nearest" });
+}
+
+const offer = (file) => file && add({ file, preview: URL.createObjectURL(file) });
+$("own").addEventListener("click", () => $("image").click());
+$("image").addEventListener("change", () => { offer($("image").files[0]); $("image").value = ""; });
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  offer([...event.dataTransfer.files].find((file) => file.type.startsWith("image/")));
+});
 
 /** Before there is a connection: the styles to choose from. */
 async function showLanding() {
@@ -197,7 +249,10 @@ function heard(message) {
     for (const id of ["snapshot", "record"]) $(id).disabled = false;
     $("record").disabled = !window.MediaRecorder;
     $("cover").hidden = true;
+  } else if (message.type === "style") {
+    styled(message);
   } else if (message.type === "say") {
+    if (message.message.startsWith("No style") || message.message.startsWith("Images of others")) making = null;
     toast(message.message, 8000);
   } else if (message.type === "bye" && message.reason !== "moved") { // who is moved connects again when it closes
     stopWith(message.message, message.reason === "bad" ? "" : "Try again");

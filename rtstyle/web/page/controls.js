@@ -1,14 +1,14 @@
 // What both pages have: tiles of styles, keys, full screen.
 
 /** A tile that chooses a style. The first ten have a number, which is their key as in the window. */
-export function styleTile(name, place, title, choose) {
+export function styleTile(name, place, title, choose, preview = `/styles/${place}.jpg`) {
   const tile = document.createElement("label"), radio = document.createElement("input");
   const image = document.createElement("img"), words = document.createElement("span"), key = document.createElement("kbd");
   tile.className = "tile";
   tile.title = title;
   Object.assign(radio, { type: "radio", name: "style", value: place });
   radio.dataset.name = name;
-  Object.assign(image, { src: `/styles/${place}.jpg`, alt: "" });
+  Object.assign(image, { src: preview, alt: "" });
   image.addEventListener("error", () => image.remove());
   words.textContent = name.replaceAll("_", " ");
   key.textContent = place < 10 ? (place + 1) % 10 : "";
