@@ -184,7 +184,7 @@ class SimulatedFilm:
             if ready - self.given < count:
                 return None
         job = _job(self.given, count, self.every)
-        if self.whole:  # as ``coordinate.Film`` does, so that it is not given out twice
+        if self.whole:  # as ``coordinate.FarmRender`` does, so that it is not given out twice
             job = replace(job, frames=None, reading={"frames": count})
         self.given += count
         self.jobs.append(count)

@@ -244,7 +244,7 @@ def _streams() -> Check:
         here.settimeout(0.05)
         target = destination(f"udp://127.0.0.1:{here.getsockname()[1]}")
         push = StreamSink(target, like=VideoFormat(frame.size, color, frame.time_base), warn=branches.warn)
-        branches.add("push", push, "newest")
+        branches.add("push", push, "latest")
         end = time.monotonic() + 5
         while time.monotonic() < end:
             branches.write(frame, time.perf_counter())

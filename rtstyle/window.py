@@ -128,15 +128,15 @@ def _pygame() -> ModuleType:
 
 def _open_display(pygame: ModuleType) -> None:
     """Start SDL's video, and refuse a driver that it took only for want of a screen."""
-    wished = os.environ.get("SDL_VIDEODRIVER")
-    if sys.platform == "linux" and not (wished or _linux_screen()):
+    requested = os.environ.get("SDL_VIDEODRIVER")
+    if sys.platform == "linux" and not (requested or _linux_screen()):
         raise DisplayError(_NO_DISPLAY)  # SDL would say so too, but print words of its own about it
     try:
         pygame.display.init()
     except pygame.error as error:
         raise DisplayError(f"no window can be opened: {error}; use --preview none") from error
     driver = pygame.display.get_driver()
-    if driver in _HEADLESS and driver != wished:
+    if driver in _HEADLESS and driver != requested:
         pygame.display.quit()
         raise DisplayError(_NO_DISPLAY)
 

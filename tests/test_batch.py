@@ -74,7 +74,7 @@ def test_a_folder_without_videos_is_refused(tmp_path):
 def test_outputs_keep_name_and_extension_where_that_can_be_written(tmp_path):
     videos = [Path("a.MP4"), Path("b.avi"), Path("c.webm"), Path("d.h264")]
     assert [target.name for _, target in plan_outputs(videos, tmp_path)] == ["a.MP4", "b.mkv", "c.webm", "d.mkv"]
-    assert {target.suffix for _, target in plan_outputs(videos, tmp_path, ending=".mov")} == {".mov"}
+    assert {target.suffix for _, target in plan_outputs(videos, tmp_path, extension=".mov")} == {".mov"}
 
 
 @pytest.mark.parametrize("names", [("x/a.mp4", "y/a.mp4"), ("a.avi", "a.wmv"), ("a.mp4", "A.mp4")])

@@ -16,7 +16,7 @@ from rtstyle.errors import BackendUnavailableError, VideoOpenError
 from rtstyle.render import RenderOptions, cluster, plan_render, segments, stylize_video
 from rtstyle.render.batch import stylize_many
 from rtstyle.render.coordinate import Coordinator, render_with
-from rtstyle.render.many import FilmsTogether
+from rtstyle.render.many import FarmBatch
 from rtstyle.style import load_style
 from rtstyle.video import EncoderSettings
 
@@ -99,7 +99,7 @@ def test_a_folder_is_divided_among_nodes(three_nodes, clip, whole, tmp_path):
         (folder / f"{number}.mp4").write_bytes(clip.read_bytes())
     settings = {**SETTINGS, "style": load_style("sketch")}
     with Coordinator(cluster.RayPool(three_nodes.address)) as coordinator:
-        together = FilmsTogether(coordinator, controls=Controls(), options=RenderOptions(), **settings)
+        together = FarmBatch(coordinator, controls=Controls(), options=RenderOptions(), **settings)
         report = stylize_many([folder], tmp_path / "out", together)
     assert report.count("done") == 3
     assert {path.read_bytes() for path in (tmp_path / "out").iterdir()} == {whole}

@@ -138,8 +138,8 @@ class Collector:
 def test_a_slow_sink_stalls_neither_the_caller_nor_another():
     slow, fast = Collector(0.3), Collector()
     with Fanout(print) as outlets:
-        outlets.add("slow", slow, "newest")
-        outlets.add("fast", fast, "newest")
+        outlets.add("slow", slow, "latest")
+        outlets.add("fast", fast, "latest")
         count, longest = feed(outlets, 1.5)
         state = outlets.state()
 
@@ -190,7 +190,7 @@ def test_the_last_frame_is_repeated_at_a_steady_pace_and_fast_sources_are_thinne
     slow, fast = Collector(), Collector()
     for sink, fps in ((slow, 5), (fast, 100)):
         with Fanout(print) as outlets:
-            outlets.add("virtual camera", sink, "newest", spacing=0.75 / 30, patience=1.25 / 30)
+            outlets.add("virtual camera", sink, "latest", spacing=0.75 / 30, patience=1.25 / 30)
             feed(outlets, 1.0, fps=fps)
     assert 18 <= len(slow.numbers) <= 32
     assert len(set(slow.numbers)) <= 6
@@ -420,7 +420,7 @@ def test_one_stream_goes_everywhere_at_once_and_each_receiver_sees_it(tmp_path):
             f"udp://127.0.0.1:{udp}", str(tmp_path / "live.m3u8"), f"{server.url}/live.m3u8",
         ]  # fmt: skip
         for url in urls:
-            outlets.add(url, push(url, outlets, lines=lines), "newest")
+            outlets.add(url, push(url, outlets, lines=lines), "latest")
         outlets.add("recording", recording(tmp_path / "r.mkv", tell=lines.append), "all")
         count, longest = feed(outlets, 5)
         outlets.close()
@@ -454,7 +454,7 @@ def test_a_receiver_that_goes_and_comes_back_is_found_again(tmp_path):
     lines: list[str] = []
     with Fanout(lines.append) as outlets:
         sink = push(url, outlets, lines=lines)
-        outlets.add("push", sink, "newest")
+        outlets.add("push", sink, "latest")
         feed_until(outlets, lambda: any("cannot be reached" in line for line in lines))  # nothing is there yet
         for number in (1, 2):
             with receiver("-listen", "1", "-i", url, target=tmp_path / f"{number}.ts", stop=True):
@@ -485,7 +485,7 @@ def test_a_receiver_that_stops_reading_stalls_nothing_and_the_end_comes_in_time(
             like = VideoFormat(SIZE, COLOR, CLOCK, Fraction(30))
             stuck = StreamSink(target, like=like, bitrate=30_000_000, warn=outlets.warn, timeout=1.5)
             fast = Collector()
-            outlets.add("push", stuck, "newest")
+            outlets.add("push", stuck, "latest")
             outlets.add("recording", recording(tmp_path / "r.mkv"), "all")
             outlets.add("fast", fast, "all")
             before, _ = feed(outlets, 1)
@@ -516,7 +516,7 @@ def test_a_receiver_that_stops_reading_stalls_nothing_and_the_end_comes_in_time(
 def test_a_microphone_that_gives_nothing_holds_no_frame_back(tmp_path):
     with Fanout(print) as outlets:
         sink = push(str(tmp_path / "live.m3u8"), outlets, sound=True)
-        outlets.add("push", sink, "newest")
+        outlets.add("push", sink, "latest")
         feed_until(outlets, lambda: sink.connections == 1)
         feed(outlets, 2)
     assert len(pictures(tmp_path / "live.m3u8")) >= outlets.state()["push"].frames > 30
@@ -526,7 +526,7 @@ def test_hls_leaves_a_playlist_alone_that_appears_during_the_session(tmp_path):
     live = tmp_path / "live.m3u8"
     with Fanout(print) as outlets:
         sink = push(str(live), outlets)
-        outlets.add("push", sink, "newest")
+        outlets.add("push", sink, "latest")
         feed_until(outlets, lambda: sink.connections == 1)
         live.write_text("precious")  # before the first version is complete
         feed_until(outlets, lambda: bool(outlets.warnings))

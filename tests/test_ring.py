@@ -230,11 +230,11 @@ def test_an_encoder_with_threads_reads_the_outputs_without_a_copy():
             del frame, i420
             packets += context.encode(picture)
             del picture
-            most = max(most, engine._outputs.lent)
+            most = max(most, engine._outputs.in_use)
         packets += context.encode(None)
         assert most > engine.in_flight, "the encoder copied, so it proves nothing"
         gc.collect()
-        assert engine._outputs.lent == 0
+        assert engine._outputs.in_use == 0
     decoder = av.CodecContext.create("ffvhuff", "r")
     decoder.extradata = context.extradata
     decoder.width, decoder.height, decoder.pix_fmt = 640, 480, "yuv420p"
@@ -253,11 +253,11 @@ def test_the_writer_keeps_views_of_the_ring_and_copies_the_rest(tmp_path):
         encoder = VideoEncoder(container, encoding, VideoFormat(size, Color(), frames[0].time_base, Fraction(25)))
         for frame in engine.stylize(frames):
             assert not frame.planes.y.flags.writeable
-            (lent, *_), (copied, *_) = (
+            (in_use, *_), (copied, *_) = (
                 [plane.buffer_ptr for plane in encoder._picture(shown).planes]
                 for shown in (frame, frame.with_planes(Planes(*(plane.copy() for plane in frame.planes))))
             )
-            assert lent == frame.planes.y.ctypes.data
+            assert in_use == frame.planes.y.ctypes.data
             assert copied != frame.planes.y.ctypes.data
             container.mux(encoder.encode(frame))
         container.mux(encoder.flush())
@@ -378,7 +378,7 @@ def test_buffers_may_come_back_on_any_thread():
 
     def borrow() -> None:
         for _ in range(200):
-            held = [outputs.lend() for _ in range(3)]
+            held = [outputs.take() for _ in range(3)]
             held[0][:] = 1
             del held
 
@@ -387,7 +387,7 @@ def test_buffers_may_come_back_on_any_thread():
         thread.start()
     for thread in threads:
         thread.join()
-    assert outputs.lent == 0
+    assert outputs.in_use == 0
     assert device.pinned <= 12
     outputs.close()
     assert device.open == 0

@@ -278,22 +278,22 @@ class Machine:
     def __init__(self, pace: AdaptiveQuality, engine_ms: float, other_ms: float) -> None:
         self.pace, self.engine_ms, self.other_ms = pace, engine_ms, other_ms
         self.arriving: float | None = None
-        self.now, self.rungs = 0.0, [pace.working]
+        self.now, self.levels = 0.0, [pace.working]
 
-    def engine(self, rung: Working) -> float:
+    def engine(self, level: Working) -> float:
         """Milliseconds for a frame; the fast network takes 0.4 of the default one."""
-        pixels = rung.size.width * rung.size.height / (1280 * 720)
-        return self.engine_ms * pixels * (0.4 if rung.size_class == "fast" else 1)
+        pixels = level.size.width * level.size.height / (1280 * 720)
+        return self.engine_ms * pixels * (0.4 if level.size_class == "fast" else 1)
 
     def run(self, seconds: float) -> int:
         """Frames for so long; returns how often the quality level was changed."""
         changes, end = 0, self.now + seconds
         while self.now < end:
-            engine = self.engine(self.rungs[-1])
+            engine = self.engine(self.levels[-1])
             self.now += max((engine + self.other_ms) / 1000, 1 / 30)
-            if self.pace.add(self.rungs[-1], engine, self.other_ms, self.now, self.arriving):
+            if self.pace.add(self.levels[-1], engine, self.other_ms, self.now, self.arriving):
                 changes += 1
-                self.rungs.append(self.pace.working)
+                self.levels.append(self.pace.working)
         return changes
 
 
@@ -311,29 +311,29 @@ def test_the_pace_goes_down_to_the_size_that_fits_and_up_again_when_there_is_roo
     size = Size(1280, 720)
     machine = Machine(AdaptiveQuality(sizes_only(size), 25), engine_ms=90, other_ms=4)
     machine.run(5)
-    assert [rung.size for rung in machine.rungs] == [size, Size(640, 360)], "in one step: 3/4 would take 55 ms of 40"
+    assert [level.size for level in machine.levels] == [size, Size(640, 360)], "in one step: 3/4 would take 55 ms of 40"
 
     machine.engine_ms = 20  # another program was ended
     machine.run(20)
-    assert machine.rungs[-1].size == size
+    assert machine.levels[-1].size == size
 
     assert machine.run(60) == 0
 
 
 def test_the_fast_network_comes_before_a_smaller_size():
     size = Size(1280, 720)
-    rungs = quality_levels(size, ["default", "fast"], smaller=True)
-    assert [str(rung) for rung in rungs[:3]] == ["1280x720", "1280x720 fast", "960x540 fast"]
+    levels = quality_levels(size, ["default", "fast"], smaller=True)
+    assert [str(level) for level in levels[:3]] == ["1280x720", "1280x720 fast", "960x540 fast"]
 
-    machine = Machine(AdaptiveQuality(rungs, 25), engine_ms=60, other_ms=4)
+    machine = Machine(AdaptiveQuality(levels, 25), engine_ms=60, other_ms=4)
     assert machine.run(30) == 1, "the default network would not fit again"
-    assert machine.rungs[-1] == Working("fast", size)
+    assert machine.levels[-1] == Working("fast", size)
 
     machine.engine_ms = 20
     machine.run(20)
-    assert machine.rungs[-1] == Working("default", size)
+    assert machine.levels[-1] == Working("default", size)
 
-    assert quality_levels(size, ["default", "fast"], smaller=False) == rungs[:2]
+    assert quality_levels(size, ["default", "fast"], smaller=False) == levels[:2]
 
 
 def test_the_pace_stays_where_it_is_if_the_machine_is_fast_enough():
@@ -346,18 +346,18 @@ def test_the_pace_stays_where_it_is_if_the_machine_is_fast_enough():
 
 
 def test_the_pace_goes_by_what_arrives_where_the_source_declares_no_rate():
-    rungs = quality_levels(Size(1280, 720), ["default", "fast"], smaller=False)
-    machine = Machine(AdaptiveQuality(rungs, None), engine_ms=60, other_ms=4)
+    levels = quality_levels(Size(1280, 720), ["default", "fast"], smaller=False)
+    machine = Machine(AdaptiveQuality(levels, None), engine_ms=60, other_ms=4)
     assert machine.run(3) == 0, "nothing is known yet"
     machine.arriving = 25
     machine.run(3)
-    assert machine.rungs[-1] == rungs[1]
+    assert machine.levels[-1] == levels[1]
     assert machine.pace.behind == 0
 
 
 def test_dim_light_that_halves_the_rate_of_a_camera_costs_no_quality():
-    rungs = quality_levels(Size(1280, 720), ["default", "fast"], smaller=True)
-    machine = Machine(AdaptiveQuality(rungs, 30), engine_ms=60, other_ms=4)
+    levels = quality_levels(Size(1280, 720), ["default", "fast"], smaller=True)
+    machine = Machine(AdaptiveQuality(levels, 30), engine_ms=60, other_ms=4)
     machine.arriving = 12
     assert machine.run(20) == 0
     machine.arriving = 30
@@ -365,10 +365,10 @@ def test_dim_light_that_halves_the_rate_of_a_camera_costs_no_quality():
 
 
 def test_the_pace_tells_when_the_cheapest_way_is_too_slow():
-    rungs = quality_levels(Size(1280, 720), ["default", "fast"], smaller=False)
-    machine = Machine(AdaptiveQuality(rungs, 30), engine_ms=300, other_ms=4)
+    levels = quality_levels(Size(1280, 720), ["default", "fast"], smaller=False)
+    machine = Machine(AdaptiveQuality(levels, 30), engine_ms=300, other_ms=4)
     machine.run(8)
-    assert machine.rungs[-1] == rungs[1]
+    assert machine.levels[-1] == levels[1]
     assert machine.pace.behind >= 3
     machine.engine_ms = 20
     machine.run(3)
@@ -380,8 +380,8 @@ def test_the_pace_does_not_go_to_and_fro():
     size = Size(1280, 720)
 
     class Deceptive(Machine):
-        def engine(self, rung: Working) -> float:
-            return 60.0 if rung.size == size else 12.0
+        def engine(self, level: Working) -> float:
+            return 60.0 if level.size == size else 12.0
 
     machine = Deceptive(AdaptiveQuality(sizes_only(size), 25), engine_ms=0, other_ms=4)
     first, second = machine.run(60), machine.run(300)
@@ -413,8 +413,8 @@ def test_a_slow_machine_works_in_a_smaller_size_and_records_in_the_full_one(dumm
         )
 
     assert report.size == "320x192"
-    rungs = quality_levels(full, ["default", "fast"], smaller=True)
-    assert {"320x192", "320x192 fast"} < set(report.working_sizes) <= set(map(str, rungs))
+    levels = quality_levels(full, ["default", "fast"], smaller=True)
+    assert {"320x192", "320x192 fast"} < set(report.working_sizes) <= set(map(str, levels))
     assert sum(report.working_sizes.values()) == report.shown
     assert report.working_sizes["320x192"] < report.shown / 2, "smaller ones come faster"
     assert any(line.startswith("working with the fast network at ") for line in lines)

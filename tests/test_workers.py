@@ -25,7 +25,7 @@ from rtstyle.render.batch import QueueOptions, shard_of, stylize_many
 from rtstyle.render.coordinate import Coordinator, render_with
 from rtstyle.render.job import SegmentJob, SegmentResult, job_of
 from rtstyle.render.journal import Journal
-from rtstyle.render.many import FilmsTogether
+from rtstyle.render.many import FarmBatch
 from rtstyle.render.pool import LocalPool
 from rtstyle.render.report import VideoReport
 from rtstyle.render.worker import Renderer, render_segment
@@ -258,7 +258,7 @@ def test_files_of_a_folder_are_rendered_together(clip, whole, tmp_path):
     shares: list[float] = []
     with Coordinator(LocalPool(2)) as coordinator:
         settings = {**SETTINGS, "style": load_style("sketch")}
-        together = FilmsTogether(coordinator, controls=Controls(), options=RenderOptions(), **settings)
+        together = FarmBatch(coordinator, controls=Controls(), options=RenderOptions(), **settings)
         report = stylize_many([folder], tmp_path / "out", together, progress=lambda share, _: shares.append(share))
         again = stylize_many([folder], tmp_path / "out", together)
         nodes = together.nodes()
@@ -277,7 +277,7 @@ def test_ctrl_c_interrupts_the_files_that_are_open(clip, tmp_path):
         (tmp_path / f"clip {number}.mp4").write_bytes(clip.read_bytes())
     with Coordinator(LocalPool(1)) as coordinator:
         settings = {**SETTINGS, "style": load_style("sketch")}
-        together = FilmsTogether(coordinator, controls=Controls(), options=RenderOptions(), **settings)
+        together = FarmBatch(coordinator, controls=Controls(), options=RenderOptions(), **settings)
         report = stylize_many(
             [tmp_path], tmp_path / "out", together, progress=lambda *_: os.kill(os.getpid(), signal.SIGINT)
         )

@@ -124,26 +124,26 @@ class OutputBuffers:
         self._lock = RLock()  # a buffer may come back while the garbage is collected, on any thread
         self._free: list[HostBytes] = []
         self._closed = False
-        self.lent = 0
+        self.in_use = 0
         """Buffers that are in use."""
 
     @property
     def exhausted(self) -> bool:
         """True when callers hold as much pinned memory as they should."""
-        return self.lent > self._limit
+        return self.in_use > self._limit
 
-    def lend(self) -> HostBytes:
+    def take(self) -> HostBytes:
         """Return a buffer; it comes back when neither this array nor a view of it is referred to."""
         with self._lock:
             buffer = self._free.pop() if self._free else self._device.allocate_host(self._size)
-            self.lent += 1
+            self.in_use += 1
         loan = _Loan(buffer)
         weakref.finalize(loan, self._take_back, buffer).atexit = False
         return np.asarray(loan)
 
     def _take_back(self, buffer: HostBytes) -> None:
         with self._lock:
-            self.lent -= 1
+            self.in_use -= 1
             if not self._closed:
                 self._free.append(buffer)
                 return
@@ -270,7 +270,7 @@ class RingEngine(Engine):
         check_frame(self, frame, len(self._inside))
         device, slot = self._device, self._free[0]
         device.activate()
-        out = self._outputs.lend()
+        out = self._outputs.take()
         try:
             self._fill(slot, frame, controls)
             slot.run()

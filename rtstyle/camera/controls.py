@@ -92,7 +92,7 @@ def _identifier(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
-def set_controls(ask: Ask, wishes: Sequence[tuple[str, str]], camera: str) -> None:
+def set_controls(ask: Ask, requests: Sequence[tuple[str, str]], camera: str) -> None:
     """Set controls in order: automatic exposure, say, before the exposure itself.
 
     Args:
@@ -103,7 +103,7 @@ def set_controls(ask: Ask, wishes: Sequence[tuple[str, str]], camera: str) -> No
         SettingError: The camera has no such control, or refuses the value; names those that it has.
     """
     known = {control.name: control for control in controls(ask)}
-    for name, text in wishes:
+    for name, text in requests:
         control = known.get(_identifier(name))
         if control is None:
             raise SettingError(f"{camera} has no control {name!r}; it has {', '.join(known) or 'none'}")
@@ -113,14 +113,14 @@ def set_controls(ask: Ask, wishes: Sequence[tuple[str, str]], camera: str) -> No
             )
 
 
-def apply_controls(device: str, wishes: Sequence[tuple[str, str]], camera: str) -> None:
+def apply_controls(device: str, requests: Sequence[tuple[str, str]], camera: str) -> None:
     """Set controls of a camera by its device; nothing is done where nothing is requested.
 
     Raises:
         SettingError: As ``set_controls``; or this system is not Linux.
         CameraError: The device cannot be opened.
     """
-    if not wishes:
+    if not requests:
         return
     if not sys.platform.startswith("linux"):
         raise SettingError("controls of cameras can be set on Linux only")
@@ -129,7 +129,7 @@ def apply_controls(device: str, wishes: Sequence[tuple[str, str]], camera: str) 
     except OSError as error:
         raise CameraError(f"cannot set controls of {camera}: {reason_of(error)}") from error
     try:
-        set_controls(asker(handle), wishes, camera)
+        set_controls(asker(handle), requests, camera)
     finally:
         os.close(handle)
 

@@ -143,17 +143,21 @@ def device_requests(
             camera = names[int(camera)]
         file = camera if camera.startswith("video=") else f"video={camera}"
         # The default buffer holds less than one raw 1080p frame.
-        wishes = [mode, {}] if mode else [{}]
-        return [DeviceRequest("dshow", file, {"rtbufsize": "64M", "fflags": NONBLOCK, **wish}) for wish in wishes]
+        requests = [mode, {}] if mode else [{}]
+        return [
+            DeviceRequest("dshow", file, {"rtbufsize": "64M", "fflags": NONBLOCK, **request}) for request in requests
+        ]
     if platform == "darwin":
         # FFmpeg's default, 29.97, is refused by most cameras of a Mac; they do 30.
-        wishes = [{"framerate": "30", **mode}, {"framerate": "30"}, {}] if mode else [{"framerate": "30"}, {}]
-        return [DeviceRequest("avfoundation", f"{camera}:none", {"fflags": NONBLOCK, **wish}) for wish in wishes]
+        requests = [{"framerate": "30", **mode}, {"framerate": "30"}, {}] if mode else [{"framerate": "30"}, {}]
+        return [
+            DeviceRequest("avfoundation", f"{camera}:none", {"fflags": NONBLOCK, **request}) for request in requests
+        ]
     file = f"/dev/video{camera}" if camera.isdecimal() else camera
     # USB cameras reach large sizes at full rate as MJPEG only; uncompressed they fall to 5 or 10 frames per second.
     # Where they do not, uncompressed is better: no artefacts, nothing to decode.
     fast_enough = fps or _USUAL_RATE
     raw = any(m.size == size and m.format in _RAW and max(m.fps, default=0) >= fast_enough for m in modes)
-    wishes = [mode, {"input_format": "mjpeg", **mode}] if raw else [{"input_format": "mjpeg", **mode}, mode]
-    wishes = [*wishes, {}] if mode else [{}]
-    return [DeviceRequest("v4l2", file, {"fflags": NONBLOCK, **wish}) for wish in wishes]
+    requests = [mode, {"input_format": "mjpeg", **mode}] if raw else [{"input_format": "mjpeg", **mode}, mode]
+    requests = [*requests, {}] if mode else [{}]
+    return [DeviceRequest("v4l2", file, {"fflags": NONBLOCK, **request}) for request in requests]

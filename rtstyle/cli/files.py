@@ -175,10 +175,10 @@ def open_workers(options: dict[str, Any]) -> Iterator[RenderTogether | None]:
         yield None
         return
     from rtstyle.render.coordinate import Coordinator
-    from rtstyle.render.many import FilmsTogether
+    from rtstyle.render.many import FarmBatch
 
     with Coordinator(pool) as coordinator:
-        yield FilmsTogether(coordinator, **options)
+        yield FarmBatch(coordinator, **options)
         warn(coordinator.farm.warnings)
 
 
@@ -200,7 +200,7 @@ def _run_queue(args: argparse.Namespace, render: Render | RenderTogether) -> int
             args.output,
             render,
             options=QueueOptions(
-                ending=f".{args.format}" if args.format else None,
+                extension=f".{args.format}" if args.format else None,
                 recursive=args.recursive,
                 overwrite=args.overwrite,
                 shard=args.shard,

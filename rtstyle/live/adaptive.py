@@ -60,12 +60,12 @@ def quality_levels(size: Size, classes: Sequence[SizeClass], *, smaller: bool) -
         classes: The networks that may be used, the best first.
         smaller: Whether the working size may change.
     """
-    rungs = [Working(each, size) for each in classes]
-    return rungs + [Working(classes[-1], each) for each in working_sizes(size)[1:] if smaller]
+    levels = [Working(each, size) for each in classes]
+    return levels + [Working(classes[-1], each) for each in working_sizes(size)[1:] if smaller]
 
 
-def _weight(rung: Working) -> float:
-    return _COST[rung.size_class] * rung.size.width * rung.size.height
+def _weight(level: Working) -> float:
+    return _COST[level.size_class] * level.size.width * level.size.height
 
 
 class AdaptiveQuality:
@@ -76,12 +76,12 @@ class AdaptiveQuality:
     twice as long before the next try.
 
     Args:
-        rungs: What it chooses from, the best and most expensive first.
+        levels: What it chooses from, the best and most expensive first.
         target_fps: Frames per second to be reached; None: as many as arrive.
     """
 
-    def __init__(self, rungs: Sequence[Working], target_fps: float | None) -> None:
-        self._rungs = rungs
+    def __init__(self, levels: Sequence[Working], target_fps: float | None) -> None:
+        self._levels = levels
         self._target = target_fps
         self._step = 0
         self.behind = 0
@@ -95,7 +95,7 @@ class AdaptiveQuality:
     @property
     def working(self) -> Working:
         """What is to be used."""
-        return self._rungs[self._step]
+        return self._levels[self._step]
 
     def add(
         self, working: Working, engine_ms: float, other_ms: float, now: float, arriving: float | None = None
@@ -133,16 +133,16 @@ class AdaptiveQuality:
         assert self._changed is not None
         stayed = now - self._changed
         slow = engine + other > _TOLERANCE * budget
-        last = self._step + 1 == len(self._rungs)
+        last = self._step + 1 == len(self._levels)
         self.behind = self.behind + 1 if slow and last else 0
 
         def expected(step: int) -> float:
-            return other + engine * _weight(self._rungs[step]) / _weight(self.working)
+            return other + engine * _weight(self._levels[step]) / _weight(self.working)
 
         if slow and not last:
             if self._rose and stayed < 2 * self._wait.seconds:
                 self._wait.take()
-            cheaper = range(self._step + 1, len(self._rungs))
+            cheaper = range(self._step + 1, len(self._levels))
             self._step = next((step for step in cheaper if expected(step) <= budget), cheaper[-1])
             self._rose, self._changed = False, now
         elif self._step and stayed >= self._wait.seconds and _MARGIN * expected(self._step - 1) <= budget:

@@ -17,8 +17,8 @@ from rtstyle.live.figures import percentiles
 from rtstyle.live.sinks.sink import CLOCK, AudioSink, FrameDropped, InterruptibleSink, Sink, WatchedSink
 from rtstyle.video.sound import Sound
 
-Policy = Literal["newest", "all"]
-"""``newest``: one frame waits, and a newer one takes its place. ``all``: a bounded queue."""
+Policy = Literal["latest", "all"]
+"""``latest``: one frame waits, and a newer one takes its place. ``all``: a bounded queue."""
 
 _ROOM = 256 * 2**20
 """Bytes of frames that wait for one sink at most, where it is to get all."""
@@ -43,7 +43,7 @@ class Branch:
     """One sink and the thread that serves it.
 
     Args:
-        spacing: Seconds between two frames at least, where ``policy`` is ``newest``.
+        spacing: Seconds between two frames at least, where ``policy`` is ``latest``.
         patience: Seconds without a new frame after which the last one is written again; None: never.
         ended: Called in the thread when the sink is closed, with what went wrong, or None.
     """
@@ -79,7 +79,7 @@ class Branch:
     def write(self, frame: Frame, at: float) -> None:
         """Leave a frame for the thread; never waits."""
         with self._changed:
-            if self._policy == "newest":
+            if self._policy == "latest":
                 self._dropped += len(self._frames)
                 self._frames.clear()
             elif len(self._frames) >= max(8, _ROOM // sum(plane.size for plane in frame.planes)):
@@ -139,12 +139,12 @@ class Branch:
         self._ended(error)
 
     def _serve(self) -> None:
-        newest: Frame | None = None
+        latest: Frame | None = None
         written = 0.0
         while True:
             with self._changed:
-                self._wait(newest is not None, written)
-                over = self._closing and (self._policy == "newest" or not self._frames)
+                self._wait(latest is not None, written)
+                over = self._closing and (self._policy == "latest" or not self._frames)
                 sounds = list(self._sounds)
                 self._sounds.clear()
                 frame, at = self._frames.popleft() if self._may_write(written) and not over else (None, 0.0)
@@ -153,11 +153,11 @@ class Branch:
             if over:
                 return
             if frame is not None:
-                newest, written = frame, time.perf_counter()
-                self._hand_over(frame, at)
-            elif newest is not None and self._patience and time.perf_counter() >= written + self._patience:
+                latest, written = frame, time.perf_counter()
+                self._pass_on(frame, at)
+            elif latest is not None and self._patience and time.perf_counter() >= written + self._patience:
                 written = time.perf_counter()
-                self._hand_over(newest, written, again=True)
+                self._pass_on(latest, written, again=True)
 
     def _may_write(self, written: float) -> bool:
         return bool(self._frames) and (self._closing or time.perf_counter() >= written + self._spacing)
@@ -174,7 +174,7 @@ class Branch:
                 return
             self._changed.wait(pause)
 
-    def _hand_over(self, frame: Frame, at: float, *, again: bool = False) -> None:
+    def _pass_on(self, frame: Frame, at: float, *, again: bool = False) -> None:
         self._pts = max(round(at / CLOCK), self._pts + 1)
         try:
             self._sink.write(replace(frame, pts=self._pts, time_base=CLOCK))
@@ -252,7 +252,7 @@ class Fanout:
         """Seconds after their capture at which frames are passed on at the earliest."""
         self._line = _DelayLine(self._pass_on)
         self._tell, self._alone = tell, alone
-        self._outlets: dict[str, Branch] = {}  # those that frames go to
+        self._open: dict[str, Branch] = {}  # those that frames go to
         self._all: dict[str, Branch] = {}  # and those that have ended
         self._lock = threading.Lock()
 
@@ -287,7 +287,7 @@ class Fanout:
                 self._end(unique, error)
 
             branch = Branch(sink, policy, spacing=spacing, patience=patience, view=view, ended=ended)
-            self._outlets[unique] = self._all[unique] = branch
+            self._open[unique] = self._all[unique] = branch
         branch.start(unique)
         return unique
 
@@ -302,7 +302,7 @@ class Fanout:
             Exception: What ended the last branch, where there is nothing else.
         """
         with self._lock:
-            branches = list(self._outlets.values())
+            branches = list(self._open.values())
         if self._alone and self.failures and not branches:
             raise self.failures[0]
         if self.delay or self._line:
@@ -312,21 +312,21 @@ class Fanout:
 
     def _pass_on(self, frame: Frame, at: float, view: Frame | None) -> None:
         with self._lock:
-            branches = list(self._outlets.values())
+            branches = list(self._open.values())
         for branch in branches:
             branch.write(view if view is not None and branch.view else frame, at)
 
     def write_sound(self, sound: Sound) -> None:
         """Hand a piece of audio to those that take audio; never waits."""
         with self._lock:
-            branches = list(self._outlets.values())
+            branches = list(self._open.values())
         for branch in branches:
             branch.write_sound(sound)
 
     def remove(self, name: str) -> None:
         """Finish one sink, without waiting for it; one that has ended already is none."""
         with self._lock:
-            branch = self._outlets.pop(name, None)
+            branch = self._open.pop(name, None)
         if branch:
             branch.finish()
 
@@ -334,19 +334,19 @@ class Fanout:
     def names(self) -> list[str]:
         """Those that frames go to now."""
         with self._lock:
-            return list(self._outlets)
+            return list(self._open)
 
     @property
     def wanted(self) -> bool:
         """Whether frames of one branch at least are seen, or may be; true where there is none, as for a measurement."""
         with self._lock:
-            branches = list(self._outlets.values())
+            branches = list(self._open.values())
         return not branches or any(branch.wanted for branch in branches)
 
     def dropped(self) -> dict[str, int]:
         """Frames that did not get to those that frames go to now; cheap, unlike ``state``."""
         with self._lock:
-            return {name: branch.dropped for name, branch in self._outlets.items()}
+            return {name: branch.dropped for name, branch in self._open.items()}
 
     def state(self) -> dict[str, BranchState]:
         """Return the figures of each branch; those that have ended are among them."""
@@ -361,7 +361,7 @@ class Fanout:
 
     def _end(self, name: str, error: Exception | None) -> None:
         with self._lock:
-            self._outlets.pop(name, None)
+            self._open.pop(name, None)
             if error:
                 self.failures.append(error)
         if error:
@@ -374,7 +374,7 @@ class Fanout:
         self._line.close()
         with self._lock:
             branches = list(self._all.values())
-            self._outlets.clear()
+            self._open.clear()
         for branch in branches:
             branch.finish()
         for branch in branches:

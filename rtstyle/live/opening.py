@@ -359,7 +359,7 @@ def _add_browser(live: LiveSettings, session: Session, fanout: Fanout, tell: Tel
     from rtstyle.web.preview import BrowserPreview
 
     page = BrowserPreview(live.address, session.post, lambda: session.state)
-    fanout.add("browser", page, "newest", view=True)
+    fanout.add("browser", page, "latest", view=True)
     tell(f"open {page.url()}   (the video alone: {page.url('/stream.mjpg')})")
 
 

@@ -51,7 +51,7 @@ class Render(Protocol):
 
 @runtime_checkable
 class RenderTogether(Protocol):
-    """Stylizes several files at a time; see ``many.FilmsTogether``."""
+    """Stylizes several files at a time; see ``many.FarmBatch``."""
 
     def many(
         self, pairs: Sequence[tuple[Path, Path]], progress: Callable[[int, float, str], None]
@@ -73,7 +73,7 @@ class RenderTogether(Protocol):
 class QueueOptions:
     """Which files a queue takes, and where their outputs go."""
 
-    ending: str | None = None
+    extension: str | None = None
     """Of all outputs, e.g. ``.mkv``; None: each input's own, .mkv where that cannot be written."""
     recursive: bool = False
     """Enter the folders of a folder; outputs lie in folders of the same names."""
@@ -213,13 +213,13 @@ def _is_video(path: Path) -> bool:
 
 
 def plan_outputs(
-    videos: Sequence[Path], folder: Path, *, ending: str | None = None, folders: Mapping[Path, Path] | None = None
+    videos: Sequence[Path], folder: Path, *, extension: str | None = None, folders: Mapping[Path, Path] | None = None
 ) -> list[tuple[Path, Path]]:
     """Name the output of each video in ``folder``: its own name, with its own extension if that can be written.
 
     Args:
         folders: Where below ``folder`` an output goes, if not to its top.
-        ending: Of all outputs, e.g. ``.mkv``.
+        extension: Of all outputs, e.g. ``.mkv``.
 
     Raises:
         SettingError: Two videos would have one output, or one would be written over itself.
@@ -228,7 +228,7 @@ def plan_outputs(
     taken: dict[str, Path] = {}
     for video in videos:
         own = video.suffix if video.suffix.lower() in _KEPT else ".mkv"
-        target = folder / (folders or {}).get(video, Path()) / f"{video.stem}{ending or own}"
+        target = folder / (folders or {}).get(video, Path()) / f"{video.stem}{extension or own}"
         other = taken.setdefault(str(target).casefold(), video)  # two names may be one on some file systems
         if other is not video:
             raise SettingError(f"{other} and {video} would both become {target}: rename one, or take two folders")
@@ -287,7 +287,7 @@ def stylize_many(
     if folder.suffix.lower() in VIDEOS and not folder.is_dir():
         raise SettingError(f"several videos go into a folder, and {folder} is named like a video: name a folder")
     found = find_videos(inputs, recursive=options.recursive)
-    pairs = plan_outputs(found.videos, folder, ending=options.ending, folders=found.folders)
+    pairs = plan_outputs(found.videos, folder, extension=options.extension, folders=found.folders)
     mine = set(shard_of(found.videos, *options.shard))
     pairs = [(source, target) for source, target in pairs if source in mine]
     try:

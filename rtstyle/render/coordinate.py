@@ -92,7 +92,7 @@ class Coordinator:
         self.renderer.close()
 
 
-class Film:
+class FarmRender:
     """One video; a ``Work`` of the farm. It holds the plan's input and folder until it is finished or abandoned.
 
     Args:
@@ -310,27 +310,27 @@ def render_with(plan: RenderPlan, pool: Pool, progress: Progress | None = None) 
     with signals_held() as let_signals_through, ExitStack() as stack:
         stack.enter_context(plan)
         coordinator = stack.enter_context(Coordinator(pool))
-        film = Film(plan, coordinator)
+        render = FarmRender(plan, coordinator)
         try:
             let_signals_through()
             total = plan.reader.frames_expected
-            film.writer.joining = _joining(progress, film, total)
-            while not film.done:
-                if film.error is not None:
-                    raise film.error
+            render.writer.joining = _joining(progress, render, total)
+            while not render.done:
+                if render.error is not None:
+                    raise render.error
                 coordinator.farm.step()
                 if progress:
-                    progress(film.rendered, total, coordinator.farm.words())
+                    progress(render.rendered, total, coordinator.farm.words())
                 let_signals_through()
-            report = film.finish()
+            report = render.finish()
         except BaseException as error:
-            film.abandon(error)
+            render.abandon(error)
             raise
         farm = coordinator.farm
         return replace(report, nodes=farm.report(), warnings=[*report.warnings, *farm.warnings])
 
 
-def _joining(progress: Progress | None, film: Film, total: int | None) -> Callable[[float], object] | None:
+def _joining(progress: Progress | None, render: FarmRender, total: int | None) -> Callable[[float], object] | None:
     if progress is None:
         return None
-    return lambda share: progress(film.rendered, total, f"joining, {share:.0%}")
+    return lambda share: progress(render.rendered, total, f"joining, {share:.0%}")

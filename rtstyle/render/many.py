@@ -11,7 +11,7 @@ from typing import Any
 from rtstyle.backends import Controls, EngineSettings
 from rtstyle.errors import BackendUnavailableError, RtstyleError, StyleFormatError, StyleNotFoundError
 from rtstyle.interrupts import signals_held
-from rtstyle.render.coordinate import Coordinator, Film
+from rtstyle.render.coordinate import Coordinator, FarmRender
 from rtstyle.render.plan import RenderOptions, plan_render
 from rtstyle.render.report import VideoReport
 from rtstyle.style import Style
@@ -24,7 +24,7 @@ BatchProgress = Callable[[int, float, str], None]
 
 
 @dataclass(frozen=True)
-class FilmsTogether:
+class FarmBatch:
     """Stylizes several files at a time; a ``RenderTogether`` of ``stylize_many``."""
 
     coordinator: Coordinator
@@ -38,46 +38,46 @@ class FilmsTogether:
         self, pairs: Sequence[tuple[Path, Path]], progress: BatchProgress
     ) -> Iterator[tuple[int, VideoReport | BaseException]]:
         """See ``RenderTogether``."""
-        waiting, films = deque(enumerate(pairs)), dict[int, Film]()
+        waiting, renders = deque(enumerate(pairs)), dict[int, FarmRender]()
         farm = self.coordinator.farm
         with signals_held() as let_signals_through:
             try:
-                while waiting or films:
-                    while waiting and self._hungry(films):
+                while waiting or renders:
+                    while waiting and self._hungry(renders):
                         number, (source, target) = waiting.popleft()
                         try:
-                            films[number] = self._open(source, target)
+                            renders[number] = self._open(source, target)
                         except (StyleNotFoundError, StyleFormatError, BackendUnavailableError):
                             raise
                         except (RtstyleError, OSError) as error:
                             yield number, error
                         let_signals_through()
                     farm.step()
-                    yield from self._ended(films)
-                    for number, film in films.items():
-                        progress(number, film.part, farm.words())
+                    yield from self._ended(renders)
+                    for number, render in renders.items():
+                        progress(number, render.part, farm.words())
                     let_signals_through()
             except KeyboardInterrupt:
-                for number, film in films.items():
+                for number, render in renders.items():
                     interrupt = KeyboardInterrupt()
-                    film.abandon(interrupt)
+                    render.abandon(interrupt)
                     yield number, interrupt
             except BaseException as error:
-                for film in films.values():
-                    film.abandon(error)
+                for render in renders.values():
+                    render.abandon(error)
                 raise
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return what each worker did."""
         return self.coordinator.farm.report()
 
-    def _hungry(self, films: dict[int, Film]) -> bool:
+    def _hungry(self, renders: dict[int, FarmRender]) -> bool:
         """Whether another video must be opened, so that every worker has something to do."""
         idle = self.coordinator.farm.idle
-        unfinished = [film for film in films.values() if film.unfinished]
-        return idle > len(unfinished) and sum(not film.whole for film in unfinished) < _PLANNED
+        unfinished = [render for render in renders.values() if render.unfinished]
+        return idle > len(unfinished) and sum(not render.whole for render in unfinished) < _PLANNED
 
-    def _open(self, source: Path, target: Path) -> Film:
+    def _open(self, source: Path, target: Path) -> FarmRender:
         plan = plan_render(
             source,
             target,
@@ -88,23 +88,23 @@ class FilmsTogether:
             options=self.options,
         )
         try:
-            return Film(plan, self.coordinator, whole=True)
+            return FarmRender(plan, self.coordinator, whole=True)
         except BaseException:
             plan.close()
             raise
 
     @staticmethod
-    def _ended(films: dict[int, Film]) -> Iterator[tuple[int, VideoReport | BaseException]]:
-        for number, film in list(films.items()):
-            if film.error is None and not film.done:
+    def _ended(renders: dict[int, FarmRender]) -> Iterator[tuple[int, VideoReport | BaseException]]:
+        for number, render in list(renders.items()):
+            if render.error is None and not render.done:
                 continue
-            del films[number]
+            del renders[number]
             try:
-                if film.error is not None:
-                    raise film.error
-                yield number, film.finish()
+                if render.error is not None:
+                    raise render.error
+                yield number, render.finish()
             except BaseException as error:
-                film.abandon(error)
+                render.abandon(error)
                 if not isinstance(error, (RtstyleError, OSError, KeyboardInterrupt)):
                     raise
                 yield number, error

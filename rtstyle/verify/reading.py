@@ -402,11 +402,11 @@ def _shrink(alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _format(container: InputContainer, path: Path) -> str:
     names = container.format.name.split(",")
-    ending = path.suffix.lower()
+    extension = path.suffix.lower()
     if "mov" in names:
-        return "mov" if ending in (".mov", ".qt") else "mp4"
+        return "mov" if extension in (".mov", ".qt") else "mp4"
     if "matroska" in names:
-        return "webm" if ending == ".webm" else "matroska"
+        return "webm" if extension == ".webm" else "matroska"
     return names[0]
 
 

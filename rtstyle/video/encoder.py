@@ -57,7 +57,7 @@ class VideoEncoder:
         self._fill = filler(self._pix_fmt, color, self._target)
         # PyAV cuts frames that are views to whole alignments: a width of 90 came out 88 wide.
         aligned = size.width % 8 == 0 and size.height % 8 == 0
-        self._lends = aligned and self._pix_fmt == "yuv420p" and color.full_range == self._target.full_range
+        self._shares_planes = aligned and self._pix_fmt == "yuv420p" and color.full_range == self._target.full_range
         self._last: int | None = None
         self._given = False
         self._captions: dict[int, bytes] = {}
@@ -131,10 +131,10 @@ class VideoEncoder:
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         """Return the samples as the encoder takes them; those that may be kept, and lie as it wants, are not copied."""
-        if self._lends and not frame.planes.y.flags.writeable:
-            lent = as_i420(frame.planes)
-            if lent is not None:
-                return av.VideoFrame.from_numpy_buffer(lent, format="yuv420p")
+        if self._shares_planes and not frame.planes.y.flags.writeable:
+            shared = as_i420(frame.planes)
+            if shared is not None:
+                return av.VideoFrame.from_numpy_buffer(shared, format="yuv420p")
         picture = av.VideoFrame(self.size.width, self.size.height, self._pix_fmt)
         self._fill(frame, picture)
         return picture

@@ -209,7 +209,7 @@ def choose_encoding(
         pix_fmt=pix_fmt,
         options=options,
         bit_rate=settings.bitrate,
-        muxer_options=dict(container.options) | _by_ending(target, name),
+        muxer_options=dict(container.options) | _by_extension(target, name),
         codec_tag="hvc1" if codec in _HEVC and name in ("mp4", "mov") else None,
         full_range=only_range,
         segments=encoder.segments and container.segments and str(target) != "-" and not beside,
@@ -257,7 +257,7 @@ def _container(name: str, target: str | Path) -> Container:
     return CONTAINERS[name]
 
 
-def _by_ending(target: str | Path, name: str) -> dict[str, str]:
+def _by_extension(target: str | Path, name: str) -> dict[str, str]:
     blu_ray = name == "mpegts" and Path(target).suffix.lower() in (".m2ts", ".mts")
     return {"mpegts_m2ts_mode": "1"} if blu_ray else {}
 
@@ -269,7 +269,7 @@ def _called(target: str | Path, name: str) -> str:
 def _others(codec: str) -> str:
     extensions = [container.extensions[0] for container in CONTAINERS.values() if codec in container.codecs]
     if codec in SEQUENCES.values():
-        extensions += [f"%05d{ending}" for ending, other in SEQUENCES.items() if other == codec]
+        extensions += [f"%05d{extension}" for extension, other in SEQUENCES.items() if other == codec]
     return " or ".join(extensions)
 
 

@@ -42,10 +42,10 @@ class WorkFolder(Closing):
         self.notes: list[str] = []
         """What a person should know of what an earlier run left, in words."""
         self.path = output.with_name(_hidden_name(output.name))
-        ending = re.escape(output.suffix)
+        extension = re.escape(output.suffix)
         self._names = re.compile(
             r"lock|journal\.(jsonl|partial)|canvas-\d+\.npz|segment-\d+\.(packets|nut)|\..+\.part"
-            rf"|(trial|whole){ending}|{sequence_name(output.name)}",
+            rf"|(trial|whole){extension}|{sequence_name(output.name)}",
             re.DOTALL,
         )
         self._lock = filelock.FileLock(self.path / "lock", blocking=False)

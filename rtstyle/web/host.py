@@ -79,7 +79,7 @@ class WebServer:
         address: Where it listens.
         routes: What it serves; handlers run in the loop's thread.
         connections: That may be open at a time.
-        ending: Awaited in the loop before the connections are closed.
+        on_close: Awaited in the loop before the connections are closed.
         health: Paths that need neither token nor name: probes of proxies know none.
     """
 
@@ -89,7 +89,7 @@ class WebServer:
         routes: list[web.RouteDef],
         *,
         connections: int = MAX_CONNECTIONS,
-        ending: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        on_close: Callable[[], Coroutine[Any, Any, None]] | None = None,
         health: Collection[str] = (),
     ) -> None:
         self._health = frozenset(health)
@@ -98,7 +98,7 @@ class WebServer:
         """The one that was bound."""
         self.refused: Counter[str] = Counter()
         """Connections and requests that were turned away, by reason: host (or origin, or token), crowd, slow, rush."""
-        self._address, self._routes, self._connections, self._ending = address, routes, connections, ending
+        self._address, self._routes, self._connections, self._on_close = address, routes, connections, on_close
         self._tls = address.tls()
         self._ready: Future[None] = Future()
         # All visitors of this machine have one address, and so have those behind a proxy on it.
@@ -180,8 +180,8 @@ class WebServer:
             try:
                 self._ready.set_result(None)
                 await self._stop.wait()
-                if self._ending:
-                    await self._ending()
+                if self._on_close:
+                    await self._on_close()
             finally:
                 for task in (*tasks, *self._coming):
                     task.cancel()

@@ -53,7 +53,7 @@ class BrowserPreview:
         self._post, self._state = post, state
         self._frame: Frame | None = None
         self._came = threading.Event()
-        self._newest = b""
+        self._latest = b""
         self._viewers: set[asyncio.Event] = set()
         names = ("preview.js", "controls.js", "style.css", "icon.svg")
         pages = {"/": "preview.html"} | {f"/{name}": name for name in names}
@@ -86,7 +86,7 @@ class BrowserPreview:
     # -- in the loop's thread
 
     def _publish(self, jpeg: bytes) -> None:
-        self._newest = jpeg
+        self._latest = jpeg
         for news in self._viewers:
             news.set()
 
@@ -117,7 +117,7 @@ class BrowserPreview:
                         await response.write(head + jpeg + f"\r\n--{_BOUNDARY}\r\n".encode())
                 await news.wait()
                 news.clear()
-                jpeg = self._newest
+                jpeg = self._latest
         except (ConnectionError, TimeoutError):
             if request.transport is not None:
                 request.transport.abort()

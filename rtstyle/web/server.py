@@ -119,7 +119,11 @@ class StyleServer:
         connections = max(MAX_CONNECTIONS, 8 * visitors)
         self._proxied, self._draining = address.forwarded, False
         self._web = WebServer(
-            address, self._routes(), connections=connections, ending=self._say_farewell, health=("/healthz", "/readyz")
+            address,
+            self._routes(),
+            connections=connections,
+            on_close=self._say_farewell,
+            health=("/healthz", "/readyz"),
         )
         engine_of_first = make(first, _FIRST_SIZE)
         self.engine = f"{engine_of_first.backend} {engine_of_first.precision} on {engine_of_first.device}"

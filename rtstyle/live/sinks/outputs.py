@@ -117,16 +117,16 @@ class OutputPlan:
             )
             # Programs that watch want frames at a steady pace: one that is a little late must not be sent twice.
             period = float(1 / rate)
-            branches.add("virtual camera", camera, "newest", spacing=0.75 * period, patience=1.25 * period)
+            branches.add("virtual camera", camera, "latest", spacing=0.75 * period, patience=1.25 * period)
             while_read = ", while another program has it open" if demand else ""
             tell(f"virtual camera {device}: {source.size}, {float(rate):.4g} frames per second{while_read}")
         if self._outputs.ndi is not None:
             name = self._outputs.ndi or "rtstyle"
             ndi = NdiSource(name, size=source.size, rate=steady_rate(fps, source.rate))
-            branches.add("NDI", ndi, "newest", patience=_STILL)
+            branches.add("NDI", ndi, "latest", patience=_STILL)
             tell(f"NDI source {name}: {source.size}")
         for sink in map(OwnSink, self._outputs.sinks):
-            branches.add(sink.name, sink, "newest")
+            branches.add(sink.name, sink, "latest")
         for target in self._destinations:
             push = StreamSink(
                 target,
@@ -137,4 +137,4 @@ class OutputPlan:
                 warn=branches.warn,
                 timeout=self._timeout,
             )
-            branches.add(target.name, push, "newest", patience=_STILL)
+            branches.add(target.name, push, "latest", patience=_STILL)
