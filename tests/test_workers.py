@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from rtstyle.render.journal import Journal
 from rtstyle.render.many import FarmBatch
 from rtstyle.render.pool import LocalPool
 from rtstyle.render.report import VideoReport
-from rtstyle.render.worker import Renderer, render_segment
+from rtstyle.render.worker import Renderer
 from rtstyle.style import load_style
 from rtstyle.video import EncoderSettings
 
@@ -97,11 +98,13 @@ def test_a_job_and_its_result_travel_as_text_and_bytes(clip, tmp_path):
     sent = SegmentJob.from_json(job.to_json())
     assert sent == job
     assert json.loads(job.to_json())["every"] == SEGMENT
-    result = render_segment(sent)
+    with closing(Renderer()) as renderer:
+        result = renderer.render(sent)
     told, data = result.to_parts()
     assert SegmentResult.from_parts(json.loads(json.dumps(told)), data) == result
     assert [len(piece.segment.pts) for piece in result.pieces] == [SEGMENT, SEGMENT]
-    again = Renderer().render(sent)
+    with closing(Renderer()) as renderer:
+        again = renderer.render(sent)
     assert [piece.data for piece in again.pieces] == [piece.data for piece in result.pieces]
 
 
@@ -119,8 +122,9 @@ def test_a_worker_does_not_look_for_what_the_coordinator_found(clip, whole, tmp_
 
     monkeypatch.setattr(flow, "compared", look)
     monkeypatch.setattr(CanvasTracker, "offset", look)
-    for job in jobs:
-        assert render_segment(SegmentJob.from_json(job.to_json())).frames == job.frames
+    with closing(Renderer()) as renderer:
+        for job in jobs:
+            assert renderer.render(SegmentJob.from_json(job.to_json())).frames == job.frames
 
 
 # -- processes -------------------------------------------------------------------------------------

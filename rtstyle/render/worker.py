@@ -1,4 +1,4 @@
-"""Renders jobs: in this process by ``render_segment``, or as a process that reads them from its standard input.
+"""Renders jobs: in this process by a ``Renderer``, or as a process that reads them from its standard input.
 
 ``python -m rtstyle.render.worker`` reads a line of JSON for each job and answers with a line of JSON, which the data of
 its segments follows. It ends with its input, also in the middle of a job.
@@ -296,17 +296,6 @@ class Renderer:
         self._close_reading()
         self._close_mask()
         self._close_engine()
-
-
-_renderer = Renderer()
-
-
-def render_segment(job: SegmentJob) -> SegmentResult:
-    """Render a job on this machine; the same job gives the same bytes everywhere.
-
-    Engine and input stay open for the next job of this process. Raises as ``Renderer.render``.
-    """
-    return _renderer.render(job)
 
 
 def _engine_key(job: SegmentJob, format: VideoFormat) -> tuple[str, ...]:

@@ -86,7 +86,6 @@ class AudioMeter:
         """0 to 1; rises at once and falls slowly."""
         self._clock = clock
         self._energies: deque[float] = deque(maxlen=50)
-        self._low = 0.0
         self._beat_at = -math.inf
 
     @property
