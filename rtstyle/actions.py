@@ -24,6 +24,7 @@ class Action(enum.Enum):
     DEFLICKER = "deflicker"
     MIRROR = "mirror"
     SPLIT = "split"
+    MASK = "mask"
     BYPASS = "bypass"
     BLACKOUT = "blackout"
     CYCLE = "cycle"
@@ -84,6 +85,14 @@ class SplitSet:
 
     share: float | None
     """Of the width, clamped to [0, 1]; None: nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskSet:
+    """Choose where in the frame the style counts."""
+
+    mask: str
+    """One of ``MASKS``; ``file`` where the session was given one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +170,7 @@ Command = (
     | StrengthSet
     | ColorStrengthSet
     | SplitSet
+    | MaskSet
     | SizeClassSet
     | StrokeSizeSet
     | FadeSet
@@ -211,6 +221,8 @@ NUMBERS: dict[str, tuple[float, float, str]] = {
 }
 """Words that take a number: least, largest, and the field of ``SessionState`` that holds it."""
 
+MASKS = ("off", "person", "background", "file")
+
 SIZE_CLASSES = ("auto", "fast", "default", "fine")
 
 
@@ -239,6 +251,10 @@ def read_command(word: str, value: Any) -> Command | None:
             return SplitSet(None)
         case "split", True:
             return SplitSet(0.5)
+        case "mask", None:
+            return Action.MASK
+        case "mask", str() if value in MASKS:
+            return MaskSet(value)
         case "size_class", str() if value in SIZE_CLASSES:
             return SizeClassSet(value)
         case "blend", [str(style), share]:
@@ -292,6 +308,10 @@ def target_of(command: Command) -> tuple[str, Any]:
             return "blend", None
         case SplitSet() | Action.SPLIT:
             return "split", None
+        case Action.MASK:
+            return "mask", None
+        case MaskSet(mask):
+            return "mask", mask
         case StyleChosen(style):
             return "style", style
         case PresetChosen(preset):
@@ -349,6 +369,10 @@ class SessionState:
     """Share of the second style."""
     blend_style: str | None = None
     split: float | None = None
+    mask: str = "off"
+    """One of ``MASKS``, as asked for."""
+    masks: tuple[str, ...] = MASKS[:3]
+    """What may be asked for."""
     bypassed: bool = False
     blacked_out: bool = False
     deflickers: bool = False
@@ -377,6 +401,7 @@ READABLE: dict[str, str] = {
     "style": "style",
     "preset": "preset",
     "size_class": "size_class",
+    "mask": "mask",
     "latency": "latency_ms",
     "recorded": "recorded_seconds",
 }

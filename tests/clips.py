@@ -1,4 +1,4 @@
-"""How the tests make clips, and how they look into what came out: PyAV only, nothing of rtstyle."""
+"""How the tests make clips, and how they look into what came out: PyAV and OpenCV, nothing of rtstyle."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +47,27 @@ def noise(width: int, height: int, number: int) -> Picture:
     rng = np.random.default_rng(number)
     half = ((height + 1) // 2, (width + 1) // 2)
     return tuple(rng.integers(0, 256, shape, np.uint8) for shape in ((height, width), half, half))  # type: ignore[return-value]
+
+
+def drawn(x: int) -> NDArray[np.uint8]:
+    """A person, drawn: RGB of shape (240, 320, 3) with the face at (x, 98)."""
+    image = np.zeros((240, 320, 3), np.uint8)
+    image[:] = (150, 170, 190)
+    fill = {"thickness": -1, "lineType": cv2.LINE_AA}
+    ellipses = [
+        ((x, 250), (75, 95), (40, 50, 90)),
+        ((x, 85), (45, 58), (50, 35, 25)),
+        ((x, 98), (35, 46), (225, 175, 145)),
+        ((x, 122), (12, 4), (190, 90, 90)),
+    ]
+    for side in (-14, 14):
+        ellipses += [((x + side, 90), (7, 4), (255, 255, 255)), ((x + side, 90), (3, 3), (40, 30, 20))]
+    for center, axes, color in ellipses:
+        cv2.ellipse(image, center, axes, 0, 0, 360, color, **fill)
+    for side in (-14, 14):
+        cv2.line(image, (x + side - 8, 80), (x + side + 8, 79), (60, 40, 30), 2, cv2.LINE_AA)
+    cv2.line(image, (x, 95), (x - 4, 108), (180, 130, 105), 2, cv2.LINE_AA)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.8), np.uint8)
 
 
 def fill(frame: av.VideoFrame, picture: Sequence[NDArray[np.generic]]) -> None:

@@ -1,18 +1,36 @@
 """Masks of persons and faces: found in a drawn person, steady in time, and the same in every way to render."""
 
 import signal
+import subprocess
+import sys
+import time
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from clips import LOSSLESS, look, make_clip
+from clips import LOSSLESS, drawn, look, make_clip
 
-from rtstyle import EncoderSettings, EngineSettings, Frame, MaskSettings, RenderOptions, Size, Stylizer, stylize_video
+from rtstyle import (
+    EncoderSettings,
+    EngineSettings,
+    Frame,
+    FrameSink,
+    FrameSource,
+    LiveSettings,
+    MaskSettings,
+    Outputs,
+    Planes,
+    RenderOptions,
+    Size,
+    Stylizer,
+    stylize_live,
+    stylize_video,
+)
 from rtstyle.cli import main
 from rtstyle.errors import SettingError
+from rtstyle.live.masks import SessionMask
 from rtstyle.mask.face import FaceMask
 from rtstyle.mask.person import PersonMask
 from rtstyle.render import segments
@@ -22,27 +40,6 @@ WIDTH, HEIGHT, FRAMES = 320, 240, 14
 SIZE = Size(WIDTH, HEIGHT)
 F32 = EngineSettings(backend="openvino", precision="f32", stroke_size=1.0)
 FAST = EncoderSettings(preset="ultrafast")
-
-
-def drawn(x: int) -> np.ndarray:
-    """A person, drawn: RGB of shape (240, 320, 3) with the face at (x, 98)."""
-    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    image[:] = (150, 170, 190)
-    fill = {"thickness": -1, "lineType": cv2.LINE_AA}
-    ellipses = [
-        ((x, 250), (75, 95), (40, 50, 90)),
-        ((x, 85), (45, 58), (50, 35, 25)),
-        ((x, 98), (35, 46), (225, 175, 145)),
-        ((x, 122), (12, 4), (190, 90, 90)),
-    ]
-    for side in (-14, 14):
-        ellipses += [((x + side, 90), (7, 4), (255, 255, 255)), ((x + side, 90), (3, 3), (40, 30, 20))]
-    for center, axes, color in ellipses:
-        cv2.ellipse(image, center, axes, 0, 0, 360, color, **fill)
-    for side in (-14, 14):
-        cv2.line(image, (x + side - 8, 80), (x + side + 8, 79), (60, 40, 30), 2, cv2.LINE_AA)
-    cv2.line(image, (x, 95), (x - 4, 108), (180, 130, 105), 2, cv2.LINE_AA)
-    return cv2.GaussianBlur(image, (0, 0), 0.8)
 
 
 def frame_of(image: np.ndarray) -> Frame:
@@ -155,6 +152,16 @@ def test_a_face_that_leaves_fades():
     assert seen[-1] == 255
 
 
+def test_the_benchmark_prints_cost_and_steadiness(clip):
+    root = Path(__file__).parents[1]
+    command = [sys.executable, str(root / "benchmarks" / "masks.py"), str(clip), "--frames", "6"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    name, size, person, face, steady, alone = done.stdout.splitlines()[1].split()
+    assert (name, size) == (clip.stem, "320x240")
+    assert float(person) > 0 < float(face)
+    assert float(steady) > 20 < float(alone)
+
+
 # -- renders -----------------------------------------------------------------------------------------
 
 
@@ -202,3 +209,59 @@ def test_each_image_is_masked_for_itself():
     assert np.array_equal(first[98, 100], drawn(100)[98, 100])
     assert np.array_equal(second[98, 220], drawn(220)[98, 220])
     assert not np.array_equal(first[:, 250:], drawn(100)[:, 250:])
+
+
+# -- live --------------------------------------------------------------------------------------------
+
+
+def test_a_session_changes_its_mask_between_two_frames(tmp_path):
+    path = tmp_path / "mask.pgm"
+    path.write_bytes(b"P5 2 1 255 \x00\xff")
+    source = frame_of(drawn(160))
+    styled = source.with_planes(Planes(*(255 - plane for plane in source.planes)))
+
+    def shown(mask: SessionMask) -> str:
+        planes = mask.apply(source, styled, 0).planes.y
+        places = {"far": (20, 30), "face": (98, 160), "right": (20, 300)}
+        return " ".join(name for name, place in places.items() if planes[place] == styled.planes.y[place])
+
+    with SessionMask(MaskSettings(source=path, feather=0), size=SIZE) as mask:
+        assert (mask.word, shown(mask)) == ("file", "right")
+        assert mask.choose("people") == "there is no mask people"
+        wanted_of = {"off": "far face right", "person": "face", "background": "far right", "file": "right"}
+        for word, wanted in wanted_of.items():
+            assert mask.choose(None) == f"mask {word}"
+            assert mask.word == word
+            end = time.monotonic() + 20
+            while mask.opening and time.monotonic() < end:
+                shown(mask)
+                time.sleep(0.01)
+            assert shown(mask) == wanted
+        mask.choose("person")
+        mask.choose("off")  # before the other one is open
+    with SessionMask(size=SIZE) as mask:
+        assert mask.words == ("off", "person", "background")
+        assert mask.apply(source, styled, 0) is styled
+
+
+def test_a_live_person_is_stylized_alone_and_its_state_says_so(tmp_path):
+    class Camera(FrameSource):
+        size, rate = SIZE, Fraction(10)
+
+        def __iter__(self):
+            for number in range(6):
+                yield Frame.from_rgb(drawn(160), pts=number, time_base=Fraction(1, 10))
+
+    frames: list[Frame] = []
+
+    class Kept(FrameSink):
+        def write(self, frame: Frame) -> None:
+            frames.append(frame)
+
+    settings = LiveSettings(preview="none", denoise=False, mask=MaskSettings(source="person"))
+    stylize_live(Camera(), engine=F32, live=settings, outputs=Outputs(sinks=(Kept(),)))
+    source = frame_of(drawn(160)).planes.y
+    assert frames
+    for frame in frames:
+        assert np.array_equal(frame.planes.y[:120, :80], source[:120, :80])
+        assert not np.array_equal(frame.planes.y[60:140, 130:190], source[60:140, 130:190])

@@ -22,6 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from clips import drawn
 
 aiohttp = pytest.importorskip("aiohttp", reason="pages need aiohttp: pip install 'rtstyle[web]'")
 simplejpeg = pytest.importorskip("simplejpeg", reason="pages need simplejpeg: pip install 'rtstyle[web]'")
@@ -79,9 +80,9 @@ class Visitor:
         self.replies: list[tuple[Reply, float]] = []
         self.told: list[dict] = []
 
-    async def send(self, data: bytes, style: int = 0, controls: Controls = Controls()) -> int:
+    async def send(self, data: bytes, style: int = 0, controls: Controls = Controls(), mask: str | None = None) -> int:
         self.number += 1
-        await self.line.send_bytes(write_request(Request(self.number, style, controls, data)))
+        await self.line.send_bytes(write_request(Request(self.number, style, controls, data, mask)))
         return self.number
 
     async def reply(self, seconds: float = 20) -> Reply:
@@ -95,10 +96,12 @@ class Visitor:
             self.replies.append((read_reply(message.data), time.perf_counter()))
             return self.replies[-1][0]
 
-    async def painted(self, data: bytes, style: int = 0, controls: Controls = Controls()) -> Reply:
+    async def painted(
+        self, data: bytes, style: int = 0, controls: Controls = Controls(), mask: str | None = None
+    ) -> Reply:
         """Send a frame until it comes back in that style."""
         while True:
-            number = await self.send(data, style, controls)
+            number = await self.send(data, style, controls, mask)
             while (reply := await self.reply()).number < number:
                 pass
             if reply.jpeg and reply.style == style:
@@ -397,6 +400,26 @@ def test_strength_0_gives_the_bytes_back_and_keeping_colors_keeps_them(shared):
     play(action)
 
 
+def test_a_visitor_chooses_where_the_style_counts(shared):
+    person = cv2.resize(drawn(160), (640, 480))
+    data = as_jpeg(person)
+    source = JpegDecoder(protocol.MAX_PIXELS).decode(data).y.astype(int)
+    far, face = np.s_[20:200, 560:620], np.s_[160:240, 290:350]
+
+    async def action():
+        async with visit(shared) as visitor:
+            changed = {}
+            for mask in protocol.MASKS:
+                seen = JpegDecoder(protocol.MAX_PIXELS).decode((await visitor.painted(data, mask=mask)).jpeg)
+                difference = np.abs(seen.y.astype(int) - source)
+                changed[mask] = float(difference[far].mean()), float(difference[face].mean())
+            assert min(changed[None]) > 2.5
+            assert changed["person"][0] < 1 < 2.5 < changed["person"][1]
+            assert changed["background"][1] < 2 < 2.5 < changed["background"][0]
+
+    play(action)
+
+
 def test_of_frames_that_wait_only_the_latest_is_done(shared):
     data = as_jpeg(picture(Size(1280, 720)))
 
@@ -688,13 +711,14 @@ def test_a_token_is_new_each_time_on_loopback_too_or_what_the_environment_says(m
         protocol._REQUEST.pack(1, 9, 100, 0, 0) + b"jpeg",
         protocol._REQUEST.pack(1, 0, 201, 0, 0) + b"jpeg",
         protocol._REQUEST.pack(1, 0, 100, 4, 0) + b"jpeg",
+        protocol._REQUEST.pack(1, 0, 100, 0, 3) + b"jpeg",
         protocol._REQUEST.pack(1, 0, 100, 0, 0) + os.urandom(5000),
         protocol._REQUEST.pack(1, 0, 100, 0, 0) + as_jpeg(picture(Size(644, 360))),
         protocol._REQUEST.pack(1, 0, 100, 0, 0) + as_jpeg(picture(Size(1920, 1080)), quality=20),
         protocol._REQUEST.pack(1, 0, 100, 0, 0) + as_jpeg(picture())[:5000],
         "text",
     ],
-    ids=["empty", "short", "noise", "style", "strength", "flags", "no jpeg", "odd size", "too large", "cut", "text"],
+    ids=["empty", "short", "noise", "style", "strength", "flags", "mask", "no jpeg", "odd", "too large", "cut", "text"],
 )
 def test_bad_messages_are_dropped_and_too_many_end_the_visit(shared, bad, monkeypatch):
     monkeypatch.setattr(server, "_PENALTY", 0.01)

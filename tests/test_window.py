@@ -58,6 +58,7 @@ def press(key: int, character: str = "") -> None:
         ("K_q", "q", Action.QUIT),
         ("K_ESCAPE", "\x1b", Action.QUIT),
         ("K_SPACE", " ", Action.PAUSE),
+        ("K_a", "a", Action.MASK),
         ("K_n", "n", Action.NEXT_STYLE),
         ("K_RIGHT", "", Action.NEXT_STYLE),
         ("K_p", "p", Action.PREVIOUS_STYLE),

@@ -15,6 +15,7 @@ from rtstyle.actions import (
     DelaySet,
     FadeSet,
     Learn,
+    MaskSet,
     ModulationSet,
     PresetChosen,
     SizeClassSet,
@@ -34,6 +35,7 @@ from rtstyle.live.denoise import Denoiser
 from rtstyle.live.fanout import Fanout
 from rtstyle.live.images import save_snapshot
 from rtstyle.live.look import Look
+from rtstyle.live.masks import SessionMask
 from rtstyle.live.sinks.sink import Sink
 from rtstyle.live.styles import FADE, Styles
 
@@ -72,6 +74,8 @@ class Desk:
         self.figures = True
         self.split: float | None = None
         """Left of this share of the width, views show the source; None: nowhere."""
+        self.mask: SessionMask | None = None
+        """Where in the frame the style counts; None: nothing can be chosen."""
         self.denoiser: Denoiser | None = None
         self.deflicker: Deflicker | None = None
         self.size_class = "auto"
@@ -144,6 +148,8 @@ class Desk:
                 self.look.set_blend(share, now, seconds)
             case SplitSet(share):
                 self.split = None if share is None else min(max(share, 0.0), 1.0)
+            case MaskSet(mask):
+                self._choose_mask(mask)
             case SizeClassSet(size_class):
                 self.size_class = size_class
             case StrokeSizeSet(stroke_size):
@@ -208,6 +214,8 @@ class Desk:
                 self.note(f"mirror {'on' if self.mirror else 'off'}")
             case Action.SPLIT:
                 self.split = None if self.split is not None else 0.5
+            case Action.MASK:
+                self._choose_mask(None)
             case Action.BYPASS:
                 look.bypassed = not look.bypassed
                 self.note(f"bypass {'on' if look.bypassed else 'off'}")
@@ -224,6 +232,10 @@ class Desk:
                 self.styles.crossfade = not self.styles.crossfade
                 self.note(f"crossfade {'on' if self.styles.crossfade else 'off'}")
         return True
+
+    def _choose_mask(self, word: str | None) -> None:
+        if self.mask is not None:
+            self.note(self.mask.choose(word))
 
     def _is_on(self, action: Action) -> bool:
         """Return how one of ``SWITCHES`` stands."""

@@ -27,6 +27,7 @@ from rtstyle.live.fanout import Fanout
 from rtstyle.live.figures import LiveReport
 from rtstyle.live.images import numbered_name
 from rtstyle.live.latest import LatestFrame
+from rtstyle.live.masks import SessionMask
 from rtstyle.live.microphone import MicrophoneCapture
 from rtstyle.live.own import OwnSource
 from rtstyle.live.session import Session, SessionParts, Show
@@ -35,7 +36,6 @@ from rtstyle.live.sinks.outputs import OutputPlan, Outputs
 from rtstyle.live.sinks.recording import Recording
 from rtstyle.live.sinks.sink import CLOCK
 from rtstyle.live.styles import Styles
-from rtstyle.mask.opening import opened_mask
 from rtstyle.style import SizeClass, Style, list_styles, load_style
 from rtstyle.video import VideoWriter, check_output
 from rtstyle.video.formats import muxer_of
@@ -124,7 +124,7 @@ def open_session(
         styles = stack.enter_context(Styles(style, levels[0], _engine_maker(camera, engine, tell)))
         tell(f"{style}: {styles.engine.backend} {styles.engine.precision} on {styles.engine.device}")
         window = stack.enter_context(_open_window(camera, style, show, live, tell)) if windowed else None
-        mask = stack.enter_context(opened_mask(live.mask, camera.size))
+        mask = stack.enter_context(SessionMask(live.mask, size=camera.size))
         interrupted = stack.enter_context(_deferred_interrupt())
         fanout = stack.enter_context(Fanout(tell, alone=window is None))
         recorder = _open_sinks(camera, outputs, plan, fanout, capture, tell)

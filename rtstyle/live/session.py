@@ -7,7 +7,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from rtstyle.actions import Command, SessionState
 from rtstyle.backends import Controls, EngineSettings
@@ -26,10 +25,10 @@ from rtstyle.live.figures import Latencies, LiveReport, Meter
 from rtstyle.live.images import with_message
 from rtstyle.live.latest import LatestFrame
 from rtstyle.live.look import Look, black_frame, split_frame
+from rtstyle.live.masks import SessionMask
 from rtstyle.live.settings import LiveSettings
 from rtstyle.live.sinks.sink import Sink
 from rtstyle.live.styles import Styles
-from rtstyle.mask.mix import FrameMask, Mixer
 from rtstyle.overlay import Tile
 from rtstyle.window import Window, keys_and_meanings
 
@@ -68,8 +67,8 @@ class SessionParts:
     record: Callable[[], Sink] | None = None
     """Opens a new recording, for the key r; called in another thread."""
     show: Show = field(default_factory=Show)
-    mask: FrameMask | None = None
-    """Where in the frame the style counts; None: everywhere."""
+    mask: SessionMask | None = None
+    """Where in the frame the style counts; None: everywhere at first."""
 
 
 class Session:
@@ -97,7 +96,7 @@ class Session:
         self.desk.mirror = settings.mirror
         self.desk.denoiser = Denoiser() if settings.denoise else None
         self.desk.deflicker = Deflicker() if settings.deflicker else None
-        self._mask, self._mixer = parts.mask, Mixer()
+        self.desk.mask = self._mask = parts.mask or SessionMask(size=parts.size)
         self._smaller_helps, self._said_behind = settings.target_fps is None, False
         self._posted: deque[Command] = deque()
         self._source: Frame | None = None  # the last frame that was taken, and what it became
@@ -124,6 +123,7 @@ class Session:
                     self._obey()
                     | self._swap()
                     | self._styles.fading
+                    | self._mask.opening
                     | (desk.paused and self._look.moving(time.perf_counter()))
                 )
                 if captured and not desk.paused and self._is_seen():
@@ -140,6 +140,7 @@ class Session:
                     self._window.redraw()
         finally:
             desk.close()
+            self._mask.close()
 
     def _is_seen(self) -> bool:
         """Say whether what is stylized now will be seen; if not, rest. The first frame makes a device a camera."""
@@ -160,9 +161,10 @@ class Session:
                 frame = frame.with_planes(desk.denoiser.apply(frame.planes))
         frame = mirrored(frame) if desk.mirror else frame
         stylized = self._styles.stylize(frame, controls, self._look.share(now))
-        if self._mask:
-            seconds = Fraction(max(at - self._begin, 0)).limit_denominator(1000)
-            stylized = self._mixer.mix(frame, stylized, self._mask.at(frame, seconds))
+        try:
+            stylized = self._mask.apply(frame, stylized, at - self._begin)
+        except RtstyleError as error:
+            desk.warn(str(error))
         return black_frame(stylized) if self._look.black(now) else stylized
 
     def _show(self, captured: Captured) -> None:
@@ -362,6 +364,8 @@ class Session:
             blend=look.blend.target,
             blend_style=styles.second,
             split=desk.split,
+            mask=self._mask.word,
+            masks=self._mask.words,
             crossfades=styles.crossfade,
             fade=styles.fade,
             holds=desk.denoiser is not None,

@@ -121,8 +121,9 @@ def halved(mask: Plane) -> Plane:
 
 def _weights(mask: Plane) -> NDArray[np.int16]:
     """Return 0 for 0, 128 for 255, and what lies between in proportion."""
-    table = ((np.arange(256) * _WHOLE + 127) // 255).astype(np.int16)
-    return table[mask]
+    weights: NDArray[np.int16] = np.add(mask, 1, dtype=np.int16)
+    weights >>= 1
+    return weights
 
 
 def _room(height: int, width: int) -> Planes:

@@ -69,7 +69,9 @@ class SmallImage:
             width, height = height, width
         half = width // 2, height // 2
         y, u, v = frame.planes
-        planes = Planes(shrunk(y, width, height), shrunk(u, *half), shrunk(v, *half))
+        # Chroma is smooth: to average all of it costs more than the network's first layers.
+        chroma = (np.asarray(cv2.resize(plane, half, interpolation=cv2.INTER_LINEAR), np.uint8) for plane in (u, v))
+        planes = Planes(shrunk(y, width, height), *chroma)
         if self._matrix is not None:
             planes = Planes(*(turned(plane, self._matrix) for plane in planes))
         return self._converter.convert(planes, frame.color)

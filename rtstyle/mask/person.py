@@ -1,4 +1,4 @@
-"""A mask of the persons in a frame: a small network at a low rate, smoothed in time, with the edges of the frame."""
+"""A mask of the persons in a frame: a small network where something moves, smoothed in time, with the frame's edges."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Map = NDArray[np.float32]
 _SIDE = 256
 """Pixels per side of what the network sees."""
 
-_PERIOD = Fraction(1, 15)
-"""Seconds between two runs of the network."""
+_PERIOD = Fraction(1, 5)
+"""Seconds between two runs of the network where nothing moves."""
 
 _EARLY = Fraction(1, 500)
 """Seconds by which a run may be earlier: times are rounded."""
@@ -31,17 +31,23 @@ _LEAST = 0.12
 _MOVED = 8.0
 """Levels of luma by which the mean of 9x9 pixels differs where everything is new."""
 
-_COARSE, _FINE = 180, 360
-"""Short side of what edges are computed from, and of what they are applied to, in pixels."""
+_MOVING, _FEW = 3.0, 130
+"""The network runs at once where more than so many of its pixels differ by more than so many levels."""
+
+_FINE = 360
+"""Least short side to which larger frames are reduced, by a whole factor, before edges are looked for."""
 
 _RADIUS = 3
-"""Of the windows in which the mask is a linear function of luma, in pixels of the coarse size."""
+"""Of the windows in which the mask is a linear function of luma, in pixels of half the reduced size."""
 
 _EVEN = 30.0
 """Variance of luma below which a window counts as even, in squared levels."""
 
 _NEIGHBORS = np.ones((5, 5), np.uint8)
-"""Pixels of the coarse size among whose values a pixel stays: edges move by two pixels at most."""
+"""Pixels of half the reduced size among which the mask has to differ where edges are looked for."""
+
+_CERTAIN = 0.05
+"""Difference of the mask below which it stays as the network gives it."""
 
 _CUT = 0.15
 """What the network gives below this is 0, and above 1 minus this is 1."""
@@ -82,45 +88,57 @@ class PersonMask(FrameMask):
         self._run_at = Fraction(0)
 
     def at(self, frame: Frame, time: Fraction) -> Plane:
-        if self._person is None or not 0 <= time - self._run_at < _PERIOD - _EARLY:
-            self._run_at = time
-            self._find(frame)
+        fine = _edge_luma(frame.planes.y, self._size)
+        luma = shrunk(fine, _SIDE, _SIDE).astype(np.float32)
+        moved = None if self._luma is None else np.asarray(cv2.blur(cv2.absdiff(luma, self._luma), (9, 9)), np.float32)
+        late = not 0 <= time - self._run_at < _PERIOD - _EARLY
+        if moved is None or late or np.count_nonzero(moved > _MOVING) > _FEW:
+            self._run_at, self._luma = time, luma
+            self._find(frame, moved)
         assert self._person is not None
-        mask = _aligned(self._person, frame.planes.y, self._size)
+        mask = _aligned(self._person, fine, self._size)
         if self._background:
             mask = 255 - mask
         return feathered(mask, self._feather)
 
-    def _find(self, frame: Frame) -> None:
-        """Run the network and mix what it finds into what it found before."""
+    def _find(self, frame: Frame, moved: Map | None) -> None:
+        """Run the network and mix what it finds into what it found before.
+
+        Args:
+            moved: Levels by which each pixel's surroundings differ from when the network ran last; None: it never did.
+        """
         rgb = self._small.of(frame, _SIDE, _SIDE)
         image = np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
         found = self._network.run(image)[0][0, 0]
         found = turned_back(found, self._matrix) if self._matrix is not None else found.copy()
-        luma = shrunk(frame.planes.y, _SIDE, _SIDE).astype(np.float32)
-        if self._person is None or self._luma is None:
+        if self._person is None or moved is None:
             self._person = found
         else:
-            moved = cv2.blur(cv2.absdiff(luma, self._luma), (9, 9))
             self._person += np.clip(_LEAST + moved / _MOVED, _LEAST, 1).astype(np.float32) * (found - self._person)
-        self._luma = luma
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-def _aligned(coarse: Map, luma: Plane, size: Size) -> Plane:
-    """Return a mask in the size of the frame, with edges where the frame has them, cut to 0 and 255."""
-    small, fine = (_with_short_side(size, side) for side in (_COARSE, _FINE))
-    guide = shrunk(luma, small.width, small.height).astype(np.float32)
-    mask = _scaled(coarse, small)
-    slope, offset = _linear(guide, mask)
-    low, high = (np.asarray(way(mask, _NEIGHBORS), np.float32) for way in (cv2.erode, cv2.dilate))
+def _edge_luma(luma: Plane, size: Size) -> Plane:
+    """Return the luma of a frame with a short side of about 360 pixels, or as it is where that is smaller."""
+    factor = max(1, min(size.width, size.height) // _FINE)
+    return luma if factor == 1 else shrunk(luma, size.width // factor, size.height // factor)
+
+
+def _aligned(person: Map, luma: Plane, size: Size) -> Plane:
+    """Return a mask of a size, with edges where the reduced luma has them, cut to 0 and 255."""
+    fine = Size(luma.shape[1], luma.shape[0])
+    coarse = Size(max(1, fine.width // 2), max(1, fine.height // 2))
+    mask = _scaled(person, coarse)
+    slope, offset = _linear(shrunk(luma, coarse.width, coarse.height).astype(np.float32), mask)
+    certain = cv2.dilate(mask, _NEIGHBORS) - cv2.erode(mask, _NEIGHBORS) < np.float32(_CERTAIN)
+    slope[certain], offset[certain] = 0, mask[certain]
     gain = np.float32(255 / (1 - 2 * _CUT))
-    low, high = (np.clip((bound - np.float32(_CUT)) * gain, 0, 255) for bound in (low, high))
-    edges = luma if fine == size else shrunk(luma, fine.width, fine.height)
-    guided = _scaled(slope * gain, fine) * edges + _scaled((offset - np.float32(_CUT)) * gain, fine)
-    levels = np.rint(np.clip(guided, _scaled(low, fine), _scaled(high, fine))).astype(np.uint8)
+    guided = _scaled(slope * gain, fine)
+    guided *= luma
+    guided += _scaled((offset - np.float32(_CUT)) * gain, fine)
+    levels = np.asarray(cv2.convertScaleAbs(np.maximum(guided, 0, out=guided)), np.uint8)  # it rounds
     return levels if fine == size else np.asarray(cv2.resize(levels, (size.width, size.height)), np.uint8)
 
 
@@ -137,9 +155,3 @@ def _linear(guide: Map, mask: Map) -> tuple[Map, Map]:
     slope = covariance / (variance + np.float32(_EVEN))
     offset = mean_mask - slope * mean
     return np.asarray(cv2.blur(slope, window), np.float32), np.asarray(cv2.blur(offset, window), np.float32)
-
-
-def _with_short_side(size: Size, pixels: int) -> Size:
-    """Return a size of the same shape whose short side is so long, or the size where it is smaller."""
-    scale = min(1.0, pixels / min(size.width, size.height))
-    return size if scale == 1 else Size(max(1, round(size.width * scale)), max(1, round(size.height * scale)))

@@ -9,7 +9,7 @@ page -> server, binary, at most ``MAX_MESSAGE`` bytes:
     4       u8    style: its place in the list of the hello, or one that a ``style`` told
     5       u8    strength in hundredths, 0 to 200
     6       u8    flags: 1 keep the colors of the source; other bits 0
-    7       u8    0
+    7       u8    mask: 0 none, 1 the style on persons, 2 on everything else
     8       ...   the JPEG, of one of the sizes of the hello
 
 or, with flags 128 and zeros before, an image (jpg, png or webp) of which the server makes a style for this visitor.
@@ -66,6 +66,9 @@ MAX_PIXELS = max(size.width * size.height for size in SIZES)
 
 KEEP_COLORS, PREPARING, OWN_IMAGE = 1, 2, 128
 
+MASKS = (None, "person", "background")
+"""Masks by their numbers; None: no mask."""
+
 _REQUEST = struct.Struct("<IBBBB")
 _REPLY = struct.Struct("<IBBBBI")
 
@@ -86,6 +89,8 @@ class Request:
     controls: Controls
     jpeg: bytes
     """Not looked at yet."""
+    mask: str | None = None
+    """One of ``MASKS``."""
 
 
 def read_image(message: bytes) -> bytes | None:
@@ -110,17 +115,18 @@ def read_request(message: bytes, styles: int) -> Request:
     """
     if len(message) <= _REQUEST.size:
         raise BadMessageError(f"a message has more than {_REQUEST.size} bytes, got {len(message)}")
-    number, style, hundredths, flags, zero = _REQUEST.unpack_from(message)
-    if style >= styles or hundredths > 200 or flags & ~KEEP_COLORS or zero:
-        raise BadMessageError(f"style {style}, strength {hundredths} or flags {flags} are out of range")
+    number, style, hundredths, flags, mask = _REQUEST.unpack_from(message)
+    if style >= styles or hundredths > 200 or flags & ~KEEP_COLORS or mask >= len(MASKS):
+        raise BadMessageError(f"style {style}, strength {hundredths}, flags {flags} or mask {mask} are out of range")
     controls = Controls.of(hundredths / 100, keep_colors=bool(flags & KEEP_COLORS))
-    return Request(number, style, controls, message[_REQUEST.size :])
+    return Request(number, style, controls, message[_REQUEST.size :], MASKS[mask])
 
 
 def write_request(request: Request) -> bytes:
     """Put a message together; what the page does in JavaScript."""
     flags = KEEP_COLORS if request.controls.chroma == 0 < request.controls.luma else 0
-    return _REQUEST.pack(request.number, request.style, round(100 * request.controls.luma), flags, 0) + request.jpeg
+    mask, hundredths = MASKS.index(request.mask), round(100 * request.controls.luma)
+    return _REQUEST.pack(request.number, request.style, hundredths, flags, mask) + request.jpeg
 
 
 @dataclass(frozen=True, slots=True)

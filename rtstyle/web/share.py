@@ -14,6 +14,9 @@ from rtstyle.backends import Controls, Engine
 from rtstyle.canvas.follower import Follow, SceneFollower
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import Frame, Size
+from rtstyle.mask.mix import FrameMask, Mixer
+from rtstyle.mask.opening import open_mask
+from rtstyle.mask.settings import MaskSettings
 from rtstyle.web.jpeg import JPEG_COLOR, JpegDecoder, JpegError, encode_jpeg, jpeg_size
 from rtstyle.web.protocol import MAX_PIXELS, SIZES, Reply, Request
 
@@ -49,6 +52,8 @@ class Visitor:
         self._decoder = JpegDecoder(MAX_PIXELS)
         self._scene = SceneFollower(follow=follow)
         self._size: Size | None = None
+        self._mask: tuple[str | None, FrameMask | None] = None, None
+        self._mixer = Mixer()
 
 
 class Engines:
@@ -234,10 +239,25 @@ class Share:
             return request.jpeg  # as it came, which no second encoding would be
         if size != visitor._size:
             visitor._size, visitor._scene = size, SceneFollower(follow=self._follow)
+            visitor._mask = None, None
         visitor._scene.flowing = len(self._visitors) == 1
         frame = visitor._scene.follow(Frame(planes, request.number, _MICROSECOND, JPEG_COLOR))
         engine.submit(frame, request.controls)
-        return encode_jpeg(engine.next(), QUALITY)
+        stylized = engine.next()
+        if request.mask != visitor._mask[0]:
+            visitor._mask = request.mask, self._open_mask(visitor, request.mask, size)
+        if visitor._mask[1] is not None:
+            seconds = Fraction(time.monotonic()).limit_denominator(1000)
+            stylized = visitor._mixer.mix(frame, stylized, visitor._mask[1].at(frame, seconds))
+        return encode_jpeg(stylized, QUALITY)
+
+    def _open_mask(self, visitor: Visitor, word: str | None, size: Size) -> FrameMask | None:
+        """Return the mask that a visitor asks for; None: none, or it cannot be had, as a line says."""
+        try:
+            return open_mask(MaskSettings(source=word), size)
+        except RtstyleError as error:
+            visitor._post("say", str(error))
+            return None
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -16,8 +16,8 @@ _LARGEST = 1 << 20
 """Bytes of a file of presets."""
 
 _WORDS = (
-    "style", "blend", "strength", "color_strength", "keep_colors", "split", "size_class", "stroke_size", "modulate",
-    "bypass", "blackout", "mirror", "hold", "deflicker",
+    "style", "blend", "strength", "color_strength", "keep_colors", "split", "size_class", "stroke_size", "mask",
+    "modulate", "bypass", "blackout", "mirror", "hold", "deflicker",
 )  # fmt: skip
 """What a preset may set, in the order in which it is set."""
 

@@ -40,6 +40,7 @@ const settings = () => ({
   keep: $("keep").checked,
   split: $("split").checked,
   mirror: $("mirror").checked,
+  mask: Number($("mask").value),
   lines: Number($("resolution").value),
 });
 
@@ -281,7 +282,7 @@ async function send() {
     if (now - at > LOST_MS) { inside.delete(key); spare.push(canvas); }
   }
   if (inside.size >= hello.in_flight) return; // this frame is left out; the next one will be newer
-  const { style, strength, keep, mirror, lines } = settings();
+  const { style, strength, keep, mirror, mask, lines } = settings();
   const [width, height] = chooseSize(video.videoWidth, video.videoHeight, lines);
   const canvas = spare.pop() ?? document.createElement("canvas");
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
@@ -299,6 +300,7 @@ async function send() {
   head.setUint8(4, style);
   head.setUint8(5, strength);
   head.setUint8(6, keep ? KEEP_COLORS : 0);
+  head.setUint8(7, mask);
   to.send(new Blob([head.buffer, jpeg]));
 }
 
@@ -543,6 +545,7 @@ shortcuts({
   k: () => $("keep").click(),
   v: () => $("split").click(),
   m: () => $("mirror").click(),
+  a: () => { $("mask").selectedIndex = ($("mask").selectedIndex + 1) % $("mask").length; },
   s: () => $("snapshot").click(),
   r: () => $("record").click(),
   f: () => $("full").click(),

@@ -43,6 +43,11 @@ function show(state) {
     radio.checked = radio.dataset.name === (state.loading ?? state.style);
     radio.parentElement.classList.toggle("loading", radio.dataset.name === state.loading);
   }
+  if ($("mask").length !== state.masks.length) {
+    const words = { off: "Everywhere", person: "People", background: "Background", file: "From the file" };
+    $("mask").replaceChildren(...state.masks.map((mask) => new Option(words[mask], mask)));
+  }
+  $("mask").value = state.mask;
   for (const box of document.querySelectorAll("[data-state]")) box.checked = Boolean(state[box.dataset.state]);
   for (const button of $("presets").children) button.classList.toggle("chosen", button.textContent === state.preset);
   if (performance.now() > sliding) {
@@ -75,6 +80,7 @@ async function look() {
 for (const box of document.querySelectorAll("[data-word]")) {
   box.addEventListener("change", () => command({ [box.dataset.word]: box.checked }));
 }
+$("mask").addEventListener("change", () => command({ mask: $("mask").value }));
 $("record").addEventListener("click", () => command({ record: !known?.recording }));
 for (const [id, word] of [["strength", "strength"], ["color", "color_strength"]]) {
   $(id).addEventListener("input", () => {
@@ -86,7 +92,7 @@ for (const [id, word] of [["strength", "strength"], ["color", "color_strength"]]
 fullScreen($("full"), $("stage"));
 const press = (word) => () => document.querySelector(`[data-word=${word}]`).click();
 shortcuts({
-  b: press("bypass"), d: press("blackout"), k: press("keep_colors"), v: press("split"), m: press("mirror"), x: press("crossfade"), o: press("hold"),
+  a: () => command({ mask: null }), b: press("bypass"), d: press("blackout"), k: press("keep_colors"), v: press("split"), m: press("mirror"), x: press("crossfade"), o: press("hold"),
   " ": press("pause"), s: () => $("snapshot").click(), r: () => $("record").click(), f: () => $("full").click(),
   "+": () => command({ stronger: 1 }), "-": () => command({ weaker: 1 }),
   style: (place) => known?.styles[place] && command({ style: place }),
