@@ -97,4 +97,4 @@ MANNERS = {
         clusters=6,
     ),
 }
-"""By name; ``picture`` is a plain one for any image. ``great_wave`` and ``composition_vii`` do not ship so yet."""
+"""By name; ``picture`` is a plain one for any image. ``great_wave`` does not ship so yet."""
