@@ -150,7 +150,7 @@ def test_an_image_that_would_take_all_memory_is_refused_by_its_header(tmp_path, 
 
 def test_an_image_for_which_the_memory_is_not_there_is_refused(tmp_path, monkeypatch):
     (tmp_path / "in.png").write_bytes(png(8000, 8000))
-    monkeypatch.setattr("rtstyle.picture.memory_available", lambda: 500_000_000)
+    monkeypatch.setattr("rtstyle.reading.memory_available", lambda: 500_000_000)
     with pytest.raises(PictureError, match=r"8000x8000 needs about .* GB of memory"):
         read_picture(tmp_path / "in.png")
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from clips import Sound, look, make_clip
 
+from rtstyle import memory
 from rtstyle.backends import Controls, EngineSettings
 from rtstyle.canvas import CanvasTracker
 from rtstyle.errors import OutputExistsError, RtstyleError, SettingError, VideoOpenError, VideoWriteError
 from rtstyle.frame import Size
-from rtstyle.render import RenderOptions, memory, plan, segments, stylize_video
+from rtstyle.render import RenderOptions, plan, segments, stylize_video
 from rtstyle.render.journal import Journal
 from rtstyle.render.segments import segment_frames
 from rtstyle.video import EncoderSettings
