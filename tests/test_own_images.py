@@ -14,7 +14,7 @@ import pytest
 aiohttp = pytest.importorskip("aiohttp", reason="pages need aiohttp: pip install 'rtstyle[web]'")
 pytest.importorskip("simplejpeg", reason="pages need simplejpeg: pip install 'rtstyle[web]'")
 
-from test_web import SMALL, as_jpeg, picture, play, visit  # noqa: E402
+from test_web import SMALL, as_jpeg, picture, play, visit, wait_until  # noqa: E402
 
 from rtstyle.style import load_style  # noqa: E402
 from rtstyle.universal import making, measuring  # noqa: E402
@@ -119,4 +119,4 @@ def test_a_second_image_before_the_first_is_a_style_is_a_bad_message(running):
             assert (await visitor.line.receive_json(timeout=60))["place"] == 1
 
     play(action)
-    assert running.report().bad_messages == 1
+    wait_until(lambda: running.report().bad_messages == 1)  # counted when the visit has ended
