@@ -223,7 +223,7 @@ def quantize_universal(images: Sequence[Path], crops: Sequence[Frame]) -> None:
     Whatever the image, it is the same but for its last layers, and these only read what is measured here.
     """
     with tempfile.TemporaryDirectory() as name:
-        styles = []
+        styles: list[Style] = []
         for number, image in enumerate(images):
             folder = Path(name, str(number))
             making.make_style(image, folder)
@@ -288,10 +288,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m engines.quantize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("styles", type=Path, nargs="+", metavar="STYLE_FOLDER")
+    parser.add_argument("styles", type=Path, nargs="*", metavar="STYLE_FOLDER")
+    parser.add_argument(
+        "--universal",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="IMAGE",
+        help="of the network of --style IMAGE, below these",
+    )
     parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER", help="50 photos or more, of all kinds")
     parser.add_argument("--crops", type=int, default=CROPS, help="to measure on (default: %(default)s)")
     args = parser.parse_args()
+    if not args.styles and not args.universal:
+        parser.error("name a style folder, or images with --universal")
     paths = list_pictures(args.photos)
     calibration = [path for number, path in enumerate(paths) if number % HELD_OUT]
     if not calibration or args.crops < 1:
@@ -299,6 +309,8 @@ def main() -> int:
         return 1
     crops, views = crops_of(calibration, args.crops), views_of(paths[::HELD_OUT], 12)
     failed = 0
+    if args.universal:
+        quantize_universal(args.universal, crops)
     for folder in args.styles:
         begun = time.perf_counter()
         try:

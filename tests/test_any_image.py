@@ -28,7 +28,7 @@ def own_cache(monkeypatch, tmp_path):
 
 
 def painted(path, dark, light, size=(160, 200), seed=3):
-    """Write a image of two colors: strokes of one on a ground of the other."""
+    """Write an image of two colors: strokes of one on a ground of the other."""
     rng = np.random.default_rng(seed)
     image = np.empty((*size, 3), np.uint8)
     image[:] = light

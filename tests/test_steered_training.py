@@ -14,13 +14,16 @@ torch = pytest.importorskip("torch")
 from rtstyle.canvas.field import measure  # noqa: E402
 from rtstyle.canvas.strokes import Brush  # noqa: E402
 from rtstyle.frame import Size  # noqa: E402
+from rtstyle.generator import STEERED_SHAPES, Generator  # noqa: E402
 from rtstyle.style import load_style  # noqa: E402
 from rtstyle.universal.painting import Painting  # noqa: E402
 from rtstyle.universal.palette import Colors  # noqa: E402
-from train import drawing, steered  # noqa: E402
-from train.data import to_yuv  # noqa: E402
+from train import drawing, refit, steered  # noqa: E402
+from train.data import load_pictures, to_yuv  # noqa: E402
 from train.drawing import HANDS, Drawing  # noqa: E402
 from train.painting import MANNERS  # noqa: E402
+from train.pool import Crops, make_pool, to_canvas  # noqa: E402
+from train.universal import packed_planes  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -227,3 +230,24 @@ def test_toned_samples_are_what_the_curve_makes_of_them():
     seen = measure(ramp)
     toned = painter.toned(to_yuv(rgb)[..., 0] + np.float32(0.5), seen)
     assert toned[0, 0] == pytest.approx(painter.curve.table(seen)[127] / 255, abs=0.01)
+
+
+def test_last_layers_are_solved_for_the_images_of_a_teacher(folders, tmp_path, monkeypatch):
+    photos, painting = folders
+    monkeypatch.setattr(refit, "PHOTOS", 4)
+    torch.manual_seed(3)
+    teacher, student = (Generator(*STEERED_SHAPES[size], canvas=40).eval() for size in ("default", "fast"))
+    for part in (teacher.tail, teacher.skip, teacher.gate):
+        torch.nn.init.normal_(part.weight, std=0.05)
+    config = {"style": str(painting), "manner": "picture", "content": [str(photos)], "size_class": "fast"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    torch.save(student.state_dict(), tmp_path / "generator.pt")
+    made = refit.refit(tmp_path, teacher)
+    drawer = steered.painter("picture", load_pictures([painting], 400, color=True)[0])
+    (sample,) = make_pool(sorted(photos.iterdir()), drawer, 1, 5, paint=False, workers=1)
+    toned, _, packed = Crops(drawer.steering, 128).window(sample, 8, 8)
+    x, z = packed_planes(torch.from_numpy(toned)[None]), to_canvas([packed])
+    with torch.no_grad():
+        wanted, before, after = teacher(x, z), student(x, z), made(x, z)
+    assert (after - wanted).square().mean() < 0.5 * (before - wanted).square().mean()
+    assert torch.equal(refit.refit(tmp_path, teacher, 2).gate.weight, 2 * made.gate.weight)

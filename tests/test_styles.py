@@ -140,7 +140,7 @@ def test_the_fast_network_draws_what_the_default_one_draws(name, demo_frame):
     apart, strength = (np.sqrt(((default - other) ** 2).mean()) for other in (fast, demo_frame.planes.y))
     # Crisp strokes at the same places: a quarter of the weights makes them softer and fainter.
     crisp = name in ("starry_night", "the_scream", "composition_vii")
-    assert apart < (0.4 if crisp else 0.25) * strength
+    assert apart < (0.37 if crisp else 0.25) * strength
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -187,7 +187,7 @@ def test_strokes_move_with_the_canvas(name):
     first, second = luma_of(name, [flat(110, size), flat(110, size, (5, 3))])
     difference = (first[3:, 5:] - second[:-3, :-5])[24:-24, 24:-24]
     # 30 dB, or a third of what strokes that are stronger than that amount to; pans have a bar of their own in dB.
-    assert difference.std() < max(255 / 10**1.5, 0.35 * first[24:-24, 24:-24].std())
+    assert difference.std() < max(255 / 10**1.5, 0.33 * first[24:-24, 24:-24].std())
 
 
 LIGHTEN = ("great_wave", "red_chalk", "sketch")

@@ -151,7 +151,7 @@ class Bars:
         return wrong
 
 
-BARS = {"drawing": Bars(32, 44, 14), "cartoon": Bars(32, 44, 22), "painting": Bars(30, 40, 17)}
+BARS = {"drawing": Bars(32, 44, 14), "cartoon": Bars(32, 44, 22), "painting": Bars(30, 40, 16.5)}
 """By the ``kind`` in style.json: above the best of other stylizers of that strength that we measured."""
 
 

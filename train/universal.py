@@ -167,7 +167,7 @@ def solve(rows: Rows) -> Readout:
 
 @torch.no_grad()
 def assembled(features: Generator, readout: Readout) -> Generator:
-    """Return the generator of a image: the common part with those last layers."""
+    """Return the generator of an image: the common part with those last layers."""
     made = Generator(*features.shape, canvas=CHANNELS)
     state = {name: value.clone() for name, value in features.state_dict().items()}
     channels = features.shape[0]
@@ -187,7 +187,7 @@ def assembled(features: Generator, readout: Readout) -> Generator:
 
 @dataclass(frozen=True)
 class Task:
-    """A image and a manner of painting by it."""
+    """An image and a manner of painting by it."""
 
     image: NDArray[np.uint8]
     manner: Manner
@@ -195,7 +195,7 @@ class Task:
 
 
 def recolored(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Turn the hues of a image by chance, change how pure they are, and how light it is."""
+    """Turn the hues of an image by chance, change how pure they are, and how light it is."""
     yuv = data.to_yuv(image.astype(np.float32) / 255)
     turn = rng.uniform(-np.pi, np.pi)
     pure = rng.uniform(0, 1.5) if rng.random() < 0.8 else 0.05

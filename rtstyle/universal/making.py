@@ -40,10 +40,10 @@ _SCENES, _SIDE, _CELLS = 12, 192, 12_000
 """Scenes that a network is solved on, their side in pixels, and how many cells of them count."""
 
 _LONG, _SHORT = 800, 48
-"""Longest side that a image is measured at, and the least that it must have, in pixels."""
+"""Longest side that an image is measured at, and the least that it must have, in pixels."""
 
 _EDGE = 0.03
-"""Share of a image at each side that is left out: frames and edges of paper."""
+"""Share of an image at each side that is left out: frames and edges of paper."""
 
 
 @cache
@@ -58,7 +58,7 @@ def _maker() -> str:
 
 
 def read_for_style(path: Path) -> tuple[Image, list[str]]:
-    """Read a image to be painted after: shape (h, w, 3) RGB, at most 800 pixels long; what is transparent is white.
+    """Read an image to be painted after: shape (h, w, 3) RGB, at most 800 pixels long; what is transparent is white.
 
     Returns:
         It, and what is to be reported of it.
@@ -105,7 +105,7 @@ def _features(common: Trunk, lessons: list[Lesson]) -> list[NDArray[np.float32]]
 
 
 def weights_of(image: Image) -> tuple[Weights, Painting]:
-    """Return the weights of a image's network, and the painter that it was solved from.
+    """Return the weights of an image's network, and the painter that it was solved from.
 
     Args:
         image: Shape (h, w, 3), RGB.
@@ -153,7 +153,7 @@ def _name_of(path: Path) -> str:
 
 
 def style_of_image(path: Path) -> Path:
-    """Return the folder of the style of a image, in the user's cache; it is made when it is first asked for.
+    """Return the folder of the style of an image, in the user's cache; it is made when it is first asked for.
 
     Raises:
         PictureError, StyleFormatError: As ``read_for_style``.
@@ -178,7 +178,7 @@ def style_of_image(path: Path) -> Path:
 
 
 def make_style(path: Path, folder: Path) -> Path:
-    """Make a style folder of a image.
+    """Make a style folder of an image.
 
     Raises:
         PictureError, StyleFormatError: As ``read_for_style``.

@@ -1,4 +1,4 @@
-"""What is measured of a image, so that it can be painted after: its strokes, its directions, its contrast."""
+"""What is measured of an image, so that it can be painted after: its strokes, its directions, its contrast."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _correlation_length(band: Floats, ux: Floats, uy: Floats, threshold: float =
 
 
 def manner_of(image: NDArray[np.uint8]) -> Manner:
-    """Return how to paint after a image, shape (h, w, 3) RGB."""
+    """Return how to paint after an image, shape (h, w, 3) RGB."""
     gray = np.asarray(cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2GRAY), np.float32)
     found = measure_strokes(gray)
 

@@ -1,4 +1,4 @@
-"""The last layers of a image's network, in closed form.
+"""The last layers of an image's network, in closed form.
 
 Everything before them is one network for all images (``trunk.onnx`` beside this file). Tail, skip and gate are linear
 in what it gives, so those that come nearest to the painter in code, on ``scenes``, are the solution of a system of
