@@ -1,4 +1,4 @@
-"""Cameras for tests: ffmpeg and GStreamer send frames that carry the time, over real protocols on loopback."""
+"""Cameras and receivers for tests: ffmpeg and GStreamer send and store frames over real protocols on loopback."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 import cv2
@@ -15,6 +18,10 @@ import pytest
 from test_camera import SIZE, draw_number
 
 SYSTEM_PYTHON = "/usr/bin/python3"
+
+needs_ffmpeg = pytest.mark.skipif(
+    not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="the programs ffmpeg and ffprobe are not installed"
+)
 
 RTSP = """
 import sys, threading
@@ -51,10 +58,10 @@ GLib.MainLoop().run()
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 class Sender:
@@ -125,3 +132,27 @@ def rtmp(port: int, begin: float | None = None) -> Sender:
 
 def udp(port: int, begin: float | None = None) -> Sender:
     return Sender.ffmpeg(*H264, "-f", "mpegts", f"udp://127.0.0.1:{port}?pkt_size=1316", begin=begin)
+
+
+@contextmanager
+def receiver(*words: str, target: Path, stop: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """FFmpeg's program, which stores what it gets; at the end it is left to finish, or killed as a server may be."""
+    options = ["-v", "error", "-y", "-analyzeduration", "2000000"]
+    command = ["ffmpeg", *options, *words, "-c", "copy", "-flush_packets", "1", str(target)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+        if not stop:
+            process.wait(10)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until a server listens, without connecting: FFmpeg serves one visitor only."""
+    end = time.monotonic() + 10
+    listening = {"tcp": f":{port:04X} 00000000:0000 0A", "udp": f":{port:04X} 00000000:0000 07"}
+    while not any(words in Path(f"/proc/net/{kind}").read_text() for kind, words in listening.items()):
+        assert time.monotonic() < end, f"nothing listens at {port}"
+        time.sleep(0.02)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +24,7 @@ import numpy as np
 import pytest
 from clips import Sound as Tone
 from clips import make_clip
+from senders import free_port, needs_ffmpeg, receiver, wait_for_port
 from test_camera import NetworkCamera, draw_number, read_number
 
 import rtstyle.live.sinks.outputs
@@ -46,9 +46,6 @@ from rtstyle.video.sound import RATE, Sound
 
 SIZE = Size(320, 192)
 COLOR = Color("bt601")
-needs_ffmpeg = pytest.mark.skipif(
-    not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="the programs ffmpeg and ffprobe are not installed"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -311,36 +308,6 @@ def test_odd_frames_lose_their_last_line_and_column():
 
 
 # -- independent receivers
-
-
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def receiver(*words: str, target: Path, stop: bool = False) -> Iterator[subprocess.Popen[bytes]]:
-    """FFmpeg's program, which stores what it gets; at the end it is left to finish, or killed as a server may be."""
-    options = ["-v", "error", "-y", "-analyzeduration", "2000000"]
-    command = ["ffmpeg", *options, *words, "-c", "copy", "-flush_packets", "1", str(target)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield process
-        if not stop:
-            process.wait(10)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_for_port(port: int) -> None:
-    """Wait until a server listens, without connecting: FFmpeg serves one visitor only."""
-    end = time.monotonic() + 10
-    listening = {"tcp": f":{port:04X} 00000000:0000 0A", "udp": f":{port:04X} 00000000:0000 07"}
-    while not any(words in Path(f"/proc/net/{kind}").read_text() for kind, words in listening.items()):
-        assert time.monotonic() < end, f"nothing listens at {port}"
-        time.sleep(0.02)
 
 
 def probe(path: Path | str) -> list[dict[str, str]]:

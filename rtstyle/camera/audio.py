@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,6 +41,7 @@ class SourceAudio:
         self._blocks: deque[AudioBlock] = deque()
         self._waiting = 0
         self._next = 0.0
+        self._until = -math.inf
         self._resampler = _resampler()
 
     def decode(self, packet: av.Packet[Any]) -> None:
@@ -53,7 +55,14 @@ class SourceAudio:
                 self._add(frame)
 
     def due(self, until: float) -> Iterator[AudioBlock]:
-        """Yield, and forget, the pieces that begin before a moment of the timeline."""
+        """Yield, and forget, the pieces that begin before a moment of the timeline.
+
+        Where that is earlier than the last one, the clock of the source was set back: what waits from before is left
+        out.
+        """
+        while until < self._until and self._blocks and self._blocks[0].moment >= self._until:
+            self._waiting -= len(self._blocks.popleft().samples)
+        self._until = until
         while self._blocks and self._blocks[0].moment < until:
             piece = self._blocks.popleft()
             self._waiting -= len(piece.samples)

@@ -205,9 +205,14 @@ class LiveSource(Closing):
 
     def _as_they_come(self) -> Iterator[Captured]:
         arrivals: deque[tuple[float, float]] = deque()
+        before = -math.inf
         for picture, at, skipped, _ in self._feed.pictures():
             frame = self._frame(picture, at)
-            self._play(math.inf, _earliest(arrivals, at, at - _seconds_of(frame)))
+            moment = _seconds_of(frame)
+            if moment < before:  # its clock was set back: what came before says nothing of this one
+                arrivals.clear()
+            before = moment
+            self._play(moment, _earliest(arrivals, at, at - moment))
             yield Captured(frame, at, skipped)
 
     def _segmented(self) -> Iterator[Captured]:
