@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -195,6 +197,23 @@ def test_the_page_comes_back_when_the_server_does(browser, monkeypatch):
         with StyleServer(Address(port=port), styles):
             page.click("#start")
             tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before + 5}")
+
+
+def test_a_server_that_hangs_is_named_and_frames_continue_when_it_does(browser):
+    with tool.server("--style", "sketch") as (url, pid), browser.new_context() as context:
+        page = context.new_page()
+        tool.begin(page, url)
+        assert page.is_hidden("#toast")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            tool.wait(page, "document.getElementById('toast').textContent.includes('server does not answer')", 10)
+            page.wait_for_timeout(4000)  # longer than a frame is waited for, and than a note is shown
+            assert page.is_visible("#toast")
+            before = page.evaluate("window.rtstyle.stats.drawnAt.length")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before + 5}")
+        tool.wait(page, "document.getElementById('toast').hidden")
 
 
 def test_a_page_whose_token_is_of_the_server_before_says_so(browser):
