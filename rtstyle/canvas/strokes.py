@@ -216,7 +216,8 @@ def _paint(brush: Brush) -> NDArray[np.uint8]:
             owner = ground.copy()
             _fill(owner, strokes, points, angle, len(under.x))
             value, relief, hue = _shaded(owner, every, angle, brush.bristles)
-            half = hue.reshape(TILE // 2, 2, TILE // 2, 2).mean((1, 3))
+            half = hue[:, ::2] + hue[:, 1::2]
+            half = np.float32(0.25) * (half[::2] + half[1::2])
             planes = (_as_bytes(each) for each in (_softened(value), _softened(relief), half))
             tiles[level * brush.directions + direction] = _tile_cells(*planes)
 
@@ -263,6 +264,9 @@ def _band(size: float, seed: int) -> Floats:
     return np.asarray(np.round(1024 * (smooth - smooth.mean()) / smooth.std()) / 1024, np.float32)
 
 
+_BLOCK = 1 << 14
+"""Points or pixels that are computed at once: what lies between two steps stays in the cache of a core."""
+
 _STEP = np.float32(0.7)
 """Distance of the points that a stroke is filled with, in pixels: no pixel between them is missed."""
 
@@ -299,14 +303,15 @@ def _points(strokes: _Strokes) -> _Points:
 def _fill(owner: NDArray[np.int32], strokes: _Strokes, points: _Points, angle: float, first: int) -> None:
     """Write the number of the topmost stroke into every pixel that one covers; the first stroke is ``first``."""
     cos, sin = _turns(strokes, angle)
-    for begin in range(0, len(points.which), 1 << 16):
-        part = slice(begin, begin + (1 << 16))
+    table = np.stack((strokes.x, strokes.y, cos, sin))
+    for begin in range(0, len(points.which), _BLOCK):
+        part = slice(begin, begin + _BLOCK)
         which, a, b = points.which[part], points.along[part], points.across[part]
-        turned_x, turned_y = cos[which], sin[which]
-        x = (strokes.x[which] + turned_x * a - turned_y * b).astype(np.int32) & (TILE - 1)
-        y = (strokes.y[which] + turned_y * a + turned_x * b).astype(np.int32) & (TILE - 1)
+        x, y, turned_x, turned_y = np.take(table, which, axis=1, mode="clip")
+        column = (x + turned_x * a - turned_y * b).astype(np.int32) & (TILE - 1)
+        row = (y + turned_y * a + turned_x * b).astype(np.int32) & (TILE - 1)
         # where one pixel stands several times, the last one stays
-        owner[y * TILE + x] = which.astype(np.int32) + np.int32(first)
+        owner[(row * TILE + column).astype(np.intp)] = which.astype(np.int32) + np.int32(first)
 
 
 def _turns(strokes: _Strokes, angle: float) -> tuple[Floats, Floats]:
@@ -320,23 +325,27 @@ def _shaded(
     owner: NDArray[np.int32], strokes: _Strokes, angle: float, bristles: float
 ) -> tuple[Floats, Floats, Floats]:
     """Return value, relief and hue of every pixel, shape (512, 512), by the stroke that owns it."""
-    columns = (strokes.x, strokes.y, *_turns(strokes, angle), strokes.bend, strokes.width, strokes.phase)
-    x, y, cos, sin, bend, width, phase = np.stack(columns, 1)[owner].T
-    half, side = np.float32(TILE / 2), np.arange(TILE) + 0.5
-    dx, dy = np.tile(side, TILE) - x, np.repeat(side, TILE) - y
-    for distance in (dx, dy):
-        distance[distance > half] -= TILE
-        distance[distance < -half] += TILE
-    a, b = cos * dx + sin * dy, cos * dy - sin * dx
-    b -= bend * a * a
-    t = np.clip(2 * b / width, -1, 1)
-    fade = np.float32(0.6) + np.float32(0.4) * _wave(a * np.float32(0.02) + 2 * phase)
-    rim = np.clip(np.abs(t) - np.float32(0.55), 0, 1)
-    relief = (
-        np.float32(bristles) * _wave(np.float32(1.3) * t + phase) * fade - np.float32(1.5) * rim + np.float32(0.25) * t
-    )
-    planes = strokes.value[owner], np.clip(relief, -1, 1), strokes.hue[owner]
-    return planes[0].reshape(TILE, TILE), planes[1].reshape(TILE, TILE), planes[2].reshape(TILE, TILE)
+    where = strokes.x, strokes.y, *_turns(strokes, angle), strokes.bend
+    table = np.stack((*where, strokes.width, strokes.phase, strokes.value, strokes.hue))
+    value, hue = (np.empty(TILE * TILE, np.float32) for _ in range(2))
+    relief: NDArray[Any] = np.empty(TILE * TILE)
+    side = np.arange(TILE) + 0.5
+    across, down = np.tile(side, _BLOCK // TILE), np.repeat(side, TILE)
+    for begin in range(0, TILE * TILE, _BLOCK):
+        part = slice(begin, begin + _BLOCK)
+        looked_up = np.take(table, owner[part], axis=1, mode="clip")
+        x, y, cos, sin, bend, width, phase, value[part], hue[part] = looked_up
+        dx, dy = across - x, down[part] - y
+        for distance in (dx, dy):
+            distance -= TILE * np.rint(distance * (1 / TILE))
+        a, b = cos * dx + sin * dy, cos * dy - sin * dx
+        b -= bend * a * a
+        t = np.clip(2 * b / width, -1, 1)
+        fade = np.float32(0.6) + np.float32(0.4) * _wave(a * np.float32(0.02) + 2 * phase)
+        rim = np.clip(np.abs(t) - np.float32(0.55), 0, 1)
+        grooves = np.float32(bristles) * _wave(np.float32(1.3) * t + phase) * fade
+        np.clip(grooves - np.float32(1.5) * rim + np.float32(0.25) * t, -1, 1, out=relief[part])
+    return value.reshape(TILE, TILE), relief.reshape(TILE, TILE), hue.reshape(TILE, TILE)
 
 
 def _wave(turns: NDArray[Any]) -> Floats:

@@ -192,8 +192,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, handlers=[handler])
     level = logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO
     logging.getLogger("rtstyle").setLevel(level)
-    # OpenCV would print lines of its own beside ours, and its idle threads would take cores from the network and the
-    # encoder while they wait for work; it reads these when it is first imported.
+    # OpenCV would print lines of its own beside ours, and idle threads of it and of NumPy's BLAS would take cores from
+    # the network and the encoder while they wait for work; they read these when they are first imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "INFO" if args.verbose else "SILENT")
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))  # a small file may ask for all memory
     for who in ("WORKER", "MAIN"):

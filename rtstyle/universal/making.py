@@ -6,9 +6,11 @@ import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
@@ -19,9 +21,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from rtstyle.canvas.steering import CHANNELS
+from rtstyle.canvas.strokes import bank
 from rtstyle.errors import OutputExistsError, StyleFormatError
 from rtstyle.files import cache_root
-from rtstyle.graph import Trunk, Weights
+from rtstyle.frame import CELL, MARGIN
+from rtstyle.graph import PLANE_CHANNELS, Trunk, Weights
 from rtstyle.reading import load_picture
 from rtstyle.style_folder import INT8_FILE, STYLE_FORMAT, TRUNK, trunk_digest
 from rtstyle.universal.measuring import manner_of
@@ -33,7 +38,7 @@ log = logging.getLogger("rtstyle")
 
 Image = NDArray[np.uint8]
 
-VERSION = 1
+VERSION = 2
 """Of how styles are made: raise it with every change that changes a byte of them."""
 
 _SCENES, _SIDE, _CELLS = 12, 192, 12_000
@@ -88,8 +93,8 @@ def read_for_style(path: Path) -> tuple[Image, list[str]]:
     return np.ascontiguousarray(rgb), notes
 
 
-def _features(common: Trunk, lessons: list[Lesson]) -> list[NDArray[np.float32]]:
-    """Run the common network up to its last layers: (channels, rows, columns) for each lesson, of one size."""
+def _features(common: Trunk) -> Callable[[Lesson], NDArray[np.float32]]:
+    """Return the common network up to its last layers: of a lesson it gives (channels, rows, columns)."""
     import openvino
 
     tail = next(node for node in common.model.graph.node if node.op_type == "Conv" and node.input[1] == "tail.weight")
@@ -99,9 +104,10 @@ def _features(common: Trunk, lessons: list[Lesson]) -> list[NDArray[np.float32]]
     model.graph.output.append(onnx.helper.make_tensor_value_info(tail.input[0], onnx.TensorProto.FLOAT, None))
     core = openvino.Core()
     read = core.read_model(model.SerializeToString())
-    read.reshape({"x": [1, *lessons[0].x.shape], "z": [1, *lessons[0].z.shape]})
+    cells = (_SIDE + 2 * MARGIN) // CELL
+    read.reshape({"x": [1, PLANE_CHANNELS, cells, cells], "z": [1, CHANNELS, cells, cells]})
     network = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return [network({"x": each.x[None], "z": each.z[None]})[0][0].copy() for each in lessons]
+    return lambda each: network({"x": each.x[None], "z": each.z[None]})[0][0].copy()
 
 
 def weights_of(image: Image) -> tuple[Weights, Painting]:
@@ -110,12 +116,16 @@ def weights_of(image: Image) -> tuple[Weights, Painting]:
     Args:
         image: Shape (h, w, 3), RGB.
     """
-    painting = Painting(image, manner_of(image))
-    rng = np.random.default_rng(VERSION)
-    lessons = [lesson(painting, scene, rng) for scene in scenes(_SCENES, _SIDE)]
-    common = _common_trunk()
-    plain, gains = solve(laid_out(zip(lessons, _features(common, lessons), strict=True), _CELLS))
-    return with_last_layers(common.weights, plain, gains), painting
+    manner, common = manner_of(image), _common_trunk()
+    with ThreadPoolExecutor(2) as pool:
+        tiles = pool.submit(bank, manner.steering.brush)  # takes longest; the rest is prepared meanwhile
+        features = pool.submit(_features, common)
+        painting, made = Painting(image, manner), scenes(_SCENES, _SIDE)
+        tiles.result()
+        chance = (np.random.default_rng((VERSION, number)) for number in range(_SCENES))
+        lessons = pool.map(partial(lesson, painting), made, chance)
+        rows = laid_out(((each, features.result()(each)) for each in lessons), _CELLS // _SCENES)
+    return with_last_layers(common.weights, *solve(rows)), painting
 
 
 def _write(folder: Path, name: str, title: str, image: Image) -> None:

@@ -9,7 +9,9 @@ closed-form solvers"). ``train/universal.py`` trains the common part for that, a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -90,37 +92,28 @@ class Rows:
 
 
 def laid_out(lessons: Iterable[tuple[Lesson, Floats]], most: int) -> Rows:
-    """Lay out what a solution is made of: ``most`` cells, evenly chosen, of lessons with their features.
+    """Lay out what a solution is made of: of each lesson ``most`` cells by chance, the same ones on every call.
 
     Args:
         lessons: Each with what the common network gives, shape (channels, rows, columns).
-        most: Cells in all.
+        most: Cells of each.
     """
-    parts: list[list[Floats]] = [[], [], [], []]
+    parts: list[tuple[Floats, ...]] = []
+    chance = np.random.default_rng(0)
     for each, fused in lessons:
         rows, columns = each.wanted.shape[1:]
-        one = np.ones((1, rows, columns), np.float32)
-        top, left = _INNER.start, _INNER.start
-        around = [
-            fused[:, None, top + dy : top + dy + rows, left + dx : left + dx + columns]
-            for dy in (-1, 0, 1)
-            for dx in (-1, 0, 1)
-        ]
-        taps = np.concatenate(around, 1).reshape(-1, rows, columns)
-        inner = (slice(None), _INNER, _INNER)
-        for part, maps in zip(
-            parts,
-            ((taps, each.x[inner], one), (fused[inner], one), (each.z[inner][:36],), (each.wanted,)),
-            strict=True,
-        ):
-            part.append(np.concatenate(maps).reshape(sum(len(m) for m in maps), -1).T)
-    whole = [np.concatenate(part) for part in parts]
-    some = np.random.default_rng(0).permutation(len(whole[0]))[:most]
-    return Rows(*(np.ascontiguousarray(part[some]) for part in whole))
+        y, x = np.divmod(chance.permutation(rows * columns)[:most], columns)
+        top, left = y + _INNER.start, x + _INNER.start
+        taps = np.stack([fused[:, top + dy, left + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)], 1)
+        one = np.ones((1, len(y)), np.float32)
+        near = np.concatenate((taps.reshape(-1, len(y)), each.x[:, top, left], one))
+        here = np.concatenate((fused[:, top, left], one))
+        parts.append((near.T, here.T, each.z[:36, top, left].T, each.wanted[:, y, x].T))
+    return Rows(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-_GROUPS = (((0, 16), ((0, 16), (16, 32))), ((16, 20), ((32, 36),)), ((20, 24), ((32, 36),)))
-"""Outputs that have gains in common, Y, U and V, and the strokes that these multiply."""
+_GROUPS = (((0, 16), (0, 16)), ((16, 20), (32,)), ((20, 24), (32,)))
+"""Outputs that have gains in common, Y, U and V, and the first ones of the strokes that these multiply."""
 
 
 def solve(rows: Rows) -> tuple[Floats, Floats]:
@@ -135,26 +128,30 @@ def solve(rows: Rows) -> tuple[Floats, Floats]:
     near, here, strokes = rows.near, rows.here, rows.strokes
     square = (near.T @ near).astype(np.float64)
     square += RIDGE * len(near) * np.diag((near.astype(np.float64) ** 2).mean(0) + 1e-3)
-    inverse = np.linalg.inv(square)
+    inverse = np.asarray(np.linalg.inv(square), np.float64)
+    aims = (near.T @ rows.wanted).astype(np.float64)
     gains: list[NDArray[np.float64]] = []
-    for (begin, end), multiplied in _GROUPS:
-        left: NDArray[np.float64] | float = 0.0
-        right: NDArray[np.float64] | float = 0.0
-        for pixel in range(end - begin):
-            products = np.concatenate([here * strokes[:, first + pixel, None] for first, _ in multiplied], 1)
-            aim = rows.wanted[:, begin + pixel]
-            ours, theirs = (near.T @ products).astype(np.float64), (near.T @ aim).astype(np.float64)
-            solved = inverse @ ours
-            left = left + products.T @ products - ours.T @ solved
-            right = right + products.T @ aim - solved.T @ theirs
-        assert isinstance(left, np.ndarray)
-        left = left + RIDGE * np.diag(np.diagonal(left) + 1e-3 * len(near))
-        found = np.linalg.solve(left, right)
-        gains += np.split(found, len(multiplied))
+    with ThreadPoolExecutor(2) as pool:
+        for (begin, end), multiplied in _GROUPS:
+            firsts = [first - begin for first in multiplied]
+            sides = list(pool.map(partial(_equations, rows, inverse, aims, firsts), range(begin, end)))
+            left, right = (np.sum(side, 0) for side in zip(*sides, strict=True))
+            left += RIDGE * np.diag(np.diagonal(left) + 1e-3 * len(near))
+            gains += np.split(np.linalg.solve(left, right), len(multiplied))
     together = np.stack(gains, 1).astype(np.float32)
     rest = rows.wanted - _times_gains(here @ together, strokes)
     plain = inverse @ (near.T @ rest).astype(np.float64)
     return plain.astype(np.float32), together
+
+
+def _equations(
+    rows: Rows, inverse: NDArray[np.float64], aims: NDArray[np.float64], firsts: list[int], output: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both sides of the equations of one output's gains, the plain part projected out."""
+    products = np.concatenate([rows.here * rows.strokes[:, first + output, None] for first in firsts], 1)
+    ours = (rows.near.T @ products).astype(np.float64)
+    solved = inverse @ ours
+    return products.T @ products - ours.T @ solved, products.T @ rows.wanted[:, output] - solved.T @ aims[:, output]
 
 
 def _times_gains(gains: Floats, strokes: Floats) -> Floats:
