@@ -242,6 +242,19 @@ def test_a_second_click_while_the_microphone_is_asked_for_makes_no_second_record
     assert page.is_enabled("#resolution")
 
 
+def test_a_camera_that_is_turned_while_it_records_changes_size_afterwards(page):
+    page.click("#record")
+    page.wait_for_selector("#recording", state="visible")
+    turn = "([w, h]) => Object.defineProperties(source, { videoWidth: { value: w }, videoHeight: { value: h } })"
+    page.evaluate(turn, [360, 640])
+    before = page.evaluate("window.rtstyle.stats.drawnAt.length")
+    tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before + 10}")
+    assert page.evaluate("window.rtstyle.stats.size") == "640x360"
+    with page.expect_download():
+        page.click("#record")
+    tool.wait(page, "window.rtstyle.stats.size === '360x640'")
+
+
 def test_a_visitor_keeps_the_style_when_the_server_has_other_ones(browser, monkeypatch):
     monkeypatch.setenv("RTSTYLE_TOKEN", "t" * 32)
     sketch, ink = load_style("sketch"), load_style("ink")

@@ -283,7 +283,8 @@ async function send() {
   }
   if (inside.size >= hello.in_flight) return; // this frame is left out; the next one will be newer
   const { style, strength, keep, mirror, mask, lines } = settings();
-  const [width, height] = chooseSize(video.videoWidth, video.videoHeight, lines);
+  // A phone that is turned while it records: the file keeps its size, and the frame is cropped to it.
+  const [width, height] = recorder ? [view.width, view.height] : chooseSize(video.videoWidth, video.videoHeight, lines);
   const canvas = spare.pop() ?? document.createElement("canvas");
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
