@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -27,6 +32,7 @@ from train.universal import packed_planes  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+ROOT = Path(__file__).parents[1]
 SMALL = Brush(directions=6, scales=(1.0, 0.5))
 
 
@@ -251,3 +257,53 @@ def test_last_layers_are_solved_for_the_images_of_a_teacher(folders, tmp_path, m
         wanted, before, after = teacher(x, z), student(x, z), made(x, z)
     assert (after - wanted).square().mean() < 0.5 * (before - wanted).square().mean()
     assert torch.equal(refit.refit(tmp_path, teacher, 2).gate.weight, 2 * made.gate.weight)
+
+
+SHARED = """
+import sys
+from dataclasses import replace
+from rtstyle.canvas.strokes import Brush
+from train import steered
+from train.painting import MANNERS
+plain = MANNERS["picture"]
+MANNERS["picture"] = replace(plain, steering=replace(plain.steering, brush=Brush(directions=6, scales=(1.0, 0.5))))
+class Kept(steered.Trainer):
+    def train_step(self, batch):
+        global seen, weights
+        report = super().train_step(batch)
+        seen, weights = float(batch.toned.sum()), [float(each.double().sum()) for each in self.generator.parameters()]
+        return report
+steered.Trainer = Kept
+code = steered.main(sys.argv[1:])
+print(seen, weights)
+sys.exit(code)
+"""
+"""``python -m train.steered`` with few tiles; prints sums of its last batch and of its weights."""
+
+
+def test_two_machines_share_gradients_and_end_with_the_same_weights(folders, tmp_path):
+    (tmp_path / "shared.py").write_text(SHARED)
+    photos, picture = folders
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    settings = ["--content", str(photos), "--style", str(picture), "--out", str(tmp_path / "run"), "--pool", "2"]
+    settings += ["--warm-steps", "2", "--steps", "4", "--crop", "64", "--batch", "1"]
+    runs = []
+    for node in ("0", "1"):
+        launch = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--node-rank", node]
+        launch += ["--master-addr", "127.0.0.1", "--master-port", port, str(tmp_path / "shared.py")]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        runs.append(
+            subprocess.Popen(
+                [sys.executable, *launch, *settings],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
+            )
+        )  # fmt: skip
+    told = [run.communicate(timeout=600) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], [errors[-1500:] for _, errors in told]
+    first, second = (words.splitlines()[-1].split(" ", 1) for words, _ in told)
+    assert first[1] == second[1], "the same weights"
+    assert first[0] != second[0], "from other crops"
+    assert (tmp_path / "run" / "generator.pt").exists()
+    assert sum("photos painted" in words for words, _ in told) == 1

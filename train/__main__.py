@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from dataclasses import fields
 from pathlib import Path
 
-import torch
-from torch import distributed
-
 from train.batches import Config
 from train.painters import PAINTERS
+from train.processes import joined
 from train.trainer import train
 
 BASE = Path(__file__).parent / "weights" / "base.safetensors"
@@ -24,17 +21,6 @@ def _pictures(text: str) -> tuple[str, float]:
     if colon and not Path(text).exists():
         return path, float(share)
     return text, 1.0
-
-
-def _join_others() -> str:
-    """Join the processes that torchrun started, if it did; return this process's device."""
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
-    if "WORLD_SIZE" in os.environ:
-        if device != "cpu":
-            torch.cuda.set_device(device)
-        distributed.init_process_group("gloo" if device == "cpu" else "nccl")
-    return device
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,10 +65,10 @@ def main() -> int:
         args.base = ""  # it is a default one
     settings = {f.name: getattr(args, f.name) for f in fields(Config) if hasattr(args, f.name)}
     settings |= {"content": tuple(args.content), "pictures": tuple(args.style), "color": not args.grey}
-    device = _join_others()
     try:
         config = Config(**settings)
-        train(config, args.out, resume=args.resume, start_from=args.start_from, every=args.every, device=device)
+        with joined() as device:
+            train(config, args.out, resume=args.resume, start_from=args.start_from, every=args.every, device=device)
     except ValueError as error:
         print(f"train: error: {error}", file=sys.stderr)
         return 1
@@ -92,9 +78,6 @@ def main() -> int:
     except KeyboardInterrupt:
         print(f"train: stopped; --resume continues from {args.out / 'checkpoint.pt'}", file=sys.stderr)
         return 130
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
     return 0
 
 

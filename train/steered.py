@@ -4,7 +4,8 @@ A generator against a patch discriminator, in two stages of one run. Until ``war
 painter made in code (painting.py) where strokes go and which color each takes. From there on it learns from the
 painting itself how they look: sliced Wasserstein distances of VGG16 features, a discriminator that is trained in
 alternation, and a term against the lattice of the network's own cells. All the while it must give the same frame for a
-shifted view with other noise. Read it from top to bottom.
+shifted view with other noise. Several processes (torchrun) make a batch each, and share the mean of the gradients. Read
+it from top to bottom.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from train import data, losses
 from train.drawing import HANDS, Drawing
 from train.painting import MANNERS
 from train.pool import Crops, Painter, Sample, make_pool, to_canvas
+from train.processes import average_gradients, joined, rank
 
 PAINTING_BASE = Path(__file__).parent / "weights" / "painting.safetensors"
 """What a run of a painting starts from: 2000 steps of the painter ``composition_vii``, 230 against the painting."""
@@ -230,9 +232,9 @@ class Trainer:
             self.picture = _drawn(self.pool[:6])
 
     def batch(self) -> Batch:
-        """Make the batch of this step: a function of the seed and the step."""
+        """Make the batch of this step: a function of the seed, the step and the process."""
         config, size = self.config, self.config.crop
-        rng = np.random.default_rng((config.seed, self.step))
+        rng = np.random.default_rng((_seed(config), self.step))
         windows = rng.integers(0, config.shift + 1, (2, 2))
         parts: list[list[Any]] = [[], []]
         clean: list[list[NDArray[np.float32]]] = [[], []]
@@ -295,6 +297,7 @@ class Trainer:
         total = torch.stack([weights[name] * terms[name] for name in weights]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
+        average_gradients(self.generator.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"a gradient is {float(norm)} at step {self.step}")
@@ -357,7 +360,7 @@ class Trainer:
 
     def _train_discriminator(self, made: Tensor) -> dict[str, float]:
         assert self.picture is not None
-        rng = np.random.default_rng((self.config.seed, self.step, 2))
+        rng = np.random.default_rng((_seed(self.config), self.step, 2))
         size = made.shape[-1]
         real = np.stack([data.picture_crop([self.picture], np.ones(1), size, rng) for _ in range(len(made))])
         both = _rescaled(torch.cat((torch.from_numpy(real), made.clamp(0, 1))), self.step)
@@ -367,6 +370,7 @@ class Trainer:
         loss = losses.hinge_discriminator(verdict_real, verdict_made)
         self.critic.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self.discriminator.parameters())
         self.critic.step()
         accuracy = 0.5 * ((verdict_real > 0).float().mean() + (verdict_made < 0).float().mean())
         return {"discriminator": float(loss.detach()), "accuracy": float(accuracy)}
@@ -410,6 +414,11 @@ class Trainer:
         photos = data.load_photos(self.held_out[:: max(1, len(self.held_out) // 4)][:4], 360)
         shown = [self.draw(photo[:360, :360]) for photo in photos]
         cv2.imwrite(str(self.out / f"preview-{self.step:05d}.jpg"), np.hstack(shown)[:, :, ::-1])
+
+
+def _seed(config: Config) -> int:
+    """Return a seed of this process's own."""
+    return config.seed + 1_000_003 * rank()
 
 
 def _overlap(first: Tensor, second: Tensor, windows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -509,21 +518,23 @@ def train(config: Config, out: Path, *, resume: bool = False) -> None:
         trainer.load()
     begun = saved = time.time()
     trainer.prepare()
-    print(f"{len(trainer.pool)} photos painted in {time.time() - begun:.0f} s", flush=True)
+    if rank() == 0:
+        print(f"{len(trainer.pool)} photos painted in {time.time() - begun:.0f} s", flush=True)
     sums: dict[str, list[float]] = {}
     while trainer.step < config.steps:
         for name, value in trainer.train_step(trainer.batch()).items():
             sums.setdefault(name, []).append(value)
-        if trainer.step % 100 == 0:
+        if trainer.step % 100 == 0 and rank() == 0:
             shown = " ".join(f"{name} {np.mean(values):.4f}" for name, values in sums.items())
             print(f"step {trainer.step}, {time.time() - begun:.0f} s: {shown}", flush=True)
             sums.clear()
-        if time.time() - saved > 120:
+        if time.time() - saved > 120 and rank() == 0:
             saved = time.time()
             trainer.save()
             trainer.preview()
-    trainer.save()
-    trainer.preview()
+    if rank() == 0:
+        trainer.save()
+        trainer.preview()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -564,7 +575,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
     values = {field.name: getattr(args, field.name) for field in fields(Config) if hasattr(args, field.name)}
     try:
-        train(Config(**values | {"content": tuple(args.content)}), args.out, resume=args.resume)
+        with joined(cpu=True):
+            train(Config(**values | {"content": tuple(args.content)}), args.out, resume=args.resume)
     except (ValueError, FloatingPointError) as error:
         print(f"train: error: {error}", file=sys.stderr)
         return 1

@@ -35,6 +35,7 @@ from train.batches import RIM, Batch, Batches, Config
 from train.forward import canvas_tile, cut_canvas, new_generator, planes_of, stylize, to_rgb
 from train.log import Log
 from train.preview import Preview
+from train.processes import rank
 
 RECOVERIES = 3
 """How often a run goes back to its last checkpoint with half the rate when a gradient is NaN or infinite."""
@@ -306,14 +307,13 @@ def train(
     Raises:
         FloatingPointError: It went back ``RECOVERIES`` times already.
     """
-    rank = distributed.get_rank() if distributed.is_initialized() else 0
     cv2.setNumThreads(1)  # batches are made in a thread beside torch's, which need the cores more
     checkpoint = out / "checkpoint.pt"
     trainer = Trainer(config, device)
-    batches = Batches(config, rank, trainer.world)
+    batches = Batches(config, rank(), trainer.world)
     if resume or start_from:
         trainer.load(start_from or checkpoint)
-    log = Log(out, fresh=trainer.step == 0) if rank == 0 else None
+    log = Log(out, fresh=trainer.step == 0) if rank() == 0 else None
     if log:
         (out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
         trainer.save(checkpoint)
