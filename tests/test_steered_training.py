@@ -264,9 +264,9 @@ import sys
 from dataclasses import replace
 from rtstyle.canvas.strokes import Brush
 from train import steered
-from train.painting import MANNERS
-plain = MANNERS["picture"]
-MANNERS["picture"] = replace(plain, steering=replace(plain.steering, brush=Brush(directions=6, scales=(1.0, 0.5))))
+from train.drawing import HANDS
+plain = HANDS["sketch"]
+HANDS["sketch"] = replace(plain, steering=replace(plain.steering, brush=Brush(directions=6, scales=(1.0, 0.5))))
 class Kept(steered.Trainer):
     def train_step(self, batch):
         global seen, weights
@@ -283,11 +283,10 @@ sys.exit(code)
 
 def test_two_machines_share_gradients_and_end_with_the_same_weights(folders, tmp_path):
     (tmp_path / "shared.py").write_text(SHARED)
-    photos, picture = folders
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    settings = ["--content", str(photos), "--style", str(picture), "--out", str(tmp_path / "run"), "--pool", "2"]
+    settings = ["--content", str(folders[0]), "--manner", "sketch", "--out", str(tmp_path / "run"), "--pool", "2"]
     settings += ["--warm-steps", "2", "--steps", "4", "--crop", "64", "--batch", "1"]
     runs = []
     for node in ("0", "1"):
