@@ -28,6 +28,7 @@ from rtstyle.actions import Action, PresetChosen, SessionState, StyleChosen, Swi
 from rtstyle.style import list_styles, load_style  # noqa: E402
 from rtstyle.web.address import Address  # noqa: E402
 from rtstyle.web.preview import BrowserPreview  # noqa: E402
+from rtstyle.web.protocol import Start  # noqa: E402
 from rtstyle.web.server import StyleServer  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -253,6 +254,16 @@ def test_a_camera_that_is_turned_while_it_records_changes_size_afterwards(page):
     with page.expect_download():
         page.click("#record")
     tool.wait(page, "window.rtstyle.stats.size === '360x640'")
+
+
+def test_the_page_begins_with_the_mask_of_the_server(browser):
+    with (
+        browser.new_context() as context,
+        StyleServer(Address(port=0), [load_style("sketch")], start=Start(mask="background")) as running,
+    ):
+        page = context.new_page()
+        tool.begin(page, running.url)
+        assert page.input_value("#mask") == "2"
 
 
 def test_a_visitor_keeps_the_style_when_the_server_has_other_ones(browser, monkeypatch):

@@ -420,6 +420,25 @@ def test_a_visitor_chooses_where_the_style_counts(shared):
     play(action)
 
 
+def test_a_server_may_begin_with_a_mask_and_keep_faces():
+    data = as_jpeg(cv2.resize(drawn(160), (640, 480)))
+    source = JpegDecoder(protocol.MAX_PIXELS).decode(data).y.astype(int)
+    changed = []
+    for keep_face in (False, True):
+        start = protocol.Start(mask="person", keep_face=keep_face)
+        with StyleServer(Address(port=0), [load_style("sketch")], start=start) as running:
+
+            async def action(running=running):
+                async with visit(running) as visitor:
+                    assert protocol.MASKS[visitor.hello["start"]["mask"]] == "person"
+                    painted = await visitor.painted(data)  # no mask was asked for
+                    seen = JpegDecoder(protocol.MAX_PIXELS).decode(painted.jpeg).y.astype(int)
+                    changed.append(np.abs(seen - source)[170:230, 300:340].mean())
+
+            play(action)
+    assert changed[1] < 0.6 * changed[0]
+
+
 def test_of_frames_that_wait_only_the_latest_is_done(shared):
     data = as_jpeg(picture(Size(1280, 720)))
 

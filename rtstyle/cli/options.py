@@ -158,7 +158,12 @@ def add_mask_options(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="width of the soft edge, inside the mask; 0: none (default of files: a 180th of the short side)",
     )
-    group.add_argument("--keep-face", action="store_true", help="weaken the style on faces")
+    add_keep_face_option(group)
+
+
+def add_keep_face_option(place: argparse._ActionsContainer) -> None:
+    """Add --keep-face."""
+    place.add_argument("--keep-face", action="store_true", help="weaken the style on faces")
 
 
 def mask_settings(args: argparse.Namespace) -> MaskSettings:

@@ -12,6 +12,7 @@ from rtstyle.cli.options import (
     add_command,
     add_engine_options,
     add_follow_option,
+    add_keep_face_option,
     add_message_options,
     engine_settings,
 )
@@ -41,6 +42,10 @@ def add_serve(commands: Any) -> None:
     default = " (default: %(default)s)"
     parser.add_argument("--visitors", type=int, default=4, metavar="N", help="visitors at a time" + default)
     add_follow_option(parser, "for a single visitor")
+    parser.add_argument(
+        "--mask", choices=("person", "background"), help="where the page begins with the style; visitors may change it"
+    )
+    add_keep_face_option(parser)
     parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds")
     add_address_options(parser)
     _add_proxy_options(parser)
@@ -107,12 +112,17 @@ def _run_serve(args: argparse.Namespace) -> int:
         drain=args.drain,
     )
     check_packages()
+    from rtstyle.web.protocol import Start
     from rtstyle.web.server import serve
 
     report = serve(
         address,
         style=args.style,
-        controls=Controls.of(args.strength, keep_colors=args.keep_colors),
+        start=Start(
+            controls=Controls.of(args.strength, keep_colors=args.keep_colors),
+            mask=args.mask,
+            keep_face=args.keep_face,
+        ),
         visitors=args.visitors,
         engine=engine_settings(args),
         follow=args.follow,

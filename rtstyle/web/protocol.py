@@ -79,6 +79,18 @@ class BadMessageError(ValueError):
     """A message that is not of this protocol."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What visitors begin with."""
+
+    controls: Controls = Controls()
+    """Strength and colors."""
+    mask: str | None = None
+    """One of ``MASKS``. A visitor may choose another one."""
+    keep_face: bool = False
+    """Weaken the style on faces, whatever the mask."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One frame of a visitor and how it shall look."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from rtstyle.backends import Controls, Engine, EngineSettings, open_for
+from rtstyle.backends import Engine, EngineSettings, open_for
 from rtstyle.canvas.follower import Follow
 from rtstyle.errors import RtstyleError, SettingError, check_seconds
 from rtstyle.frame import Size
@@ -25,7 +25,7 @@ from rtstyle.web.address import Address
 from rtstyle.web.host import MAX_CONNECTIONS, PATIENCE, WebServer, keep_fresh, page_route, preview_routes
 from rtstyle.web.jpeg import JPEG_COLOR
 from rtstyle.web.own import OwnStyles
-from rtstyle.web.protocol import BadMessageError, Reason, Reply, read_image, read_request, write_reply
+from rtstyle.web.protocol import BadMessageError, Reason, Reply, Start, read_image, read_request, write_reply
 from rtstyle.web.share import Share, Visitor
 
 IDLE = 30.0
@@ -86,7 +86,7 @@ class StyleServer:
         styles: What visitors may choose.
         first: Place of the style that they begin with.
         visitors: How many are served at a time; one more gets a message.
-        start: Strength and colors that the page begins with.
+        start: Strength, colors and mask that the page begins with.
         follow: What strokes follow: ``flow`` everything that moves, ``camera`` pans only, ``off`` nothing; ``auto`` is
             flow. It is for a visitor alone: while there are others, the camera is followed.
     """
@@ -98,7 +98,7 @@ class StyleServer:
         *,
         first: int = 0,
         visitors: int = 4,
-        start: Controls = Controls(),
+        start: Start = Start(),
         engine: EngineSettings = EngineSettings(),
         follow: Follow = "auto",
     ) -> None:
@@ -129,7 +129,14 @@ class StyleServer:
         self.engine = f"{engine_of_first.backend} {engine_of_first.precision} on {engine_of_first.device}"
         """Backend, precision and device, to be shown."""
         # Each visitor has one and may be about to change to another: then none is closed that is in use.
-        self._share = Share(make, (first, engine_of_first), room=max(6, 2 * visitors), fail=self._break, follow=follow)
+        self._share = Share(
+            make,
+            (first, engine_of_first),
+            room=max(6, 2 * visitors),
+            fail=self._break,
+            follow=follow,
+            keep_face=start.keep_face,
+        )
 
     @property
     def port(self) -> int:
@@ -188,6 +195,7 @@ class StyleServer:
         return [*routes, *preview_routes(self._styles)]
 
     def _hello(self) -> str:
+        controls = self._start.controls
         return json.dumps(
             {
                 "type": "hello",
@@ -197,8 +205,9 @@ class StyleServer:
                 "in_flight": protocol.IN_FLIGHT,
                 "start": {
                     "style": self._first,
-                    "strength": self._start.luma,
-                    "keep_colors": self._start.chroma == 0 < self._start.luma,
+                    "strength": controls.luma,
+                    "keep_colors": controls.chroma == 0 < controls.luma,
+                    "mask": protocol.MASKS.index(self._start.mask),
                 },
             }
         )
@@ -373,7 +382,7 @@ def serve(
     address: Address = Address(),
     *,
     style: str = "sketch",
-    controls: Controls = Controls(),
+    start: Start = Start(),
     visitors: int = 4,
     engine: EngineSettings = EngineSettings(),
     follow: Follow = "auto",
@@ -384,7 +393,7 @@ def serve(
 
     Args:
         style: What visitors begin with; they may choose among it and the shipped ones.
-        controls: Strength and colors that they begin with.
+        start: Strength, colors and mask that they begin with.
         visitors: How many are served at a time.
         engine: Backend, precision, device, size of the networks and size of strokes.
         follow: What strokes follow, see ``StyleServer``.
@@ -407,7 +416,7 @@ def serve(
         [load_style(name) for name in names],
         first=names.index(style),
         visitors=visitors,
-        start=controls,
+        start=start,
         engine=engine,
         follow=follow,
     )

@@ -52,7 +52,7 @@ class Visitor:
         self._decoder = JpegDecoder(MAX_PIXELS)
         self._scene = SceneFollower(follow=follow)
         self._size: Size | None = None
-        self._mask: tuple[str | None, FrameMask | None] = None, None
+        self._mask: tuple[str | None, FrameMask | None] | None = None
         self._mixer = Mixer()
 
 
@@ -120,6 +120,7 @@ class Share:
         room: Engines that are kept.
         follow: What strokes follow; flow for a visitor alone, and else the camera.
         fail: Called with what ended the worker, where that is none of the errors that are foreseen.
+        keep_face: Weaken the style on faces.
     """
 
     def __init__(
@@ -130,11 +131,12 @@ class Share:
         room: int,
         fail: Callable[[BaseException], None],
         follow: Follow = "auto",
+        keep_face: bool = False,
     ) -> None:
         self._engines = Engines(make, room)
         place, engine = first
         self._engines.put(place, engine.size, engine)
-        self._fail, self._follow = fail, follow
+        self._fail, self._follow, self._keep_face = fail, follow, keep_face
         self._visitors: list[Visitor] = []
         self._clock = 0.0  # the tag of the visitor whose turn it is
         self._changed = threading.Condition()
@@ -239,12 +241,12 @@ class Share:
             return request.jpeg  # as it came, which no second encoding would be
         if size != visitor._size:
             visitor._size, visitor._scene = size, SceneFollower(follow=self._follow)
-            visitor._mask = None, None
+            visitor._mask = None
         visitor._scene.flowing = len(self._visitors) == 1
         frame = visitor._scene.follow(Frame(planes, request.number, _MICROSECOND, JPEG_COLOR))
         engine.submit(frame, request.controls)
         stylized = engine.next()
-        if request.mask != visitor._mask[0]:
+        if visitor._mask is None or request.mask != visitor._mask[0]:
             visitor._mask = request.mask, self._open_mask(visitor, request.mask, size)
         if visitor._mask[1] is not None:
             seconds = Fraction(time.monotonic()).limit_denominator(1000)
@@ -254,7 +256,7 @@ class Share:
     def _open_mask(self, visitor: Visitor, word: str | None, size: Size) -> FrameMask | None:
         """Return the mask that a visitor asks for; None: none, or it cannot be had, as a line says."""
         try:
-            return open_mask(MaskSettings(source=word), size)
+            return open_mask(MaskSettings(source=word, keep_face=self._keep_face), size)
         except RtstyleError as error:
             visitor._post("say", str(error))
             return None

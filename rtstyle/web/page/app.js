@@ -241,6 +241,7 @@ function heard(message) {
     if (first) {
       $("strength").value = Math.round(100 * message.start.strength);
       $("keep").checked = message.start.keep_colors;
+      $("mask").value = message.start.mask;
       showStrength();
     }
     showStyles(message.start.style);
