@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,13 @@ from platformdirs import user_cache_path
 def cache_root() -> Path:
     """Return the folder of what can be made again: the user's own, or what the variable RTSTYLE_CACHE says."""
     return Path(os.environ.get("RTSTYLE_CACHE") or user_cache_path("rtstyle", appauthor=False))
+
+
+def passing_folder() -> tempfile.TemporaryDirectory[str]:
+    """Make a folder that ends with this process; in memory where there is memory that looks like a folder."""
+    memory = Path("/dev/shm")
+    place = memory if os.access(memory, os.W_OK) else None
+    return tempfile.TemporaryDirectory(prefix="rtstyle-", dir=place, ignore_cleanup_errors=True)
 
 
 def natural_order(name: str) -> list[tuple[bool, int, str]]:

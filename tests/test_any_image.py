@@ -77,6 +77,18 @@ def test_a_style_is_made_once_and_kept(red, tmp_path):
     assert load_style(red).folders[0][0] != first  # the image is another one now
 
 
+def test_a_cache_that_cannot_be_written_costs_a_warning(red, tmp_path, photo, monkeypatch, caplog):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(making, "cache_root", lambda: tmp_path / "file" / "cache")
+    one, other = (load_style(red).folders[0][0] for _ in range(2))
+    assert one == other
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == [
+        f"styles of images cannot be kept in {tmp_path / 'file/cache/images'} (Not a directory): "
+        "they are made again in each run"
+    ]
+    assert mean_chroma(stylize(photo, style=str(red)))[1] > 15
+
+
 def test_the_same_image_gives_the_same_bytes(red, tmp_path):
     one, other = (making.make_style(red, tmp_path / name) for name in ("a", "b"))
     assert (one / "trunk.onnx").read_bytes() == (other / "trunk.onnx").read_bytes()

@@ -23,8 +23,8 @@ from onnx import numpy_helper
 
 from rtstyle.canvas.steering import CHANNELS
 from rtstyle.canvas.strokes import bank
-from rtstyle.errors import OutputExistsError, StyleFormatError
-from rtstyle.files import cache_root
+from rtstyle.errors import OutputExistsError, StyleFormatError, reason_of
+from rtstyle.files import cache_root, passing_folder
 from rtstyle.frame import CELL, MARGIN
 from rtstyle.graph import PLANE_CHANNELS, Trunk, Weights
 from rtstyle.reading import load_picture
@@ -162,8 +162,27 @@ def _name_of(path: Path) -> str:
     return stem or "image"
 
 
+def _kept() -> Path:
+    """Return where styles of images are kept: in the user's cache, or until the end where that cannot be written."""
+    folder = cache_root() / "images"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return Path(_until_the_end(folder, reason_of(error)).name)
+    return folder
+
+
+@cache
+def _until_the_end(folder: Path, reason: str) -> tempfile.TemporaryDirectory[str]:
+    log.warning("styles of images cannot be kept in %s (%s): they are made again in each run", folder, reason)
+    return passing_folder()
+
+
 def style_of_image(path: Path) -> Path:
     """Return the folder of the style of an image, in the user's cache; it is made when it is first asked for.
+
+    Where the cache cannot be written, the folder ends with this process, and a warning says so.
 
     Raises:
         PictureError, StyleFormatError: As ``read_for_style``.
@@ -171,12 +190,13 @@ def style_of_image(path: Path) -> Path:
     image, notes = read_for_style(path)
     key = blake2b(f"{_maker()} {_name_of(path)} {image.shape}".encode() + image.tobytes(), digest_size=10)
     folder = cache_root() / "images" / key.hexdigest()
+    if not (folder / "style.json").is_file():
+        folder = _kept() / folder.name
     if (folder / "style.json").is_file():
         return folder
     for note in notes:
         log.warning("%s: %s", path, note)
     log.info("making a style of %s, once on this machine", path)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         _write(part, _name_of(path), f"after {path.name}", image)

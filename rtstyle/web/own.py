@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import threading
 from pathlib import Path
 
 from rtstyle.errors import PictureError, StyleFormatError
+from rtstyle.files import passing_folder
 from rtstyle.metadata import read_metadata
 from rtstyle.style import Style, load_style
 
@@ -31,9 +30,7 @@ class OwnStyles:
         self._styles = styles
         self._places: dict[bytes, int] = {}
         self._making = threading.Lock()
-        memory = Path("/dev/shm")
-        place = memory if os.access(memory, os.W_OK) else None
-        self._folder = tempfile.TemporaryDirectory(prefix="rtstyle-", dir=place, ignore_cleanup_errors=True)
+        self._folder = passing_folder()
 
     def add(self, data: bytes) -> int:
         """Return the place of the style of an image, which is made if it is new. Takes seconds; from any thread.
