@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rtstyle.backends import Engine as Engine
     from rtstyle.backends import EngineSettings as EngineSettings
     from rtstyle.backends import Mode as Mode
+    from rtstyle.backends import NetworkLines as NetworkLines
     from rtstyle.backends import Precision as Precision
     from rtstyle.backends import StrokeSize as StrokeSize
     from rtstyle.backends import open_engine as open_engine
@@ -100,6 +101,7 @@ _HOME = {
         "Engine",
         "EngineSettings",
         "Mode",
+        "NetworkLines",
         "Precision",
         "StrokeSize",
         "open_engine",

@@ -27,6 +27,9 @@ from rtstyle.whitelist import PLANE_CHANNELS as PLANE_CHANNELS
 PICTURE, CANVAS, STRENGTH, STYLIZED = "picture", "canvas", "strength", "stylized"
 """Names of the deployed graph's inputs and output."""
 
+SMOOTH, GAINS = "smooth", "gains"
+"""Names of the outputs of an ``unjoined`` graph."""
+
 CENTRE, INTO, BACK = "centre", "into", "back"
 """Names of the planar graph's inputs that say what a stream's samples mean, see ``color_inputs``."""
 
@@ -40,6 +43,9 @@ _TONED = slice(0, 16)
 
 _VALUE, _RELIEF, _HUE = slice(0, 16), slice(16, 32), slice(32, 36)
 """Channels of a steered canvas that the gate multiplies."""
+
+_COVERING = [row // 2 * 2 + column // 2 for row in range(4) for column in range(4)]
+"""Which of the 2x2 hues of a cell covers each of its pixels."""
 
 _CANVAS_UNIT = 64
 """Levels of the canvas, around 128, that are 1 to the generator."""
@@ -266,7 +272,7 @@ def _form(
 ) -> tuple[list[onnx.NodeProto], dict[str, NDArray[np.generic]]]:
     """Return the trunk up to ``style`` (1, rows, columns, 24), and its constants, as CPUs compute it fastest.
 
-    The gated strokes of a steered canvas are added where channels are last, as they come: from ``cells_centred``.
+    Of a steered canvas, the gated strokes are not in ``style``; their gains are ``gains``, (1, rows, columns, 5).
 
     Libraries keep channels last in memory. A Transpose between that and ONNX's order costs nothing where one
     convolution reads or writes it, and two copies of the tensor where anything else does. So samples and canvas are
@@ -296,8 +302,7 @@ def _form(
         elif output == "s":
             for name in original.input:
                 nodes.append(node("Transpose", [name], [f"{name}_last"], perm=_CHANNELS_LAST))
-            plain = "style_plain" if trunk.steered else "style"
-            nodes.append(node("Add", [f"{name}_last" for name in original.input], [plain]))
+            nodes.append(node("Add", [f"{name}_last" for name in original.input], ["style"]))
         elif way_up and output == way_up[-1].output[0]:
             nodes += _transposed(way_up, constants, rows, columns)
         elif output not in replaced:
@@ -306,9 +311,7 @@ def _form(
             copy.input[:] = [names.get(name, name) for name in original.input]
             nodes.append(copy)
     if trunk.steered:
-        nodes.append(node("Transpose", ["g"], ["gains"], perm=_CHANNELS_LAST))
-        nodes += _gated("cells_centred", PLANE_CHANNELS, constants, hue_in_luma=True)
-        nodes.append(node("Add", ["style_plain", "gated"], ["style"]))
+        nodes.append(node("Transpose", ["g"], [GAINS], perm=_CHANNELS_LAST))
     return nodes, constants
 
 
@@ -340,7 +343,7 @@ def _gated(
     nodes.append(node("Add", ["gated_value", "gated_relief"], ["gated_luma"]))
     luma = "gated_luma"
     if hue_in_luma:  # each of the 16 pixels takes the hue that covers it
-        constants["covering"] = np.array([row // 2 * 2 + column // 2 for row in range(4) for column in range(4)])
+        constants["covering"] = np.array(_COVERING)
         nodes.append(node("Gather", ["gated_hue_y", "covering"], ["gated_hue_wide"], axis=3))
         nodes.append(node("Add", ["gated_luma", "gated_hue_wide"], ["gated_whole"]))
         luma = "gated_whole"
@@ -458,23 +461,95 @@ def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges
     """Build the graph that engines run: packed uint8 in, packed uint8 out, static shape.
 
     Inputs: ``picture`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, ``trunk.canvas_channels``), uint8, rows
-    and columns even; ``strength`` (24,), float32, of each channel. Output: ``stylized``, like ``picture``. Subtracting
-    the stream's middle grey first makes the zeros around each convolution mean the same in every color. The source is
-    added, rounded and clamped in float32, whatever precision the trunk runs in, so strength 0 changes no bit.
+    and columns even; ``strength`` (24,), float32, of each channel. Output: ``stylized``, like ``picture``.
+    The source is added, rounded and clamped in float32, whatever precision the trunk runs in, so strength 0 changes no
+    bit.
 
     Args:
-        ranges: Of all ``quantized_tensors`` of an ``equalized`` trunk: it is computed in int8. Samples then go in as
-            they are, as levels around 128; what separates 128 from middle grey is added to the biases. So the zeros
-            around the frame are up to 2.5 levels off middle grey, 8 pixels outside of what is shown. None: in the
-            engine's float.
+        ranges: Of all ``quantized_tensors`` of an ``equalized`` trunk: it is computed in int8. None: in the engine's
+            float.
+    """
+    nodes, constants = _trunk_nodes(trunk, color, rows, columns, ranges)
+    style = "style"
+    if trunk.steered:  # the strokes are added where channels are last, as they come
+        nodes += _gated("cells_centred", PLANE_CHANNELS, constants, hue_in_luma=True)
+        nodes.append(helper.make_node("Add", ["style", "gated"], ["style_gated"]))
+        style = "style_gated"
+    nodes += _residual_nodes(style, toned=trunk.toned)
+    constants |= {"black": np.array(0, "f4"), "white": np.array(255, "f4"), "half": np.array([0.5], "f4")}
+    strength = helper.make_tensor_value_info(STRENGTH, TensorProto.FLOAT, (PLANE_CHANNELS,))
+    shape = (1, rows, columns, PLANE_CHANNELS)
+    stylized = helper.make_tensor_value_info(STYLIZED, TensorProto.UINT8, shape)
+    return _model(trunk, nodes, constants, (rows, columns), [strength], [stylized])
+
+
+def unjoined(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges | None = None) -> onnx.ModelProto:
+    """Build the graph of a steered network whose frames are put together elsewhere, at a larger size.
+
+    Inputs: ``picture`` and ``canvas`` as of ``deployed``. Outputs, float32, in levels: ``smooth``
+    (1, rows, columns, 24), the stylized frame without its strokes and without what ``kept_detail`` leaves of the
+    toned frame; ``gains`` (1, rows, columns, 5), of value and relief in luma, of the hue in luma (which is in
+    ``smooth`` already), in U and in V, per level of the canvas. So a frame, toned, with its strokes is
+    ``kept_detail * toned + smooth + gains * strokes``.
+
+    Args:
+        ranges: As of ``deployed``.
+    """
+    node = helper.make_node
+    nodes, constants = _trunk_nodes(trunk, color, rows, columns, ranges)
+    nodes += [
+        node("Cast", ["toned" if trunk.toned else PICTURE], ["smooth_samples"], to=TensorProto.FLOAT),
+        node("Mul", ["smooth_samples", "smooth_share"], ["smooth_part"]),
+    ]
+    constants["smooth_share"] = 1 - strength_of(*kept_detail(trunk))
+    smooth = ["style", "smooth_part"]
+    if constants[_GATE_BIAS][2] or constants[f"{_GATE}_8_bits" if ranges else _GATE][2].any():
+        # Where luma depends on the hue, which is of two by two pixels: no finer than what is enlarged.
+        begin = PLANE_CHANNELS + _HUE.start
+        constants |= {"hue_begin": np.array([begin]), "hue_end": np.array([begin + 4]), "hue_axis": np.array([3])}
+        constants |= {"hue_gain": np.array([2]), "hue_gain_end": np.array([3]), "in_luma": strength_of(1, 0)}
+        constants["covering"] = np.array([*_COVERING, *[0] * 8])
+        nodes += [
+            node("Slice", ["cells_centred", "hue_begin", "hue_end", "hue_axis"], ["hue"]),
+            node("Slice", [GAINS, "hue_gain", "hue_gain_end", "hue_axis"], ["hue_gains"]),
+            node("Mul", ["hue", "hue_gains"], ["hue_gated"]),
+            node("Gather", ["hue_gated", "covering"], ["hue_wide"], axis=3),
+            node("Mul", ["hue_wide", "in_luma"], ["hue_in_luma"]),
+        ]
+        smooth.append("hue_in_luma")
+    nodes.append(node("Sum", smooth, [SMOOTH]))
+    value, shape = helper.make_tensor_value_info, (1, rows, columns)
+    outputs = [value(SMOOTH, TensorProto.FLOAT, (*shape, PLANE_CHANNELS)), value(GAINS, TensorProto.FLOAT, (*shape, 5))]
+    return _model(trunk, nodes, constants, (rows, columns), [], outputs)
+
+
+def kept_detail(trunk: Trunk) -> tuple[float, float]:
+    """Return how much of the finest detail of luma and of chroma a network leaves in a frame, 0 to 1.
+
+    It is what the linear skip leaves of changes within a cell: what more the network does depends on larger forms.
+    """
+    skip = trunk.weights[_SKIP][:, :, 0, 0].astype(np.float64)
+
+    def left(first: int, count: int) -> float:
+        block = skip[first : first + count, first : first + count]
+        return 1 + float((np.trace(block) - block.sum() / count) / (count - 1))
+
+    luma, chroma = left(0, 16), (left(16, 4) + left(20, 4)) / 2
+    return float(np.clip(luma, 0, 1)), float(np.clip(chroma, 0, 1))
+
+
+def _trunk_nodes(
+    trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges | None
+) -> tuple[list[onnx.NodeProto], dict[str, NDArray[np.generic]]]:
+    """Return the nodes from ``picture`` and ``canvas`` to what a ``_form`` gives, and their constants.
+
+    Subtracting the stream's middle grey first makes the zeros around each convolution mean the same in every color. In
+    int8, samples go in as they are, as levels around 128; what separates 128 from middle grey is added to the biases.
+    So the zeros around the frame are up to 2.5 levels off middle grey, 8 pixels outside of what is shown.
     """
     node = helper.make_node
     folded = fold_color(trunk.weights, color)
-    edges: dict[str, NDArray[np.generic]] = {
-        "black": np.array(0, np.float32),
-        "white": np.array(255, np.float32),
-        "half": np.array([0.5], np.float32),
-    }
+    edges: dict[str, NDArray[np.generic]] = {}
     source = PICTURE
     before = [node("Concat", [PICTURE, CANVAS], ["cells"], axis=3)]
     if trunk.toned:
@@ -497,37 +572,40 @@ def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges
         before.append(node("DequantizeLinear", ["cells", "level", "middle"], ["cells_centred"]))
         edges |= {"level": np.array(1, np.float32), "middle": np.array(128, np.uint8)}
     before.append(node("Transpose", ["cells_centred"], [_SEEN], perm=_CHANNELS_FIRST))
-    before.append(node("Cast", [PICTURE], ["samples"], to=TensorProto.FLOAT))
-    shape = (1, rows, columns)
+    return [*before, *inner], constants | edges
+
+
+def _model(
+    trunk: Trunk,
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, NDArray[np.generic]],
+    cells: tuple[int, int],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+) -> onnx.ModelProto:
+    """Return the model of a packed frame of so many ``cells``, rows and columns; ``inputs`` beside frame and canvas."""
     value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [*before, *inner, *_residual_nodes(trunk.toned)],
-        "rtstyle",
-        [
-            value(PICTURE, TensorProto.UINT8, (*shape, PLANE_CHANNELS)),
-            value(CANVAS, TensorProto.UINT8, (*shape, trunk.canvas_channels)),
-            value(STRENGTH, TensorProto.FLOAT, (PLANE_CHANNELS,)),
-        ],
-        [value(STYLIZED, TensorProto.UINT8, (*shape, PLANE_CHANNELS))],
-        [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in {**constants, **edges}.items()],
-    )
+    frame = value(PICTURE, TensorProto.UINT8, (1, *cells, PLANE_CHANNELS))
+    canvas = value(CANVAS, TensorProto.UINT8, (1, *cells, trunk.canvas_channels))
+    tensors = [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "rtstyle", [frame, canvas, *inputs], outputs, tensors)
     opsets = [helper.make_opsetid("", trunk.model.opset_import[0].version)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=trunk.model.ir_version)
 
 
-def _residual_nodes(toned: bool) -> list[onnx.NodeProto]:
-    """Return nodes that add ``style`` to the ``samples`` by strength, and round and clamp the sum to ``stylized``."""
+def _residual_nodes(style: str, *, toned: bool) -> list[onnx.NodeProto]:
+    """Return nodes that add a style to the samples by strength, and round and clamp the sum to ``stylized``."""
     node = helper.make_node
-    nodes = []
+    nodes = [node("Cast", [PICTURE], ["samples"], to=TensorProto.FLOAT)]
     if toned:  # what the tone curve changes belongs to the style
-        nodes = [
+        nodes += [
             node("Cast", ["toned"], ["toned_samples"], to=TensorProto.FLOAT),
             node("Sub", ["toned_samples", "samples"], ["tone_change"]),
-            node("Add", ["style", "tone_change"], ["style_toned"]),
+            node("Add", [style, "tone_change"], ["style_toned"]),
         ]
     return [
         *nodes,
-        node("Mul", ["style_toned" if toned else "style", STRENGTH], ["residual"]),
+        node("Mul", ["style_toned" if toned else style, STRENGTH], ["residual"]),
         node("Add", ["samples", "residual"], ["sum"]),
         node("Clip", ["sum", "black", "white"], ["clamped"]),
         node("Add", ["clamped", "half"], ["raised"]),

@@ -12,6 +12,7 @@ from rtstyle.backends.engine import (
     Engine,
     EngineSettings,
     Mode,
+    NetworkLines,
     Precision,
     StrokeSize,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Engine",
     "EngineSettings",
     "Mode",
+    "NetworkLines",
     "Precision",
     "StrokeSize",
     "open_engine",

@@ -11,7 +11,7 @@ from numbers import Real
 from typing import Literal, Protocol, Self, get_args
 
 from rtstyle.errors import BackendUnavailableError, SettingError, StyleFormatError
-from rtstyle.frame import Color, Frame, Size, check_is_size
+from rtstyle.frame import CELL, Color, Frame, Size, check_is_size
 from rtstyle.settings import check_types
 from rtstyle.style import SizeClassChoice, Style
 
@@ -22,6 +22,15 @@ Mode = Literal["throughput", "latency"]
 
 StrokeSize = float | Literal["auto"]
 """Size of strokes relative to those that the network draws; ``auto`` depends on the frame size."""
+
+NetworkLines = int | Literal["auto", "full"]
+"""Most lines that the network works on; ``full``: all; ``auto``: 720 in frames of more than 900."""
+
+FEWEST_LINES, MOST_LINES = 240, 4320
+"""Range of network lines."""
+
+_AUTO_LINES, _FEW_ENOUGH = 720, 900
+"""Lines at which styles are tuned, and up to which a network works on all of them."""
 
 SMALLEST_STROKES, LARGEST_STROKES = 1 / 2, 8
 """Range of stroke sizes."""
@@ -78,6 +87,8 @@ class EngineSettings:
     """Size of the network, see ``Style.sized``."""
     stroke_size: StrokeSize = "auto"
     """Size of strokes; ``auto`` enlarges them in frames of more than 1080 lines and shrinks them in small files."""
+    network_lines: NetworkLines = "auto"
+    """Most lines that the network works on, see ``network_size``."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -86,6 +97,8 @@ class EngineSettings:
             raise SettingError(
                 f"stroke size must be auto or in [{SMALLEST_STROKES:g}, {LARGEST_STROKES:g}], got {strokes:g}"
             )
+
+        check_lines(self.network_lines)
 
     def working_size(self, size: Size, *, live: bool = False) -> Size:
         """Return the size in which frames of ``size`` are stylized; even, so that chroma planes fit exactly.
@@ -106,6 +119,28 @@ class EngineSettings:
                 f"a stroke size of {strokes:g} leaves {working} of an image of {size}: take a smaller one"
             )
         return working
+
+
+def check_lines(lines: NetworkLines) -> None:
+    """Raise SettingError for a number of network lines that is out of range."""
+    if isinstance(lines, int) and not FEWEST_LINES <= lines <= MOST_LINES:
+        raise SettingError(f"network lines must be auto, full or in [{FEWEST_LINES}, {MOST_LINES}], got {lines}")
+
+
+def network_size(style: Style, size: Size, lines: NetworkLines = "auto") -> Size:
+    """Return the size in which OpenVINO computes the network for frames of ``size``; whole cells where it is smaller.
+
+    The result is put on at full size, see ``rtstyle.backends.reduced``. Other backends, and styles that draw on
+    noise, whose network draws every line itself, work on all of a frame. Lines are those of the short side.
+    """
+    short = min(size.width, size.height)
+    few = short if lines == "full" else lines
+    if few == "auto":
+        few = _AUTO_LINES if short > _FEW_ENOUGH else short
+    if few >= short or not style.steered:
+        return size
+    step = 2 * CELL
+    return Size(*(max(4, round(side * few / short / step)) * step for side in (size.width, size.height)))
 
 
 def _automatic_strokes(size: Size, *, live: bool) -> float:

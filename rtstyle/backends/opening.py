@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 
@@ -18,8 +19,11 @@ from rtstyle.backends.engine import (
     EngineLater,
     EngineSettings,
     Mode,
+    NetworkLines,
     Precision,
+    check_lines,
     check_size,
+    network_size,
 )
 from rtstyle.errors import BackendUnavailableError, SettingError
 from rtstyle.frame import Color, Frame, Planes, Size
@@ -62,6 +66,7 @@ def open_for(
         precision=settings.precision,
         mode=mode or ("latency" if live else "throughput"),
         device=settings.device,
+        network_lines=settings.network_lines,
     )
     if live:
         _run_once(inner)
@@ -89,6 +94,7 @@ def open_engine(
     precision: Precision = "auto",
     mode: Mode = "throughput",
     device: str | None = None,
+    network_lines: NetworkLines = "auto",
 ) -> Engine:
     """Load a style for images of one size.
 
@@ -101,6 +107,7 @@ def open_engine(
             where the CPU multiplies it natively, else f32.
         mode: ``throughput`` keeps several frames in flight (files), ``latency`` one (live).
         device: The backend's own name of a device, e.g. ``CPU``, ``cuda:1``.
+        network_lines: Most lines that the network works on, see ``network_size``.
 
     Raises:
         BackendUnavailableError: None opens; the message holds every backend's reason.
@@ -109,32 +116,45 @@ def open_engine(
     """
     loaded = style if isinstance(style, Style) else load_style(style)
     check_size(size)
-    color = color or Color()
+    check_lines(network_lines)
     if len(loaded.parts) > 1 and loaded.steered:  # one network has one canvas
         from rtstyle.backends.blend import BlendEngine
 
+        how = {"backend": backend, "precision": precision, "mode": mode, "device": device}
         engines = [
-            open_engine(part, size, color, backend=backend, precision=precision, mode=mode, device=device)
+            open_engine(part, size, color, network_lines=network_lines, **how)  # type: ignore[arg-type]
             for part, _ in loaded.parts
         ]
         return BlendEngine(engines, [share for _, share in loaded.parts])
+    wanted = _Wanted(loaded, size, color or Color(), precision, mode, device, network_lines)
     if backend == "auto":
-        return _open_fastest(loaded, size, color, precision, mode, device)
+        return _open_fastest(wanted)
     try:
-        return _open_backend(backend, loaded, size, color, precision, mode, device)
+        return _open_backend(backend, wanted)
     except (ImportError, BackendUnavailableError) as error:
         raise BackendUnavailableError(f"no backend can run {loaded.name!r} at {size}; {backend}: {error}") from error
 
 
-def _open_fastest(
-    style: Style, size: Size, color: Color, precision: Precision, mode: Mode, device: str | None
-) -> Engine:
+@dataclass(frozen=True)
+class _Wanted:
+    """Arguments of ``open_engine``, but for the backend."""
+
+    style: Style
+    size: Size
+    color: Color
+    precision: Precision
+    mode: Mode
+    device: str | None
+    lines: NetworkLines
+
+
+def _open_fastest(wanted: _Wanted) -> Engine:
     """Open the first backend that opens, fastest first."""
     reasons: list[str] = []
     later: Callable[[threading.Event], Engine] | None = None
-    for name, wanted in _candidates(device):
+    for name, device in _candidates(wanted.device):
         try:
-            engine = _open_backend(name, style, size, color, precision, mode, wanted, wait=False)
+            engine = _open_backend(name, replace(wanted, device=device), wait=False)
         except EngineLater as missing:
             later = missing.make  # not the error, which holds every caller's frames
             reasons.append(f"{name}: {missing}")
@@ -145,7 +165,7 @@ def _open_fastest(
         else:
             log.debug("%s %s on %s%s", engine.backend, engine.precision, engine.device, _refused(reasons))
             return engine if later is None else _replaced_later(engine, later)
-    raise BackendUnavailableError(f"no backend can run {style.name!r} at {size}; " + "; ".join(reasons))
+    raise BackendUnavailableError(f"no backend can run {wanted.style.name!r} at {wanted.size}; " + "; ".join(reasons))
 
 
 def _replaced_later(engine: Engine, make: Callable[[threading.Event], Engine]) -> Engine:
@@ -175,17 +195,9 @@ def _refused(reasons: list[str]) -> str:
     return f" (refused: {'; '.join(reasons)})" if reasons else ""
 
 
-def _open_backend(
-    name: BackendName,
-    style: Style,
-    size: Size,
-    color: Color,
-    precision: Precision,
-    mode: Mode,
-    device: str | None,
-    *,
-    wait: bool = True,
-) -> Engine:
+def _open_backend(name: BackendName, wanted: _Wanted, *, wait: bool = True) -> Engine:
+    style, size, color, mode = wanted.style, wanted.size, wanted.color, wanted.mode
+    precision, device = wanted.precision, wanted.device
     if name == "tensorrt":
         from rtstyle.backends.tensorrt import open_tensorrt
 
@@ -193,6 +205,11 @@ def _open_backend(
     if name == "openvino":
         from rtstyle.backends.openvino import OpenVinoEngine
 
+        network = network_size(style, size, wanted.lines)
+        if network != size:
+            from rtstyle.backends.reduced import ReducedEngine
+
+            return ReducedEngine(style, size, color, network, precision=precision, mode=mode, device=device)
         return OpenVinoEngine(style, size, color, precision=precision, mode=mode, device=device)
     if name == "onnxruntime":
         from rtstyle.backends.onnxruntime import OnnxRuntimeEngine

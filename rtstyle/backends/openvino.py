@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from rtstyle import graph
@@ -89,6 +90,52 @@ def _auto_precision(style: Style, device: str) -> Precision:
     return "bf16" if native else "f32"
 
 
+def resolved_precision(style: Style, precision: Precision, device: str) -> Precision:
+    """Return what a precision is on a device.
+
+    Raises:
+        SettingError: There is no such device, or it has no such precision.
+    """
+    check_precision("openvino", precision)
+    available = the_core().available_devices
+    if device not in available:
+        raise SettingError(f"openvino has no device {device!r} (available: {', '.join(available)})")
+    if precision == "auto":
+        precision = _auto_precision(style, device)
+    if precision == "bf16" and not native_bf16(device):
+        raise SettingError("precision bf16 needs a CPU with AVX512-BF16 or AMX: take f32 or int8")
+    return precision
+
+
+def device_label(device: str) -> str:
+    """Return a device's full name."""
+    return f"{the_core().get_property(device, 'FULL_DEVICE_NAME')}".strip()
+
+
+def compiled_network(
+    model: onnx.ModelProto, precision: Precision, mode: Mode, device: str, label: str
+) -> ov.CompiledModel:
+    """Compile a graph; in ``throughput`` mode with a stream for each core, so that cores never wait for one another.
+
+    Raises:
+        BackendUnavailableError: OpenVINO refuses it; ``label`` says what it is.
+    """
+    core, streams = the_core(), cores()
+    options: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "PERFORMANCE_HINT": "THROUGHPUT" if mode == "throughput" else "LATENCY",
+        "NUM_STREAMS": streams if mode == "throughput" else 1,
+    }
+    if device == "CPU":
+        options["INFERENCE_NUM_THREADS"] = streams  # it knows nothing of a container's quota
+    try:
+        return core.compile_model(core.read_model(model.SerializeToString()), device, options)
+    except RuntimeError as error:
+        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "it says nothing")
+        version = ov.__version__.partition("-")[0]
+        raise BackendUnavailableError(f"openvino {version} cannot load {label}: {reason.strip()}") from error
+
+
 @dataclass
 class _RequestSlot:
     """One inference request and the arrays that it reads and writes."""
@@ -122,40 +169,18 @@ class OpenVinoEngine(Engine):
         mode: Mode = "throughput",
         device: str | None = None,
     ) -> None:
-        check_precision(self.backend, precision)
-        core = the_core()
         name = device or "CPU"
-        if name not in core.available_devices:
-            raise SettingError(f"openvino has no device {name!r} (available: {', '.join(core.available_devices)})")
-        if precision == "auto":
-            precision = _auto_precision(style, name)
-        if precision == "bf16" and not native_bf16(name):
-            raise SettingError("precision bf16 needs a CPU with AVX512-BF16 or AMX: take f32 or int8")
+        precision = resolved_precision(style, precision, name)
         self.precision: str = precision
-        self.device = f"{core.get_property(name, 'FULL_DEVICE_NAME')}".strip()
+        self.device = device_label(name)
         self.size, self.color = size, color
         self._packing = Packing(size)
         rows, columns = self._packing.rows, self._packing.columns
         self._layer = style.layer(size, color)
         trunk, ranges = style.int8 if precision == "int8" else (style.trunk, None)
-        model = graph.deployed(trunk, color, rows, columns, ranges).SerializeToString()
-        # Files: a stream for each core, so that cores never wait for one another.
-        streams = cores()
-        options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "PERFORMANCE_HINT": "THROUGHPUT" if mode == "throughput" else "LATENCY",
-            "NUM_STREAMS": streams if mode == "throughput" else 1,
-        }
-        if name == "CPU":
-            options["INFERENCE_NUM_THREADS"] = streams  # it knows nothing of a container's quota
-        try:
-            compiled = core.compile_model(core.read_model(model), name, options)
-        except RuntimeError as error:
-            reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "it says nothing")
-            raise BackendUnavailableError(
-                f"openvino {ov.__version__.partition('-')[0]} cannot load {style.name!r} at {size}: {reason.strip()}"
-            ) from error
-        self.in_flight = streams + 1 if mode == "throughput" else 1
+        model = graph.deployed(trunk, color, rows, columns, ranges)
+        compiled = compiled_network(model, precision, mode, name, f"{style.name!r} at {size}")
+        self.in_flight = cores() + 1 if mode == "throughput" else 1
         self._free = [self._make_slot(compiled, rows, columns, self._layer.channels) for _ in range(self.in_flight)]
         self._inside: deque[tuple[_RequestSlot, Frame]] = deque()
 

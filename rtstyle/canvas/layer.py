@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.canvas.field import measure
-from rtstyle.canvas.steering import CHANNELS, SteeredCutter, Steering, steered
+from rtstyle.canvas.arrays import Floats
+from rtstyle.canvas.field import Field, measure
+from rtstyle.canvas.steering import CHANNELS, SteeredCutter, Steering, put_levels, steered
 from rtstyle.canvas.tone import ToneCurve
 from rtstyle.canvas.tracker import CanvasCutter
-from rtstyle.frame import CELL, MARGIN, Color, Frame, Packing, Size
+from rtstyle.frame import CELL, MARGIN, Color, Frame, Packing, Size, reduced_plane
+
+
+class Ground(NamedTuple):
+    """What lies below a frame, as planes, uint8."""
+
+    toned: NDArray[np.uint8]
+    """Its luma behind the tone curve, shape (height, width)."""
+    reduced: NDArray[np.uint8]
+    """The same of the reduced frame."""
+    value: NDArray[np.uint8]
+    relief: NDArray[np.uint8]
+    """Of strokes, shape (height, width), around 128."""
+    hue: NDArray[np.uint8]
+    """Of strokes, shape of a chroma plane, around 128."""
 
 
 class CanvasLayer(Protocol):
@@ -63,12 +78,54 @@ class SteeredLayer:
     def lay(self, frame: Frame, out: NDArray[np.uint8]) -> None:
         seen = frame.seen or measure(np.ascontiguousarray(frame.planes.y))
         if self._tone:
-            table = np.rint(self._tone.table(seen, *self._levels)).astype(np.uint8)
-            luma = cv2.LUT(np.ascontiguousarray(frame.planes.y), table)
-            self._packing.pack_luma(np.asarray(luma, np.uint8), out)
+            self._packing.pack_luma(_through(self._table(self._tone, seen), frame.planes.y), out)
+        self._cutter.cut(self._cells(frame, seen), frame.canvas, out[..., -CHANNELS:], frame.canvas_map)
+
+    def lay_reduced(self, frame: Frame, luma: NDArray[np.uint8], packing: Packing, out: NDArray[np.uint8]) -> Ground:
+        """Write the layer below a frame that is reduced for the network, and return it as it lies below the frame.
+
+        Args:
+            luma: The reduced frame's.
+            packing: Of the reduced frame, whose sides are whole cells.
+            out: Shape (rows, columns, channels) of the packing, uint8, C-contiguous.
+
+        Returns:
+            Its arrays are the caller's, but for views that the next call writes to: value, relief and hue.
+        """
+        seen = frame.seen or measure(np.ascontiguousarray(frame.planes.y))
+        toned = frame.planes.y
+        if self._tone:
+            table = self._table(self._tone, seen)
+            luma, toned = _through(table, luma), _through(table, toned)
+            packing.pack_luma(luma, out)
+        cells = self._cells(frame, seen)
+        inside = tuple(slice(edge, edge + side) for edge, side in zip((MARGIN, MARGIN), toned.shape, strict=True))
+        half = tuple(
+            slice(MARGIN // 2, MARGIN // 2 + side) for side in (self._size.chroma.height, self._size.chroma.width)
+        )
+        value, relief, hue = self._cutter.planes(cells, frame.canvas, frame.canvas_map)
+        value, relief, hue = value[inside], relief[inside], hue[half]
+        strokes, size = out[..., -CHANNELS:], packing.size
+        packing.pack_luma(reduced_plane(value, size), strokes)
+        packing.pack_luma(reduced_plane(relief, size), strokes[..., 16:])
+        packing.pack_chroma(reduced_plane(hue, size.chroma), strokes[..., 32:])
+        edge = MARGIN // CELL
+        whole = cells[edge : -(-inside[0].stop // CELL), edge : -(-inside[1].stop // CELL)]
+        few = np.asarray(cv2.resize(whole, (size.width // CELL, size.height // CELL)), np.float32)
+        below, right = (have - edge - side for have, side in zip(out.shape[:2], few.shape[:2], strict=True))
+        put_levels(np.pad(few, ((edge, below), (edge, right), (0, 0)), mode="edge"), strokes)
+        return Ground(toned, luma, value, relief, hue)
+
+    def _table(self, tone: ToneCurve, seen: Field) -> NDArray[np.uint8]:
+        return np.rint(tone.table(seen, *self._levels)).astype(np.uint8)
+
+    def _cells(self, frame: Frame, seen: Field) -> Floats:
+        """Return what ``steered`` does for the packed frame."""
         rows, columns = seen.cos.shape
         scale = self._size.width / CELL / columns, self._size.height / CELL / rows
         shape = self._packing.rows, self._packing.columns
-        bent = frame.canvas_map
-        cells = steered(self._steering, seen, frame.canvas, shape, (-MARGIN, -MARGIN), scale, bent)
-        self._cutter.cut(cells, frame.canvas, out[..., self.channels - CHANNELS :], bent)
+        return steered(self._steering, seen, frame.canvas, shape, (-MARGIN, -MARGIN), scale, frame.canvas_map)
+
+
+def _through(table: NDArray[np.uint8], luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.LUT(np.ascontiguousarray(luma), table), np.uint8)

@@ -227,8 +227,23 @@ def steered(
     return np.asarray(cells, np.float32)
 
 
+def put_levels(cells: Floats, out: NDArray[np.uint8]) -> None:
+    """Write what ``steered`` returned into the last four channels of a canvas, shape (rows, columns, 40)."""
+    levels = (np.float32(127) * cells + np.float32(128.5)).astype(np.uint8)
+    out.view(np.uint32)[..., CELL_BYTES // 4] = levels.view(np.uint32)[..., 0]
+
+
 _MOST = 0.6
 """Share of a frame from which on all of it is looked up pixel by pixel: to cut it cell by cell as well costs more."""
+
+
+def _quarter(pixels: slice) -> slice:
+    """Return the cells of pixels that are whole ones."""
+    return slice(pixels.start // 4, pixels.stop // 4)
+
+
+def _half(pixels: slice) -> slice:
+    return slice(pixels.start // 2, pixels.stop // 2)
 
 
 class SteeredCutter:
@@ -259,32 +274,63 @@ class SteeredCutter:
         parts = bent.parts(size, _MOST) if bent else []
         if not parts or any(columns != slice(0, size[1]) for _, columns in parts):
             self._cut_level(cells, offset, out)
-        levels = (np.float32(127) * cells + np.float32(128.5)).astype(np.uint8)
-        out.view(np.uint32)[..., CELL_BYTES // 4] = levels.view(np.uint32)[..., 0]
+        put_levels(cells, out)
         if bent:
             for strip in bent.strips(parts, size, offset, self._lookup):
-                part = tuple(slice(each.start // 4, each.stop // 4) for each in (strip.rows, strip.columns))
+                part = _quarter(strip.rows), _quarter(strip.columns)
                 self._lay(strip, cells[part], out[part])
+
+    def planes(
+        self, cells: Floats, offset: tuple[int, int], bent: CanvasMap | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return the strokes below a frame as planes; arguments as of ``cut``.
+
+        Returns:
+            Value and relief, shape (4 * rows, 4 * columns), and hue, (2 * rows, 2 * columns), uint8 around 128; views
+            that the next call writes to.
+        """
+        size = 4 * self._rows, 4 * self._columns
+        parts = bent.parts(size, _MOST) if bent else []
+        if not parts or any(columns != slice(0, size[1]) for _, columns in parts):
+            self._take(cells, offset)
+            self._spread()
+        x, y = offset[0] % 4, offset[1] % 4
+        value, relief = self._planes.view(np.uint8)[:, y:, x:][:, : size[0], : size[1]]
+        hue = self._hues.view(np.uint8)[y // 2 :, x // 2 :][: size[0] // 2, : size[1] // 2]
+        if bent:
+            for strip in bent.strips(parts, size, offset, self._lookup):
+                found = self._looked_up(strip, cells[_quarter(strip.rows), _quarter(strip.columns)])
+                value[strip.rows, strip.columns], relief[strip.rows, strip.columns] = found[:2]
+                hue[_half(strip.rows), _half(strip.columns)] = found[2]
+        return value, relief, hue
 
     def _cut_level(self, cells: Floats, offset: tuple[int, int], out: NDArray[np.uint8]) -> None:
         """Write strokes as they lie on a canvas that is not deformed."""
-        tile = np.pad(self._tiles(cells), ((0, 1), (0, 1)), mode="edge") * (SIDE * SIDE)
-        x, y = offset[0] % TILE, offset[1] % TILE
-        across = (x // 4 + np.arange(self._columns + 1)) % SIDE
-        down = (y // 4 + np.arange(self._rows + 1)) % SIDE
-        np.take(self._bank, tile + down[:, None] * SIDE + across, axis=0, out=self._cells, mode="clip")
-        if x % 4 == y % 4 == 0:
+        self._take(cells, offset)
+        x, y = offset[0] % 4, offset[1] % 4
+        if x == y == 0:
             out[..., :CELL_BYTES] = self._cells[:-1, :-1]
         else:
-            self._shift(x % 4, y % 4, out)
+            self._spread()
+            self._shift(x, y, out)
 
-    def _shift(self, x: int, y: int, out: NDArray[np.uint8]) -> None:
-        """Write the canvas's cells as the frame's, which begin (x, y) pixels to the right and below."""
+    def _take(self, cells: Floats, offset: tuple[int, int]) -> None:
+        """Fill ``_cells`` with those of the canvas that lie below the frame's."""
+        tile = np.pad(self._tiles(cells), ((0, 1), (0, 1)), mode="edge") * (SIDE * SIDE)
+        across = (offset[0] % TILE // 4 + np.arange(self._columns + 1)) % SIDE
+        down = (offset[1] % TILE // 4 + np.arange(self._rows + 1)) % SIDE
+        np.take(self._bank, tile + down[:, None] * SIDE + across, axis=0, out=self._cells, mode="clip")
+
+    def _spread(self) -> None:
+        """Lay ``_cells`` out as planes."""
         words = self._cells.view(np.uint32)
         for first, plane in zip((0, 4), self._planes, strict=True):
             for row in range(4):
                 plane[row::4] = words[..., first + row]
         self._hues[0::2], self._hues[1::2] = (self._cells.view(np.uint16)[..., 16 + row] for row in (0, 1))
+
+    def _shift(self, x: int, y: int, out: NDArray[np.uint8]) -> None:
+        """Write the canvas's planes as the frame's cells, which begin (x, y) pixels to the right and below."""
         fours, twos = out.view(np.uint32), out.view(np.uint16)
         for first, bytes_of in zip((0, 4), self._planes.view(np.uint8), strict=True):
             pixels = bytes_of[y:, x:]
@@ -295,7 +341,17 @@ class SteeredCutter:
             twos[..., 16 + row] = hues[row::2][: self._rows, : 2 * self._columns].view(np.uint16)
 
     def _lay(self, strip: Strip, cells: Floats, out: NDArray[np.uint8]) -> None:
-        """Write strokes where the canvas is deformed, looked up pixel by pixel in the tile of each cell."""
+        """Write strokes where the canvas is deformed."""
+        value, relief, hue = self._looked_up(strip, cells)
+        fours, twos = out.view(np.uint32), out.view(np.uint16)
+        for row in range(4):
+            fours[..., row] = value[row::4].view(np.uint32)
+            fours[..., 4 + row] = relief[row::4].view(np.uint32)
+        for row in range(2):
+            twos[..., 16 + row] = hue[row::2].view(np.uint16)
+
+    def _looked_up(self, strip: Strip, cells: Floats) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return value, relief and hue where the canvas is deformed, each pixel looked up in the tile of its cell."""
         tiles = atlas(self._brush)
         strokes, hues = [], []
         for number, (at, middles) in enumerate(zip(strip.layers, strip.cells, strict=True)):
@@ -312,13 +368,7 @@ class SteeredCutter:
             hues.append(sampled(tiles.hues, half, cv2.INTER_NEAREST))
         pairs = [each.view(np.uint8).reshape(*each.shape, 2) for each in strokes]
         value, relief = cv2.split(blended(pairs, strip.fade))
-        hue = blended(hues, strip.fade)
-        fours, twos = out.view(np.uint32), out.view(np.uint16)
-        for row in range(4):
-            fours[..., row] = value[row::4].view(np.uint32)
-            fours[..., 4 + row] = relief[row::4].view(np.uint32)
-        for row in range(2):
-            twos[..., 16 + row] = hue[row::2].view(np.uint16)
+        return np.asarray(value, np.uint8), np.asarray(relief, np.uint8), blended(hues, strip.fade)
 
     def _tiles(self, cells: Floats, turned: Floats | None = None) -> NDArray[np.intp]:
         """Return the number of the tile under each cell: the nearest direction, the nearest brush.

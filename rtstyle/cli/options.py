@@ -83,7 +83,8 @@ def add_command(
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add --style, --strength, --keep-colors, --size-class, --stroke-size, --backend, --precision, --device."""
+    """Add --style, --strength, --keep-colors, --size-class, --stroke-size, --network-lines, --backend,
+    --precision, --device."""
     default = " (default: %(default)s)"
     group = parser.add_argument_group("style and engine")
     group.add_argument(
@@ -109,6 +110,14 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="X",
         help="scale of the strokes, 0.5 to 8; auto depends on the frame size" + default,
+    )
+    group.add_argument(
+        "--network-lines",
+        type=_network_lines,
+        default="auto",
+        metavar="N",
+        help="most lines that the network of a painting works on; what it decides is enlarged, strokes and detail stay "
+        "as fine as the frame: auto (720 in frames of more than 900), full, or 240 to 4320" + default,
     )
     group.add_argument("--backend", choices=BACKEND_WORDS, default="auto", help="inference engine" + default)
     group.add_argument("--precision", choices=PRECISION_WORDS, default="auto", help="of the network" + default)
@@ -211,6 +220,13 @@ def _stroke_size(text: str) -> float | str:
         raise argparse.ArgumentTypeError(f"a stroke size is auto or a number from 0.5 to 8, got {text!r}") from None
 
 
+def _network_lines(text: str) -> int | str:
+    try:
+        return text if text in ("auto", "full") else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"network lines are auto, full or 240 to 4320, got {text!r}") from None
+
+
 def engine_settings(args: argparse.Namespace) -> EngineSettings:
     """Return the settings that the engine options ask for."""
     from rtstyle.backends import EngineSettings
@@ -221,6 +237,7 @@ def engine_settings(args: argparse.Namespace) -> EngineSettings:
         device=args.device,
         size_class=args.size_class,
         stroke_size=args.stroke_size,
+        network_lines=args.network_lines,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtstyle import __version__
 from rtstyle.backends import Controls, EngineSettings
+from rtstyle.backends.engine import network_size
 from rtstyle.canvas.follower import Follow, resolved
 from rtstyle.closing import Closing
 from rtstyle.errors import SettingError
@@ -130,7 +131,8 @@ class RenderPlan(Closing):
             "range": [str(self.options.start), str(self.options.end)],
             "follow": resolved(self.options.follow),
             "size": str(reader.size),
-            "working size": str(self.engine.working_size(reader.size)),
+            "working size": str(working := self.engine.working_size(reader.size)),
+            "network size": str(network_size(self.style, working, self.engine.network_lines)),
             "frames of a segment": self.segment_frames,
         }
 
