@@ -47,7 +47,16 @@ from rtstyle import (
     stylize_live,
     stylize_video,
 )
-from rtstyle.backends import BACKENDS, PRECISIONS, BackendName, EngineSettings, Mode, Precision, StrokeSize
+from rtstyle.backends import (
+    BACKENDS,
+    PRECISIONS,
+    BackendName,
+    EngineSettings,
+    Mode,
+    NetworkLines,
+    Precision,
+    StrokeSize,
+)
 from rtstyle.errors import RtstyleError
 from rtstyle.frame import CELL, MARGIN
 from rtstyle.graph import CANVAS_CHANNELS, PLANE_CHANNELS
@@ -141,8 +150,9 @@ def measure_models(clips: dict[str, Path], args: argparse.Namespace, roof: dict[
         for label, backend, precision, device, mode in engines_of(args.backends, args.precisions):
             try:
                 engine = open_engine(
-                    style, SIZES[size], frames[0].color, backend=backend, precision=precision, mode=mode, device=device
-                )
+                    style, SIZES[size], frames[0].color, backend=backend, precision=precision, mode=mode, device=device,
+                    network_lines="full",
+                )  # fmt: skip
             except RtstyleError as error:
                 reason = str(error).rpartition("; ")[2].removeprefix(f"{backend}: ")
                 rows.append({"size": size, "engine": label, "precision": precision, "not_run": reason})
@@ -191,7 +201,9 @@ def measure_files(clips: dict[str, Path], folder: Path, args: argparse.Namespace
                     clips[size],
                     folder / "out.mp4",
                     style=load_style(style, size_class),
-                    engine=EngineSettings(precision=precision, stroke_size=args.stroke_size),
+                    engine=EngineSettings(
+                        precision=precision, stroke_size=args.stroke_size, network_lines=args.network_lines
+                    ),
                     encoder=EncoderSettings(preset=preset),
                     options=RenderOptions(overwrite=True),
                 )
@@ -317,6 +329,10 @@ def _stroke_size(text: str) -> StrokeSize:
     return "auto" if text == "auto" else float(text)
 
 
+def _network_lines(text: str) -> NetworkLines:
+    return text if text in ("auto", "full") else int(text)  # type: ignore[return-value]
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", type=Path, default=ROOT / "demo" / "big_buck_bunny.mp4")
@@ -325,6 +341,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--styles", nargs="+", default=["sketch"], metavar="S")
     parser.add_argument("--size-classes", nargs="+", default=["default"], metavar="C", help="networks: default, fast")
     parser.add_argument("--stroke-size", type=_stroke_size, default="auto", metavar="X", help="auto or a number")
+    parser.add_argument(
+        "--network-lines", type=_network_lines, default="auto", metavar="N", help="file to file: auto, full or a number"
+    )
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
     parser.add_argument("--precisions", nargs="+", default=[], metavar="P", help="of models (default: all)")
     parser.add_argument("--file-precisions", nargs="+", default=["auto"], metavar="P", help="file to file")
