@@ -153,6 +153,12 @@ class Style:
         """Whether it, or a style of the blend that it is, draws on a steered canvas."""
         return any(part.steering is not None for part, _ in self.parts)
 
+    @property
+    def enlargeable(self) -> bool:
+        """Whether what its network, or one of a blend, decides is smooth: of paintings on a steered canvas. Networks
+        of drawings draw contours, which would be softer if they were enlarged."""
+        return any(part.steering is not None and part._network.get("kind") != "drawing" for part, _ in self.parts)
+
     def layer(self, size: Size, color: Color) -> CanvasLayer:
         """Return what lies below frames of one size for its network to draw from."""
         from rtstyle.canvas.layer import NoiseLayer, SteeredLayer

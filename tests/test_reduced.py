@@ -1,5 +1,7 @@
 """Networks that work on fewer lines than their frames: what is put on at full size, and where."""
 
+import json
+import shutil
 from fractions import Fraction
 
 import cv2
@@ -49,6 +51,18 @@ def photo(size: Size, seed: int = 0) -> Frame:
 def test_the_network_works_on_720_lines_of_large_frames(size, lines, works_in):
     assert network_size(load_style("starry_night"), Size.parse(size), lines) == Size.parse(works_in)
     assert network_size(load_style("sketch"), Size.parse(size), lines) == Size.parse(size), "it draws every line itself"
+
+
+def test_the_network_of_a_drawing_works_on_all_lines_wherever_it_draws(tmp_path):
+    for kind in ("painting", "drawing"):
+        folder = tmp_path / kind
+        shutil.copytree(load_style("starry_night").folders[0][0], folder)
+        for file in folder.rglob("style.json"):
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"kind": kind}))
+    size, small = Size(1920, 1080), Size(1280, 720)
+    for size_class in ("default", "fast"):
+        assert network_size(load_style(tmp_path / "painting", size_class), size) == small
+        assert network_size(load_style(tmp_path / "drawing", size_class), size, 480) == size
 
 
 @pytest.mark.parametrize("lines", [0, 239, 4321])

@@ -130,14 +130,14 @@ def check_lines(lines: NetworkLines) -> None:
 def network_size(style: Style, size: Size, lines: NetworkLines = "auto") -> Size:
     """Return the size in which OpenVINO computes the network for frames of ``size``; whole cells where it is smaller.
 
-    The result is put on at full size, see ``rtstyle.backends.reduced``. Other backends, and styles that draw on
-    noise, whose network draws every line itself, work on all of a frame. Lines are those of the short side.
+    The result is put on at full size, see ``rtstyle.backends.reduced``. Other backends, drawings, and styles that draw
+    on noise, whose network draws every line itself, work on all of a frame. Lines are those of the short side.
     """
     short = min(size.width, size.height)
     few = short if lines == "full" else lines
     if few == "auto":
         few = _AUTO_LINES if short > _FEW_ENOUGH else short
-    if few >= short or not style.steered:
+    if few >= short or not style.enlargeable:
         return size
     step = 2 * CELL
     return Size(*(max(4, round(side * few / short / step)) * step for side in (size.width, size.height)))
