@@ -13,6 +13,7 @@ from rtstyle.cli import main
 from rtstyle.errors import OutputExistsError, RtstyleError
 from rtstyle.universal import making, measuring, readout
 from rtstyle.universal.measuring import measure_strokes
+from rtstyle.universal.palette import Colors
 from rtstyle.universal.scenes import scenes
 
 SMALL = measuring.BRUSHES[4][2]
@@ -193,6 +194,21 @@ def test_last_layers_are_found_from_what_they_gave():
     found_plain, found_gains = readout.solve(given)
     assert np.abs(found_plain - plain).max() < 0.05
     assert np.abs(found_gains - gains).max() < 0.05
+
+
+def test_colors_that_least_squares_make_pale_are_those_of_the_image():
+    rng = np.random.default_rng(5)
+    image = np.empty((120, 120, 3), np.uint8)
+    image[:] = rng.integers(0, 255, (1, 120, 1))
+    image[::2] = np.clip(image[::2] + np.array((50, 0, -50)), 0, 255)  # at each lightness one warm, one cold color
+    colors = Colors(image, 10, 4)
+    luma = rng.uniform(0.1, 0.9, 20_000).astype(np.float32)
+    pale = rng.normal(0.02, 0.012, (20_000, 2)).astype(np.float32)
+    moved = colors.corrected(luma, pale, pale)
+    middle = np.abs(luma - 0.5) < 0.1
+    mean, spread = colors.spreads[np.abs(colors.lightness - 0.5).argmin()]
+    assert np.abs(moved[middle].mean(0) - mean).max() < 0.005
+    assert np.abs(moved[middle].std(0) / np.sqrt(np.diag(spread)) - 1).max() < 0.25
 
 
 def test_training_solves_as_the_package_does():

@@ -38,7 +38,7 @@ log = logging.getLogger("rtstyle")
 
 Image = NDArray[np.uint8]
 
-VERSION = 2
+VERSION = 3
 """Of how styles are made: raise it with every change that changes a byte of them."""
 
 _SCENES, _SIDE, _CELLS = 12, 192, 12_000
@@ -125,7 +125,7 @@ def weights_of(image: Image) -> tuple[Weights, Painting]:
         chance = (np.random.default_rng((VERSION, number)) for number in range(_SCENES))
         lessons = pool.map(partial(lesson, painting), made, chance)
         rows = laid_out(((each, features.result()(each)) for each in lessons), _CELLS // _SCENES)
-    return with_last_layers(common.weights, *solve(rows)), painting
+    return with_last_layers(common.weights, *solve(rows, painting.colors)), painting
 
 
 def _write(folder: Path, name: str, title: str, image: Image) -> None:

@@ -129,10 +129,11 @@ def manner_of(image: NDArray[np.uint8]) -> Manner:
         sharp=6.5,
         purity=1.25,
         glow=0.0,
+        lift=0.25 * (1 - float(gray.mean()) / 255),
         outline=0.3,
         detail=0.2,
         ink=tuple(float(c) for c in dark),  # type: ignore[arg-type]
-        mix=0.85,
+        mix=0.95,
         clusters=CLUSTERS,
         levels=LEVELS,
     )

@@ -21,6 +21,35 @@ def to_yuv(rgb: Floats) -> Floats:
     return yuv
 
 
+Spread = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Mean, shape (2,), and covariance, (2, 2), of chroma."""
+
+_STEADY, _MOST, _FEW = 0.004, 1.7, 50
+"""Standard deviation of chroma below which it counts as none, the largest factor by which chroma is corrected, and how
+many samples are too few to correct it."""
+
+
+def spread_of(chroma: Floats) -> Spread:
+    """Return mean and covariance of chroma, shape (count, 2)."""
+    return chroma.mean(0, dtype=np.float64), np.cov(chroma.T) + _STEADY**2 * np.eye(2)
+
+
+def _square_root(square: NDArray[np.float64]) -> NDArray[np.float64]:
+    values, vectors = np.linalg.eigh(square)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
+
+
+def _toward(found: Spread, wanted: Spread) -> NDArray[np.float64]:
+    """Return the factors, shape (2, 2), that give one spread the covariance of another and change least.
+
+    Source: Pitie and Kokaram 2007, a linear map between the colors of two images.
+    """
+    root = _square_root(found[1])
+    inverse = np.linalg.inv(root)
+    values, vectors = np.linalg.eigh(inverse @ _square_root(root @ wanted[1] @ root) @ inverse)
+    return np.asarray((vectors * np.clip(values, 1 / _MOST, _MOST)) @ vectors.T)
+
+
 class Colors:
     """The colors of a painting by lightness: clusters of chroma for each of some levels, from warm to cold."""
 
@@ -31,13 +60,42 @@ class Colors:
         self.lightness = np.zeros(levels, np.float32)
         self.centers = np.zeros((levels, clusters, 2), np.float32)
         self.shares = np.zeros((levels, clusters), np.float32)
+        self.spreads: list[Spread] = []
         before: NDArray[np.float32] | None = None
         for level in range(levels):
             chosen = samples[(samples[:, 0] >= bounds[level]) & (samples[:, 0] <= bounds[level + 1])]
             self.lightness[level] = chosen[:, 0].mean()
+            self.spreads.append(spread_of(chosen[:, 1:]))
             before, self.shares[level] = _clusters(np.ascontiguousarray(chosen[:, 1:]), clusters, before)
             self.centers[level] = before
         self.quantiles = np.quantile(samples[:, 0], np.linspace(0.005, 0.995, TONES)).astype(np.float32)
+
+    def corrected(self, luma: Floats, made: Floats, aims: Floats) -> Floats:
+        """Return aims by which what is made would have the image's colors at each lightness.
+
+        Args:
+            luma: Shape (count,), 0 to 1.
+            made: Shape (count, 2): the chroma that networks give which learned ``aims``.
+            aims: The same shape.
+        """
+        levels = len(self.lightness)
+        nearest = np.abs(luma[:, None] - self.lightness).argmin(1)
+        factors, shifts = np.tile(np.eye(2), (levels, 1, 1)), np.zeros((levels, 2))
+        for level, wanted in enumerate(self.spreads):
+            chosen = made[nearest == level]
+            if len(chosen) > _FEW:
+                found = spread_of(chosen)
+                factors[level] = _toward(found, wanted)
+                shifts[level] = wanted[0] - factors[level] @ found[0]
+
+        def at(each: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.interp(luma, self.lightness, each)
+
+        moved = [
+            at(factors[:, row, 0]) * aims[:, 0] + at(factors[:, row, 1]) * aims[:, 1] + at(shifts[:, row])
+            for row in (0, 1)
+        ]
+        return np.stack(moved, 1).astype(np.float32)
 
     def take(self, luma: Floats, u: Floats, v: Floats, wish: Floats, keep: float, sharp: float) -> Floats:
         """Choose a color for each pixel.

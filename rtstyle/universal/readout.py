@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
@@ -24,7 +24,7 @@ from rtstyle.canvas.steering import CHANNELS, PERIOD, SteeredCutter, steered
 from rtstyle.frame import CELL, MARGIN
 from rtstyle.graph import PLANE_CHANNELS, Weights
 from rtstyle.universal.painting import Painting
-from rtstyle.universal.palette import to_yuv
+from rtstyle.universal.palette import Colors, to_yuv
 
 RIDGE = 1e-3
 """Of the solution, relative to the mean square of a feature: how much small weights are preferred."""
@@ -112,36 +112,74 @@ def laid_out(lessons: Iterable[tuple[Lesson, Floats]], most: int) -> Rows:
     return Rows(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-_GROUPS = (((0, 16), (0, 16)), ((16, 20), (32,)), ((20, 24), (32,)))
+_Group = tuple[tuple[int, int], tuple[int, ...]]
+
+_GROUPS: tuple[_Group, ...] = (((0, 16), (0, 16)), ((16, 20), (32,)), ((20, 24), (32,)))
 """Outputs that have gains in common, Y, U and V, and the first ones of the strokes that these multiply."""
 
 
-def solve(rows: Rows) -> tuple[Floats, Floats]:
+def solve(rows: Rows, colors: Colors | None = None) -> tuple[Floats, Floats]:
     """Find the last layers that come nearest to what is wanted, by least squares.
 
     All pixels of a cell have the gains of their strokes in common, and the plain part for themselves. So the plain part
     is projected out of the strokes (Frisch and Waugh 1933), the gains are solved for, and then the plain part.
 
+    Args:
+        colors: Least squares give the mean of the colors that are possible, which is pale. With the colors of the
+            image, what the result lacks of them at each lightness is added to what is wanted, and chroma solved again.
+
     Returns:
         The plain part, shape (near, 24), and the gains of value, relief and hue in luma, U and V, (here, 4).
     """
-    near, here, strokes = rows.near, rows.here, rows.strokes
+    near = rows.near
     square = (near.T @ near).astype(np.float64)
     square += RIDGE * len(near) * np.diag((near.astype(np.float64) ** 2).mean(0) + 1e-3)
     inverse = np.asarray(np.linalg.inv(square), np.float64)
-    aims = (near.T @ rows.wanted).astype(np.float64)
-    gains: list[NDArray[np.float64]] = []
+    gains = _gains(rows, inverse, _GROUPS)
+    plain = _plain(rows, inverse, gains)
+    if colors is not None:
+        rows = _recolored(rows, colors, plain, gains)
+        gains = np.concatenate((gains[:, :2], _gains(rows, inverse, _GROUPS[1:])), 1)
+        plain = _plain(rows, inverse, gains)
+    return plain, gains
+
+
+def _gains(rows: Rows, inverse: NDArray[np.float64], groups: tuple[_Group, ...]) -> Floats:
+    """Return the gains of strokes in some groups of outputs, a column each."""
+    found: list[NDArray[np.float64]] = []
+    aims = (rows.near.T @ rows.wanted).astype(np.float64)
     with ThreadPoolExecutor(2) as pool:
-        for (begin, end), multiplied in _GROUPS:
+        for (begin, end), multiplied in groups:
             firsts = [first - begin for first in multiplied]
             sides = list(pool.map(partial(_equations, rows, inverse, aims, firsts), range(begin, end)))
             left, right = (np.sum(side, 0) for side in zip(*sides, strict=True))
-            left += RIDGE * np.diag(np.diagonal(left) + 1e-3 * len(near))
-            gains += np.split(np.linalg.solve(left, right), len(multiplied))
-    together = np.stack(gains, 1).astype(np.float32)
-    rest = rows.wanted - _times_gains(here @ together, strokes)
-    plain = inverse @ (near.T @ rest).astype(np.float64)
-    return plain.astype(np.float32), together
+            left += RIDGE * np.diag(np.diagonal(left) + 1e-3 * len(rows.near))
+            found += np.split(np.linalg.solve(left, right), len(multiplied))
+    return np.stack(found, 1).astype(np.float32)
+
+
+def _plain(rows: Rows, inverse: NDArray[np.float64], gains: Floats) -> Floats:
+    rest = rows.wanted - _times_gains(rows.here @ gains, rows.strokes)
+    return np.asarray(inverse @ (rows.near.T @ rest).astype(np.float64), np.float32)
+
+
+def _given(rows: Rows, plain: Floats, gains: Floats) -> Floats:
+    """Return the residual that last layers give, shape (cells, 24)."""
+    return rows.near @ plain + _times_gains(rows.here @ gains, rows.strokes)
+
+
+def _recolored(rows: Rows, colors: Colors, plain: Floats, gains: Floats) -> Rows:
+    """Return rows whose aims make up for what last layers lack of an image's colors."""
+    source = rows.near[:, -1 - PLANE_CHANNELS : -1]
+    made, aims = source + _given(rows, plain, gains), source + rows.wanted
+    luma = made[:, :16].reshape(-1, 2, 2, 2, 2).mean((2, 4)).reshape(-1) + np.float32(0.5)
+
+    def chroma(planes: Floats) -> Floats:
+        return np.stack((planes[:, 16:20].ravel(), planes[:, 20:].ravel()), 1)
+
+    moved = colors.corrected(luma, chroma(made), chroma(aims)).reshape(-1, 4, 2)
+    wanted = np.concatenate((aims[:, :16], moved[..., 0], moved[..., 1]), 1) - source
+    return replace(rows, wanted=wanted)
 
 
 def _equations(
