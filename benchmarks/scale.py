@@ -127,7 +127,10 @@ def efficiency(folder: Path, ray: bool, frames: int = 1440, rate: float = 40.0) 
             {
                 "workers": count, "frames": frames, "ms a frame of each": 1000 * sleep, "seconds": round(seconds, 2),
                 "ideal": round(ideal, 2), "efficiency": round(ideal / seconds, 3),
-                "with start": round(ideal / (seconds + started), 3), "cpu seconds": round(_cpu() - cpu, 1),
+                "with start": round(ideal / (seconds + started), 3),
+                # Of the workers' time: in jobs; the rest is the first plan, jobs between two, the last ones, joining.
+                "busy": round(sum(node["seconds"] for node in report.nodes) / count / seconds, 3),
+                "joining s": round(report.stages["join"] / 1000, 2), "cpu seconds": round(_cpu() - cpu, 1),
                 "warnings": report.warnings, "load": os.getloadavg()[0],
             }
         )  # fmt: skip
@@ -213,12 +216,12 @@ def plan(folder: Path) -> list[dict[str, Any]]:
             begun, cpu = time.perf_counter(), time.process_time()
             count = sum(len(segment.pts) for segment in planned(reader, follower, 90, None, Timings()))
             seconds, used = time.perf_counter() - begun, time.process_time() - cpu
-        stages = _stages(film, follow)
+        stages, serial = _stages(film, follow)
         # With cores for all: frames are compared in up to four threads, the other stages have one each.
         ceiling = 1000 / max(time / (4 if name == "compare" else 1) for name, time in stages.items())
         rows.append(
             {
-                "size": size, "follow": follow, "fps": round(count / seconds, 1),
+                "size": size, "follow": follow, "fps": round(count / seconds, 1), "one after the other": serial,
                 "cpu ms a frame": round(1000 * used / count, 2), "stages ms": stages,
                 "ceiling of many cores fps": round(ceiling), "load": os.getloadavg()[0],
             }
@@ -227,8 +230,12 @@ def plan(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _stages(film: Path, follow: str) -> dict[str, float]:
-    """Time the stages one after the other, frame by frame; of one thread each, but for the codec's own."""
+def _stages(film: Path, follow: str) -> tuple[dict[str, float], float]:
+    """Time the stages one after the other, frame by frame; of one thread each, but for the codec's own.
+
+    Returns:
+        Milliseconds of each, and frames per second of all.
+    """
     times: dict[str, list[float]] = {"decode": [], "track": [], "compare": [], "measure": []}
     scene = SceneFollower(steered=load_style("sketch").steered, follow=follow)  # type: ignore[arg-type]
     small, last = None, (0, 0)
@@ -250,7 +257,8 @@ def _stages(film: Path, follow: str) -> dict[str, float]:
             for name, first, second in zip(times, moments, moments[1:], strict=False):
                 times[name].append(1000 * (second - first))
             moments = [time.perf_counter()]
-    return {name: round(statistics.quantiles(each[1:], n=5)[0], 3) for name, each in times.items()}
+    fps = 1000 * len(times["decode"]) / sum(map(sum, times.values()))
+    return {name: round(statistics.quantiles(each[1:], n=5)[0], 3) for name, each in times.items()}, round(fps, 1)
 
 
 def memory(folder: Path, frames: int = 10_000) -> dict[str, Any]:

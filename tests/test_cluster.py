@@ -12,6 +12,7 @@ import pytest
 from clips import Sound, make_clip, moving_bar
 
 from rtstyle.backends import Controls, EngineSettings
+from rtstyle.cores import core_numbers, cores
 from rtstyle.errors import BackendUnavailableError, VideoOpenError
 from rtstyle.render import RenderOptions, cluster, plan_render, segments, stylize_video
 from rtstyle.render.batch import stylize_many
@@ -90,6 +91,22 @@ def test_nodes_of_one_and_of_two_cores_are_equal(three_nodes, clip, whole, tmp_p
     three_nodes.remove_node(node)
     assert (tmp_path / "out.mp4").read_bytes() == whole
     assert len([node for node in report.nodes if node["frames"]]) == 3
+
+
+@pytest.mark.skipif(cores() < 2, reason="this machine has one core")
+def test_nodes_on_one_machine_use_different_cores(three_nodes, ray):
+    pool = cluster.RayPool(three_nodes.address)
+    try:
+        end = time.monotonic() + 60
+        while len(pool.slots()) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        calls = [each.handle.__ray_call__.remote(lambda self: core_numbers()) for each in pool._actors.values()]
+        first, second = ray.get(calls, timeout=60)
+    finally:
+        pool.close()
+    assert len(first) == len(second) == 1
+    assert first != second
 
 
 def test_a_folder_is_divided_among_nodes(three_nodes, clip, whole, tmp_path):

@@ -41,7 +41,7 @@ class RayWorker:
 
     Args:
         cores: How many it may use.
-        number: Of the worker on its node.
+        number: Of the worker on its machine.
     """
 
     def __init__(self, cores: int, number: int) -> None:
@@ -97,7 +97,8 @@ class RayPool:
         self._ray, self._slots, self._worker = ray, slots, worker
         self._actors: dict[Slot, _Actor] = {}
         self._lives: dict[Slot, int] = {}
-        self._names: dict[str, str] = {}
+        self._hosts: dict[str, tuple[str, int]] = {}
+        """Of each node: its machine, and how many nodes of that machine came before it."""
         self._ended: queue.Queue[tuple[_Actor, int | None, Any]] = queue.Queue()
         """Calls of actors that ended: the ticket, None of ``ready``; and the future. Ray calls back in a thread of its
         own, which must not wait for anything; so all is done in the watcher's."""
@@ -152,14 +153,15 @@ class RayPool:
             for place in range(self._slots if cpus else 0):
                 slot = self._slot_of(node, place)
                 if slot not in self._actors and self._lives.setdefault(slot, LIVES):
-                    self._start(slot, number, place, node["Resources"])
+                    self._start(slot, number, self._hosts[number][1] * self._slots + place, node["Resources"])
 
     def _slot_of(self, node: dict[str, Any], place: int) -> Slot:
         host, number = str(node["NodeManagerHostname"]), str(node["NodeID"])
-        if number not in self._names:
-            same = sum(name.partition(" ")[0] == host for name in self._names.values())
-            self._names[number] = f"{host} {same + 1}" if same else host
-        return Slot(self._names[number] + (f" slot {place + 1}" if self._slots > 1 else ""))
+        if number not in self._hosts:
+            self._hosts[number] = host, sum(other == host for other, _ in self._hosts.values())
+        before = self._hosts[number][1]
+        name = f"{host} {before + 1}" if before else host
+        return Slot(name + (f" slot {place + 1}" if self._slots > 1 else ""))
 
     def _start(self, slot: Slot, node: str, place: int, resources: dict[str, float]) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
