@@ -118,7 +118,7 @@ class Style:
         if entry is None:
             return None
         try:
-            return ToneCurve(tuple(float(q) for q in entry["quantiles"]), float(entry["mix"]))
+            return ToneCurve(tuple(float(q) for q in entry["quantiles"]), float(entry["mix"]), entry.get("blur", 1))
         except (TypeError, ValueError, LookupError) as error:
             raise StyleFormatError(f"the tone entry in the style.json of {self.name} is damaged: {error}") from error
 
@@ -157,7 +157,8 @@ class Style:
     def enlargeable(self) -> bool:
         """Whether what its network, or one of a blend, decides is smooth: of paintings on a steered canvas. Networks
         of drawings draw contours, which would be softer if they were enlarged."""
-        return any(part.steering is not None and part._network.get("kind") != "drawing" for part, _ in self.parts)
+        kinds = (str(part._network.get("kind")) for part, _ in self.parts if part.steering is not None)
+        return any("drawing" not in kind for kind in kinds)
 
     def layer(self, size: Size, color: Color) -> CanvasLayer:
         """Return what lies below frames of one size for its network to draw from."""

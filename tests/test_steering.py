@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from test_engines import frame_of, run, same, scene
@@ -20,7 +21,7 @@ from rtstyle.canvas.strokes import TILE, Brush, bank
 from rtstyle.canvas.tone import STEEPEST, ToneCurve
 from rtstyle.canvas.tracker import TrackerState
 from rtstyle.errors import StyleFormatError
-from rtstyle.frame import Color, Frame, Size, planes_from_rgb
+from rtstyle.frame import MARGIN, Color, Frame, Packing, Planes, Size, planes_from_rgb
 from rtstyle.style import load_style
 
 SMALL = Brush(directions=6, scales=(1.0, 0.5))
@@ -263,6 +264,38 @@ def test_a_tone_curve_rises_and_is_not_too_steep(frame):
 def test_a_flat_frame_keeps_its_tone():
     table = ToneCurve(tuple(float(q) for q in np.linspace(0, 0.3, 65))).table(measure(np.full((64, 64), 180, np.uint8)))
     assert np.array_equal(table, np.arange(256))
+
+
+@pytest.mark.parametrize(("side", "share"), [(1, 1.0), (3, 0.375), (5, 0.273)])
+def test_a_curve_that_smooths_leaves_a_share_of_the_noise(side, share):
+    noisy = np.random.default_rng(0).normal(120, 12, (200, 300))
+    curve = ToneCurve(tuple(float(q) for q in np.linspace(0, 1, 65)), blur=side)
+    for luma in (noisy.astype(np.float32), np.rint(noisy).astype(np.uint8)):
+        smoothed = curve.smoothed(luma)
+        assert smoothed.dtype == luma.dtype
+        assert smoothed.std() / luma.std() == pytest.approx(share, rel=0.03)
+    with pytest.raises(ValueError, match="1, 3 or 5 pixels, not 2"):
+        ToneCurve(curve.quantiles, blur=2)
+
+
+def test_a_layer_holds_smoothed_luma_behind_the_curve():
+    steering = Steering(SMALL, Stream(kind="level"))
+    luma = np.random.default_rng(1).integers(40, 200, (64, 96)).astype(np.uint8)
+    frame = Frame(
+        Planes(luma, *(np.full((32, 48), 128, np.uint8),) * 2), 0, Fraction(1, 25), Color("bt709", full_range=True)
+    )
+    seen = measure(luma)
+    quantiles = tuple(float(q) for q in np.linspace(0, 1, 65) ** 2)
+    packing, laid = Packing(frame.size), []
+    for side in (1, 3):
+        layer = SteeredLayer(steering, ToneCurve(quantiles, blur=side), frame.size, frame.color)
+        out = np.zeros((packing.rows, packing.columns, layer.channels), np.uint8)
+        layer.lay(frame, out)
+        cells = out[..., :16].reshape(packing.rows, packing.columns, 4, 4).swapaxes(1, 2)
+        laid.append(cells.reshape(4 * packing.rows, -1)[MARGIN : MARGIN + 64, MARGIN : MARGIN + 96])
+    table = np.rint(ToneCurve(quantiles).table(seen)).astype(np.uint8)
+    assert np.array_equal(laid[0], cv2.LUT(luma, table))
+    assert np.array_equal(laid[1], cv2.GaussianBlur(laid[0], (3, 3), 0))
 
 
 # -- engines ---------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class SteeredLayer:
     def lay(self, frame: Frame, out: NDArray[np.uint8]) -> None:
         seen = frame.seen or measure(np.ascontiguousarray(frame.planes.y))
         if self._tone:
-            self._packing.pack_luma(_through(self._table(self._tone, seen), frame.planes.y), out)
+            self._packing.pack_luma(self._toned(self._tone, seen, frame.planes.y), out)
         self._cutter.cut(self._cells(frame, seen), frame.canvas, out[..., -CHANNELS:], frame.canvas_map)
 
     def lay_reduced(self, frame: Frame, luma: NDArray[np.uint8], packing: Packing, out: NDArray[np.uint8]) -> Ground:
@@ -95,8 +95,7 @@ class SteeredLayer:
         seen = frame.seen or measure(np.ascontiguousarray(frame.planes.y))
         toned = frame.planes.y
         if self._tone:
-            table = self._table(self._tone, seen)
-            luma, toned = _through(table, luma), _through(table, toned)
+            luma, toned = (self._toned(self._tone, seen, plane) for plane in (luma, toned))
             packing.pack_luma(luma, out)
         cells = self._cells(frame, seen)
         inside = tuple(slice(edge, edge + side) for edge, side in zip((MARGIN, MARGIN), toned.shape, strict=True))
@@ -116,8 +115,9 @@ class SteeredLayer:
         put_levels(np.pad(few, ((edge, below), (edge, right), (0, 0)), mode="edge"), strokes)
         return Ground(toned, luma, value, relief, hue)
 
-    def _table(self, tone: ToneCurve, seen: Field) -> NDArray[np.uint8]:
-        return np.rint(tone.table(seen, *self._levels)).astype(np.uint8)
+    def _toned(self, tone: ToneCurve, seen: Field, luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        table = np.rint(tone.table(seen, *self._levels)).astype(np.uint8)
+        return tone.smoothed(np.asarray(cv2.LUT(np.ascontiguousarray(luma), table), np.uint8))
 
     def _cells(self, frame: Frame, seen: Field) -> Floats:
         """Return what ``steered`` does for the packed frame."""
@@ -125,7 +125,3 @@ class SteeredLayer:
         scale = self._size.width / CELL / columns, self._size.height / CELL / rows
         shape = self._packing.rows, self._packing.columns
         return steered(self._steering, seen, frame.canvas, shape, (-MARGIN, -MARGIN), scale, frame.canvas_map)
-
-
-def _through(table: NDArray[np.uint8], luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.LUT(np.ascontiguousarray(luma), table), np.uint8)

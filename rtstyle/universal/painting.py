@@ -60,7 +60,8 @@ class Manner:
     clarity: float = 1.5
     """How far local contrast is raised there: a face keeps its eyes and its mouth."""
     mix: float = 0.7
-    """Of the tone curve, see there."""
+    """Of the tone curve, see there; so is ``blur``."""
+    blur: int = 1
     clusters: int = 4
     levels: int = 12
 
@@ -109,7 +110,7 @@ class Painting:
     def __init__(self, painting: NDArray[np.uint8], manner: Manner) -> None:
         self.manner, self.steering = manner, manner.steering
         self.colors = Colors(painting, manner.levels, manner.clusters)
-        self.curve = ToneCurve(tuple(round(float(q), 4) for q in self.colors.quantiles), manner.mix)
+        self.curve = ToneCurve(tuple(round(float(q), 4) for q in self.colors.quantiles), manner.mix, manner.blur)
 
     def paint(self, rgb: Floats, offset: tuple[int, int], seen: Field | None = None) -> Floats:
         """Paint a photo.
