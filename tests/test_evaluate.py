@@ -94,7 +94,7 @@ def test_strokes_that_do_not_follow_are_measured(sketch, monkeypatch):
     assert figures["motion_db"] < figures["motion_source_db"] - 5
     followed = evaluate.measure_motion(sketch, [photo(0)], follow="flow")
     for name in ("zoom_db", "parallax_db"):
-        assert followed[name] > figures[name] + 5
+        assert followed[name] > figures[name] + 1
 
 
 def test_what_moves_and_what_is_calm_are_distinguished():

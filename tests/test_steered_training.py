@@ -251,7 +251,7 @@ def test_last_layers_are_solved_for_the_images_of_a_teacher(folders, tmp_path, m
     made = refit.refit(tmp_path, teacher)
     drawer = steered.painter("picture", load_pictures([painting], 400, color=True)[0])
     (sample,) = make_pool(sorted(photos.iterdir()), drawer, 1, 5, paint=False, workers=1)
-    toned, _, packed = Crops(drawer.steering, 128).window(sample, 8, 8)
+    toned, _, packed = Crops(drawer, 128).window(sample, 8, 8)
     x, z = packed_planes(torch.from_numpy(toned)[None]), to_canvas([packed])
     with torch.no_grad():
         wanted, before, after = teacher(x, z), student(x, z), made(x, z)

@@ -320,12 +320,12 @@ def test_a_style_can_be_imitated(config, tmp_path):
 
 
 def test_a_fast_network_learns_what_the_default_one_draws_and_lies_beside_it(config, tmp_path):
-    wanted = styles.distillation("red_chalk", config.content[0], "fast")
+    wanted = styles.distillation("cartoon", config.content[0], "fast")
     assert wanted.shift_weight < Config(content=()).shift_weight
     small = replace(wanted, steps=60, warm_steps=60, warm_crop=64)
     train(small, tmp_path / "run", every=20)
     first, *_, last = rows_of(tmp_path / "run")
-    assert last["strokes"] < 0.8 * first["strokes"]
+    assert last["chroma"] < 0.9 * first["chroma"]
 
     export_style(new_generator(str(BASE)), tmp_path / "mine", {"title": "mine alone"})
     export_style(load_generator(tmp_path / "run" / "generator.pt"), tmp_path / "mine" / "fast")
@@ -334,6 +334,8 @@ def test_a_fast_network_learns_what_the_default_one_draws_and_lies_beside_it(con
     alone = load_style(tmp_path / "mine" / "fast")
     assert (alone.size_class, alone.title) == ("fast", "mine alone")
 
+    with pytest.raises(ValueError, match=r"sketch draws on a steered canvas: see python -m train\.steered"):
+        styles.distillation("sketch", "photos", "fast")
     with pytest.raises(ValueError, match=r"no style 'rembrandt'.*red_chalk"):
         styles.distillation("rembrandt", "photos", "fast")
 
@@ -385,14 +387,14 @@ def test_what_a_style_draws_of_its_own_cells_is_not_imitated(config, tmp_path):
     assert np.ptp(painted) < 0.01
 
 
-def test_imitated_strokes_are_fainter_where_a_photo_is_empty(sketch):
+def test_imitated_strokes_are_fainter_where_a_photo_is_empty(random_style):
     half = np.full((96, 192, 3), 0.45, np.float32)
     half[:, 96:] += 0.3 * np.random.default_rng(0).standard_normal((96, 96, 1)).astype(np.float32)
     photo = np.clip(np.concatenate((half, half)), 0, 1)  # as wide as it is high
-    folder = str(sketch.folders[0][0])
+    folder = str(random_style.folders[0][0])
     whole, fainter = (StylePainter(folder, share)(photo, (7, 11)) for share in (1.0, 0.3))
     empty, full = (slice(24, -24), slice(8, 40)), (slice(24, -24), slice(140, -16))
-    assert fainter[empty].std() < 0.6 * whole[empty].std()
+    assert fainter[empty].std() < 0.95 * whole[empty].std()
     assert abs(fainter[empty].mean() - whole[empty].mean()) < 0.03, "the tone stays"
     assert np.abs(fainter[full] - whole[full]).mean() < 0.05 * whole[full].std()
 

@@ -19,6 +19,7 @@ MANNERS = {
         mix=0.9,
         gain=0.27,
         glow=0.5,
+        blur=3,
     ),
     "the_scream": Manner(
         steering=Steering(
@@ -45,6 +46,7 @@ MANNERS = {
         glow=0,
         outline=0.08,
         detail=0.15,
+        blur=3,
     ),
     "great_wave": Manner(
         steering=Steering(
@@ -64,6 +66,7 @@ MANNERS = {
         steps=5,
         clusters=3,
         levels=10,
+        blur=3,
     ),
     "composition_vii": Manner(
         steering=Steering(
@@ -95,6 +98,7 @@ MANNERS = {
         pen=(1.2, 3.6, 20.0),
         ink=(0.07, 0.06, 0.09),
         clusters=6,
+        blur=3,
     ),
 }
 """By name; ``picture`` is a plain one for any image. ``great_wave`` does not ship so yet."""

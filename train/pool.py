@@ -101,11 +101,11 @@ class Crops:
         size: Height and width of crops, in pixels, multiples of 8; one number for both.
     """
 
-    def __init__(self, steering: Steering, size: int | tuple[int, int]) -> None:
+    def __init__(self, painter: Painter, size: int | tuple[int, int]) -> None:
         self._height, self._width = (size, size) if isinstance(size, int) else size
-        self._steering = steering
+        self._steering, self._curve = painter.steering, painter.curve
         self._cells = (self._height + 2 * MARGIN) // 4, (self._width + 2 * MARGIN) // 4
-        self._cutter = SteeredCutter(steering, *self._cells)
+        self._cutter = SteeredCutter(painter.steering, *self._cells)
 
     def window(
         self, sample: Sample, y: int, x: int, noise: NDArray[np.float32] | None = None
@@ -128,7 +128,8 @@ class Crops:
         if noise is not None:
             photo = photo + noise
         levels = 255 * (photo[..., 0] + np.float32(0.5))
-        photo[..., 0] = np.interp(levels, np.arange(256), sample.table) / 255 - 0.5
+        toned = np.interp(levels, np.arange(256), sample.table).astype(np.float32)
+        photo[..., 0] = self._curve.smoothed(toned) / 255 - 0.5
         return photo
 
     def _cut(self, y: int, x: int) -> tuple[slice, slice]:

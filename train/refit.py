@@ -38,7 +38,7 @@ def refit(run: Path, teacher: Generator, gate: float = 1.0) -> Generator:
     paths = [p for folder in config["content"] for p in data.list_pictures(Path(folder))]
     features = Features(config["size_class"])
     features.generator.load_state_dict(torch.load(run / "generator.pt", weights_only=True))
-    crops, rng, parts = Crops(painting.steering, SIDE), np.random.default_rng(1), []
+    crops, rng, parts = Crops(painting, SIDE), np.random.default_rng(1), []
     for sample in make_pool(paths, painting, PHOTOS, 77, paint=False):
         room = [side - SIDE for side in sample.photo.shape[:2]]
         if min(room) < 8:

@@ -42,7 +42,7 @@ PAINTING_BASE = Path(__file__).parent / "weights" / "painting.safetensors"
 """What a run of a painting starts from: 2000 steps of the painter ``composition_vii``, 230 against the painting."""
 
 DRAWING_BASE = Path(__file__).parent / "weights" / "drawing.safetensors"
-"""What a run of a drawing starts from: 2400 steps of the drawers ``sketch`` and ``red_chalk``."""
+"""What a run of a drawing starts from: the network of ``red_chalk``."""
 
 VGG = Path(__file__).parent / "weights" / "vgg16_imagenet_conv1-4.fp16.safetensors"
 
@@ -91,7 +91,9 @@ class Config:
     """Of the painter's image in the second stage."""
     shift_weight: float = 40.0
     style_weights: tuple[float, ...] = (0.15, 0.4, 0.4, 0.4)
-    """Of the sliced Wasserstein distances at relu1_2, relu2_2, relu3_3, relu4_3."""
+    """Of the sliced Wasserstein distances at relu1_2, relu2_2, relu3_3, relu4_3 to the painting, if there is one."""
+    feature_weight: float = 0.4
+    """Of the distances there to the painter's image, relative to these."""
     adversarial_weight: float = 0.05
     lattice_weight: float = 2000.0
 
@@ -171,9 +173,13 @@ def stylize(generator: torch.nn.Module, toned: Tensor, z: Tensor) -> tuple[Tenso
 def to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
     """Turn luma and chroma into RGB (n, 3, h, w), clamped, but for a tenth of what exceeds."""
     wide = functional.interpolate(chroma, scale_factor=2, mode="bilinear")
-    rgb = torch.einsum("ij,njhw->nihw", torch.from_numpy(data.TO_RGB), torch.cat((luma, wide), 1))
-    clamped = rgb.clamp(0, 1)
-    return clamped + 0.1 * (rgb - clamped)
+    return clamped(torch.einsum("ij,njhw->nihw", torch.from_numpy(data.TO_RGB), torch.cat((luma, wide), 1)))
+
+
+def clamped(levels: Tensor) -> Tensor:
+    """Clamp levels to 0 to 1, but for a tenth of what exceeds, which has a gradient."""
+    shown = levels.clamp(0, 1)
+    return shown + 0.1 * (levels - shown)
 
 
 @dataclass(frozen=True)
@@ -219,7 +225,7 @@ class Trainer:
         self.targets: list[list[tuple[Tensor, float]]] = []
         self.step = 0
         self.pool: list[Sample] = []
-        self.crops = Crops(self.painting.steering, config.crop)
+        self.crops = Crops(self.painting, config.crop)
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -275,6 +281,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["times"] * self.rate()
         luma, chroma = stylize(self.generator, batch.toned, batch.z)
+        luma = clamped(luma)  # white paper clips strokes: of those on it only dark ones are seen
         target, target_chroma = self._target(batch)
         count = len(luma) // 2
         first, second = _overlap(luma[:count], luma[count:], batch.windows)
@@ -293,7 +300,8 @@ class Trainer:
         }
         shown = to_rgb(luma[:count], chroma[:count])[..., RIM:-RIM, RIM:-RIM]
         if late:
-            self._late_terms(shown, batch.z[:count, -1], terms, weights)
+            painted = to_rgb(target[:count], target_chroma[:count])[..., RIM:-RIM, RIM:-RIM]
+            self._late_terms(shown, painted, batch.z[:count, -1], terms, weights)
         total = torch.stack([weights[name] * terms[name] for name in weights]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -323,16 +331,30 @@ class Trainer:
         for name, value in self.average.state_dict().items():
             value.lerp_(state[name], 1 - decay)
 
-    def _late_terms(self, shown: Tensor, fine: Tensor, terms: dict[str, Tensor], weights: dict[str, float]) -> None:
-        """Add the terms of the second stage; ``fine``, (n, h, w), is the canvas's fineness, with its margin."""
+    def _late_terms(
+        self, shown: Tensor, painted: Tensor, fine: Tensor, terms: dict[str, Tensor], weights: dict[str, float]
+    ) -> None:
+        """Add the terms of the second stage.
+
+        Features of VGG16 shall be those of the same photo as painted in code (Johnson et al. 2016), whose strokes lie
+        at the same places: L1 is content with the mean of where they might be, which is no stroke. Their distribution
+        shall be that of the painting.
+
+        Args:
+            fine: The canvas's fineness, with its margin, shape (n, h, w).
+        """
         config = self.config
-        vgg, style = self._style()
-        drawn = torch.Generator().manual_seed(1_000_003 * config.seed + self.step)
-        with _half():
-            features = [layer.float() for layer in vgg(shown)]
-        for layer, (made, real, weight) in enumerate(zip(features, style, config.style_weights, strict=True)):
-            name = f"swd{layer + 1}"
-            terms[name], weights[name] = swd_term(made, *real, _coarse(fine, made), drawn), weight
+        made = self._features(shown)
+        with torch.no_grad():
+            wanted = self._features(painted)
+        for layer, (ours, theirs, weight) in enumerate(zip(made, wanted, config.style_weights, strict=True)):
+            name = f"vgg{layer + 1}"
+            terms[name], weights[name] = functional.l1_loss(ours, theirs) / theirs.std(), config.feature_weight * weight
+        if config.style:
+            directions = torch.Generator().manual_seed(1_000_003 * config.seed + self.step)
+            for layer, (ours, real, weight) in enumerate(zip(made, self._style(), config.style_weights, strict=True)):
+                name = f"swd{layer + 1}"
+                terms[name], weights[name] = swd_term(ours, *real, _coarse(fine, ours), directions), weight
         if config.adversarial_weight:
             self.discriminator.requires_grad_(False)
             seen = _rescaled(shown, self.step)
@@ -343,20 +365,23 @@ class Trainer:
             lead = min(1.0, max(0.0, (self.step - config.warm_steps - 50) / 100))
             weights["adversarial"] = lead * config.adversarial_weight
 
-    def _style(self) -> tuple[losses.Vgg16, list[tuple[Tensor, float]]]:
-        """Return VGG16 and the painting's features with their deviations, at full size and at 0.7 of it in turn."""
-        assert self.picture is not None
+    def _features(self, images: Tensor) -> list[Tensor]:
+        """Return what VGG16 sees in RGB images (n, 3, h, w): relu1_2, relu2_2, relu3_3 and relu4_3."""
         if self.vgg is None:
             self.vgg = losses.Vgg16(VGG, 4)
+        with _half():
+            return [layer.float() for layer in self.vgg(images)]
+
+    def _style(self) -> list[tuple[Tensor, float]]:
+        """Return the painting's features with their deviations, at full size and at 0.7 of it in turn."""
+        assert self.picture is not None
+        if not self.targets:
             whole = torch.from_numpy(self.picture).permute(2, 0, 1)[None].float() / 255
-            sizes = [
-                whole,
-                functional.interpolate(whole, scale_factor=0.7, mode="bilinear", antialias=True),
-            ]
+            small = functional.interpolate(whole, scale_factor=0.7, mode="bilinear", antialias=True)
             with torch.no_grad():
-                flat = [[f[0].flatten(1) for f in self.vgg(size)] for size in sizes]
-            self.targets = [[(f, float(f.std(1).mean())) for f in size] for size in flat]
-        return self.vgg, self.targets[0 if self.step % 3 else 1]
+                flat = [[layer[0].flatten(1) for layer in self._features(size)] for size in (whole, small)]
+            self.targets = [[(layer, float(layer.std(1).mean())) for layer in size] for size in flat]
+        return self.targets[0 if self.step % 3 else 1]
 
     def _train_discriminator(self, made: Tensor) -> dict[str, float]:
         assert self.picture is not None
@@ -405,7 +430,7 @@ class Trainer:
         seen = measure(np.rint(255 * (yuv[..., 0] + 0.5)).astype(np.uint8))
         half = yuv.astype(np.float16)
         sample = Sample(half, half, seen, (37, 11), self.painting.curve.table(seen))
-        toned, _, packed = Crops(self.painting.steering, (height, width)).window(sample, 0, 0)
+        toned, _, packed = Crops(self.painting, (height, width)).window(sample, 0, 0)
         luma, chroma = stylize(self.average, torch.from_numpy(toned)[None], to_canvas([packed]))
         return (255 * to_rgb(luma, chroma)[0].clamp(0, 1).permute(1, 2, 0).numpy()).round().astype(np.uint8)
 
@@ -431,8 +456,10 @@ def _overlap(first: Tensor, second: Tensor, windows: NDArray[np.int64]) -> tuple
 
 
 def _half() -> torch.autocast:
-    """Run what is only looked at, VGG16 and the discriminator, in bf16 where the CPU multiplies such matrices (AMX)."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_amx_tile_supported())
+    """Run what is only looked at, VGG16 and the discriminator, in bf16 where the CPU multiplies it (AMX, AVX512-BF16:
+    with the latter VGG16 takes .56 of the time)."""
+    able = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast("cpu", torch.bfloat16, enabled=able)
 
 
 def lattice_term(luma: Tensor, chroma: Tensor) -> Tensor:

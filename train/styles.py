@@ -111,10 +111,6 @@ RECIPES = {
 }
 
 
-_FIRST = "red_chalk"
-"""The style whose network of another size is learnt first; the others start from it."""
-
-
 def runs_of(name: str, content: str, pictures: Path) -> list[Config]:
     """Return the runs of a recipe: the first, and those that continue from it.
 
@@ -197,27 +193,24 @@ def imitation(refining: Refining, teacher: Path, content: str) -> Config:
 def distillation(name: str, content: str, size_class: str) -> Config:
     """Return the run that teaches a network of another size what the shipped style's default one draws.
 
-    It starts from what another style's network of that size learnt, where there is one.
-
     Raises:
-        ValueError: There is no such style.
+        ValueError: There is no such style, or it draws on a steered canvas.
     """
     if name not in list_styles():
         raise ValueError(f"no style {name!r} (there are: {', '.join(list_styles())})")
-    base = load_style(_FIRST).folders[0][0] / size_class
-    begins = name == _FIRST or not base.is_dir()
-    steps = 9000 if begins else 7000
+    if load_style(name).steered:
+        raise ValueError(f"{name} draws on a steered canvas: see python -m train.steered --size-class {size_class}")
     return Config(
         content=(content,),
         painter=str(load_style(name).folders[0][0]),
         color=True,
-        base="" if begins else str(base),
+        base="",
         size_class=size_class,
-        steps=steps,
-        warm_steps=steps,
+        steps=9000,
+        warm_steps=9000,
         warm_crop=128,
         warm_batch=2,
-        warm_rate=3e-3 if begins else 2e-3,
+        warm_rate=3e-3,
         shift_weight=15,
     )
 

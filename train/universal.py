@@ -308,7 +308,7 @@ class Trainer:
         self.learned = learned
         self.step = 0
         self.pool: list[list[Sample]] = []
-        self.crops = [Crops(task.manner.steering, config.crop) for task in self.tasks]
+        self.crops = [Crops(task.painting, config.crop) for task in self.tasks]
 
     def prepare(self) -> None:
         """Paint the photos of the pool."""
@@ -413,7 +413,7 @@ class Trainer:
         side = 256
         for i in range(0, len(self.tasks), max(1, len(self.tasks) // 8)):
             task = self.tasks[i]
-            crops = Crops(task.manner.steering, side)
+            crops = Crops(task.painting, side)
             parts = [crops.window(sample, 0, 0) for sample in self.pool[i] if min(sample.photo.shape[:2]) >= side]
             if len(parts) < 3:
                 continue
