@@ -159,7 +159,6 @@ def test_strokes_follow_the_camera_only_where_that_is_asked_for():
         apart = [still.stylize(image) for image in pan]
         followed = [moving.stylize(image) for image in pan]
         assert np.array_equal(still.stylize(pan[0]), apart[0])
-    assert np.array_equal(apart[0], followed[0])
     # What is seen in both images looks alike where strokes move along with it.
     inner = slice(16, 80)
     loose = distance(apart[0][inner, 40:80], apart[3][inner, 16:56])

@@ -66,16 +66,17 @@ def ring_on_fake_device(style, size, mode="throughput", color=Color(), layout="i
     loaded = load_style(style) if isinstance(style, str) else style
     if min(size.width, size.height) < 16:
         return open_engine(loaded, size)  # refused before any engine is asked
-    device = FakeDevice(slowest=0.002)
+    device, layer = FakeDevice(slowest=0.002), loaded.layer(size, color)
     model = graph.planar(loaded.trunk, size, layout=layout, precision=precision).SerializeToString()
     return RingEngine(
         backend="tensorrt",
         precision=precision,
         device=device,
-        network=PlanarOnCpu(device, model, size, layout=layout),
+        network=PlanarOnCpu(device, model, size, layer.channels, layout),
         size=size,
         color=color,
         slots=SLOTS if mode == "throughput" else 1,
+        layer=layer,
     )
 
 
@@ -445,10 +446,10 @@ def test_every_engine_gives_the_frame_of_the_reference(kind, name, size, random_
             assert difference.mean() <= bound.mean
 
 
-def test_the_canvas_is_a_tile_of_512_pixels(kind, sketch):
+def test_the_canvas_is_a_tile_of_512_pixels(kind, random_style):
     size = Size(64, 48)
     planes = Planes(*(np.full_like(plane, 128) for plane in random_planes(size)))
-    with engine_for(kind, sketch, size) as engine:
+    with engine_for(kind, random_style, size) as engine:
         here, next_tile, elsewhere = (
             run(engine, frame_of(planes, canvas=at)) for at in ((3, 5), (3 - 512, 5 + 1024), (100, 57))
         )
@@ -457,7 +458,7 @@ def test_the_canvas_is_a_tile_of_512_pixels(kind, sketch):
 
 
 @pytest.mark.parametrize("shift", [(8, 0), (0, 8), (16, 40)], ids=str)
-def test_strokes_stick_to_the_scene_when_it_moves_by_whole_cells(kind, sketch, shift):
+def test_strokes_stick_to_the_scene_when_it_moves_by_whole_cells(kind, random_style, shift):
     """Frame and canvas moved together by multiples of 8 pixels, the stride of the network's deepest grid,
     give the moved frame. A border of 96 pixels is left out: the network sees 88 pixels far (one cell of 4
     each for stem, fuse and tail, and of 8 for the way down and 8 convolutions there, and the margin), and at
@@ -469,7 +470,7 @@ def test_strokes_stick_to_the_scene_when_it_moves_by_whole_cells(kind, sketch, s
     width, height = size.width, size.height
     before = Planes(world.y[:height, :width], *(c[: height // 2, : width // 2] for c in world[1:]))
     after = Planes(world.y[y:, x:], *(c[y // 2 :, x // 2 :] for c in world[1:]))
-    with engine_for(kind, sketch, size) as engine:
+    with engine_for(kind, random_style, size) as engine:
         first = run(engine, frame_of(before, canvas=(31, 17)))
         second = run(engine, frame_of(after, canvas=(31 + x, 17 + y)))
         unmoved_canvas = run(engine, frame_of(after, canvas=(31, 17)))
