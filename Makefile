@@ -1,11 +1,11 @@
 # make demo: stylize the clip that ships here.   make test: lint, types and the whole suite.
 # make docs: build the site into build/site, with every link checked.   make dist: wheel and sdist, checked.
-# All set up their own .venv. TORCH_INDEX names an index of CPU wheels of torch for `make test`; JOBS=2 runs the tests
-# that measure no time in two processes.
+# All set up their own .venv. TORCH_INDEX names an index of CPU wheels of torch for `make test`; the tests that measure
+# no time run in JOBS processes, the others after them.
 PYTHON ?= python3
 BIN := .venv/bin
 TORCH_INDEX ?=
-JOBS ?= 1
+JOBS ?= 2
 
 .PHONY: demo test docs dist clean
 

@@ -133,20 +133,12 @@ def gains_of(trunk: Trunk, extremes: Extremes) -> Gains:
     return gains
 
 
-COVERED = 0.9
-"""Share of the crops whose values all fit into the ranges. What goes farther is clipped, at some edges and in the most
-vivid colors; all others have finer steps. With 0.7, pure colors in ``cartoon`` were at 37 dB instead of 49."""
-
-
 def ranges_of(extremes: Extremes) -> Ranges:
-    """Return the range that each tensor is rounded within: the least is at most 0, the largest at least 0."""
-    return {
-        name: (
-            min(0.0, float(np.quantile(low.min(1), 1 - COVERED))),
-            max(0.0, float(np.quantile(high.max(1), COVERED))),
-        )
-        for name, (low, high) in extremes.items()
-    }
+    """Return the range that each tensor is rounded within: the least is at most 0, the largest at least 0.
+
+    It is that of all crops. That of nine in ten has finer steps, and left pure colors in ``pencils`` at 31 dB.
+    """
+    return {name: (min(0.0, float(low.min())), max(0.0, float(high.max()))) for name, (low, high) in extremes.items()}
 
 
 def above_what_relus_cut(trunk: Trunk, ranges: Ranges) -> Ranges:
