@@ -88,13 +88,13 @@ def test_a_style_that_changes_nothing_is_as_stable_as_the_clips(tmp_path, monkey
     assert figures["motion_mean_db"] >= figures["motion_db"]
 
 
-def test_strokes_that_do_not_follow_are_measured(sketch, monkeypatch):
+def test_strokes_that_do_not_follow_are_measured(monkeypatch):
     monkeypatch.setattr(evaluate, "_STEPS", 4)
-    figures = evaluate.measure_motion(sketch, [photo(0)], follow="camera")
+    figures = evaluate.measure_motion(load_style("starry_night"), [photo(0)], follow="camera")
     assert figures["motion_db"] < figures["motion_source_db"] - 5
-    followed = evaluate.measure_motion(sketch, [photo(0)], follow="flow")
+    followed = evaluate.measure_motion(load_style("starry_night"), [photo(0)], follow="flow")
     for name in ("zoom_db", "parallax_db"):
-        assert followed[name] > figures[name] + 1
+        assert followed[name] > figures[name] + 2
 
 
 def test_what_moves_and_what_is_calm_are_distinguished():

@@ -1,4 +1,6 @@
-"""Train shipped styles again: ``python -m train.styles NAME ... --content PHOTOS --pictures PAINTINGS --out RUNS``.
+"""Train styles on a canvas of noise: ``python -m train.styles NAME --content PHOTOS --pictures PAINTINGS --out RUNS``.
+
+Of those that ship, only ``cartoon`` is made so; the others had these recipes before they got a steered canvas.
 
 A recipe is one or more runs of the first stage: learn the painter fast (small crops and batches: many steps count
 for more than large ones), then settle from there, with more weight on stability or with less, which is sharper. The
@@ -8,7 +10,7 @@ Most continue from there: some hundred steps of the second stage against the ima
 discriminator), which makes it look like one, and leaves a grid of the network's cells and less stability; then a run
 that imitates that from noisy photos, each painted at four positions of the cells, which takes both away.
 
-``--size-class fast`` trains the fast network of any shipped style: it imitates what the default one makes of clean
+``--size-class fast`` trains the fast network of ``cartoon``: it imitates what the default one makes of clean
 photos, from noisy ones (Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network").
 """
 
