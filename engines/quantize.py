@@ -93,7 +93,7 @@ def measure_extremes(trunk: Trunk, frames: Sequence[Frame], style: Style | None 
     names = graph.quantized_tensors(trunk)
     packing = Packing(frames[0].size)
     noise = NoiseLayer(packing.rows, packing.columns)
-    layer = style.layer(frames[0].size, frames[0].color) if style else noise
+    layer = style.layer(frames[0].size, frames[0].color, joined=True) if style else noise
     model = graph.deployed(trunk, frames[0].color, packing.rows, packing.columns)
     for name in names:
         for kind in ("ReduceMin", "ReduceMax"):

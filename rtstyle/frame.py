@@ -439,6 +439,8 @@ class Packing:
     edge around it, and more at right and bottom until rows and columns are even.
     """
 
+    channels = 24
+
     def __init__(self, size: Size) -> None:
         self.size = size
         self.rows, self.columns = (2 * (-(-(side + 2 * MARGIN) // (2 * CELL))) for side in (size.height, size.width))

@@ -79,8 +79,13 @@ class Trunk:
 
     @property
     def canvas_channels(self) -> int:
-        """Channels of the deployed graph's ``canvas``: toned luma where there is a tone curve, then the canvas."""
+        """Channels of a planar graph's ``canvas``: toned luma where there is a tone curve, then the canvas."""
         return int(self.weights[_STEM].shape[1]) - PLANE_CHANNELS + (16 if self.toned else 0)
+
+    @property
+    def joined_channels(self) -> int:
+        """Channels of a deployed graph's ``canvas``: that of noise, or the frame, toned, and the steered canvas."""
+        return int(self.weights[_STEM].shape[1]) - (0 if self.steered else PLANE_CHANNELS)
 
     @classmethod
     def load(cls, path: Path, *, toned: bool = False) -> Trunk:
@@ -204,6 +209,8 @@ def fold_color(weights: Weights, color: Color) -> Weights:
         inverse = np.asarray(np.linalg.inv(matrix), np.float64) / _CANVAS_UNIT
         turn[0, 0] = turn[1, 1] = inverse[0, 0]
         turn[2:, 2:] = inverse[:, 1:]
+        if not _hue_in_luma(color):
+            turn = turn[[0, 1, 3, 4]]
         folded[_GATE] = np.einsum("po,oikl->pikl", turn, weights[_GATE].astype(np.float64)).astype(np.float32)
         folded[_GATE_BIAS] = (turn @ weights[_GATE_BIAS]).astype(np.float32)
     return folded
@@ -272,15 +279,16 @@ def _form(
 ) -> tuple[list[onnx.NodeProto], dict[str, NDArray[np.generic]]]:
     """Return the trunk up to ``style`` (1, rows, columns, 24), and its constants, as CPUs compute it fastest.
 
-    Of a steered canvas, the gated strokes are not in ``style``; their gains are ``gains``, (1, rows, columns, 5).
+    Of a steered canvas, the gated strokes are not in ``style``; their gains are ``gains``, (1, rows, columns, 4 or 5).
 
     Libraries keep channels last in memory. A Transpose between that and ONNX's order costs nothing where one
     convolution reads or writes it, and two copies of the tensor where anything else does. So samples and canvas are
     joined where channels are last, and there the skip is added to the tail.
 
-    The way up, a convolution of single pixels and DepthToSpace, is one transposed convolution (OpenVINO's DepthToSpace
-    takes three times as long as that convolution); but in blends, whose groups few libraries transpose in integers. Its
-    biases differ within each 2x2 pixels, so they are added later, in a view in which two neighbours are one pixel.
+    The way up, a convolution of single pixels and DepthToSpace, is a convolution for even rows and one for odd rows, in
+    a view in which two neighbours are one pixel, and whole rows are put together (OpenVINO's DepthToSpace takes as long
+    as both; its transposed convolution is in float32 where a CPU has no VNNI). In blends, whose groups would not stay
+    together in that view, it is as the trunk has it. Biases differ within each 2x2 pixels: they are added in that view.
 
     Args:
         joined: The skip reads ``_SEEN``, too, with zeros for the canvas: cheaper than to centre samples once more,
@@ -376,24 +384,48 @@ def _transposed(
     constants["pairs_shape"] = np.array((1, rows // 2, 2, columns // 2, 2 * channels))
     constants["cells_shape"] = np.array((1, rows, columns, channels))
     if groups == 1:
-        constants[_UP] = up.reshape(channels, 2, 2, -1).transpose(3, 0, 1, 2)
-        nodes = [node("ConvTranspose", [deep, _UP], [made], kernel_shape=(2, 2), strides=(2, 2))]
+        del constants[_UP]
+        nodes, lines = [], []
+        constants["line_shape"] = np.array((1, rows // 2, 1, columns // 2, 2 * channels))
+        for row, which in enumerate(_LINES):
+            weights, line = f"{which}.{_UP}", f"{made}_{which}"
+            constants[weights] = up.reshape(channels, 2, 2, -1)[:, row].swapaxes(0, 1).reshape(2 * channels, -1, 1, 1)
+            nodes.append(node("Conv", [deep, weights], [line]))
+            nodes.append(node("Transpose", [line], [f"{line}_last"], perm=_CHANNELS_LAST))
+            nodes.append(node("Reshape", [f"{line}_last", "line_shape"], [f"{line}_line"]))
+            lines.append(f"{line}_line")
+        nodes += [
+            node("Concat", lines, [f"{made}_lines"], axis=2),
+            node("Reshape", [f"{made}_lines", "cells_shape"], [f"{made}_cells"]),
+            node("Transpose", [f"{made}_cells"], [made], perm=_CHANNELS_FIRST),
+        ]
     else:
         nodes = [
             node("Conv", [deep, _UP], ["up_cells"], group=groups),
             node("DepthToSpace", ["up_cells"], [made], blocksize=2, mode="CRD"),
         ]
-    for name in add.input:
-        nodes.append(node("Transpose", [name], [f"{name}_last"], perm=_CHANNELS_LAST))
-        nodes.append(node("Reshape", [f"{name}_last", "pairs_shape"], [f"{name}_pairs"]))
     stem = next(name for name in add.input if name != made)
     return [
         *nodes,
+        *_in_pairs(made),
+        *_in_pairs(stem),
         node("Add", [f"{made}_pairs", UP_BIAS], ["pairs_biased"]),
         node("Add", ["pairs_biased", f"{stem}_pairs"], ["pairs_sum"]),
         node("Relu", ["pairs_sum"], ["pairs_on"]),
         node("Reshape", ["pairs_on", "cells_shape"], ["cells_on"]),
         node("Transpose", ["cells_on"], [relu.output[0]], perm=_CHANNELS_FIRST),
+    ]
+
+
+_LINES = ("even", "odd")
+"""Rows of what the way up gives."""
+
+
+def _in_pairs(name: str) -> list[onnx.NodeProto]:
+    """Return nodes that view a tensor, (1, channels, rows, columns), as ``pairs_shape``."""
+    return [
+        helper.make_node("Transpose", [name], [f"{name}_last"], perm=_CHANNELS_LAST),
+        helper.make_node("Reshape", [f"{name}_last", "pairs_shape"], [f"{name}_pairs"]),
     ]
 
 
@@ -409,9 +441,12 @@ def _quantized(
     node = helper.make_node
     result: list[onnx.NodeProto] = []
     rounded = set()
-    for each in nodes:
-        if each.op_type == "DepthToSpace":  # of a blend: on the way in as on the way out
-            ranges = {**ranges, each.input[0]: ranges[each.output[0]]}
+    written = {each.output[0] for each in nodes}
+    for name in list(ranges):  # of the way up: once, as its convolutions give it
+        parts = [f"{name}_{which}" for which in _LINES if f"{name}_{which}" in written]
+        parts += [each.input[0] for each in nodes if each.op_type == "DepthToSpace" and each.output[0] == name]
+        if parts:
+            ranges = {**{n: pair for n, pair in ranges.items() if n != name}, **dict.fromkeys(parts, ranges[name])}
 
     def through_8_bits(name: str) -> str:
         if name not in rounded:
@@ -422,29 +457,23 @@ def _quantized(
             result.append(node("DequantizeLinear", [f"{name}_8_bits", *grid], [f"{name}_rounded"]))
         return f"{name}_rounded"
 
-    def rounded_weights(name: str, weights: NDArray[np.float32], *, transposed: bool = False) -> NDArray[np.float32]:
-        """Add ``name``_rounded; return what is lost of weights (out, in, h, w), or (in, out, h, w) if transposed."""
-        if transposed:  # each of its taps is another pixel's, so they are rounded as what they are: more inputs
-            inputs, outputs, *kernel = weights.shape
-            flat, scale = _quantize_weights(weights.transpose(1, 2, 3, 0).reshape(outputs, -1, 1, 1))
-            whole = np.ascontiguousarray(flat.reshape(outputs, *kernel, inputs).transpose(3, 0, 1, 2))
-        else:
-            whole, scale = _quantize_weights(weights)
+    def rounded_weights(name: str, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Add ``name``_rounded; return what is lost of weights (out, in, h, w)."""
+        whole, scale = _quantize_weights(weights)
         parts: dict[str, NDArray[np.generic]] = {"8_bits": whole, "scale": scale, "zero": np.zeros(len(scale), np.int8)}
         constants.update({f"{name}_{what}": array for what, array in parts.items()})
         names = [f"{name}_{what}" for what in parts]
-        result.append(node("DequantizeLinear", names, [f"{name}_rounded"], axis=int(transposed)))
-        return np.asarray(weights - whole * (scale[:, None, None] if transposed else scale[:, None, None, None]), "f4")
+        result.append(node("DequantizeLinear", names, [f"{name}_rounded"], axis=0))
+        return np.asarray(weights - whole * scale[:, None, None, None], "f4")
 
     for original in nodes:
         copy = onnx.NodeProto()
         copy.CopyFrom(original)
         if original.op_type != "Relu":
             copy.input[:] = [through_8_bits(name) if name in ranges else name for name in original.input]
-        if original.op_type in ("Conv", "ConvTranspose"):
+        if original.op_type == "Conv":
             name = original.input[1]
-            weights = np.asarray(constants.pop(name), np.float32)
-            lost = rounded_weights(name, weights, transposed=original.op_type == "ConvTranspose")
+            lost = rounded_weights(name, np.asarray(constants.pop(name), np.float32))
             copy.input[1] = f"{name}_rounded"
             if name == _SKIP:
                 # In two parts, the second of which is what the first one lost. It reads the source itself: an error
@@ -460,8 +489,9 @@ def _quantized(
 def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges | None = None) -> onnx.ModelProto:
     """Build the graph that engines run: packed uint8 in, packed uint8 out, static shape.
 
-    Inputs: ``picture`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, ``trunk.canvas_channels``), uint8, rows
-    and columns even; ``strength`` (24,), float32, of each channel. Output: ``stylized``, like ``picture``.
+    Inputs: ``picture`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, ``trunk.joined_channels``), uint8, rows
+    and columns even, see ``rtstyle.canvas.layer``; ``strength`` (24,), float32, of each channel. Output: ``stylized``,
+    like ``picture``.
     The source is added, rounded and clamped in float32, whatever precision the trunk runs in, so strength 0 changes no
     bit.
 
@@ -472,25 +502,25 @@ def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges
     nodes, constants = _trunk_nodes(trunk, color, rows, columns, ranges)
     style = "style"
     if trunk.steered:  # the strokes are added where channels are last, as they come
-        nodes += _gated("cells_centred", PLANE_CHANNELS, constants, hue_in_luma=True)
+        nodes += _gated("cells_centred", PLANE_CHANNELS, constants, hue_in_luma=_hue_in_luma(color))
         nodes.append(helper.make_node("Add", ["style", "gated"], ["style_gated"]))
         style = "style_gated"
     nodes += _residual_nodes(style, toned=trunk.toned)
     constants |= {"black": np.array(0, "f4"), "white": np.array(255, "f4"), "half": np.array([0.5], "f4")}
     strength = helper.make_tensor_value_info(STRENGTH, TensorProto.FLOAT, (PLANE_CHANNELS,))
-    shape = (1, rows, columns, PLANE_CHANNELS)
-    stylized = helper.make_tensor_value_info(STYLIZED, TensorProto.UINT8, shape)
-    return _model(trunk, nodes, constants, (rows, columns), [strength], [stylized])
+    picture, stylized = (_samples(name, rows, columns, PLANE_CHANNELS) for name in (PICTURE, STYLIZED))
+    canvas = _samples(CANVAS, rows, columns, trunk.joined_channels)
+    return _model(trunk, nodes, constants, [picture, canvas, strength], [stylized])
 
 
 def unjoined(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges | None = None) -> onnx.ModelProto:
     """Build the graph of a steered network whose frames are put together elsewhere, at a larger size.
 
-    Inputs: ``picture`` and ``canvas`` as of ``deployed``. Outputs, float32, in levels: ``smooth``
+    Input: ``canvas`` as of ``deployed``. Outputs, float32, in levels: ``smooth``
     (1, rows, columns, 24), the stylized frame without its strokes and without what ``kept_detail`` leaves of the
-    toned frame; ``gains`` (1, rows, columns, 5), of value and relief in luma, of the hue in luma (which is in
-    ``smooth`` already), in U and in V, per level of the canvas. So a frame, toned, with its strokes is
-    ``kept_detail * toned + smooth + gains * strokes``.
+    toned frame; ``gains`` (1, rows, columns, 4 or 5), of value and relief in luma, of the hue in luma (which is in
+    ``smooth`` already; missing where ``gain_count`` is 4), in U and in V, per level of the canvas. So a frame, toned,
+    with its strokes is ``kept_detail * toned + smooth + gains * strokes``.
 
     Args:
         ranges: As of ``deployed``.
@@ -498,12 +528,12 @@ def unjoined(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges
     node = helper.make_node
     nodes, constants = _trunk_nodes(trunk, color, rows, columns, ranges)
     nodes += [
-        node("Cast", ["toned" if trunk.toned else PICTURE], ["smooth_samples"], to=TensorProto.FLOAT),
+        node("Cast", ["toned"], ["smooth_samples"], to=TensorProto.FLOAT),
         node("Mul", ["smooth_samples", "smooth_share"], ["smooth_part"]),
     ]
     constants["smooth_share"] = 1 - strength_of(*kept_detail(trunk))
     smooth = ["style", "smooth_part"]
-    if constants[_GATE_BIAS][2] or constants[f"{_GATE}_8_bits" if ranges else _GATE][2].any():
+    if _hue_in_luma(color):
         # Where luma depends on the hue, which is of two by two pixels: no finer than what is enlarged.
         begin = PLANE_CHANNELS + _HUE.start
         constants |= {"hue_begin": np.array([begin]), "hue_end": np.array([begin + 4]), "hue_axis": np.array([3])}
@@ -519,8 +549,22 @@ def unjoined(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges
         smooth.append("hue_in_luma")
     nodes.append(node("Sum", smooth, [SMOOTH]))
     value, shape = helper.make_tensor_value_info, (1, rows, columns)
-    outputs = [value(SMOOTH, TensorProto.FLOAT, (*shape, PLANE_CHANNELS)), value(GAINS, TensorProto.FLOAT, (*shape, 5))]
-    return _model(trunk, nodes, constants, (rows, columns), [], outputs)
+    outputs = [
+        value(SMOOTH, TensorProto.FLOAT, (*shape, PLANE_CHANNELS)),
+        value(GAINS, TensorProto.FLOAT, (*shape, gain_count(color))),
+    ]
+    return _model(trunk, nodes, constants, [_samples(CANVAS, rows, columns, trunk.joined_channels)], outputs)
+
+
+def gain_count(color: Color) -> int:
+    """Return how many gains an ``unjoined`` graph gives for each cell of a stream of that color."""
+    return 5 if _hue_in_luma(color) else 4
+
+
+def _hue_in_luma(color: Color) -> bool:
+    """Return whether the luma of a stream depends on canonical chroma: not where its matrix is BT.709, as of most."""
+    inverse = np.linalg.inv(color.to_canonical())
+    return bool(np.abs(inverse[0, 1:]).max() > 1e-6 * inverse[0, 0])
 
 
 def kept_detail(trunk: Trunk) -> tuple[float, float]:
@@ -550,14 +594,16 @@ def _trunk_nodes(
     node = helper.make_node
     folded = fold_color(trunk.weights, color)
     edges: dict[str, NDArray[np.generic]] = {}
-    source = PICTURE
-    before = [node("Concat", [PICTURE, CANVAS], ["cells"], axis=3)]
-    if trunk.toned:
-        source = "toned"
-        before = [*_toned(PICTURE, CANVAS, edges), node("Concat", ["toned", "canvas_strokes"], ["cells"], axis=3)]
+    if trunk.steered:  # the canvas has it all
+        source, cells = "toned", CANVAS
+        edges |= {"toned_begin": np.array([0]), "toned_end": np.array([PLANE_CHANNELS]), "cell_axis": np.array([3])}
+        before = [node("Slice", [CANVAS, "toned_begin", "toned_end", "cell_axis"], ["toned"])]
+    else:
+        source, cells = PICTURE, "cells"
+        before = [node("Concat", [PICTURE, CANVAS], ["cells"], axis=3)]
     if ranges is None:
         inner, constants = _form(trunk, folded, rows, columns, joined=True)
-        before.append(node("Cast", ["cells"], ["cell_numbers"], to=TensorProto.FLOAT))
+        before.append(node("Cast", [cells], ["cell_numbers"], to=TensorProto.FLOAT))
         before.append(node("Sub", ["cell_numbers", "cells_centre"], ["cells_centred"]))
         canvas = folded[_STEM].shape[1] - PLANE_CHANNELS
         edges["cells_centre"] = np.concatenate((centre_of(color), np.full(canvas, 128, np.float32)))
@@ -569,7 +615,7 @@ def _trunk_nodes(
         inner = _quantized(inner, constants, ranges)
         before.append(node("DequantizeLinear", [source, "level", "middle"], ["levels"]))
         before.append(node("Transpose", ["levels"], [_SOURCE], perm=_CHANNELS_FIRST))
-        before.append(node("DequantizeLinear", ["cells", "level", "middle"], ["cells_centred"]))
+        before.append(node("DequantizeLinear", [cells, "level", "middle"], ["cells_centred"]))
         edges |= {"level": np.array(1, np.float32), "middle": np.array(128, np.uint8)}
     before.append(node("Transpose", ["cells_centred"], [_SEEN], perm=_CHANNELS_FIRST))
     return [*before, *inner], constants | edges
@@ -579,18 +625,17 @@ def _model(
     trunk: Trunk,
     nodes: list[onnx.NodeProto],
     constants: dict[str, NDArray[np.generic]],
-    cells: tuple[int, int],
     inputs: list[onnx.ValueInfoProto],
     outputs: list[onnx.ValueInfoProto],
 ) -> onnx.ModelProto:
-    """Return the model of a packed frame of so many ``cells``, rows and columns; ``inputs`` beside frame and canvas."""
-    value = helper.make_tensor_value_info
-    frame = value(PICTURE, TensorProto.UINT8, (1, *cells, PLANE_CHANNELS))
-    canvas = value(CANVAS, TensorProto.UINT8, (1, *cells, trunk.canvas_channels))
     tensors = [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in constants.items()]
-    graph = helper.make_graph(nodes, "rtstyle", [frame, canvas, *inputs], outputs, tensors)
+    graph = helper.make_graph(nodes, "rtstyle", inputs, outputs, tensors)
     opsets = [helper.make_opsetid("", trunk.model.opset_import[0].version)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=trunk.model.ir_version)
+
+
+def _samples(name: str, *shape: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.UINT8, (1, *shape))
 
 
 def _residual_nodes(style: str, *, toned: bool) -> list[onnx.NodeProto]:

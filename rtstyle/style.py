@@ -160,15 +160,19 @@ class Style:
         kinds = (str(part._network.get("kind")) for part, _ in self.parts if part.steering is not None)
         return any("drawing" not in kind for kind in kinds)
 
-    def layer(self, size: Size, color: Color) -> CanvasLayer:
-        """Return what lies below frames of one size for its network to draw from."""
+    def layer(self, size: Size, color: Color, *, joined: bool = False) -> CanvasLayer:
+        """Return what lies below frames of one size for its network to draw from.
+
+        Args:
+            joined: As ``graph.deployed`` takes it; else as ``graph.planar`` does.
+        """
         from rtstyle.canvas.layer import NoiseLayer, SteeredLayer
         from rtstyle.frame import Packing
 
         if self.steering is None:
             packing = Packing(size)
             return NoiseLayer(packing.rows, packing.columns)
-        return SteeredLayer(self.steering, self.tone, size, color)
+        return SteeredLayer(self.steering, self.tone, size, color, joined=joined)
 
     @cached_property
     def trunk(self) -> Trunk:

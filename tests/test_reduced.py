@@ -17,7 +17,7 @@ from rtstyle.backends.reduced import ReducedEngine
 from rtstyle.canvas.map import CanvasMap
 from rtstyle.canvas.steering import SteeredCutter
 from rtstyle.errors import RtstyleError, SettingError
-from rtstyle.frame import Color, Packing, planes_from_rgb
+from rtstyle.frame import Color, Packing, Planes, planes_from_rgb
 from rtstyle.render.plan import plan_render
 from rtstyle.style import load_style
 
@@ -113,22 +113,24 @@ def test_the_parts_of_a_network_put_together_are_what_it_draws(name, color):
     rng = np.random.default_rng(1)
     shape = (1, rows, columns)
     picture = rng.integers(90, 150, (*shape, 24), np.uint8)
-    canvas = rng.integers(90, 166, (*shape, trunk.canvas_channels), np.uint8)
+    canvas = rng.integers(90, 166, (*shape, trunk.joined_channels), np.uint8)
+    canvas[..., 16:24] = picture[..., 16:]
 
-    def run(model, *more):
+    def run(model, *inputs):
         compiled = the_core().compile_model(
             the_core().read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.f32}
         )
-        return {port.get_any_name(): value for port, value in compiled([picture, canvas, *more]).items()}
+        return {port.get_any_name(): value for port, value in compiled(list(inputs)).items()}
 
-    whole = run(graph.deployed(trunk, color, rows, columns), graph.strength_of(1, 1))[graph.STYLIZED].astype(float)
-    parts = run(graph.unjoined(trunk, color, rows, columns))
+    whole = run(graph.deployed(trunk, color, rows, columns), picture, canvas, graph.strength_of(1, 1))
+    whole = whole[graph.STYLIZED].astype(float)
+    parts = run(graph.unjoined(trunk, color, rows, columns), canvas)
     kept = graph.strength_of(*graph.kept_detail(trunk))
-    toned = np.concatenate((canvas[..., :16], picture[..., 16:]), 3)
-    value, relief, hue = (canvas[..., 16 + a : 16 + b].astype(float) - 128 for a, b in ((0, 16), (16, 32), (32, 36)))
-    gains = parts[graph.GAINS]
+    value, relief, hue = (canvas[..., 24 + a : 24 + b].astype(float) - 128 for a, b in ((0, 16), (16, 32), (32, 36)))
+    toned, gains = canvas[..., :24], parts[graph.GAINS]
+    assert gains.shape[-1] == graph.gain_count(color) == (4 if color.matrix == "bt709" else 5)
     luma = value * gains[..., :1] + relief * gains[..., 1:2]
-    strokes = np.concatenate((luma, hue * gains[..., 3:4], hue * gains[..., 4:]), 3)
+    strokes = np.concatenate((luma, hue * gains[..., -2:-1], hue * gains[..., -1:]), 3)
     joined = kept * toned + parts[graph.SMOOTH] + strokes
     assert np.abs(whole - np.clip(joined, 0, 255)).max() <= 0.51
     assert 0.2 < kept[0] < 0.8
@@ -234,13 +236,17 @@ def test_a_small_margin_is_replicated(tmp_path):
     """The reduced canvas ends as the packed frame does: its margin repeats its edge."""
     style, size = load_style("starry_night"), Size(400, 300)
     packing = Packing(Size(320, 240))
-    layer = style.layer(size, COLOR)
+    layer = style.layer(size, COLOR, joined=True)
     out = np.zeros((packing.rows, packing.columns, layer.channels), np.uint8)
     frame = photo(size)
-    ground = layer.lay_reduced(frame, cv2.resize(frame.planes.y, (320, 240)), packing, out)
+    small = Planes(
+        *(cv2.resize(p, to) for p, to in zip(frame.planes, ((320, 240), (160, 120), (160, 120)), strict=True))
+    )
+    ground = layer.lay_reduced(frame, small, packing, out)
     assert ground.toned.shape == ground.value.shape == ground.relief.shape == (300, 400)
     assert (ground.hue.shape, ground.reduced.shape) == ((150, 200), (240, 320))
-    assert np.array_equal(out[0, 5, 52:], out[2, 5, 52:])
-    assert out[2:-2, 2:-2, 16:52].std() > 20
+    assert np.array_equal(out[0, 5, 60:], out[2, 5, 60:])
+    assert out[2:-2, 2:-2, 24:60].std() > 20
+    assert np.array_equal(out[2:-2:, 2:-2, 16], small.u[::2, ::2])
     with pytest.raises(RtstyleError, match="this engine is for"):  # and frames of another size are refused
         open_engine(style, size, COLOR, backend="openvino", network_lines=240).submit(photo(Size(320, 240)))

@@ -66,7 +66,7 @@ class OnnxRuntimeEngine(Engine):
         self.size, self.color = size, color
         self._packing = Packing(size)
         rows, columns = self._packing.rows, self._packing.columns
-        self._layer = style.layer(size, color)
+        self._layer = style.layer(size, color, joined=True)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = 1 if mode == "throughput" else cores()

@@ -176,7 +176,7 @@ class OpenVinoEngine(Engine):
         self.size, self.color = size, color
         self._packing = Packing(size)
         rows, columns = self._packing.rows, self._packing.columns
-        self._layer = style.layer(size, color)
+        self._layer = style.layer(size, color, joined=True)
         trunk, ranges = style.int8 if precision == "int8" else (style.trunk, None)
         model = graph.deployed(trunk, color, rows, columns, ranges)
         compiled = compiled_network(model, precision, mode, name, f"{style.name!r} at {size}")

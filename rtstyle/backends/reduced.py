@@ -48,7 +48,6 @@ class _Reduced:
     """A frame inside: one inference request and what it reads and writes, and what is put on the frame."""
 
     request: ov.InferRequest
-    picture: NDArray[np.uint8]
     canvas: NDArray[np.uint8]
     smooth: Floats
     gains: Floats
@@ -88,7 +87,7 @@ class ReducedEngine(Engine):
         self.device = device_label(name)
         self.size, self.color = size, color
         self._packing = Packing(network)
-        layer = style.layer(size, color)
+        layer = style.layer(size, color, joined=True)
         assert isinstance(layer, SteeredLayer)
         self._layer = layer
         rows, columns = self._packing.rows, self._packing.columns
@@ -98,32 +97,33 @@ class ReducedEngine(Engine):
         compiled = compiled_network(model, precision, mode, name, label)
         self.in_flight = cores() + 1 if mode == "throughput" else 1
         self._crisp = _CRISP * (1 - network.height / size.height)
-        kept = graph.kept_detail(trunk)
+        kept, self._gains = graph.kept_detail(trunk), graph.gain_count(color)
         self._luma, self._chroma = _Joint(1, size, kept[0], 2), _Joint(2, size.chroma, kept[1], 1)
         self._free = [self._make_slot(compiled) for _ in range(self.in_flight)]
         self._inside: deque[tuple[_Reduced, Frame]] = deque()
 
     def _make_slot(self, compiled: ov.CompiledModel) -> _Reduced:
         shape = (1, self._packing.rows, self._packing.columns)
-        picture = np.zeros((*shape, graph.PLANE_CHANNELS), np.uint8)
         canvas = np.zeros((*shape, self._layer.channels), np.uint8)
-        smooth, gains = np.zeros((*shape, graph.PLANE_CHANNELS), np.float32), np.zeros((*shape, 5), np.float32)
+        smooth, gains = (
+            np.zeros((*shape, graph.PLANE_CHANNELS), np.float32),
+            np.zeros((*shape, self._gains), np.float32),
+        )
         request = compiled.create_infer_request()
-        arrays = {graph.PICTURE: picture, graph.CANVAS: canvas, graph.SMOOTH: smooth, graph.GAINS: gains}
+        arrays = {graph.CANVAS: canvas, graph.SMOOTH: smooth, graph.GAINS: gains}
         for tensor, array in arrays.items():
             request.set_tensor(tensor, ov.Tensor(array, shared_memory=True))
         luma = [np.empty((1, self.size.height, self.size.width), np.uint8) for _ in range(4)]
         half = self.size.chroma
         samples, hue = (np.empty((count, half.height, half.width), np.uint8) for count in (2, 1))
-        return _Reduced(request, picture[0], canvas[0], smooth[0], gains[0], luma, [samples, samples, hue])
+        return _Reduced(request, canvas[0], smooth[0], gains[0], luma, [samples, samples, hue])
 
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
         check_frame(self, frame, len(self._inside))
         slot, network = self._free.pop(), self._packing.size
         planes, sizes = frame.planes, (network, network.chroma, network.chroma)
         small = Planes(*(reduced_plane(plane, to) for plane, to in zip(planes, sizes, strict=True)))
-        self._packing.pack(small, slot.picture)
-        ground = self._layer.lay_reduced(frame, small.y, self._packing, slot.canvas)
+        ground = self._layer.lay_reduced(frame, small, self._packing, slot.canvas)
         slot.reduced, slot.controls = ground.reduced, controls
         for copy, plane in zip(slot.luma, (planes.y, ground.toned, ground.value, ground.relief), strict=True):
             copy[0] = plane
@@ -140,11 +140,11 @@ class ReducedEngine(Engine):
             edge, (width, height) = MARGIN // CELL, (self._packing.size.width, self._packing.size.height)
             inside = slice(edge, edge + height // CELL), slice(edge, edge + width // CELL)
             smooth = _planes_of(slot.smooth[inside])
-            gains = [np.ascontiguousarray(slot.gains[inside][..., kind]) for kind in range(5)]
+            gains = [np.ascontiguousarray(slot.gains[inside][..., kind]) for kind in range(self._gains)]
             fine = cv2.subtract(slot.reduced, cv2.blur(slot.reduced, (_FINE, _FINE)), dtype=cv2.CV_32F)
             cv2.scaleAdd(fine, self._crisp, smooth[0], smooth[0])
             luma = self._luma.join(slot.luma, smooth[:1], [gains[:1], gains[1:2]], slot.controls.luma)
-            chroma = self._chroma.join(slot.chroma, smooth[1:], [gains[3:]], slot.controls.chroma)
+            chroma = self._chroma.join(slot.chroma, smooth[1:], [gains[-2:]], slot.controls.chroma)
             return frame.with_planes(Planes(luma[0], *chroma))
         finally:
             self._free.append(slot)

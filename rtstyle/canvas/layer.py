@@ -13,7 +13,7 @@ from rtstyle.canvas.field import Field, measure
 from rtstyle.canvas.steering import CHANNELS, SteeredCutter, Steering, put_levels, steered
 from rtstyle.canvas.tone import ToneCurve
 from rtstyle.canvas.tracker import CanvasCutter
-from rtstyle.frame import CELL, MARGIN, Color, Frame, Packing, Size, reduced_plane
+from rtstyle.frame import CELL, MARGIN, Color, Frame, Packing, Planes, Size, reduced_plane
 
 
 class Ground(NamedTuple):
@@ -63,11 +63,18 @@ class NoiseLayer:
 
 
 class SteeredLayer:
-    """Luma behind the style's tone curve, where it has one, and its steered canvas."""
+    """Luma behind the style's tone curve, where it has one, and its steered canvas.
 
-    def __init__(self, steering: Steering, tone: ToneCurve | None, size: Size, color: Color) -> None:
+    Args:
+        joined: Luma, toned or not, and the frame's chroma come first: a network's first convolution reads nothing else.
+    """
+
+    def __init__(
+        self, steering: Steering, tone: ToneCurve | None, size: Size, color: Color, *, joined: bool = False
+    ) -> None:
         packing = Packing(size)
-        self.channels = CHANNELS + (16 if tone else 0)
+        self._joined = joined
+        self.channels = CHANNELS + (packing.channels if joined else 16 if tone else 0)
         self._steering, self._tone, self._size, self._packing = steering, tone, size, packing
         self._levels = (0.0, 255.0) if color.full_range else (16.0, 235.0)
         self._cutter = SteeredCutter(steering, packing.rows, packing.columns)
@@ -77,15 +84,21 @@ class SteeredLayer:
 
     def lay(self, frame: Frame, out: NDArray[np.uint8]) -> None:
         seen = frame.seen or measure(np.ascontiguousarray(frame.planes.y))
-        if self._tone:
-            self._packing.pack_luma(self._toned(self._tone, seen, frame.planes.y), out)
+        self._put(self._packing, frame.planes, self._toned(seen, frame.planes.y), out)
         self._cutter.cut(self._cells(frame, seen), frame.canvas, out[..., -CHANNELS:], frame.canvas_map)
 
-    def lay_reduced(self, frame: Frame, luma: NDArray[np.uint8], packing: Packing, out: NDArray[np.uint8]) -> Ground:
+    def _put(self, packing: Packing, planes: Planes, toned: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+        """Write what of a frame belongs to its layer; ``toned`` is its luma."""
+        if self._joined:
+            packing.pack(Planes(toned, planes.u, planes.v), out)
+        elif self._tone:
+            packing.pack_luma(toned, out)
+
+    def lay_reduced(self, frame: Frame, small: Planes, packing: Packing, out: NDArray[np.uint8]) -> Ground:
         """Write the layer below a frame that is reduced for the network, and return it as it lies below the frame.
 
         Args:
-            luma: The reduced frame's.
+            small: Of the reduced frame.
             packing: Of the reduced frame, whose sides are whole cells.
             out: Shape (rows, columns, channels) of the packing, uint8, C-contiguous.
 
@@ -93,10 +106,8 @@ class SteeredLayer:
             Its arrays are the caller's, but for views that the next call writes to: value, relief and hue.
         """
         seen = frame.seen or measure(np.ascontiguousarray(frame.planes.y))
-        toned = frame.planes.y
-        if self._tone:
-            luma, toned = (self._toned(self._tone, seen, plane) for plane in (luma, toned))
-            packing.pack_luma(luma, out)
+        luma, toned = (self._toned(seen, plane) for plane in (small.y, frame.planes.y))
+        self._put(packing, small, luma, out)
         cells = self._cells(frame, seen)
         inside = tuple(slice(edge, edge + side) for edge, side in zip((MARGIN, MARGIN), toned.shape, strict=True))
         half = tuple(
@@ -115,9 +126,12 @@ class SteeredLayer:
         put_levels(np.pad(few, ((edge, below), (edge, right), (0, 0)), mode="edge"), strokes)
         return Ground(toned, luma, value, relief, hue)
 
-    def _toned(self, tone: ToneCurve, seen: Field, luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        table = np.rint(tone.table(seen, *self._levels)).astype(np.uint8)
-        return tone.smoothed(np.asarray(cv2.LUT(np.ascontiguousarray(luma), table), np.uint8))
+    def _toned(self, seen: Field, luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return luma behind the tone curve; itself where there is none."""
+        if self._tone is None:
+            return luma
+        table = np.rint(self._tone.table(seen, *self._levels)).astype(np.uint8)
+        return self._tone.smoothed(np.asarray(cv2.LUT(np.ascontiguousarray(luma), table), np.uint8))
 
     def _cells(self, frame: Frame, seen: Field) -> Floats:
         """Return what ``steered`` does for the packed frame."""

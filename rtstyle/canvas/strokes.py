@@ -23,6 +23,7 @@ from hashlib import blake2b
 from io import BytesIO
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -134,18 +135,28 @@ def atlas(brush: Brush) -> Atlas:
     cells = bank(brush).cells.reshape(-1, SIDE, SIDE, CELL_BYTES)
     across = math.ceil(math.sqrt(len(cells)))
     down, pitch = -(-len(cells) // across), TILE + 2 * _RIM
-    strokes = np.full((down, pitch, across, pitch, 2), 128, np.uint8)
+    strokes = np.full((down, pitch, across, pitch), 128 * 257, np.uint16)
     hues = np.full((down, pitch, across, pitch), 128, np.uint8)
+    lines, half = np.empty((2, SIDE, 4, SIDE), np.uint32), np.empty((SIDE, 2, SIDE), np.uint16)
     for number, tile in enumerate(cells):
         row, column = divmod(number, across)
-        for channel in (0, 1):
-            plane = tile[..., 16 * channel : 16 * channel + 16].reshape(SIDE, SIDE, 4, 4).transpose(0, 2, 1, 3)
-            strokes[row, :, column, :, channel] = np.pad(plane.reshape(TILE, TILE), _RIM, mode="wrap")
-        hue = tile[..., 32:].reshape(SIDE, SIDE, 2, 2).transpose(0, 2, 1, 3).reshape(TILE // 2, TILE // 2)
-        hues[row, :, column] = np.pad(hue.repeat(2, 0).repeat(2, 1), _RIM, mode="wrap")
+        lines[:] = tile.view(np.uint32)[..., :8].reshape(SIDE, SIDE, 2, 4).transpose(2, 0, 3, 1)
+        half[:] = tile.view(np.uint16)[..., 16:].transpose(0, 2, 1)
+        pairs = cv2.merge([*lines.view(np.uint8).reshape(2, TILE, TILE)]).view(np.uint16)[..., 0]
+        hue = half.view(np.uint8).reshape(TILE // 2, TILE // 2)
+        _wrapped(pairs, strokes[row, :, column])
+        _wrapped(cv2.resize(hue, (TILE, TILE), interpolation=cv2.INTER_NEAREST), hues[row, :, column])
     corners = np.stack(np.divmod(np.arange(len(cells)), across)[::-1], -1) * pitch + _RIM
     size = down * pitch, across * pitch
-    return Atlas(strokes.view(np.uint16).reshape(size), hues.reshape(size), corners.astype(np.float32))
+    return Atlas(strokes.reshape(size), hues.reshape(size), corners.astype(np.float32))
+
+
+def _wrapped(tile: NDArray[np.generic], out: NDArray[np.generic]) -> None:
+    """Write a periodic tile and ``_RIM`` pixels of its next periods around it."""
+    inside = slice(_RIM, _RIM + TILE)
+    out[inside, inside] = tile
+    out[inside, :_RIM], out[inside, _RIM + TILE :] = tile[:, -_RIM:], tile[:, :_RIM]
+    out[:_RIM], out[_RIM + TILE :] = out[TILE : TILE + _RIM], out[_RIM : 2 * _RIM]
 
 
 @dataclass(frozen=True)
