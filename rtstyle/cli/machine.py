@@ -194,8 +194,15 @@ def add_doctor(commands: Any) -> None:
         "report what works on this machine",
         "Report what works on this machine, and how to fix what does not.",
         "[options]",
-        {"": "a list", "--json": "for a bug report"},
+        {"": "a list", "--json": "for a bug report", "--speed": "measure this machine, about 10 seconds"},
     )
+    parser.add_argument(
+        "--speed",
+        action="store_true",
+        help="measure what the default and the fast network reach here; it is kept, so that live sessions begin with "
+        "the right one and renders say how long they take",
+    )
+    parser.add_argument("--style", metavar="S", default="sketch", help="style that --speed measures (default: sketch)")
     add_message_options(parser)
     parser.set_defaults(run=_run_doctor)
 
@@ -203,6 +210,8 @@ def add_doctor(commands: Any) -> None:
 def _run_doctor(args: argparse.Namespace) -> int:
     from rtstyle.doctor import examine
 
+    if args.speed:
+        return _measure_speed(args)
     findings = examine()
     if args.json:
         print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
@@ -210,4 +219,17 @@ def _run_doctor(args: argparse.Namespace) -> int:
         for finding in findings:
             mark = {True: "ok  ", False: "no  ", None: "    "}[finding.works]
             write(f"{mark}{finding.subject:22} {finding.says}" + (f"  -> {finding.fix}" if finding.fix else ""))
+    return DONE
+
+
+def _measure_speed(args: argparse.Namespace) -> int:
+    from rtstyle.speed import keep_speed
+    from rtstyle.style import load_style
+    from rtstyle.trial import measure_speed
+
+    lines: list[str] = []
+    speed = measure_speed(load_style(args.style), say=lines.append if args.json else write)
+    keep_speed(speed)
+    if args.json:
+        print(json.dumps({"megapixels_per_second": speed.files, "milliseconds_per_megapixel": speed.live}))
     return DONE

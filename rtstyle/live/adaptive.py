@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rtstyle.backoff import BackOff
 from rtstyle.frame import Size
+from rtstyle.speed import Speed
 from rtstyle.style import SizeClass
 
 STEPS = (1.0, 3 / 4, 1 / 2, 3 / 8)
@@ -27,6 +28,9 @@ _TOLERANCE = 1.05
 
 _WAIT, _LONGEST_WAIT = 3.0, 60.0
 """Seconds after a change before a more expensive quality level is tried: at first, and after many that failed."""
+
+_FITS = 0.9
+"""Share of the time between two frames that the engine may take, as it was measured, of the level to begin with."""
 
 _COST = {"fast": 0.4, "default": 1.0, "fine": 3.7}
 """What a network costs for a pixel, against the default one, about: fast as measured (15.8 of 39.2 CPU-ms at 720p in
@@ -64,6 +68,18 @@ def quality_levels(size: Size, classes: Sequence[SizeClass], *, smaller: bool) -
     return levels + [Working(classes[-1], each) for each in working_sizes(size)[1:] if smaller]
 
 
+def first_level(levels: Sequence[Working], target_fps: float | None, known: Speed) -> int:
+    """Return the number of the first level that this machine is known to reach a rate with, or else of the last one;
+    0 where nothing is known."""
+    if not target_fps or not known.live:
+        return 0
+    for number, level in enumerate(levels):
+        needed = known.milliseconds(level.size_class, level.size.width * level.size.height)
+        if needed is None or needed <= _FITS * 1000 / target_fps:
+            return number
+    return len(levels) - 1
+
+
 def _weight(level: Working) -> float:
     return _COST[level.size_class] * level.size.width * level.size.height
 
@@ -78,12 +94,13 @@ class AdaptiveQuality:
     Args:
         levels: What it chooses from, the best and most expensive first.
         target_fps: Frames per second to be reached; None: as many as arrive.
+        first: The level that it begins with, see ``first_level``.
     """
 
-    def __init__(self, levels: Sequence[Working], target_fps: float | None) -> None:
+    def __init__(self, levels: Sequence[Working], target_fps: float | None, first: int = 0) -> None:
         self._levels = levels
         self._target = target_fps
-        self._step = 0
+        self._step = first
         self.behind = 0
         """Decisions in a row at which even the cheapest quality level was too slow."""
         self._costs: list[tuple[float, float]] = []

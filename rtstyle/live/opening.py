@@ -16,7 +16,7 @@ from rtstyle.camera import CaptureSettings, LiveSource, open_source
 from rtstyle.contract import check_source
 from rtstyle.errors import DisplayError, RtstyleError, SettingError
 from rtstyle.frame import FrameSource, VideoFormat
-from rtstyle.live.adaptive import AdaptiveQuality, Working, quality_levels
+from rtstyle.live.adaptive import AdaptiveQuality, Working, first_level, quality_levels
 from rtstyle.live.control.beat import AudioMeter, BeatClock
 from rtstyle.live.control.memory import memory_file, recall, remember
 from rtstyle.live.control.midi import MidiInput, MidiMap, check_midi, map_file
@@ -36,6 +36,7 @@ from rtstyle.live.sinks.outputs import OutputPlan, Outputs
 from rtstyle.live.sinks.recording import Recording
 from rtstyle.live.sinks.sink import CLOCK
 from rtstyle.live.styles import Styles
+from rtstyle.speed import known_speed
 from rtstyle.style import SizeClass, Style, list_styles, load_style
 from rtstyle.video import VideoWriter, check_output
 from rtstyle.video.formats import muxer_of
@@ -120,8 +121,8 @@ def open_session(
         latest = stack.enter_context(LatestFrame(camera, follow=live.follow))
         if not camera.paced:
             latest.start()  # a camera is emptied while the engine is made, so that nothing old waits in it
-        levels = _qualities(drawn, engine, camera, live)
-        styles = stack.enter_context(Styles(style, levels[0], _engine_maker(camera, engine, tell)))
+        quality = _quality(_qualities(drawn, engine, camera, live), camera, engine, live, tell)
+        styles = stack.enter_context(Styles(style, quality.working, _engine_maker(camera, engine, tell)))
         tell(f"{style}: {styles.engine.backend} {styles.engine.precision} on {styles.engine.device}")
         window = stack.enter_context(_open_window(camera, style, show, live, tell)) if windowed else None
         mask = stack.enter_context(SessionMask(live.mask, size=camera.size))
@@ -130,8 +131,6 @@ def open_session(
         recorder = _open_sinks(camera, outputs, plan, fanout, capture, tell)
         _open_audio(camera, outputs, fanout, show, capture, stack)
         latest.begin()
-        rate = live.target_fps or camera.rate
-        quality = AdaptiveQuality(levels, float(rate) if rate else None)
         parts = SessionParts(
             latest=latest,
             styles=styles,
@@ -291,6 +290,20 @@ def _qualities(
         classes.append("fast")
     largest = engine.working_size(camera.size, live=True)
     return quality_levels(largest, classes, smaller=live.target_fps is not None)
+
+
+def _quality(
+    levels: list[Working], camera: LiveSource | OwnSource, engine: EngineSettings, live: LiveSettings, tell: Tell
+) -> AdaptiveQuality:
+    """Return what chooses among quality levels, first the one that this machine was measured to reach the rate with."""
+    declared = live.target_fps or camera.rate
+    rate = float(declared) if declared else None
+    usual = engine.backend == engine.precision == "auto" and engine.device is None
+    first = first_level(levels, rate, known_speed()) if usual else 0
+    if first:
+        network = f"the {levels[first].size_class} network at {levels[first].size}"
+        tell(f"beginning with {network}, as this machine was measured for {rate:.4g} frames per second")
+    return AdaptiveQuality(levels, rate, first)
 
 
 def _report_camera(camera: LiveSource | OwnSource, tell: Tell) -> None:

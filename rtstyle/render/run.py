@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from rtstyle.mask.mix import masked
 from rtstyle.mask.opening import opened_mask
 from rtstyle.render.flow import Prefetch, Timings
 from rtstyle.render.follow import VideoFollower
+from rtstyle.render.forecast import forecast, learn
 from rtstyle.render.journal import Journal
 from rtstyle.render.plan import RenderPlan
 from rtstyle.render.report import VideoReport
@@ -24,6 +26,8 @@ from rtstyle.render.stylist import names_of, open_stylist
 from rtstyle.video.encoder import choose_preset
 from rtstyle.video.formats import Encoding
 from rtstyle.video.writer import VideoWriter
+
+log = logging.getLogger("rtstyle")
 
 Progress = Callable[[int, int | None, str], None]
 """Called with frames done, frames in all (None: unknown) and the engine's name."""
@@ -39,6 +43,8 @@ def render_in_process(plan: RenderPlan, progress: Progress | None = None) -> Vid
         RtstyleError: As ``stylize_video``.
     """
     timings, figures = Timings(), _Figures(plan)
+    if line := forecast(plan):
+        log.info("%s", line)
     with signals_held() as let_signals_through, ExitStack() as stack:
         engine = stack.enter_context(open_for(plan.style, plan.reader.size, plan.reader.color, plan.engine, live=False))
         stylist = stack.enter_context(
@@ -75,7 +81,7 @@ def render_in_process(plan: RenderPlan, progress: Progress | None = None) -> Vid
         started = time.perf_counter()
         writer.close()
         timings.add("join", time.perf_counter() - started)
-    return report_of(
+    report = report_of(
         plan,
         Used(engine.backend, engine.precision, engine.device),
         writer,
@@ -84,6 +90,8 @@ def render_in_process(plan: RenderPlan, progress: Progress | None = None) -> Vid
         warnings=[*plan.reader.notes, *writer.warnings],
         measured=Measured(timings.stages(), figures.first, figures.cpu),
     )
+    learn(plan, report)
+    return report
 
 
 class _Figures:
