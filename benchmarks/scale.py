@@ -20,7 +20,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -33,6 +32,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import av
 import machine
 from fps import SIZES, scaled_clip
 from scale_model import simulate
@@ -59,10 +59,22 @@ QUICK = EncoderSettings(preset="ultrafast")
 def long_clip(folder: Path, frames: int, size: str = "160x96") -> Path:
     """Make a small video of so many frames with a key frame every two seconds."""
     path = folder / f"long-{frames}-{size}.mp4"
-    if not path.exists():
-        source = f"testsrc2=size={size}:rate=25:duration={frames / 25}"
-        words = ["-f", "lavfi", "-i", source, "-g", "50", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
-        subprocess.run(["ffmpeg", "-v", "error", *words, str(path)], check=True)
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    part, graph = path.with_suffix(".part"), av.filter.Graph()
+    made, sink = graph.add("testsrc2", f"size={size}:rate=25:duration={frames / 25}"), graph.add("buffersink")
+    made.link_to(sink)
+    graph.configure()
+    with av.open(str(part), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "50", "preset": "ultrafast"})
+        stream.width, stream.height = map(int, size.split("x"))
+        for _ in range(frames):
+            frame = sink.pull().reformat(format="yuv420p")
+            frame.pict_type = av.video.frame.PictureType.NONE  # the encoder chooses where key frames are
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    part.rename(path)
     return path
 
 
