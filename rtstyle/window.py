@@ -52,7 +52,7 @@ KEYS_HELP = (
     "r  record",
     "f  full screen",
     "w  full screen of the clean window",
-    "f1 .. f12 tab  presets; the next one",
+    "F1 .. F12 tab  presets; the next one",
     "c  cycle of presets",
     "x  crossfade between styles",
     "o  reduce noise of still areas",
@@ -124,6 +124,7 @@ def has_display() -> bool:
 def _pygame() -> ModuleType:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # its greeting would be printed to stdout
     import pygame
+    import pygame.freetype
 
     return pygame
 
@@ -190,7 +191,7 @@ class Window(Closing):
         self.full_screen = False
         """Whether the window covers the screen."""
         try:
-            self._pg.font.init()
+            self._pg.freetype.init()
             self.overlay = Overlay(self._pg, preview)
             """What is drawn over the frame, with the next one or by ``redraw``."""
             with contextlib.suppress(self._pg.error, OSError):  # a window without an icon is one as well
@@ -264,8 +265,10 @@ class Window(Closing):
         self._screen.fill((0, 0, 0))
         if self._picture is not None:
             size = Size(*self._picture.get_size())
-            left, top, _, _ = _letterbox(size, self._screen.get_size())
+            left, top, width, height = _letterbox(size, self._screen.get_size())
             self._screen.blit(self._picture, (left, top))
+            line = None if self.split is None else (left + round(self.split * width), top + height // 2)
+            self.overlay.split = line
         self.overlay.draw(self._screen)
         self._pg.display.flip()
 
@@ -324,7 +327,7 @@ class Window(Closing):
             commands.append(StyleChosen(tile))
             return False
         before = overlay.strip
-        overlay.strip = not self._dragging and overlay.calls_strip(event.pos, window)
+        overlay.strip = not self._dragging and (tile is not None or overlay.calls_strip(event.pos, window))
         if self.split is not None and tile is None and self._drag(event):
             commands.append(SplitSet(self.split))
             return True
@@ -371,7 +374,7 @@ class Window(Closing):
         """Close the windows and SDL's video."""
         if self._clean:
             self._clean.close()
-        self._pg.font.quit()
+        self._pg.freetype.quit()
         self._pg.display.quit()
 
 

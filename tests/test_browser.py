@@ -127,10 +127,11 @@ def test_an_image_of_the_visitor_becomes_a_style_and_is_seen(page, tmp_path):
         cv2.line(image, (x, y), (x + 25, y + 9), (10, 10, int(rng.integers(60, 250))), 4, cv2.LINE_AA)
     cv2.imwrite(str(tmp_path / "red.png"), image)
     page.set_input_files("#image", str(tmp_path / "red.png"))
-    page.wait_for_selector("#styles input[value='10']", state="attached", timeout=60_000)
-    assert page.locator("#styles input[value='10']").is_checked()
+    place = len(list_styles())
+    page.wait_for_selector(f"#styles input[value='{place}']", state="attached", timeout=60_000)
+    assert page.locator(f"#styles input[value='{place}']").is_checked()
     end = time.monotonic() + 30
-    while page.evaluate("window.rtstyle.stats.style") != 10:
+    while page.evaluate("window.rtstyle.stats.style") != place:
         assert time.monotonic() < end
         page.wait_for_timeout(100)
     page.wait_for_timeout(700)

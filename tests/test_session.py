@@ -717,10 +717,10 @@ def test_every_key_does_what_the_help_says_on_a_real_screen(tmp_path):
 
             left, _ = halves()
             assert abs(left) < 25, "sketch is grey"
-            screen.key("k")
-            screen.wait("k keeps the colors", lambda: halves()[0] > 60 and halves()[1] < -60)
+            screen.key("k")  # 70 and -70 levels, 50 and -90 with the fast network, which a slow machine gets
+            screen.wait("k keeps the colors", lambda: halves()[0] > 35 and halves()[1] < -35)
             screen.key("m")
-            screen.wait("m mirrors", lambda: halves()[0] < -60 and halves()[1] > 60)
+            screen.wait("m mirrors", lambda: halves()[0] < -35 and halves()[1] > 35)
             screen.key("m", "k")
             screen.wait("m and k again", lambda: abs(halves()[0]) < 25)
 

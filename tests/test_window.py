@@ -259,12 +259,17 @@ def test_styles_are_chosen_from_a_strip_that_the_mouse_calls(window):
     mouse(pygame.MOUSEMOTION, (width // 2, height - 20), buttons=(0, 0, 0))
     assert window.poll() == []
     assert np.abs(screen()[-60:].astype(int) - plain[-60:]).mean() > 10, "it is there at once"
-    count = len(window.overlay.tiles)
-    strip = window.overlay._kept["strip"][1].get_width()
-    for place in (0, count // 2, count - 1):
-        x = (width - strip) // 2 + (2 * place + 1) * strip // (2 * count)
-        mouse(pygame.MOUSEBUTTONDOWN, (x, height - 30), button=1)
+    strip, high = window.overlay._kept["strip"][1].get_size()
+    rows = 2  # of six: twelve tiles in one row would be too small for their names
+    for place in (0, 5, 6, 11):
+        row, column = divmod(place, 6)
+        x = (width - strip) // 2 + (2 * column + 1) * strip // 12
+        middle = x, height - 8 - high + (2 * row + 1) * high // (2 * rows)
+        mouse(pygame.MOUSEMOTION, middle, buttons=(0, 0, 0))
+        mouse(pygame.MOUSEBUTTONDOWN, middle, button=1)
         assert window.poll() == [StyleChosen(place)]
+    for word in ("blackboard", "composition vii"):
+        assert window.overlay._width(word, 10) <= strip // 6 - 6, "names are whole"
     mouse(pygame.MOUSEMOTION, (width // 2, 20), buttons=(0, 0, 0))
     window.poll()
     assert np.array_equal(screen(), plain)
@@ -298,12 +303,42 @@ def test_recording_help_and_notes_are_seen(window):
     window.overlay.recording, window.overlay.help = None, keys_and_meanings()
     window.redraw()
     assert screen()[180, 320].max() < 100, "the help lies in the middle"
+    window.overlay.text = ("figures",)
+    window.redraw()
+    assert np.array_equal(screen()[:30, :60], plain[:30, :60]), "no figures below the help"
+    window.overlay.text = ()
     window.overlay.help, window.overlay.toast = (), "strength 0.9"
     window.redraw()
     assert screen()[-50:].max() > 240
     window.overlay.toast = ""
     window.redraw()
     assert np.array_equal(screen(), plain)
+
+
+def test_figures_leave_room_for_the_recording_sign_and_help_is_upright_in_a_tall_window(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with Window(Size(480, 640)) as window:
+        window.write(flat(Size(480, 640), (128, 128, 128)))
+        overlay, width = window.overlay, screen().shape[1]
+        overlay.text, overlay.recording = (20 * "figures ",), 75.0
+        window.redraw()
+        text, sign = (overlay._kept[name][1].get_width() for name in ("text", "recording"))
+        assert text + sign <= width - 24
+        overlay.help = keys_and_meanings()
+        window.redraw()
+        box = overlay._kept["help"][1]
+        assert box.get_height() > box.get_width(), "one column"
+        assert box.get_height() <= screen().shape[0] - 16
+
+
+def test_the_split_has_a_handle_where_the_mouse_can_take_it(window):
+    window.write(flat(Size(640, 360), (128, 128, 128)))
+    window.split = 0.25
+    window.write(flat(Size(640, 360), (128, 128, 128)))
+    shown = screen().astype(int)
+    handle = (shown[170:190, 148:172].min(-1) > 240).mean()
+    assert handle > 0.3, "a white disk on the line"
+    assert (shown[100:120, 148:172].min(-1) > 240).mean() < 0.15, "elsewhere it is a thin line"
 
 
 def test_the_title_can_change(window):

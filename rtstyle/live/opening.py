@@ -42,7 +42,7 @@ from rtstyle.video import VideoWriter, check_output
 from rtstyle.video.formats import muxer_of
 from rtstyle.video.sound import SOUND_CODECS, Sound, sound_codec
 from rtstyle.web import check_packages
-from rtstyle.window import KEYS_HELP, Window, has_display
+from rtstyle.window import Window, has_display
 
 Tell = Callable[[str], None]
 """Prints one line."""
@@ -155,7 +155,7 @@ def _open_window(camera: LiveSource | OwnSource, style: str, show: Show, live: L
     """Open the operator's window, and the clean one where that is asked for."""
     title = f"rtstyle: {style}"
     window = Window(camera.size, title=title, keys=show.file.keys, preview=_preview_of, clean=live.clean_window)
-    tell("keys: " + "; ".join(KEYS_HELP))
+    tell("keys, in the window: 1 to 9 and 0 choose a style, ? lists all keys, q quits")
     return window
 
 

@@ -339,11 +339,12 @@ class Session:
         """Return the lines of figures for the window."""
         size_class, working = self._styles.working
         kept = ", colors kept" if self._look.keeps_colors else ""
-        mix = f" + {self._look.blend.target:.0%} {self._styles.second}" if self._look.blend.target else ""
+        second = (self._styles.second or "").replace("_", " ")
+        mix = f" + {self._look.blend.target:.0%} {second}" if self._look.blend.target else ""
         preset = f"   preset {self.desk.preset}" if self.desk.preset else ""
         of = f" of {self._size}" if working != self._size else ""
         lines = [
-            f"{self._styles.style}{mix}   strength {self._look.strength.target:.1f}{kept}{preset}",
+            f"{self._styles.style.replace('_', ' ')}{mix}   strength {self._look.strength.target:.1f}{kept}{preset}",
             self._meter.line,
             f"network: {size_class}, {working}{of}   ? for keys",
         ]
