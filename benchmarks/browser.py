@@ -25,6 +25,7 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from rtstyle.live.figures import percentiles
+from rtstyle.style import list_styles
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "demo" / "big_buck_bunny.mp4"
@@ -149,13 +150,16 @@ def soak(page: Any, pid: int, seconds: float) -> list[dict[str, float]]:
 
 def screenshots(browser: Any, url: str, folder: Path) -> None:
     """Write the page as a computer and a phone show it, split, so that both sides can be seen."""
-    wide, narrow = (1280, 800), (390, 844)
-    for name, (width, height), scheme in (
-        ("serve.png", wide, "light"), ("serve-dark.png", wide, "dark"), ("serve-phone.png", narrow, "light"),
+    wide, narrow = (1280, 720), (390, 844)
+    for name, (width, height), scheme, style in (
+        ("serve.png", wide, "light", "red_chalk"), ("serve-dark.png", wide, "dark", "red_chalk"),
+        ("serve-phone.png", narrow, "light", "sketch"),
     ):  # fmt: skip
-        with browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme) as context:
+        screen, phone = {"width": width, "height": height}, width < height
+        with browser.new_context(viewport=screen, is_mobile=phone, has_touch=phone, color_scheme=scheme) as context:
             page = context.new_page()
             begin(page, url)
+            change_style(page, list_styles().index(style))
             page.check("#split", force=True)
             page.evaluate("document.querySelector('#camera option').textContent = 'Big Buck Bunny'")  # not its path
             page.wait_for_timeout(1500)

@@ -296,16 +296,44 @@ def test_a_camera_that_is_gone_is_replaced_by_another(page):
     tool.wait(page, f"window.rtstyle.stats.drawnAt.length > {before + 5}")
 
 
+INSIDE = """() => [...document.querySelectorAll("#styles .tile")].filter((tile) => {
+    const box = tile.getBoundingClientRect(), list = tile.parentElement.getBoundingClientRect();
+    const across = box.left >= 0 && box.right <= innerWidth;
+    return across && box.top >= 0 && box.bottom <= Math.min(innerHeight, list.bottom) + 1;
+}).length"""
+"""How many styles are seen without scrolling."""
+
+
+@pytest.mark.parametrize("size", [(390, 844), (320, 700)], ids=["phone", "small"])
+def test_all_styles_are_seen_on_a_phone_below_the_frame(browser, server, size):
+    with browser.new_context(viewport={"width": size[0], "height": size[1]}) as context:
+        page = context.new_page()
+        page.goto(server.url)
+        tool.wait(page, f"document.querySelectorAll('#styles .tile').length === {len(list_styles())}")
+        assert page.evaluate(INSIDE) == len(list_styles())
+        assert page.evaluate("document.documentElement.scrollWidth") == size[0], "nothing is wider than the phone"
+
+
+def test_the_frame_stays_in_sight_while_the_controls_are_scrolled(browser, server):
+    with browser.new_context(viewport={"width": 844, "height": 390}) as context:  # a phone on its side
+        page = context.new_page()
+        tool.begin(page, server.url)
+        page.locator("#resolution").scroll_into_view_if_needed()
+        box = page.locator("#view").bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 390
+
+
 def test_styles_are_there_before_the_camera_and_keys_choose_them(browser, server):
     with browser.new_context(viewport={"width": 1280, "height": 720}) as context:
         page = context.new_page()
         page.goto(server.url)
         tool.wait(page, f"document.querySelectorAll('#styles .tile').length === {len(list_styles())}")
-        inside = """() => [...document.querySelectorAll("#styles .tile")].filter((tile) => {
-            const box = tile.getBoundingClientRect(), list = tile.parentElement.getBoundingClientRect();
-            return box.top >= 0 && box.bottom <= Math.min(innerHeight, list.bottom) + 1;
-        }).length"""
-        assert page.evaluate(inside) == len(list_styles()), "all are seen at 720 lines"
+        assert page.evaluate(INSIDE) == len(list_styles()), "all are seen at 720 lines"
+        low = page.evaluate("document.getElementById('panel').getBoundingClientRect().bottom")
+        assert low <= 720, "and so are all controls"
+        assert page.is_hidden("#figures"), "there is nothing to count yet"
+        assert page.is_hidden("#full")
         page.keyboard.press("5")
         page.click("#start")
         tool.wait(page, "window.rtstyle.stats.style === 4")

@@ -351,6 +351,12 @@ def test_borders_of_controls_stand_out_from_what_is_around_them():
             assert contrast(scheme["edge"], scheme[ground]) >= 3
             assert contrast(scheme["soft"], scheme[ground]) >= 4.5
         assert contrast(scheme["on-accent"], scheme["accent"]) >= 4.5
+    for part in (".tile span", ".tile kbd", "#toast", ".corner"):
+        shade = re.search(re.escape(part) + r" \{[^}]*background: rgb\((\d+) (\d+) (\d+) / (\.\d+)\)", style)
+        assert shade, part
+        *dark, alpha = shade.groups()
+        over_white = [round(float(alpha) * int(level) + (1 - float(alpha)) * 255) for level in dark]
+        assert contrast("#" + "".join(f"{level:02x}" for level in over_white), "#ffffff") >= 4.5, part
 
 
 def test_the_page_speaks_the_protocol_of_the_server():

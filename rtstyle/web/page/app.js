@@ -245,7 +245,7 @@ function heard(message) {
       showStrength();
     }
     showStyles(message.start.style);
-    document.querySelector("#styles :checked").parentElement.scrollIntoView({ block: "nearest", inline: "nearest" });
+    $("figures").hidden = false;
     tries = 0;
     forget();
     for (const id of ["snapshot", "record"]) $(id).disabled = false;

@@ -38,13 +38,17 @@ function show(state) {
   if (String(state.styles) !== String(known?.styles)) showStyles(state.styles);
   if (String(state.presets) !== String(known?.presets)) showPresets(state.presets);
   known = state;
-  $("figures").textContent = state.figures;
+  $("figures").replaceChildren(...state.figures.split(/ {2,}/).map((words) => {
+    const part = document.createElement("span");
+    part.textContent = words;
+    return part;
+  }));
   for (const radio of document.querySelectorAll("#styles input")) {
     radio.checked = radio.dataset.name === (state.loading ?? state.style);
     radio.parentElement.classList.toggle("loading", radio.dataset.name === state.loading);
   }
   if ($("mask").length !== state.masks.length) {
-    const words = { off: "Everywhere", person: "People", background: "Background", file: "From the file" };
+    const words = { off: "Everything", person: "People", background: "Background", file: "From the file" };
     $("mask").replaceChildren(...state.masks.map((mask) => new Option(words[mask], mask)));
   }
   $("mask").value = state.mask;
