@@ -334,6 +334,8 @@ def test_styles_are_there_before_the_camera_and_keys_choose_them(browser, server
         assert low <= 720, "and so are all controls"
         assert page.is_hidden("#figures"), "there is nothing to count yet"
         assert page.is_hidden("#full")
+        keys = page.evaluate("[...document.querySelectorAll('#styles kbd')].map((key) => key.textContent)")
+        assert keys == [*"1234567890", *([""] * (len(list_styles()) - 10))], "they are on the tiles"
         page.keyboard.press("5")
         page.click("#start")
         tool.wait(page, "window.rtstyle.stats.style === 4")

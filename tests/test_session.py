@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from test_camera import SIZE, NetworkCamera, draw_number, jpeg, read_number
 from test_live import Person, Slowed, after, nothing_left_over, window_says  # noqa: F401
 
 import rtstyle.backends.opening
-from rtstyle import Controls, Engine, Frame, LiveSettings, Outputs, Size, open_engine, stylize_live
+from rtstyle import Controls, Engine, Frame, FrameSource, LiveSettings, Outputs, Size, open_engine, stylize_live
 from rtstyle.actions import Action, BlendSet, Command, SessionState, SizeClassSet, StrengthSet, StyleChosen
 from rtstyle.backends import EngineSettings, open_for
 from rtstyle.camera import CaptureSettings, open_source
@@ -35,6 +36,7 @@ from rtstyle.live.images import with_message
 from rtstyle.live.latest import LatestFrame
 from rtstyle.live.session import Session, SessionParts
 from rtstyle.live.styles import FADE, Styles
+from rtstyle.overlay import Overlay
 from rtstyle.style import list_styles
 
 COLOR = Color("bt709", full_range=True)
@@ -44,6 +46,40 @@ F32 = EngineSettings(backend="openvino", precision="f32")
 @pytest.fixture
 def dummy_display(monkeypatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+
+@dataclass
+class Drawn:
+    """What the window drew over a frame."""
+
+    text: tuple[str, ...]
+    toast: str
+
+
+def draws(monkeypatch) -> list[Drawn]:
+    """Note what windows draw from now on."""
+    drawn: list[Drawn] = []
+
+    def draw(overlay: Overlay, screen: object) -> None:
+        drawn.append(Drawn(overlay.text, overlay.toast))
+
+    monkeypatch.setattr(Overlay, "draw", draw)
+    return drawn
+
+
+class DimCamera(FrameSource):
+    """Declares 30 frames per second, and sends fewer, as webcams do in dim light."""
+
+    size, rate, live = Size(64, 48), Fraction(30), True
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
+
+    def __iter__(self) -> Iterator[Frame]:
+        image, begin = np.full((48, 64, 3), 90, np.uint8), time.monotonic()
+        for number in itertools.count():
+            time.sleep(max(begin + number / self.fps - time.monotonic(), 0))
+            yield Frame.from_rgb(image, pts=number, time_base=Fraction(1, 30), color=self.color)
 
 
 class Kept:
@@ -364,6 +400,16 @@ def test_dim_light_that_halves_the_rate_of_a_camera_costs_no_quality():
     assert machine.run(3) == 1
 
 
+@pytest.mark.parametrize(("sent", "named"), [(12, True), (30, False)])
+def test_a_camera_that_sends_less_than_it_declares_is_named_in_the_figures(dummy_display, monkeypatch, sent, named):
+    shown = draws(monkeypatch)
+    stylize_live(DimCamera(sent), engine=F32, live=LiveSettings(seconds=4, follow="off"), controls=Controls.of(0))
+    words = "\n".join(line for overlay in shown for line in overlay.text)
+    assert "frames per second" in words
+    assert (f"the camera sends {sent}, not 30" in words) == named
+    assert ("the camera sends" in words) == named
+
+
 def test_the_pace_tells_when_the_cheapest_way_is_too_slow():
     levels = quality_levels(Size(1280, 720), ["default", "fast"], smaller=False)
     machine = Machine(AdaptiveQuality(levels, 30), engine_ms=300, other_ms=4)
@@ -423,19 +469,20 @@ def test_a_slow_machine_works_in_a_smaller_size_and_records_in_the_full_one(dumm
     assert sizes == {(320, 192)}
 
 
-def test_a_camera_without_a_rate_gets_the_fast_network_and_a_line_that_helps(monkeypatch):
-    full = Size(320, 192)
+def test_a_camera_without_a_rate_gets_the_fast_network_and_a_line_that_helps(dummy_display, monkeypatch):
+    full, shown = Size(320, 192), draws(monkeypatch)
     monkeypatch.setattr(
         rtstyle.backends.opening, "open_engine", lambda *a, **o: SlowedByPixels(open_engine(*a, **o), full, 0.15)
     )
     data = jpeg(draw_number(5, full))
     with NetworkCamera(picture=lambda n: data) as camera:  # multipart JPEGs declare none
-        report = stylize_live(camera.url, live=LiveSettings(seconds=7, preview="none"))
+        report = stylize_live(camera.url, live=LiveSettings(seconds=12))
     assert set(report.working_sizes) == {"320x192", "320x192 fast"}
     said = [line for line in report.warnings if "frames per second" in line]
     assert len(said) == 1
     assert "this machine stylizes about " in said[0]
     assert "--target-fps" in said[0]
+    assert any(overlay.toast == said[0] for overlay in shown), "on the frame, too"
 
 
 def test_keys_and_tiles_have_one_order_whatever_a_session_begins_with():

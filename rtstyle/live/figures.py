@@ -78,11 +78,20 @@ def percentiles(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     return {f"p{p}": round(float(value), digits) for p, value in zip((50, 95, 99), found, strict=True)}
 
 
-class Meter:
-    """The line of figures; renewed twice a second, so that it can be read."""
+_SLOW_CAMERA = 0.8
+"""A camera that sends less than this share of the rate that it declares is named as what limits the frame rate."""
 
-    def __init__(self) -> None:
+
+class Meter:
+    """The line of figures; renewed twice a second, so that it can be read.
+
+    Args:
+        rate: Frames per second that the camera declares; None: it declares none, or the source is a file.
+    """
+
+    def __init__(self, rate: float | None = None) -> None:
         self.line = ""
+        self._rate, self._slow = rate, 0
         self._at = time.perf_counter()
         self._captured = self._shown = self._dropped = 0
 
@@ -95,5 +104,7 @@ class Meter:
         came, went = (captured - self._captured) / span, (shown - self._shown) / span
         lost = (dropped - self._dropped) / span
         left_out = f"   {lost:.0f} left out per second" if lost >= 0.5 else ""
-        self.line = f"{went:.0f} of {came:.0f} frames per second   delay {latency:.0f} ms{left_out}"
+        self._slow = self._slow + 1 if self._rate and 1 <= came < _SLOW_CAMERA * self._rate else 0
+        camera = f"   the camera sends {came:.0f}, not {self._rate:.0f}" if self._rate and self._slow > 1 else ""
+        self.line = f"{went:.0f} of {came:.0f} frames per second   delay {latency:.0f} ms{left_out}{camera}"
         self._at, self._captured, self._shown, self._dropped = now, captured, shown, dropped

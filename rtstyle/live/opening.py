@@ -136,6 +136,7 @@ def open_session(
             styles=styles,
             fanout=fanout,
             size=camera.size,
+            rate=float(camera.rate) if camera.rate and not camera.paced else None,
             window=window,
             quality=quality,
             record=recorder.next,

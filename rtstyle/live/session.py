@@ -61,6 +61,8 @@ class SessionParts:
     fanout: Fanout
     size: Size
     """Size of the frames."""
+    rate: float | None = None
+    """Frames per second that a camera declares."""
     window: Window | None = None
     quality: AdaptiveQuality | None = None
     """Chooses network and working size; None: they stay."""
@@ -107,7 +109,7 @@ class Session:
         self._begin = time.perf_counter()
         self._first = self._last = self._begin
         self._still_at = 0.0
-        self._meter = Meter()
+        self._meter = Meter(parts.rate)
         self._forced = False  # network or stroke size were commanded
 
     def run(self, frames: int | None, seconds: float | None, stop: threading.Event) -> None:
