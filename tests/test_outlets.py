@@ -278,6 +278,8 @@ def test_addresses_are_put_into_ffmpegs_words(tmp_path):
         ("out.mp4", "--record"),
         ("srt://host:9000", "srt is no protocol.*ffmpeg -i udp"),
         ("http://host/x.ts", r"http://HOST/NAME\.m3u8"),
+        ("https://host/whip", "WHIP is not supported; OBS speaks it"),
+        ("whip://host/live", "WHIP is not supported; OBS speaks it"),
         ("rtmp://", "an address"),
         ("udp://host", "udp needs a host and a port"),
         ("tcp://:5000", "tcp needs a host and a port"),

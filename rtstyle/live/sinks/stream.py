@@ -103,11 +103,20 @@ def destination(text: str, *, overwrite: bool = False, timeout: float = 5.0) -> 
     if scheme in ("http", "https") and rest.partition("?")[0].endswith(".m3u8"):
         return Destination(text, "hls", options | hls | {"method": "PUT", "timeout": f"{timeout:g}"}, name)
     if scheme in ("http", "https"):
-        raise SettingError(f"to {scheme} goes HLS: give the address of a playlist, {scheme}://HOST/NAME.m3u8")
+        raise SettingError(
+            f"to {scheme} goes HLS: give the address of a playlist, {scheme}://HOST/NAME.m3u8 ({_NO_WHIP})"
+        )
+    if scheme.startswith(("whip", "whep")):
+        raise SettingError(f"{text} is no output: {_NO_WHIP}")
     raise SettingError(
         f"{scheme} is no protocol of this rtstyle, which sends rtmp, rtmps, rtsp, udp, tcp and HLS; the ffmpeg program "
         f"can carry on: --output udp://127.0.0.1:5000 and ffmpeg -i udp://127.0.0.1:5000 -c copy -f mpegts {text}"
     )
+
+
+_NO_WHIP = (
+    "WHIP is not supported; OBS speaks it, with --virtual-camera, --ndi or the /stream.mjpg of --page as its source"
+)
 
 
 def _check_port(scheme: str, text: str) -> None:
