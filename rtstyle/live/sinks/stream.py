@@ -107,7 +107,7 @@ def destination(text: str, *, overwrite: bool = False, timeout: float = 5.0) -> 
             f"to {scheme} goes HLS: give the address of a playlist, {scheme}://HOST/NAME.m3u8 ({_NO_WHIP})"
         )
     if scheme.startswith(("whip", "whep")):
-        raise SettingError(f"{text} is no output: {_NO_WHIP}")
+        raise SettingError(f"{scheme} is no protocol of this rtstyle: {_NO_WHIP}")
     raise SettingError(
         f"{scheme} is no protocol of this rtstyle, which sends rtmp, rtmps, rtsp, udp, tcp and HLS; the ffmpeg program "
         f"can carry on: --output udp://127.0.0.1:5000 and ffmpeg -i udp://127.0.0.1:5000 -c copy -f mpegts {text}"
