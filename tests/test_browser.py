@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -93,31 +94,36 @@ def test_the_page_streams_and_changes_style_without_a_gap(page):
     assert change["longest_gap"] < max(800, 0.8 * change["seen_after"])
 
 
+def becomes(page, holds: Callable[[], bool], what: str) -> None:
+    """Wait until frames show something; a loaded machine draws few of them while a style fades in."""
+    end = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < end, what
+        page.wait_for_timeout(100)
+
+
 def test_what_the_controls_do_is_seen_in_the_frame(page):
     place = list_styles().index("sketch")  # grey, where the clip is colorful
     tool.change_style(page, place)
-    page.wait_for_timeout(300)
-    assert colorfulness(page, 0, 1) < 4
+    becomes(page, lambda: colorfulness(page, 0, 1) < 4, "sketch is grey")
     page.check("#split", force=True)
-    page.wait_for_timeout(700)
-    assert colorfulness(page, 0, 0.45) > 15
+    becomes(page, lambda: colorfulness(page, 0, 0.45) > 15, "the source left of the split")
     assert colorfulness(page, 0.55, 1) < 4
     page.focus("#divider")
     for _ in range(7):
         page.keyboard.press("ArrowRight")
-    page.wait_for_timeout(700)
-    assert colorfulness(page, 0.55, 0.8) > 15
+    becomes(page, lambda: colorfulness(page, 0.55, 0.8) > 15, "the divider is moved by the arrows")
     page.uncheck("#split", force=True)
+    becomes(page, lambda: colorfulness(page, 0, 1) < 4, "no split")
     page.check("#keep", force=True)
-    page.wait_for_timeout(1000)
-    assert colorfulness(page, 0, 1) > 15
+    becomes(page, lambda: colorfulness(page, 0, 1) > 15, "the colors of the source")
     page.uncheck("#keep", force=True)
+    becomes(page, lambda: colorfulness(page, 0, 1) < 4, "the colors of the style")
     page.evaluate(
         """() => { const s = document.getElementById("strength"); s.value = 0; s.dispatchEvent(new Event("input")); }"""
     )
-    page.wait_for_timeout(1000)
+    becomes(page, lambda: colorfulness(page, 0, 1) > 15, "strength 0 is the source")
     assert page.inner_text("#strength-value") == "0.00"
-    assert colorfulness(page, 0, 1) > 15
 
 
 def test_an_image_of_the_visitor_becomes_a_style_and_is_seen(page, tmp_path):
