@@ -33,6 +33,7 @@ from rtstyle.frame import MARGIN
 from rtstyle.generator import PLANE_CHANNELS, STEERED_SHAPES, Generator, pack, unpack, with_weights
 from rtstyle.universal.painting import Painting
 from train import data, losses
+from train.cartoon import Cartoon, Flats
 from train.drawing import HANDS, Drawing
 from train.painting import MANNERS
 from train.pool import Crops, Painter, Sample, make_pool, to_canvas
@@ -119,6 +120,8 @@ def painter(manner: str, picture: NDArray[np.uint8] | None) -> Painter:
     """
     if manner in HANDS:
         return Drawing(HANDS[manner])
+    if manner == "cartoon":
+        return Cartoon(Flats())
     if picture is None:
         raise ValueError(f"the manner {manner} needs a painting (--style) for its colors")
     return Painting(picture, MANNERS[manner])
@@ -574,7 +577,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--content", nargs="+", required=True, metavar="FOLDER", help="folders of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run")
-    parser.add_argument("--manner", choices=sorted(MANNERS | HANDS), default="picture", help="(default: %(default)s)")
+    parser.add_argument("--manner", choices=sorted([*MANNERS, *HANDS, "cartoon"]), default="picture")
     parser.add_argument(
         "--size-class", choices=sorted(STEERED_SHAPES), default="default", help="(default: %(default)s)"
     )

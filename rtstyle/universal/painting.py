@@ -130,7 +130,7 @@ class Painting:
         z = canvas_planes(manner.steering, seen, offset, (height, rgb.shape[1]))
         coarse = 1 - z.fine
         base = np.dstack((0.5 * (luma + guided(luma, 10, 0.004)), yuv[..., 1:]))
-        base = _smeared(base, z.angle, 5, 2.0)
+        base = smeared(base, z.angle, 5, 2.0)
         smooth = base[..., 0] * coarse + z.fine * (0.35 * base[..., 0] + 0.65 * luma)
         u, v = (blurred(np.ascontiguousarray(base[..., i]), 2.0) for i in (1, 2))
         contour = blurred(np.clip(14 * np.abs(blurred(luma, 0.8) - blurred(luma, 4.0)) - 0.25, 0, 1), 2.0)
@@ -201,7 +201,7 @@ def guided(plane: Floats, radius: int, eps: float) -> Floats:
     return mean(slope) * plane + mean(center - slope * center)
 
 
-def _smeared(image: Floats, angle: Floats, taps: int, step: float) -> Floats:
+def smeared(image: Floats, angle: Floats, taps: int, step: float) -> Floats:
     """Smear an image along its strokes: the mean of ``taps`` places, ``step`` pixels apart, on each side."""
     height, width = angle.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
