@@ -146,9 +146,9 @@ def test_more_styles_than_stay_open_are_drawn_in_turn(clip, tmp_path):
         assert same(got[2 * number + 1], alone[2 * number + 1])
 
 
-def test_times_are_those_of_the_source_also_where_a_part_is_rendered(clip, tmp_path):
+def test_times_are_those_of_the_source_also_where_a_part_is_rendered(clip, tmp_path, random_style):
     path = written(tmp_path / "a.csv", "time,strength", "0,0", "2,1")
-    still = {"follow": "off", "style": "cartoon"}  # what a steered canvas has seen before belongs to a frame as well
+    still = {"follow": "off", "style": random_style}  # what a steered canvas has seen before belongs to a frame as well
     whole = render(clip, tmp_path / "whole.mkv", path, **still)
     part = render(clip, tmp_path / "part.mkv", path, **still, start=Fraction(6, RATE), end=Fraction(10, RATE))
     assert len(part) == 4

@@ -107,8 +107,7 @@ def canonical_of(planes: Planes, color: Color) -> np.ndarray:
     return 255 * samples @ color.to_canonical().T
 
 
-@pytest.mark.parametrize("name", ["cartoon", "random"])
-def test_one_frame_in_six_colors_is_stylized_alike(name, random_style):
+def test_one_frame_in_six_colors_is_stylized_alike(random_style):
     """Color is folded into the weights: the result does not show how the stream was coded.
 
     The frame is one smooth float frame whose chroma is constant within 2x2 pixels, so that all six mean
@@ -130,11 +129,10 @@ def test_one_frame_in_six_colors_is_stylized_alike(name, random_style):
         ),
         2,
     )
-    style = random_style if name == "random" else load_style(name)
     results = []
     for color in COLORS:
         planes = Planes(*(np.rint(plane).astype(np.uint8) for plane in samples_in(canonical, color)))
-        results.append(np.clip(canonical_of(stylized(style, planes, color), color), -127.5, 127.5))
+        results.append(np.clip(canonical_of(stylized(random_style, planes, color), color), -127.5, 127.5))
     assert np.abs(results[0] - 255 * canonical).mean() > 3, "this style does nothing, so it proves nothing"
     for one, other in itertools.combinations(range(len(COLORS)), 2):
         difference = np.abs(results[one] - results[other])

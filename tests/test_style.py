@@ -147,8 +147,8 @@ def test_a_blend_with_an_unknown_style_names_it():
     assert "no style 'skecth'" in refusal("sketch:0.5,skecth:0.5")
 
 
-def test_styles_of_different_families_cannot_be_blended(random_style):
-    assert "cannot be blended" in refusal(f"cartoon:0.5,{random_style.folders[0][0]}:0.5")
+def test_styles_of_different_families_cannot_be_blended(steered_style):
+    assert "cannot be blended" in refusal(f"cartoon:0.5,{steered_style.folders[0][0]}:0.5")
 
 
 def test_a_folder_with_a_colon_in_its_name_is_a_folder(folder):
