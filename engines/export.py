@@ -65,17 +65,11 @@ def words_of_run(run: Path) -> dict[str, Any]:
         return {}
     config = json.loads((run / "config.json").read_text("utf-8"))
     late = config["steps"] - config["warm_steps"]
-    teacher = config["painter"]  # a name, or a style's folder
-    teacher = f"the style {Path(teacher).name}" if Path(teacher).is_dir() else f"the painter {teacher}"
-    words = f"python -m train: {config['warm_steps']} steps taught by {teacher}"
-    relative = Path(config["base"], "style.json")
-    if config["base"] and relative.is_file():
-        words += f", begun from what {json.loads(relative.read_text('utf-8'))['name']} had learnt"
+    words = f"python -m train: {config['warm_steps']} steps taught by the painter {config['manner']}"
     if late > 0:
-        words += f", then {late} against the images themselves (VGG16 and a patch discriminator)"
-    entries = {"format": STYLE_FORMAT, **config["style_json"]} if "style_json" in config else {}
-    kind = "cartoon" if config["painter"] == "cartoon" else "painting" if config["color"] else "drawing"
-    return {**entries, "kind": kind, "trained_by": words}
+        against = "the image itself" if config["style"] else "what it paints"
+        words += f", then {late} against {against} (VGG16 and a patch discriminator)"
+    return {"format": STYLE_FORMAT, **config["style_json"], "kind": config["kind"], "trained_by": words}
 
 
 def export_style(generator: Generator, folder: Path, words: dict[str, Any] | None = None) -> None:

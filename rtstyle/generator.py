@@ -24,29 +24,23 @@ STROKE_CHANNELS, HUE_CHANNELS = 32, 4
 GATES = 4
 """What the gate gives each cell: how much of value and relief goes into luma, of the hue into U and V."""
 
-SHAPES = {"fast": (16, 32, 4), "default": (32, 64, 4), "fine": (64, 128, 4)}
-"""Channels at 1/4, channels at 1/8 and residual blocks of each size class on a canvas of noise."""
-
-STEERED_SHAPES = {"fast": (16, 32, 3), "default": (32, 64, 3), "fine": (64, 128, 3)}
-"""The same on a steered canvas, which does a part of their work."""
+SHAPES = {"fast": (16, 32, 3), "default": (32, 64, 3), "fine": (64, 128, 3)}
+"""Channels at 1/4, channels at 1/8 and residual blocks of each size class."""
 
 
-def _conv(inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3, norm: bool, groups: int = 1) -> nn.Sequential:
-    """Make a convolution with zero padding, and batch normalisation while it is trained."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["conv"] = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
-    if norm:
-        layers["norm"] = nn.BatchNorm2d(outputs, momentum=0.02)
-    return nn.Sequential(layers)
+def _conv(inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3, groups: int = 1) -> nn.Sequential:
+    """Make a convolution with zero padding; its weights are named ``conv.weight`` and ``conv.bias``."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
+    return nn.Sequential(OrderedDict({"conv": conv}))
 
 
 class _Residual(nn.Module):
     """Two 3x3 convolutions around which the input is added (He et al. 2016)."""
 
-    def __init__(self, channels: int, *, norm: bool, groups: int) -> None:
+    def __init__(self, channels: int, *, groups: int) -> None:
         super().__init__()
-        self.first = _conv(channels, channels, norm=norm, groups=groups)
-        self.second = _conv(channels, channels, norm=norm, groups=groups)
+        self.first = _conv(channels, channels, groups=groups)
+        self.second = _conv(channels, channels, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + cast(Tensor, self.second(torch.relu(self.first(x))))
@@ -73,20 +67,19 @@ class Generator(nn.Module):
         self,
         channels: int = 32,
         deep: int = 64,
-        blocks: int = 4,
+        blocks: int = 3,
         *,
         canvas: int = CANVAS_CHANNELS,
-        norm: bool = False,
         groups: int = 1,
     ) -> None:
         super().__init__()
         self.shape = (channels, deep, blocks)
         self.canvas = canvas
-        self.stem = _conv(PLANE_CHANNELS + canvas, channels, norm=norm)
-        self.down = _conv(channels, deep, stride=2, norm=norm, groups=groups)
-        self.blocks = nn.Sequential(*(_Residual(deep, norm=norm, groups=groups) for _ in range(blocks)))
-        self.up = _conv(deep, 4 * channels, kernel=1, norm=norm, groups=groups)
-        self.fuse = _conv(channels, channels, norm=norm, groups=groups)
+        self.stem = _conv(PLANE_CHANNELS + canvas, channels)
+        self.down = _conv(channels, deep, stride=2, groups=groups)
+        self.blocks = nn.Sequential(*(_Residual(deep, groups=groups) for _ in range(blocks)))
+        self.up = _conv(deep, 4 * channels, kernel=1, groups=groups)
+        self.fuse = _conv(channels, channels, groups=groups)
         self.tail = nn.Conv2d(channels, PLANE_CHANNELS, 3, padding=1)
         self.skip = nn.Conv2d(PLANE_CHANNELS, PLANE_CHANNELS, 1, bias=False)
         started = [self.tail.weight, self.tail.bias, self.skip.weight]
@@ -143,7 +136,7 @@ def gated(gains: Tensor, z: Tensor) -> Tensor:
 
 
 def with_weights(state: Mapping[str, Tensor]) -> Generator:
-    """Return the generator without normalisation that has these weights; its shape is read off theirs."""
+    """Return the generator that has these weights; its shape is read off theirs."""
     channels, deep = state["tail.weight"].shape[1], state["down.conv.weight"].shape[0]
     blocks = sum(name.endswith("first.conv.weight") for name in state)
     groups = channels // state["fuse.conv.weight"].shape[1]  # of a blend, one for each style
@@ -151,32 +144,6 @@ def with_weights(state: Mapping[str, Tensor]) -> Generator:
     generator = Generator(channels, deep, blocks, canvas=canvas, groups=groups)
     generator.load_state_dict(state)
     return generator.eval()
-
-
-def folded(generator: Generator) -> Generator:
-    """Return a copy without batch normalisation: each is folded into the convolution before it.
-
-    The copy gives what ``generator`` gives in ``eval()`` mode, within float rounding.
-    """
-    channels, deep, blocks = generator.shape
-    plain = Generator(channels, deep, blocks, canvas=generator.canvas)
-    state = generator.state_dict()
-    result = {}
-    for name, module in generator.named_modules():
-        if isinstance(module, nn.Conv2d):
-            result[f"{name}.weight"] = state[f"{name}.weight"]
-            if module.bias is not None:
-                result[f"{name}.bias"] = state[f"{name}.bias"]
-    for name, module in generator.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_var is not None
-            assert module.running_mean is not None
-            conv = name.removesuffix("norm") + "conv"
-            scale = module.weight / torch.sqrt(module.running_var + module.eps)
-            result[f"{conv}.weight"] = result[f"{conv}.weight"] * scale[:, None, None, None]
-            result[f"{conv}.bias"] = (result[f"{conv}.bias"] - module.running_mean) * scale + module.bias
-    plain.load_state_dict(result)
-    return plain.eval()
 
 
 def pack(y: Tensor, u: Tensor, v: Tensor) -> Tensor:

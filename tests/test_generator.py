@@ -1,42 +1,24 @@
-"""The network in torch: folding, packing, and the identity at the start."""
+"""The network in torch: packing, and the identity at the start."""
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from rtstyle.generator import Generator, folded, pack, unpack  # noqa: E402
+from rtstyle.generator import SHAPES, Generator, pack, unpack  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def trained(seed: int = 0) -> Generator:
-    """A generator with batch normalisation whose statistics and weights are not the initial ones."""
-    torch.manual_seed(seed)
-    generator = Generator(norm=True)
-    for parameter in generator.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    for _ in range(5):
-        generator(torch.randn(2, 24, 16, 16), torch.randn(2, 16, 16, 16))
-    return generator.eval()
-
-
 def test_training_starts_at_the_identity():
-    generator = Generator(norm=True)
-    style = generator(torch.randn(1, 24, 8, 8), torch.randn(1, 16, 8, 8))
-    assert style.abs().max() == 0
+    for canvas in (16, 40):
+        style = Generator(canvas=canvas)(torch.randn(1, 24, 8, 8), torch.randn(1, canvas, 8, 8))
+        assert style.abs().max() == 0
 
 
 def test_size_is_the_one_of_the_design():
-    assert 340_000 < sum(p.numel() for p in Generator().parameters()) < 360_000
-
-
-def test_folded_equals_evaluation_and_has_no_normalisation_left():
-    generator = trained()
-    x, z = torch.randn(2, 24, 12, 20), torch.randn(2, 16, 12, 20)
-    with torch.no_grad():
-        want, got = generator(x, z), folded(generator)(x, z)
-    assert torch.allclose(got, want, rtol=1e-4, atol=1e-4 * float(want.abs().max()))
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded(generator).modules())
+    default, fast = (Generator(*SHAPES[name], canvas=40) for name in ("default", "fast"))
+    assert 280_000 < sum(p.numel() for p in default.parameters()) < 290_000
+    assert 75_000 < sum(p.numel() for p in fast.parameters()) < 80_000
 
 
 def test_pack_puts_each_plane_in_row_order_and_unpack_undoes_it():

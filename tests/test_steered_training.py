@@ -1,4 +1,4 @@
-"""Training on a steered canvas: the painter, the pool, the terms, and a run from a frame to a style."""
+"""Training: the painters, the pool, the terms, and a run from a frame to a style."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ torch = pytest.importorskip("torch")
 from rtstyle.canvas.field import measure  # noqa: E402
 from rtstyle.canvas.strokes import Brush  # noqa: E402
 from rtstyle.frame import Size  # noqa: E402
-from rtstyle.generator import STEERED_SHAPES, Generator  # noqa: E402
+from rtstyle.generator import SHAPES, Generator  # noqa: E402
 from rtstyle.style import load_style  # noqa: E402
 from rtstyle.universal.painting import Painting  # noqa: E402
 from rtstyle.universal.palette import Colors  # noqa: E402
-from train import drawing, refit, steered  # noqa: E402
+from train import drawing, losses, refit, steered  # noqa: E402
+from train.cartoon import Cartoon, Flats  # noqa: E402
 from train.data import load_pictures, to_yuv  # noqa: E402
 from train.drawing import HANDS, Drawing  # noqa: E402
 from train.painting import MANNERS  # noqa: E402
@@ -70,6 +71,14 @@ def config_of(folders, **changes) -> steered.Config:
     photos, picture = folders
     settings = {"pool": 2, "warm_steps": 2, "steps": 4, "crop": 64, "batch": 1} | changes
     return steered.Config(content=(str(photos),), style=str(picture), **settings)
+
+
+def prepared(config: steered.Config, out: Path) -> steered.Trainer:
+    """A run before its first step."""
+    cv2.setNumThreads(1)  # as in steered.train: the pool is painted by forked processes, which OpenCV's threads lock up
+    trainer = steered.Trainer(config, out)
+    trainer.prepare()
+    return trainer
 
 
 def test_colors_of_a_painting_are_those_of_each_lightness():
@@ -123,15 +132,48 @@ def test_a_drawing_leaves_light_areas_paper_and_hatches_dark_ones():
     assert np.abs(drawn[..., 1:]).max() < 0.01, "graphite has no color"
 
 
-def test_a_face_keeps_its_features_in_a_painting():
-    """Where a fine brush is needed, the photo's own contrast is stronger than the strokes."""
+def cartoonist() -> Cartoon:
+    return Cartoon(Flats(steering=replace(Flats().steering, brush=SMALL)))
+
+
+def test_a_cartoon_has_plain_flats_and_hatches_only_the_dark():
+    """Left to right: the tones of a ramp in colors, of which the darkest quarter is shaded by strokes."""
+    ramp = np.tile(np.linspace(0, 1, 512, dtype=np.float32), (256, 1))
+    photo = np.dstack((ramp, 0.9 * ramp, 0.8 * ramp))
+    seen = measure(np.rint(255 * ramp).astype(np.uint8))
+    here, there = (cartoonist().paint(photo, at, seen) for at in ((5, 9), (205, 109)))
+    moved = np.abs(here - there)[..., 0].mean(0)
+    assert moved[:128].mean() > 0.02, "strokes belong to the canvas"
+    assert moved[256:].max() < 1e-3, "light and middle tones do not show it"
+    steps = np.abs(np.diff(here[:, 256:500, 0].mean(0)))
+    assert np.sort(steps)[-100:].sum() > 0.8 * steps.sum(), "tones change in few of 243 places"
+    assert -here[:, 384:, 1].mean() > 1.5 * -to_yuv(photo)[:, 384:, 1].mean() > 0, "colors are richer"
+
+
+def test_a_cartoon_has_a_dark_outline_on_the_dark_side_of_an_edge():
+    photo = np.full((192, 256, 3), 0.8, np.float32)
+    photo[:, :128] = 0.55
+    luma = cartoonist().paint(photo, (5, 9))[..., 0].mean(0)
+    assert luma[122:128].min() < luma[60:100].min() - 0.2
+    assert abs(luma[136] - luma[180]) < 0.05
+
+
+def a_face() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A photo of a plain face, and where its eyes and its cheeks are."""
     y, x = np.mgrid[:192, :256].astype(np.float32)
     photo = np.full((192, 256, 3), 0.75, np.float32)
     photo[((x - 128) / 44) ** 2 + ((y - 96) / 60) ** 2 < 1] = (0.55, 0.42, 0.36)
     eyes = ((np.abs(x - 128) - 18) / 9) ** 2 + ((y - 82) / 5) ** 2 < 1
     photo[eyes] = 0.2
-    luma = Painting(two_tones(), MANNERS["picture"]).paint(photo, (5, 9))[..., 0]
-    cheeks = (np.abs(np.abs(x - 128) - 18) < 8) & (np.abs(y - 104) < 6)
+    return photo, eyes, (np.abs(np.abs(x - 128) - 18) < 8) & (np.abs(y - 104) < 6)
+
+
+@pytest.mark.parametrize("manner", ["picture", "cartoon"])
+def test_a_face_keeps_its_features(manner):
+    """Where a fine brush is needed, the photo's own contrast is stronger than the strokes."""
+    photo, eyes, cheeks = a_face()
+    painter = cartoonist() if manner == "cartoon" else Painting(two_tones(), MANNERS[manner])
+    luma = painter.paint(photo, (5, 9))[..., 0]
     assert luma[cheeks].mean() - luma[eyes].mean() > 3 * luma[cheeks].std()
 
 
@@ -163,6 +205,43 @@ def test_the_sliced_wasserstein_term_is_small_for_samples_of_one_distribution():
     same, other = torch.randn(1, 8, 40, 50), 0.3 * torch.randn(1, 8, 40, 50) + 1
     assert steered.swd_term(same, style, 1.0) < 0.02
     assert steered.swd_term(other, style, 1.0) > 0.3
+
+
+def test_a_fourth_block_is_run_where_it_is_asked_for():
+    three, four = losses.Vgg16(steered.VGG), losses.Vgg16(steered.VGG, blocks=4)
+    picture = torch.rand(1, 3, 160, 160)
+    moved = picture.clone()
+    moved[..., 80, 80] = 1 - moved[..., 80, 80]
+    with torch.no_grad():
+        usual, deep, other = three(picture), four(picture), four(moved)
+    assert [tuple(f.shape[1:]) for f in deep] == [(64, 160, 160), (128, 80, 80), (256, 40, 40), (512, 20, 20)]
+    assert len(usual) == 3
+    assert all(torch.equal(a, b) for a, b in zip(usual, deep, strict=False))
+    seen = (deep[3] != other[3]).any(1)[0].nonzero()
+    assert 9 <= int((seen.max(0).values - seen.min(0).values).min()) + 1 <= 12  # 92 pixels are 11.5 cells of 8
+
+
+def test_a_gram_matrix_correlates_channels():
+    features = torch.rand(2, 3, 8, 10)
+    gram = losses.gram_matrix(features)
+    assert gram.shape == (2, 3, 3)
+    assert float(gram[1, 0, 2]) == pytest.approx(
+        float((features[1, 0] * features[1, 2]).sum()) / (3 * 8 * 10), rel=1e-4
+    )
+
+
+def test_held_out_photos_are_never_trained_on(folders, tmp_path):
+    trainer = steered.Trainer(config_of(folders), tmp_path / "run")
+    assert [path.stem for path in trainer.held_out] == ["0"]
+    assert [path.stem for path in trainer.paths] == ["1", "2"]
+
+
+def test_a_gradient_that_is_nan_ends_the_run_with_its_step(folders, tmp_path):
+    trainer = prepared(config_of(folders), tmp_path / "run")
+    trainer.train_step(trainer.batch())
+    batch = trainer.batch()
+    with pytest.raises(FloatingPointError, match="at step 1"):
+        trainer.train_step(replace(batch, toned=batch.toned * float("nan")))
 
 
 def test_a_run_that_is_resumed_equals_an_unbroken_one(folders, tmp_path):
@@ -242,14 +321,14 @@ def test_last_layers_are_solved_for_the_images_of_a_teacher(folders, tmp_path, m
     photos, painting = folders
     monkeypatch.setattr(refit, "PHOTOS", 4)
     torch.manual_seed(3)
-    teacher, student = (Generator(*STEERED_SHAPES[size], canvas=40).eval() for size in ("default", "fast"))
+    teacher, student = (Generator(*SHAPES[size], canvas=40).eval() for size in ("default", "fast"))
     for part in (teacher.tail, teacher.skip, teacher.gate):
         torch.nn.init.normal_(part.weight, std=0.05)
     config = {"style": str(painting), "manner": "picture", "content": [str(photos)], "size_class": "fast"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     torch.save(student.state_dict(), tmp_path / "generator.pt")
     made = refit.refit(tmp_path, teacher)
-    drawer = steered.painter("picture", load_pictures([painting], 400, color=True)[0])
+    drawer = steered.painter("picture", load_pictures([painting], 400)[0])
     (sample,) = make_pool(sorted(photos.iterdir()), drawer, 1, 5, paint=False, workers=1)
     toned, _, packed = Crops(drawer, 128).window(sample, 8, 8)
     x, z = packed_planes(torch.from_numpy(toned)[None]), to_canvas([packed])
@@ -257,6 +336,34 @@ def test_last_layers_are_solved_for_the_images_of_a_teacher(folders, tmp_path, m
         wanted, before, after = teacher(x, z), student(x, z), made(x, z)
     assert (after - wanted).square().mean() < 0.5 * (before - wanted).square().mean()
     assert torch.equal(refit.refit(tmp_path, teacher, 2).gate.weight, 2 * made.gate.weight)
+
+
+def test_a_fast_network_learns_what_the_default_one_paints_and_lies_beside_it(folders, tmp_path):
+    from engines.export import export_style, load_generator, words_of_run
+
+    teacher = tmp_path / "teacher.pt"
+    default = Generator(*SHAPES["default"], canvas=40)
+    torch.nn.init.constant_(default.tail.bias, -0.2)
+    torch.save(default.state_dict(), teacher)
+    wanted = {"size_class": "fast", "base": "", "teacher": str(teacher), "warm_rate": 4e-3}
+    trainer = prepared(config_of(folders, **wanted, warm_steps=80, steps=80, noise=0.0), tmp_path / "run")
+    reports = [trainer.train_step(trainer.batch()) for _ in range(80)]
+    first, last = (np.mean([each["luma"] for each in part]) for part in (reports[:10], reports[-10:]))
+    assert last < 0.8 * first
+    trainer.save()
+    export_style(load_generator(teacher), tmp_path / "mine", words_of_run(tmp_path / "run") | {"title": "mine alone"})
+    fast = load_generator(tmp_path / "run" / "generator.pt")
+    export_style(fast, tmp_path / "mine" / "fast", words_of_run(tmp_path / "run"))
+    assert load_style(tmp_path / "mine", "fast").trunk.weights["tail.weight"].shape[1] == SHAPES["fast"][0]
+    alone = load_style(tmp_path / "mine" / "fast")
+    assert (alone.size_class, alone.title) == ("fast", "mine alone")
+
+
+def test_the_command_refuses_what_is_not_there(tmp_path):
+    command = [sys.executable, "-m", "train", "--content", str(tmp_path / "none"), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"train: error: there is no {tmp_path / 'none'}"
 
 
 SHARED = """

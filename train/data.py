@@ -39,22 +39,12 @@ def load_photos(paths: Sequence[Path], at_least: int) -> list[NDArray[np.uint8]]
     return photos
 
 
-def load_pictures(paths: Sequence[Path], at_least: int, *, color: bool) -> list[NDArray[np.uint8]]:
-    """Load a style's images, without the outermost 3 % (frames, edges of paper).
-
-    Returns:
-        Paintings as they are, shape (h, w, 3); drawings as (h, w, 1), with the tone of their paper raised to
-        white and the darkest mark to near black.
-    """
+def load_pictures(paths: Sequence[Path], at_least: int) -> list[NDArray[np.uint8]]:
+    """Load a style's images as RGB, without the outermost 3 % (frames, edges of paper)."""
     pictures = []
     for photo in load_photos(paths, at_least):
         top, left = (round(0.03 * side) for side in photo.shape[:2])
-        picture = np.ascontiguousarray(photo[top : len(photo) - top, left : photo.shape[1] - left])
-        if not color:
-            grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-            dark, paper = np.percentile(grey, (0.5, 93))
-            picture = np.clip((grey - dark) / (paper - dark) * 245 + 10, 0, 255).astype(np.uint8)[..., None]
-        pictures.append(picture)
+        pictures.append(np.ascontiguousarray(photo[top : len(photo) - top, left : photo.shape[1] - left]))
     return pictures
 
 
@@ -78,18 +68,15 @@ def photo_crop(photos: Sequence[NDArray[np.uint8]], size: int, rng: np.random.Ge
     return np.clip(gain * rgb**gamma, 0, 1).astype(np.float32)
 
 
-def picture_crop(
-    pictures: Sequence[NDArray[np.uint8]], shares: NDArray[np.float64], size: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Cut a crop of a style's image, scaled 0.8 to 1.25 and mirrored; ``shares`` are their probabilities.
+def picture_crop(picture: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Cut a crop of a style's image, scaled 0.8 to 1.25 and mirrored.
 
     Returns:
-        Shape (1 or 3, size, size), in [0, 1].
+        Shape (3, size, size), in [0, 1].
     """
-    picture = pictures[rng.choice(len(pictures), p=shares)]
     height, width = picture.shape[:2]
     side = int(min(size * np.exp(rng.uniform(np.log(0.8), np.log(1.25))), height, width))
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
     cut = picture[top : top + side, left : left + side][:, :: 1 if rng.random() < 0.5 else -1]
     crop = cv2.resize(np.ascontiguousarray(cut), (size, size), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(crop.reshape(size, size, -1).transpose(2, 0, 1), np.float32) / np.float32(255)
+    return np.ascontiguousarray(crop.transpose(2, 0, 1), np.float32) / np.float32(255)

@@ -235,4 +235,4 @@ HANDS = {
         pen=(1.2, 3.4, 20.0),
     ),
 }
-"""By name; the drawings that ship were trained on a canvas of noise, see README.md."""
+"""By name."""

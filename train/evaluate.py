@@ -367,7 +367,7 @@ def measure_look(
     figures: dict[str, Any] = dict(yardsticks.measure(made, seen))
     if pictures:
         statistics = yardsticks.Statistics(VGG)
-        own = data.load_pictures(pictures[:1], 1, color=True)[0]
+        own = data.load_pictures(pictures[:1], 1)[0]
         figures |= yardsticks.compare(made, figures, yardsticks.Painting.measure(own, statistics), statistics)
     if len(pictures) >= _ENOUGH:
         figures |= _embedded(made, pictures)
@@ -386,7 +386,7 @@ def _embedded(made: list[Image], pictures: Sequence[Path]) -> dict[str, Any]:
     except ModuleNotFoundError as missing:
         print(f"train: the style embedding is not measured: {missing}", file=sys.stderr)
         return {}
-    vectors = [embedding(data.load_pictures([path], 1, color=True)) for path in pictures]
+    vectors = [embedding(data.load_pictures([path], 1)) for path in pictures]
     own, *others = yardsticks.likeness(embedding(made), vectors)
     nearest = max(range(len(others)), key=others.__getitem__)
     return {"embed": own, "embed_lead": own - others[nearest], "embed_other_name": pictures[1 + nearest].stem}

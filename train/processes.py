@@ -11,20 +11,12 @@ from torch import Tensor, distributed
 
 
 @contextmanager
-def joined(*, cpu: bool = False) -> Iterator[str]:
-    """Join the processes that torchrun started, if it did; yield this process's device.
-
-    Args:
-        cpu: True trains on the CPU although there is a GPU.
-    """
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    device = f"cuda:{local}" if torch.cuda.is_available() and not cpu else "cpu"
+def joined() -> Iterator[None]:
+    """Join the processes that torchrun started, if it did."""
     if "WORLD_SIZE" in os.environ:
-        if device != "cpu":
-            torch.cuda.set_device(device)
-        distributed.init_process_group("gloo" if device == "cpu" else "nccl")
+        distributed.init_process_group("gloo")
     try:
-        yield device
+        yield
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()

@@ -33,7 +33,7 @@ def refit(run: Path, teacher: Generator, gate: float = 1.0) -> Generator:
     """Return the network of a run with last layers for its teacher's images; ``gate`` multiplies its strokes."""
     cv2.setNumThreads(1)  # the pool forks, which threads of OpenCV do not outlive
     config = json.loads((run / "config.json").read_text("utf-8"))
-    images = data.load_pictures([Path(config["style"])], 400, color=True) if config["style"] else [None]
+    images = data.load_pictures([Path(config["style"])], 400) if config["style"] else [None]
     painting = steered.painter(config["manner"], images[0])
     paths = [p for folder in config["content"] for p in data.list_pictures(Path(folder))]
     features = Features(config["size_class"])

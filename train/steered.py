@@ -1,4 +1,4 @@
-"""Train a style on a steered canvas: ``python -m train.steered --style PAINTING --content FOLDER --out RUN``.
+"""Train a style: ``python -m train --style PAINTING --content FOLDER --out RUN``.
 
 A generator against a patch discriminator, in two stages of one run. Until ``warm_steps`` the generator learns from a
 painter made in code (painting.py) where strokes go and which color each takes. From there on it learns from the
@@ -30,7 +30,7 @@ from torch.nn import functional
 from rtstyle.canvas.field import measure
 from rtstyle.canvas.steering import CHANNELS
 from rtstyle.frame import MARGIN
-from rtstyle.generator import PLANE_CHANNELS, STEERED_SHAPES, Generator, pack, unpack, with_weights
+from rtstyle.generator import SHAPES, Generator, pack, unpack, with_weights
 from rtstyle.universal.painting import Painting
 from train import data, losses
 from train.cartoon import Cartoon, Flats
@@ -44,6 +44,9 @@ PAINTING_BASE = Path(__file__).parent / "weights" / "painting.safetensors"
 
 DRAWING_BASE = Path(__file__).parent / "weights" / "drawing.safetensors"
 """What a run of a drawing starts from: the network of ``red_chalk``."""
+
+CARTOON = "cartoon"
+"""The manner of ``cartoon.Cartoon``."""
 
 VGG = Path(__file__).parent / "weights" / "vgg16_imagenet_conv1-4.fp16.safetensors"
 
@@ -60,11 +63,12 @@ class Config:
     content: tuple[str, ...]
     """Folders of photos. Every 17th photo is kept back."""
     style: str = ""
-    """The painting; empty: photos drawn in code, which only a drawing can learn from."""
+    """The painting; empty: photos drawn in code, which only a drawing and a cartoon can learn from."""
     manner: str = "picture"
-    """How it is painted in code: a name of ``painting.MANNERS`` or, for a drawing, of ``drawing.HANDS``."""
+    """How it is painted in code: a name of ``painting.MANNERS``, ``CARTOON`` or, for a drawing, a name of
+    ``drawing.HANDS``."""
     size_class: str = "default"
-    """A name of ``generator.STEERED_SHAPES``."""
+    """A name of ``generator.SHAPES``."""
     base: str = str(PAINTING_BASE)
     """What to start from: a .safetensors, or the generator.pt of a run on a steered canvas; empty: random weights."""
     teacher: str = ""
@@ -113,14 +117,14 @@ _EMA, _LATE_EMA = 0.998, 0.985
 
 
 def painter(manner: str, picture: NDArray[np.uint8] | None) -> Painter:
-    """Return who paints in that manner: a drawer, or a painter in the colors of the picture.
+    """Return who paints in that manner: a drawer, a cartoonist, or a painter in the colors of the picture.
 
     Raises:
         ValueError: A painter has no picture.
     """
     if manner in HANDS:
         return Drawing(HANDS[manner])
-    if manner == "cartoon":
+    if manner == CARTOON:
         return Cartoon(Flats())
     if picture is None:
         raise ValueError(f"the manner {manner} needs a painting (--style) for its colors")
@@ -137,7 +141,7 @@ def _drawn(samples: Sequence[Sample]) -> NDArray[np.uint8]:
 
 def start(config: Config) -> Generator:
     """Make the generator that a run starts from: weights of the base that fit, the rest at random."""
-    generator = Generator(*STEERED_SHAPES[config.size_class], canvas=CHANNELS)
+    generator = Generator(*SHAPES[config.size_class], canvas=CHANNELS)
     if not config.base:
         return generator
     pickled = config.base.endswith(".pt")
@@ -146,10 +150,6 @@ def start(config: Config) -> Generator:
     for name, value in own.items():
         if name in base and base[name].shape == value.shape:
             own[name] = base[name]
-    stem, seen = own["stem.conv.weight"], base["stem.conv.weight"]
-    if seen.shape[0] == stem.shape[0] and seen.shape != stem.shape:  # a canvas of noise: it sees photos only
-        stem[:, :PLANE_CHANNELS] = seen[:, :PLANE_CHANNELS]
-        stem[:, PLANE_CHANNELS:] = 0.04 * torch.randn_like(stem[:, PLANE_CHANNELS:])
     generator.load_state_dict(own)
     return generator
 
@@ -207,7 +207,7 @@ class Trainer:
         out.mkdir(parents=True, exist_ok=True)
         self.picture: NDArray[np.uint8] | None = None
         if config.style:
-            (self.picture,) = data.load_pictures([Path(config.style)], 400, color=True)
+            (self.picture,) = data.load_pictures([Path(config.style)], 400)
         self.painting = painter(config.manner, self.picture)
         paths = sorted(p for folder in config.content for p in data.list_pictures(Path(folder)))
         self.paths, self.held_out = [p for i, p in enumerate(paths) if i % 17], paths[::17]
@@ -215,7 +215,7 @@ class Trainer:
         self.average = start(config)
         self.average.load_state_dict(self.generator.state_dict())
         self.average.requires_grad_(False)
-        self.discriminator = losses.Discriminator(3)
+        self.discriminator = losses.Discriminator()
         gate = [p for name, p in self.generator.named_parameters() if name.startswith("gate.")]
         rest = [p for name, p in self.generator.named_parameters() if not name.startswith("gate.")]
         groups = [{"params": rest, "times": 1.0}, {"params": gate, "times": _GATE_RATE}]
@@ -229,6 +229,14 @@ class Trainer:
         self.step = 0
         self.pool: list[Sample] = []
         self.crops = Crops(self.painting, config.crop)
+
+    @property
+    def kind(self) -> str:
+        """What style.json calls such a style, as far as its limits depend on it (``evaluate.BARS``)."""
+        manner = self.config.manner
+        if manner not in HANDS:
+            return "cartoon" if manner == CARTOON else "painting"
+        return "light drawing" if HANDS[manner].light else "drawing"
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -390,7 +398,7 @@ class Trainer:
         assert self.picture is not None
         rng = np.random.default_rng((_seed(self.config), self.step, 2))
         size = made.shape[-1]
-        real = np.stack([data.picture_crop([self.picture], np.ones(1), size, rng) for _ in range(len(made))])
+        real = np.stack([data.picture_crop(self.picture, size, rng) for _ in range(len(made))])
         both = _rescaled(torch.cat((torch.from_numpy(real), made.clamp(0, 1))), self.step)
         with _half():
             verdict = self.discriminator(both)
@@ -414,8 +422,7 @@ class Trainer:
         part.replace(self.out / "checkpoint.pt")
         torch.save(self.average.state_dict(), self.out / "generator.pt")
         entries = {"canvas": self.painting.steering.entry(), "tone": asdict(self.painting.curve)}
-        words = asdict(self.config) | {"painter": self.config.manner, "style_json": entries}
-        words["color"] = self.config.manner not in HANDS
+        words = asdict(self.config) | {"kind": self.kind, "style_json": entries}
         (self.out / "config.json").write_text(json.dumps(words, indent=1) + "\n", "utf-8")
 
     def load(self) -> None:
@@ -568,19 +575,18 @@ def train(config: Config, out: Path, *, resume: bool = False) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m train.steered", description="Train a style on a steered canvas.")
+    parser = argparse.ArgumentParser(prog="python -m train", description="Train a style, see train/README.md.")
     parser.add_argument(
         "--style",
         default="",
         metavar="PAINTING",
-        help="the image that it learns from; drawings (--manner sketch) need none",
+        help="the image that it learns from; drawings (--manner sketch) and cartoons need none",
     )
     parser.add_argument("--content", nargs="+", required=True, metavar="FOLDER", help="folders of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run")
-    parser.add_argument("--manner", choices=sorted([*MANNERS, *HANDS, "cartoon"]), default="picture")
-    parser.add_argument(
-        "--size-class", choices=sorted(STEERED_SHAPES), default="default", help="(default: %(default)s)"
-    )
+    manners = sorted([*MANNERS, *HANDS, CARTOON])
+    parser.add_argument("--manner", choices=manners, default="picture", help="(default: %(default)s)")
+    parser.add_argument("--size-class", choices=sorted(SHAPES), default="default", help="(default: %(default)s)")
     parser.add_argument(
         "--base",
         metavar="WEIGHTS",
@@ -605,7 +611,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
     values = {field.name: getattr(args, field.name) for field in fields(Config) if hasattr(args, field.name)}
     try:
-        with joined(cpu=True):
+        with joined():
             train(Config(**values | {"content": tuple(args.content)}), args.out, resume=args.resume)
     except (ValueError, FloatingPointError) as error:
         print(f"train: error: {error}", file=sys.stderr)

@@ -30,7 +30,7 @@ from torch.nn import functional
 from rtstyle.canvas.steering import CHANNELS, Steering, Stream
 from rtstyle.canvas.strokes import Brush, bank
 from rtstyle.frame import MARGIN
-from rtstyle.generator import STEERED_SHAPES, Generator, pack, unpack
+from rtstyle.generator import SHAPES, Generator, pack, unpack
 from rtstyle.universal.painting import Manner, Painting
 from train import data, losses
 from train.pool import Crops, Sample, make_sample, to_canvas
@@ -68,7 +68,7 @@ class Features(nn.Module):
 
     def __init__(self, size_class: str = "default") -> None:
         super().__init__()
-        self.generator = Generator(*STEERED_SHAPES[size_class], canvas=CHANNELS)
+        self.generator = Generator(*SHAPES[size_class], canvas=CHANNELS)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """Return the features of a packed frame and its canvas, shape (n, channels, h, w)."""
@@ -296,7 +296,7 @@ class Trainer:
         self.config, self.out = config, out
         out.mkdir(parents=True, exist_ok=True)
         paths = [p for folder in config.images for p in data.list_pictures(Path(folder))]
-        self.tasks = _many(data.load_pictures(paths, 400, color=True), config)
+        self.tasks = _many(data.load_pictures(paths, 400), config)
         self.features, self.average = Features(config.size_class), Features(config.size_class)
         if config.base:
             self.features.generator.load_state_dict(load_file(config.base))
@@ -462,7 +462,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", nargs="+", required=True, metavar="FOLDER", help="images to learn styles from")
     parser.add_argument("--content", nargs="+", required=True, metavar="FOLDER", help="folders of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run")
-    parser.add_argument("--size-class", choices=sorted(STEERED_SHAPES), default="default")
+    parser.add_argument("--size-class", choices=sorted(SHAPES), default="default")
     parser.add_argument(
         "--base", default=str(PAINTING_BASE), metavar="WEIGHTS", help="what to start from; '' is nothing"
     )
