@@ -156,9 +156,9 @@ class Style:
     @property
     def enlargeable(self) -> bool:
         """Whether what its network, or one of a blend, decides is smooth: of paintings on a steered canvas. Networks
-        of drawings draw contours, which would be softer if they were enlarged."""
+        of drawings and cartoons draw contours, which would be softer if they were enlarged."""
         kinds = (str(part._network.get("kind")) for part, _ in self.parts if part.steering is not None)
-        return any("drawing" not in kind for kind in kinds)
+        return any("drawing" not in kind and kind != "cartoon" for kind in kinds)
 
     def layer(self, size: Size, color: Color, *, joined: bool = False) -> CanvasLayer:
         """Return what lies below frames of one size for its network to draw from.

@@ -54,7 +54,7 @@ def test_the_network_works_on_720_lines_of_large_frames(size, lines, works_in):
 
 
 def test_the_network_of_a_drawing_works_on_all_lines_wherever_it_draws(tmp_path):
-    for kind in ("painting", "drawing"):
+    for kind in ("painting", "drawing", "cartoon"):
         folder = tmp_path / kind
         shutil.copytree(load_style("starry_night").folders[0][0], folder)
         for file in folder.rglob("style.json"):
@@ -62,7 +62,8 @@ def test_the_network_of_a_drawing_works_on_all_lines_wherever_it_draws(tmp_path)
     size, small = Size(1920, 1080), Size(1280, 720)
     for size_class in ("default", "fast"):
         assert network_size(load_style(tmp_path / "painting", size_class), size) == small
-        assert network_size(load_style(tmp_path / "drawing", size_class), size, 480) == size
+        for kind in ("drawing", "cartoon"):
+            assert network_size(load_style(tmp_path / kind, size_class), size, 480) == size
 
 
 @pytest.mark.parametrize("lines", [0, 239, 4321])
