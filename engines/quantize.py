@@ -29,12 +29,12 @@ from onnx import TensorProto, helper
 from rtstyle import graph
 from rtstyle.backends import BackendName, open_engine
 from rtstyle.backends.accuracy import BOUNDS, Difference, difference
-from rtstyle.backends.openvino import the_core
 from rtstyle.canvas import TILE
 from rtstyle.canvas.layer import NoiseLayer
 from rtstyle.errors import RtstyleError, StyleFormatError
 from rtstyle.frame import Color, Frame, Packing, Planes, Size, planes_from_rgb
 from rtstyle.graph import Gains, Ranges, Trunk
+from rtstyle.inference import the_core
 from rtstyle.style import Style, load_style
 from rtstyle.style_folder import INT8_FILE, trunk_digest
 from rtstyle.universal import making

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from rtstyle.errors import OutputExistsError, VideoWriteError
+
 
 def cache_root() -> Path:
     """Return the folder of what can be made again: the user's own, or what the variable RTSTYLE_CACHE says."""
@@ -139,3 +141,33 @@ def hushed() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def check_file_output(path: Path, *, overwrite: bool) -> None:
+    """Find whether a file can be put at ``path``: no folder or device, nothing that would be lost, a writable place."""
+    if path.is_dir():
+        raise VideoWriteError(f"cannot write {path}: it is a folder")
+    if os.path.lexists(path):
+        if not overwrite:
+            raise OutputExistsError(f"{path} exists already; give -y (--overwrite) to replace it")
+        if path.exists() and not path.is_file():
+            raise VideoWriteError(f"cannot write {path}: it is {_kind_of(path)}, and only a file is replaced")
+    if not path.parent.is_dir():
+        raise VideoWriteError(f"cannot write {path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise VideoWriteError(f"cannot write {path}: no permission to write into {path.parent}")
+
+
+def _kind_of(path: Path) -> str:
+    if path.is_fifo():
+        return "a named pipe"
+    return "a socket" if path.is_socket() else "a device"
+
+
+def free_name(path: Path) -> Path:
+    """Return ``path``, or ``stem-2.ext``, ``stem-3.ext``, ... where it is taken, be it by a link that leads nowhere."""
+    candidate, number = path, 1
+    while os.path.lexists(candidate):
+        number += 1
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return candidate

@@ -20,9 +20,10 @@ from onnx import TensorProto, helper, numpy_helper
 from rtstyle.errors import StyleFormatError, reason_of
 from rtstyle.files import read_whole
 from rtstyle.frame import CELL, MARGIN, Color, Planes, Size
+from rtstyle.style_folder import LARGEST_TRUNK
 from rtstyle.whitelist import CANVAS_CHANNELS as CANVAS_CHANNELS
-from rtstyle.whitelist import LARGEST, parse_trunk
 from rtstyle.whitelist import PLANE_CHANNELS as PLANE_CHANNELS
+from rtstyle.whitelist import parse_trunk
 
 PICTURE, CANVAS, STRENGTH, STYLIZED = "picture", "canvas", "strength", "stylized"
 """Names of the deployed graph's inputs and output."""
@@ -95,7 +96,7 @@ class Trunk:
             StyleFormatError: It is missing, damaged, or anything but a trunk (see ``whitelist``).
         """
         try:
-            model, weights = parse_trunk(read_whole(path, LARGEST))
+            model, weights = parse_trunk(read_whole(path, LARGEST_TRUNK))
         except (OSError, ValueError) as error:
             raise StyleFormatError(f"cannot read the weights {path}: {reason_of(error)}") from error
         return cls(model, weights, toned)

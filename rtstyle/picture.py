@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from rtstyle.backends import Controls, Engine, EngineSettings
 from rtstyle.closing import Closing
 from rtstyle.errors import OutputExistsError, PictureError, RtstyleError, SettingError
-from rtstyle.files import write_whole
+from rtstyle.files import check_file_output, write_whole
 from rtstyle.frame import Size
 from rtstyle.mask.settings import MaskSettings
 from rtstyle.metadata import Metadata, add_metadata
 from rtstyle.reading import STDIO, load_picture
 from rtstyle.style import Style
 from rtstyle.stylizer import Stylizer
-from rtstyle.video import check_file_output
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 """Of images that can be read and written."""

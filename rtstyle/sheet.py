@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from rtstyle.backends import Controls, EngineSettings, open_for
 from rtstyle.errors import SettingError
+from rtstyle.files import check_file_output
 from rtstyle.frame import Color, Frame, Size, planes_from_rgb, planes_to_rgb
 from rtstyle.picture import EXTENSIONS, write_picture
 from rtstyle.reading import read_picture
 from rtstyle.style import Style, list_styles, load_style
-from rtstyle.video import check_file_output
 
 _COLOR = Color("bt601", full_range=True)
 _STYLIZED_WIDTH = 960

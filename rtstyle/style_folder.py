@@ -15,6 +15,9 @@ TRUNK, INT8_FILE = "trunk.onnx", "int8.json"
 LARGEST_JSON = 1 << 20
 """Bytes of the largest style.json and int8.json that are read; shipped ones have 5 KB."""
 
+LARGEST_TRUNK = 32 << 20
+"""Bytes of the largest trunk.onnx that is read; those of the size class ``fine`` have 6 MB."""
+
 LARGEST_PREVIEW = 1 << 23
 """Bytes of the largest preview.jpg that is read."""
 
@@ -30,6 +33,4 @@ def read_trunk(folder: Path) -> bytes:
     Raises:
         OSError: It is missing, larger than any, or no ordinary file.
     """
-    from rtstyle.whitelist import LARGEST
-
-    return read_whole(folder / TRUNK, LARGEST)
+    return read_whole(folder / TRUNK, LARGEST_TRUNK)

@@ -14,9 +14,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-LARGEST = 32 << 20
-"""Bytes of the largest trunk.onnx that is read; those of the size class ``fine`` have 6 MB."""
-
 PLANE_CHANNELS, CANVAS_CHANNELS, STEERED_CHANNELS, GATES = 24, 16, 40, 4
 """Channels of a cell of a packed frame, of a canvas of noise, of a steered canvas, and of the gate above one."""
 

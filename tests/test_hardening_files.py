@@ -17,6 +17,7 @@ from rtstyle import files
 from rtstyle.backends import Controls
 from rtstyle.backends.plans import PlanCache, Recipe
 from rtstyle.errors import OutputExistsError, RtstyleError, VideoWriteError
+from rtstyle.files import check_file_output, free_name
 from rtstyle.frame import Color, Frame, planes_from_rgb
 from rtstyle.live.images import save_snapshot
 from rtstyle.live.sinks import stream_process
@@ -26,7 +27,6 @@ from rtstyle.picture import stylize_pictures, write_picture
 from rtstyle.render import RenderOptions, segments, stylize_video
 from rtstyle.render.batch import stylize_many
 from rtstyle.render.journal import claim
-from rtstyle.video.formats import check_file_output, free_name
 
 FRAMES, SEGMENT = 30, 12
 SAME = Controls(0, 0)

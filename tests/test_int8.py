@@ -145,7 +145,7 @@ def test_a_tile_is_the_whole_within_1_level(backend, random_style):
 @x86
 @pytest.mark.parametrize(("name", "count"), [("sketch", 15), ("{noise}", 12), ("{noise}:0.5,{copy}:0.5", 11)])
 def test_every_convolution_is_computed_in_integers(name, count, copied, random_style):
-    from rtstyle.backends.openvino import the_core
+    from rtstyle.inference import the_core
 
     style = load_style(name.format(noise=random_style.folders[0][0], copy=copied))
     model = graph.deployed(style.int8[0], Color(), 12, 16, style.int8[1])

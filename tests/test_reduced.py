@@ -12,12 +12,13 @@ from clips import make_clip
 
 from rtstyle import Controls, EngineSettings, Frame, Size, graph, open_engine, open_for
 from rtstyle.backends.engine import network_size
-from rtstyle.backends.openvino import OpenVinoEngine, the_core
+from rtstyle.backends.openvino import OpenVinoEngine
 from rtstyle.backends.reduced import ReducedEngine
 from rtstyle.canvas.map import CanvasMap
 from rtstyle.canvas.steering import SteeredCutter
 from rtstyle.errors import RtstyleError, SettingError
 from rtstyle.frame import Color, Packing, Planes, planes_from_rgb
+from rtstyle.inference import the_core
 from rtstyle.render.plan import plan_render
 from rtstyle.style import load_style
 

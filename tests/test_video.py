@@ -20,9 +20,10 @@ from clips import LOSSLESS, Contents, Sound, add_track, fill, look, make_clip, m
 
 from rtstyle.backends import Controls
 from rtstyle.errors import OutputExistsError, RtstyleError, SettingError, VideoOpenError, VideoWriteError
+from rtstyle.files import free_name
 from rtstyle.frame import Color, Frame, Planes, Size, VideoFormat
 from rtstyle.render import stylize_video
-from rtstyle.video import EncoderSettings, ReaderSettings, VideoReader, VideoWriter, free_name
+from rtstyle.video import EncoderSettings, ReaderSettings, VideoReader, VideoWriter
 
 QUICK = EncoderSettings(crf=0, preset="ultrafast")
 

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from rtstyle.errors import StyleFormatError
 from rtstyle.graph import Trunk
 from rtstyle.style import list_styles, load_style, read_int8
-from rtstyle.whitelist import LARGEST, weight_shapes
+from rtstyle.style_folder import LARGEST_TRUNK
+from rtstyle.whitelist import weight_shapes
 
 ROOT = Path(__file__).parents[1]
 
@@ -279,7 +280,7 @@ def test_a_file_of_millions_of_parts_is_refused_before_it_fills_the_memory(folde
 
 def test_a_file_too_large_is_not_read(folder):
     with (folder / "trunk.onnx").open("wb") as file:
-        file.truncate(LARGEST + 1)
+        file.truncate(LARGEST_TRUNK + 1)
     assert "has more than 32 MB" in refusal(folder)
 
 

@@ -209,13 +209,13 @@ class LookBars:
         ]
 
 
-_OTHER_PAINTINGS = LookBars(0.22, None, 5.0, 0.6, 0.35)
+OTHER_PAINTINGS = LookBars(0.22, None, 5.0, 0.6, 0.35)
 
 LOOK_BARS = {
     "starry_night": LookBars(0.20, 0.5, 4.5, 0.7, 0.4),
     "the_scream": LookBars(0.20, 0.7, 4.5, 0.7, 0.4),
-    "water_lilies": replace(_OTHER_PAINTINGS, alignment=0.6),
-    "composition_vii": replace(_OTHER_PAINTINGS, alignment=0.6),
+    "water_lilies": replace(OTHER_PAINTINGS, alignment=0.6),
+    "composition_vii": replace(OTHER_PAINTINGS, alignment=0.6),
 }
 """By name; other paintings have the limits of *Water Lilies* without that of R."""
 
@@ -224,7 +224,7 @@ def missed(metadata: dict[str, Any]) -> list[str]:
     """Return one line for each limit that a style does not meet, from the metadata in its style.json."""
     kind, figures = metadata.get("kind", "painting"), metadata["metrics"]
     wrong = BARS[kind].missed(figures)
-    return wrong + (LOOK_BARS.get(metadata["name"], _OTHER_PAINTINGS).missed(figures) if kind == "painting" else [])
+    return wrong + (LOOK_BARS.get(metadata["name"], OTHER_PAINTINGS).missed(figures) if kind == "painting" else [])
 
 
 def _decibels(square: float) -> float:
@@ -361,8 +361,18 @@ def measure_look(
 
     Each photo is stylized alone, as ``rtstyle image`` does it: no state is carried from one to the next.
     """
+    return look_of(lambda rgb: still(style, rgb, precision), photos, pictures)
+
+
+def still(style: Style, rgb: Image, precision: Precision = PRECISION) -> Image:
+    """Stylize an image alone, as ``rtstyle image`` does it, in its own size."""
+    return planes_to_rgb(stylized(style, [planes_from_rgb(rgb, _COLOR)], precision)[0], _COLOR)
+
+
+def look_of(paint: Callable[[Image], Image], photos: list[Image], pictures: Sequence[Path] = ()) -> dict[str, Any]:
+    """Measure the look of what any stylizer makes of photos; the rest is as of ``measure_look``."""
     large = [_at_working_height(photo) for photo in photos]
-    outputs = [planes_to_rgb(stylized(style, [planes_from_rgb(rgb, _COLOR)], precision)[0], _COLOR) for rgb in large]
+    outputs = [paint(rgb) for rgb in large]
     seen, made = ([yardsticks.center_crop(rgb, _SQUARE) for rgb in group] for group in (large, outputs))
     figures: dict[str, Any] = dict(yardsticks.measure(made, seen))
     if pictures:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections import deque
 from dataclasses import dataclass
 from functools import cache
@@ -27,31 +26,11 @@ from rtstyle.backends.engine import (
 from rtstyle.cores import cores
 from rtstyle.errors import BackendUnavailableError, SettingError
 from rtstyle.frame import Color, Frame, Packing, Size
+from rtstyle.inference import ov, the_core
 from rtstyle.style import Style
-
-# Importing openvino reports the import to its makers over the network, unless this package is missing.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-
-import openvino as ov  # noqa: E402
 
 # In int8, what stays between the integers is float32: the same frame on every CPU.
 _HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "int8": ov.Type.f32}
-
-
-@cache
-def the_core() -> ov.Core:
-    """Return the one Core of this process, which lives as long as it.
-
-    Each Core's CPU plugin gives the thread a signal stack and removes it when it is destroyed. Two that end
-    in the order in which they began leave the thread with a stack that is gone: the next Ctrl-C is a crash.
-
-    Threads are not pinned to cores: every process would pin its own to the same ones, so that workers side by side
-    share two cores of sixty, or wait for one another where a core is free.
-    """
-    core = ov.Core()
-    if "CPU" in core.available_devices:
-        core.set_property("CPU", {"ENABLE_CPU_PINNING": False})
-    return core
 
 
 def processor() -> tuple[str, list[str]]:

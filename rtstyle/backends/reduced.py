@@ -22,17 +22,17 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as nodes
 
 from rtstyle import graph
 from rtstyle.backends.engine import BackendName, Controls, Engine, Mode, Precision, check_frame
-from rtstyle.backends.openvino import compiled_network, device_label, resolved_precision, the_core
+from rtstyle.backends.openvino import compiled_network, device_label, resolved_precision
 from rtstyle.canvas.arrays import Floats
 from rtstyle.canvas.layer import SteeredLayer
 from rtstyle.cores import cores
 from rtstyle.frame import CELL, MARGIN, Color, Frame, Packing, Planes, Size, reduced_plane
+from rtstyle.inference import ov, the_core
 from rtstyle.style import Style
 
 _CRISP = 0.6

@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from hashlib import blake2b
 from io import BytesIO
-from typing import Any
 
 import cv2
 import numpy as np
@@ -205,7 +204,7 @@ def bank(brush: Brush) -> Bank:
     return Bank(brush, cells)
 
 
-VERSION = 1
+VERSION = 2
 """Of how tiles are painted: raise it with every change that changes a byte."""
 
 
@@ -214,32 +213,32 @@ def _paint(brush: Brush) -> NDArray[np.uint8]:
     main = _scatter(brush, 1.0, brush.seed)
     # Smaller strokes at the same centers leave gaps, which strokes of the finest brush fill.
     under = _scatter(brush, brush.scales[-1], brush.seed + 1000)
+    above = [main.scaled(scale) for scale in brush.scales]
     tiles = np.empty((len(brush.scales) * brush.directions, SIDE * SIDE, CELL_BYTES), np.uint8)
 
-    sizes = [(strokes, _points(strokes), _joined(under, strokes)) for strokes in map(main.scaled, brush.scales)]
-    below = _points(under)
-
-    def paint(direction: int) -> None:
-        angle = math.pi * direction / brush.directions
-        ground = np.zeros(TILE * TILE, np.int32)
-        _fill(ground, under, below, angle, 0)
-        for level, (strokes, points, every) in enumerate(sizes):
-            owner = ground.copy()
-            _fill(owner, strokes, points, angle, len(under.x))
-            value, relief, hue = _shaded(owner, every, angle, brush.bristles)
-            half = hue[:, ::2] + hue[:, 1::2]
-            half = np.float32(0.25) * (half[::2] + half[1::2])
-            planes = (_as_bytes(each) for each in (_softened(value), _softened(relief), half))
-            tiles[level * brush.directions + direction] = _tile_cells(*planes)
-
     with ThreadPoolExecutor(2) as pool:
+        firsts = 0, *(len(under.x) for _ in above)
+        below, *points = pool.map(_points, (under, *above), firsts)
+
+        def paint(direction: int) -> None:
+            angle = math.pi * direction / brush.directions
+            ground = np.zeros(TILE * TILE, np.int32)
+            _fill(ground, below, angle)
+            for level, strokes in enumerate(above):
+                owner = ground.copy()
+                _fill(owner, points[level], angle)
+                value, relief, hue = _shaded(owner, _joined(under, strokes), angle, brush.bristles)
+                half = np.asarray(cv2.resize(hue, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
+                planes = _softened(value), _softened(relief), half
+                tiles[level * brush.directions + direction] = _tile_cells(*planes)
+
         list(pool.map(paint, range(brush.directions)))
     return tiles.reshape(-1, CELL_BYTES)
 
 
-def _as_bytes(plane: Floats) -> NDArray[np.uint8]:
+def _as_bytes(values: Floats) -> NDArray[np.uint8]:
     """Round values in [-1, 1] to levels around 128."""
-    return np.asarray(np.clip(np.rint(128 + 127 * plane), 0, 255), np.uint8)
+    return np.asarray(np.float32(127) * values + np.float32(128.5), np.uint8)
 
 
 def _scatter(brush: Brush, scale: float, seed: int) -> _Strokes:
@@ -278,51 +277,65 @@ def _band(size: float, seed: int) -> Floats:
 _BLOCK = 1 << 14
 """Points or pixels that are computed at once: what lies between two steps stays in the cache of a core."""
 
-_STEP = np.float32(0.7)
+_STEP = 0.7
 """Distance of the points that a stroke is filled with, in pixels: no pixel between them is missed."""
 
 
 @dataclass(frozen=True)
 class _Points:
-    """Points that lie closely enough to fill strokes, about their centers; shapes (count,), in painting order."""
+    """Points that lie closely enough to fill strokes; shapes (count,), in painting order."""
 
-    which: NDArray[np.intp]
-    along: Floats
-    across: Floats
-
-
-def _points(strokes: _Strokes) -> _Points:
-    """Return the points of all strokes, which are the same for every direction that they are turned to."""
-    half_length, half_width = strokes.length / 2, strokes.width / 2
-    parts: list[tuple[NDArray[np.intp], Floats, Floats]] = []
-    for begin in range(0, len(strokes.x), 512):  # in pieces that fit into the cache
-        part = slice(begin, begin + 512)
-        length, width = half_length[part, None], half_width[part, None]
-        along, across = (
-            np.arange(-float(h.max()), float(h.max()) + 0.7, _STEP, dtype=np.float32) for h in (length, width)
-        )
-        a, b = (grid.ravel()[None] for grid in np.meshgrid(along, across, indexing="ij"))
-        over = np.maximum(np.abs(a) - (length - width), 0)
-        which, where = np.nonzero(over * over + b * b <= width * width)
-        a, b = a[0, where], b[0, where]
-        which += begin
-        parts.append((which, a, b + strokes.bend[which] * a * a))
-    which, a, b = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return _Points(which, a, b)
+    which: NDArray[np.int32]
+    """The stroke of each."""
+    x: Floats
+    """Its center; a period further, so that no place is negative."""
+    y: Floats
+    dx: Floats
+    """From there to the point, for strokes of direction 0."""
+    dy: Floats
 
 
-def _fill(owner: NDArray[np.int32], strokes: _Strokes, points: _Points, angle: float, first: int) -> None:
-    """Write the number of the topmost stroke into every pixel that one covers; the first stroke is ``first``."""
-    cos, sin = _turns(strokes, angle)
-    table = np.stack((strokes.x, strokes.y, cos, sin))
+def _points(strokes: _Strokes, first: int) -> _Points:
+    """Return the points of all strokes, which are turned with the direction; the first stroke is ``first``."""
+    length, width = (np.float32(0.5) * each for each in (strokes.length, strokes.width))
+    rows, along = _grid(length, _largest(length))
+    over = np.maximum(np.abs(along) - (length - width)[rows], 0)
+    reach = np.sqrt(np.maximum(width[rows] ** 2 - over * over, 0))
+    points, across = _grid(reach, _largest(width)[rows])
+    offset = strokes.bend[rows] * along * along
+    cos, sin = (each[rows] for each in _turns(strokes, 0))
+    dx = np.take(cos * along - sin * offset, points) - np.take(sin, points) * across
+    dy = np.take(sin * along + cos * offset, points) + np.take(cos, points) * across
+    which = rows[points]
+    x, y = (np.take(center, which) + np.float32(TILE) for center in (strokes.x, strokes.y))
+    return _Points((which + first).astype(np.int32), x, y, dx, dy)
+
+
+def _largest(sizes: Floats) -> Floats:
+    """Return the largest of each 512 strokes for each of them: there the grid of points begins."""
+    return np.repeat(np.maximum.reduceat(sizes, np.arange(0, len(sizes), 512)), 512)[: len(sizes)]
+
+
+def _grid(reach: Floats, begin: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Return the multiples of a step, from -``begin`` on, that are within ``reach`` of 0: whose each is, and where."""
+    step = np.float32(_STEP)
+    low, high = (np.floor((begin + side * reach) / step).astype(np.intp) for side in (np.float32(-1), np.float32(1)))
+    counts = high - low
+    whose = np.repeat(np.arange(len(counts)), counts)
+    numbers = np.arange(1, len(whose) + 1) - np.repeat(np.cumsum(counts) - high, counts)
+    return whose, step * numbers.astype(np.float32) - begin[whose]
+
+
+def _fill(owner: NDArray[np.int32], points: _Points, angle: float) -> None:
+    """Write the number of the topmost stroke into every pixel that one covers."""
+    cos, sin = (np.float32(round(65536 * f(angle)) / 65536) for f in (math.cos, math.sin))
     for begin in range(0, len(points.which), _BLOCK):
         part = slice(begin, begin + _BLOCK)
-        which, a, b = points.which[part], points.along[part], points.across[part]
-        x, y, turned_x, turned_y = np.take(table, which, axis=1, mode="clip")
-        column = (x + turned_x * a - turned_y * b).astype(np.int32) & (TILE - 1)
-        row = (y + turned_y * a + turned_x * b).astype(np.int32) & (TILE - 1)
+        dx, dy = points.dx[part], points.dy[part]
+        column = (points.x[part] + (cos * dx - sin * dy)).astype(np.int32) & (TILE - 1)
+        row = (points.y[part] + (sin * dx + cos * dy)).astype(np.int32) & (TILE - 1)
         # where one pixel stands several times, the last one stays
-        owner[(row * TILE + column).astype(np.intp)] = which.astype(np.int32) + np.int32(first)
+        owner[(row * TILE + column).astype(np.intp)] = points.which[part]
 
 
 def _turns(strokes: _Strokes, angle: float) -> tuple[Floats, Floats]:
@@ -334,41 +347,40 @@ def _turns(strokes: _Strokes, angle: float) -> tuple[Floats, Floats]:
 
 def _shaded(
     owner: NDArray[np.int32], strokes: _Strokes, angle: float, bristles: float
-) -> tuple[Floats, Floats, Floats]:
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
     """Return value, relief and hue of every pixel, shape (512, 512), by the stroke that owns it."""
     where = strokes.x, strokes.y, *_turns(strokes, angle), strokes.bend
-    table = np.stack((*where, strokes.width, strokes.phase, strokes.value, strokes.hue))
-    value, hue = (np.empty(TILE * TILE, np.float32) for _ in range(2))
-    relief: NDArray[Any] = np.empty(TILE * TILE)
-    side = np.arange(TILE) + 0.5
-    across, down = np.tile(side, _BLOCK // TILE), np.repeat(side, TILE)
+    table = np.stack((*where, 2 / strokes.width, strokes.phase))
+    relief = np.empty(TILE * TILE, np.uint8)
+    side = np.arange(TILE, dtype=np.float32) + np.float32(0.5)
+    across = np.tile(side, _BLOCK // TILE)
     for begin in range(0, TILE * TILE, _BLOCK):
         part = slice(begin, begin + _BLOCK)
-        looked_up = np.take(table, owner[part], axis=1, mode="clip")
-        x, y, cos, sin, bend, width, phase, value[part], hue[part] = looked_up
-        dx, dy = across - x, down[part] - y
-        for distance in (dx, dy):
-            distance -= TILE * np.rint(distance * (1 / TILE))
-        a, b = cos * dx + sin * dy, cos * dy - sin * dx
+        x, y, cos, sin, bend, narrow, phase = np.take(table, owner[part], axis=1, mode="clip")
+        np.subtract(across, x, out=x)
+        lines = y.reshape(-1, TILE)
+        np.subtract(side[begin // TILE :][: len(lines), None], lines, out=lines)
+        for distance in (x, y):
+            distance -= TILE * np.rint(distance * np.float32(1 / TILE))
+        a, b = cos * x + sin * y, cos * y - sin * x
         b -= bend * a * a
-        t = np.clip(2 * b / width, -1, 1)
+        t = np.clip(b * narrow, -1, 1)
         fade = np.float32(0.6) + np.float32(0.4) * _wave(a * np.float32(0.02) + 2 * phase)
         rim = np.clip(np.abs(t) - np.float32(0.55), 0, 1)
         grooves = np.float32(bristles) * _wave(np.float32(1.3) * t + phase) * fade
-        np.clip(grooves - np.float32(1.5) * rim + np.float32(0.25) * t, -1, 1, out=relief[part])
-    return value.reshape(TILE, TILE), relief.reshape(TILE, TILE), hue.reshape(TILE, TILE)
+        relief[part] = _as_bytes(np.clip(grooves - np.float32(1.5) * rim + np.float32(0.25) * t, -1, 1))
+    planes = (np.take(_as_bytes(each), owner, mode="clip") for each in (strokes.value, strokes.hue))
+    value, hue = (plane.reshape(TILE, TILE) for plane in planes)
+    return value, relief.reshape(TILE, TILE), hue
 
 
-def _wave(turns: NDArray[Any]) -> Floats:
+def _wave(turns: Floats) -> Floats:
     """A cosine of period 1 in the shape of parabolas that meet with equal slopes: the same bits on every machine."""
-    size = np.abs(2 * (turns - np.floor(turns)) - np.float32(1))
-    low, high = 4 * size * size - np.float32(1), np.float32(1) - 4 * (np.float32(1) - size) ** 2
-    return np.asarray(np.where(size < 0.5, low, high), np.float32)
+    size = 4 * np.abs(turns - np.floor(turns) - np.float32(0.5)) - np.float32(1)
+    return np.asarray(size * (np.float32(2) - np.abs(size)), np.float32)
 
 
-def _softened(flat: Floats) -> Floats:
+def _softened(flat: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Smooth the jagged edges of strokes: the mean of each 3x3 pixels, weighted 1 2 1."""
-    plane = flat
-    for axis in (0, 1):
-        plane = (np.roll(plane, 1, axis) + 2 * plane + np.roll(plane, -1, axis)) * np.float32(0.25)
-    return plane
+    wide = cv2.copyMakeBorder(flat, 1, 1, 1, 1, cv2.BORDER_WRAP)
+    return np.asarray(cv2.GaussianBlur(wide, (3, 3), 0)[1:-1, 1:-1], np.uint8)

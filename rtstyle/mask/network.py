@@ -19,16 +19,16 @@ from rtstyle.video.samples import turned
 def _compiled(name: str) -> Any:
     """Compile a network for one thread, in float32: it then gives the same on every run."""
     try:
-        import openvino
+        from rtstyle.inference import the_core
 
-        model = openvino.Core().read_model(str(files("rtstyle") / "mask" / "models" / name))
+        model = the_core().read_model(str(files("rtstyle") / "mask" / "models" / name))
         settings = {
             "INFERENCE_NUM_THREADS": 1,
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,
         }
-        return openvino.compile_model(model, "CPU", settings)
+        return the_core().compile_model(model, "CPU", settings)
     except (ImportError, RuntimeError) as error:
         raise BackendUnavailableError(f"masks of persons and faces need OpenVINO: {reason_of(error)}") from error
 

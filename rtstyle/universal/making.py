@@ -14,31 +14,32 @@ from functools import cache, partial
 from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from rtstyle.canvas.steering import CHANNELS
 from rtstyle.canvas.strokes import bank
 from rtstyle.errors import OutputExistsError, StyleFormatError, reason_of
 from rtstyle.files import cache_root, passing_folder
 from rtstyle.frame import CELL, MARGIN
-from rtstyle.graph import PLANE_CHANNELS, Trunk, Weights
 from rtstyle.reading import load_picture
 from rtstyle.style_folder import INT8_FILE, STYLE_FORMAT, TRUNK, trunk_digest
 from rtstyle.universal.measuring import manner_of
 from rtstyle.universal.painting import Painting
-from rtstyle.universal.readout import Lesson, laid_out, lesson, solve, with_last_layers
 from rtstyle.universal.scenes import scenes
+
+if TYPE_CHECKING:
+    from rtstyle.graph import Trunk, Weights
+    from rtstyle.universal.readout import Lesson
 
 log = logging.getLogger("rtstyle")
 
 Image = NDArray[np.uint8]
 
-VERSION = 3
+VERSION = 4
 """Of how styles are made: raise it with every change that changes a byte of them."""
 
 _SCENES, _SIDE, _CELLS = 12, 192, 12_000
@@ -54,6 +55,8 @@ _EDGE = 0.03
 @cache
 def _common_trunk() -> Trunk:
     """Return the network that all images share; its last layers are of no image."""
+    from rtstyle.graph import Trunk
+
     return Trunk.load(Path(str(files("rtstyle") / "universal" / TRUNK)), toned=True)
 
 
@@ -95,18 +98,20 @@ def read_for_style(path: Path) -> tuple[Image, list[str]]:
 
 def _features(common: Trunk) -> Callable[[Lesson], NDArray[np.float32]]:
     """Return the common network up to its last layers: of a lesson it gives (channels, rows, columns)."""
-    import openvino
+    import onnx
+
+    from rtstyle.graph import PLANE_CHANNELS
+    from rtstyle.inference import the_core
 
     tail = next(node for node in common.model.graph.node if node.op_type == "Conv" and node.input[1] == "tail.weight")
     model = onnx.ModelProto()
     model.CopyFrom(common.model)
     del model.graph.output[:]
     model.graph.output.append(onnx.helper.make_tensor_value_info(tail.input[0], onnx.TensorProto.FLOAT, None))
-    core = openvino.Core()
-    read = core.read_model(model.SerializeToString())
+    read = the_core().read_model(model.SerializeToString())
     cells = (_SIDE + 2 * MARGIN) // CELL
     read.reshape({"x": [1, PLANE_CHANNELS, cells, cells], "z": [1, CHANNELS, cells, cells]})
-    network = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    network = the_core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda each: network({"x": each.x[None], "z": each.z[None]})[0][0].copy()
 
 
@@ -116,20 +121,25 @@ def weights_of(image: Image) -> tuple[Weights, Painting]:
     Args:
         image: Shape (h, w, 3), RGB.
     """
-    manner, common = manner_of(image), _common_trunk()
+    manner = manner_of(image)
     with ThreadPoolExecutor(2) as pool:
-        tiles = pool.submit(bank, manner.steering.brush)  # takes longest; the rest is prepared meanwhile
-        features = pool.submit(_features, common)
-        painting, made = Painting(image, manner), scenes(_SCENES, _SIDE)
+        tiles = pool.submit(bank, manner.steering.brush)  # takes longest; the rest is imported and prepared meanwhile
+        from rtstyle.universal.readout import laid_out, lesson, solve, with_last_layers
+
+        common = _common_trunk()
+        features, painting, made = _features(common), Painting(image, manner), scenes(_SCENES, _SIDE)
         tiles.result()
         chance = (np.random.default_rng((VERSION, number)) for number in range(_SCENES))
         lessons = pool.map(partial(lesson, painting), made, chance)
-        rows = laid_out(((each, features.result()(each)) for each in lessons), _CELLS // _SCENES)
+        rows = laid_out(((each, features(each)) for each in lessons), _CELLS // _SCENES)
     return with_last_layers(common.weights, *solve(rows, painting.colors)), painting
 
 
 def _write(folder: Path, name: str, title: str, image: Image) -> None:
     weights, painting = weights_of(image)
+    import onnx
+    from onnx import numpy_helper
+
     model = onnx.ModelProto()
     model.CopyFrom(_common_trunk().model)
     del model.graph.initializer[:]

@@ -160,14 +160,14 @@ class Painting:
         return np.asarray(np.interp(luma, np.linspace(0, 1, 256), table), np.float32)
 
     def _wishes(self, z: CanvasPlanes, loud: Floats) -> Floats:
-        """Return how much each pixel's stroke wants each cluster of colors: (h, w, clusters), the warmest first."""
+        """Return how much each pixel's stroke wants each cluster of colors: (clusters, h, w), the warmest first."""
         manner = self.manner
         places = np.linspace(-0.9, 0.9, manner.clusters, dtype=np.float32)
-        wish = -1.3 * (z.hue[..., None] - places) ** 2
-        wish[..., 0] -= 0.5 * z.value
-        wish[..., 1] += 0.5 * z.value
-        wish = manner.noise * loud[..., None] * wish
-        wish[..., 0] += 2.5 * manner.noise * z.glow
+        wish = np.float32(-1.3) * (z.hue - places[:, None, None]) ** 2
+        wish[0] -= np.float32(0.5) * z.value
+        wish[1] += np.float32(0.5) * z.value
+        wish *= np.float32(manner.noise) * loud
+        wish[0] += np.float32(2.5 * manner.noise) * z.glow
         return np.asarray(wish, np.float32)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ def to_yuv(rgb: Floats) -> Floats:
     yuv[:, :, 0] -= np.float32(0.5)
     return yuv
 
+
+_FINE = 1023
+"""Levels of lightness between black and white at which colors are looked up."""
 
 Spread = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Mean, shape (2,), and covariance, (2, 2), of chroma."""
@@ -103,23 +108,38 @@ class Colors:
         Args:
             luma: Shape (h, w), 0 to 1.
             u, v: The photo's chroma, the same shape.
-            wish: Shape (h, w, clusters): how much each pixel wants each cluster.
+            wish: Shape (clusters, h, w): how much each pixel wants each cluster.
             keep, sharp: As in ``Manner``.
 
         Returns:
             Shape (h, w, 2): U and V.
         """
-        place = np.interp(luma, self.lightness, np.arange(len(self.lightness))).astype(np.float32)
-        low = np.minimum(place.astype(np.intp), len(self.lightness) - 2)
-        share = (place - low)[..., None]
-        centers = self.centers[low] + share[..., None] * (self.centers[low + 1] - self.centers[low])
-        weights = self.shares[low] + share * (self.shares[low + 1] - self.shares[low])
-        length = np.hypot(centers[..., 0], centers[..., 1]) + np.float32(0.03)
-        own = (centers[..., 0] * u[..., None] + centers[..., 1] * v[..., None]) / length
-        score = np.log(weights + np.float32(0.02)) + keep * own + wish
-        chosen = np.exp(sharp * (score - score.max(-1, keepdims=True)))
-        chosen /= chosen.sum(-1, keepdims=True)
-        return np.asarray((centers * chosen[..., None]).sum(-2), np.float32)
+        level = np.clip(np.float32(_FINE) * luma + np.float32(0.5), 0, _FINE).astype(np.intp)
+        scores = []
+        for cluster, wished in zip(self._looked_up, wish, strict=True):
+            weight, along_u, along_v = (np.take(each, level) for each in cluster[2:])
+            scores.append(weight + keep * (along_u * u + along_v * v) + wished)
+        highest = np.maximum.reduce(scores)
+        total, mean = np.zeros_like(luma), np.zeros((2, *luma.shape), np.float32)
+        for cluster, score in zip(self._looked_up, scores, strict=True):
+            chosen = np.exp(np.float32(sharp) * (score - highest))
+            total += chosen
+            for plane, center in zip(mean, cluster, strict=False):
+                plane += chosen * np.take(center, level)
+        return np.asarray(np.moveaxis(mean / total, 0, -1), np.float32)
+
+    @cached_property
+    def _looked_up(self) -> Floats:
+        """What ``take`` needs to know of each cluster at each lightness, shape (clusters, 5, lightness): its center,
+        the logarithm of its share, and how much U and V of a photo point to it."""
+        luma = np.linspace(0, 1, _FINE + 1)
+        found = np.empty((self.shares.shape[1], 5, len(luma)), np.float32)
+        for number, rows in enumerate(found):
+            u, v = (np.interp(luma, self.lightness, self.centers[:, number, axis]) for axis in (0, 1))
+            share = np.interp(luma, self.lightness, self.shares[:, number])
+            length = np.hypot(u, v) + 0.03
+            rows[:] = u, v, np.log(share + 0.02), u / length, v / length
+        return found
 
 
 def _clusters(
@@ -131,9 +151,15 @@ def _clusters(
         criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 40, 1e-5)
         _, _, found = cv2.kmeans(chroma, count, None, criteria, 4, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
         before = found[np.argsort(found[:, 0] - found[:, 1])]
-    labels = ((chroma[:, None] - before) ** 2).sum(-1).argmin(1)
+    labels = _nearest_center(chroma, before)
     for _ in range(6):
-        members = [chroma[labels == j] for j in range(count)]
-        before = np.stack([m.mean(0) if len(m) > 20 else b for m, b in zip(members, before, strict=True)])
-        labels = ((chroma[:, None] - before) ** 2).sum(-1).argmin(1)
-    return before.astype(np.float32), (np.bincount(labels, minlength=count) / len(chroma)).astype(np.float32)
+        sums = [np.bincount(labels, each, count) for each in (None, chroma[:, 0], chroma[:, 1])]
+        means = np.stack(sums[1:], 1) / np.maximum(sums[0], 1)[:, None]
+        before = np.where(sums[0][:, None] > 20, means, before).astype(np.float32)
+        labels = _nearest_center(chroma, before)
+    return before, (np.bincount(labels, minlength=count) / len(chroma)).astype(np.float32)
+
+
+def _nearest_center(chroma: NDArray[np.float32], centers: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return the number of the center that is nearest to each, by what differs in the squares of the distances."""
+    return np.asarray((chroma @ (-2 * centers.T) + (centers * centers).sum(1)).argmin(1))

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import cv2
@@ -112,17 +111,12 @@ def laid_out(lessons: Iterable[tuple[Lesson, Floats]], most: int) -> Rows:
     return Rows(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-_Group = tuple[tuple[int, int], tuple[int, ...]]
-
-_GROUPS: tuple[_Group, ...] = (((0, 16), (0, 16)), ((16, 20), (32,)), ((20, 24), (32,)))
-"""Outputs that have gains in common, Y, U and V, and the first ones of the strokes that these multiply."""
-
-
 def solve(rows: Rows, colors: Colors | None = None) -> tuple[Floats, Floats]:
     """Find the last layers that come nearest to what is wanted, by least squares.
 
     All pixels of a cell have the gains of their strokes in common, and the plain part for themselves. So the plain part
-    is projected out of the strokes (Frisch and Waugh 1933), the gains are solved for, and then the plain part.
+    is projected out of the strokes (Frisch and Waugh 1933), the gains are solved for, and then the plain part. Luma has
+    four times as many pixels as chroma: for its gains each fourth cell counts.
 
     Args:
         colors: Least squares give the mean of the colors that are possible, which is pale. With the colors of the
@@ -131,31 +125,64 @@ def solve(rows: Rows, colors: Colors | None = None) -> tuple[Floats, Floats]:
     Returns:
         The plain part, shape (near, 24), and the gains of value, relief and hue in luma, U and V, (here, 4).
     """
-    near = rows.near
-    square = (near.T @ near).astype(np.float64)
-    square += RIDGE * len(near) * np.diag((near.astype(np.float64) ** 2).mean(0) + 1e-3)
-    inverse = np.asarray(np.linalg.inv(square), np.float64)
-    gains = _gains(rows, inverse, _GROUPS)
+    some = Rows(*(np.ascontiguousarray(getattr(rows, each.name)[::4]) for each in fields(Rows)))
+    inverse = _inverse(rows.near)
+    with ThreadPoolExecutor(2) as pool:
+        luma = _StrokeGains(some, _inverse(some.near), range(16), (0, 16), pool)
+        chroma = [_StrokeGains(rows, inverse, range(first, first + 4), (32,), pool) for first in (16, 20)]
+    gains = np.concatenate(
+        [each.gains(whole.wanted) for each, whole in ((luma, some), *((c, rows) for c in chroma))], 1
+    )
     plain = _plain(rows, inverse, gains)
     if colors is not None:
         rows = _recolored(rows, colors, plain, gains)
-        gains = np.concatenate((gains[:, :2], _gains(rows, inverse, _GROUPS[1:])), 1)
+        gains = np.concatenate((gains[:, :2], *(each.gains(rows.wanted) for each in chroma)), 1)
         plain = _plain(rows, inverse, gains)
     return plain, gains
 
 
-def _gains(rows: Rows, inverse: NDArray[np.float64], groups: tuple[_Group, ...]) -> Floats:
-    """Return the gains of strokes in some groups of outputs, a column each."""
-    found: list[NDArray[np.float64]] = []
-    aims = (rows.near.T @ rows.wanted).astype(np.float64)
-    with ThreadPoolExecutor(2) as pool:
-        for (begin, end), multiplied in groups:
-            firsts = [first - begin for first in multiplied]
-            sides = list(pool.map(partial(_equations, rows, inverse, aims, firsts), range(begin, end)))
-            left, right = (np.sum(side, 0) for side in zip(*sides, strict=True))
-            left += RIDGE * np.diag(np.diagonal(left) + 1e-3 * len(rows.near))
-            found += np.split(np.linalg.solve(left, right), len(multiplied))
-    return np.stack(found, 1).astype(np.float32)
+def _inverse(near: Floats) -> NDArray[np.float64]:
+    square = (near.T @ near).astype(np.float64)
+    square += RIDGE * len(near) * np.diag((near * near).mean(0, dtype=np.float64) + 1e-3)
+    return np.asarray(np.linalg.inv(square), np.float64)
+
+
+class _StrokeGains:
+    """What strokes give to some outputs that have the gains of them in common, the plain part projected out.
+
+    Args:
+        inverse: Of the squares of what the plain part reads.
+        outputs: Pixels of luma, U or V.
+        firsts: The first ones of the strokes that multiply the gains of these.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        inverse: NDArray[np.float64],
+        outputs: range,
+        firsts: tuple[int, ...],
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._near, self._outputs, self._count = rows.near, outputs, len(firsts)
+
+        def parts(pixel: int) -> tuple[Floats, Floats, NDArray[np.float64]]:
+            products = np.concatenate([rows.here * rows.strokes[:, first + pixel, None] for first in firsts], 1)
+            ours = (rows.near.T @ products).astype(np.float64)
+            solved = inverse @ ours
+            return products, solved.astype(np.float32), products.T @ products - ours.T @ solved
+
+        self._products, self._solved, left = zip(*pool.map(parts, range(len(outputs))), strict=True)
+        self._left = np.sum(left, 0)
+        self._left += RIDGE * np.diag(np.diagonal(self._left) + 1e-3 * len(rows.near))
+
+    def gains(self, wanted: Floats) -> Floats:
+        """Return the gains that come nearest to what is wanted, shape (cells, 24), a column for each of ``firsts``."""
+        right = np.zeros(len(self._left))
+        for output, products, solved in zip(self._outputs, self._products, self._solved, strict=True):
+            aim = wanted[:, output]
+            right += products.T @ aim - solved.T @ (self._near.T @ aim)
+        return np.stack(np.split(np.linalg.solve(self._left, right), self._count), 1).astype(np.float32)
 
 
 def _plain(rows: Rows, inverse: NDArray[np.float64], gains: Floats) -> Floats:
@@ -180,16 +207,6 @@ def _recolored(rows: Rows, colors: Colors, plain: Floats, gains: Floats) -> Rows
     moved = colors.corrected(luma, chroma(made), chroma(aims)).reshape(-1, 4, 2)
     wanted = np.concatenate((aims[:, :16], moved[..., 0], moved[..., 1]), 1) - source
     return replace(rows, wanted=wanted)
-
-
-def _equations(
-    rows: Rows, inverse: NDArray[np.float64], aims: NDArray[np.float64], firsts: list[int], output: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both sides of the equations of one output's gains, the plain part projected out."""
-    products = np.concatenate([rows.here * rows.strokes[:, first + output, None] for first in firsts], 1)
-    ours = (rows.near.T @ products).astype(np.float64)
-    solved = inverse @ ours
-    return products.T @ products - ours.T @ solved, products.T @ rows.wanted[:, output] - solved.T @ aims[:, output]
 
 
 def _times_gains(gains: Floats, strokes: Floats) -> Floats:

@@ -15,7 +15,7 @@ All times are those of the container, all samples those of the decoder; tags of 
     writer      VideoWriter
 """
 
-from rtstyle.video.formats import EncoderSettings, check_file_output, check_output, free_name
+from rtstyle.video.formats import EncoderSettings, check_output
 from rtstyle.video.reader import ReaderSettings, VideoReader
 from rtstyle.video.samples import color_of, planes_of
 from rtstyle.video.writer import VideoWriter
@@ -25,9 +25,7 @@ __all__ = [
     "ReaderSettings",
     "VideoReader",
     "VideoWriter",
-    "check_file_output",
     "check_output",
     "color_of",
-    "free_name",
     "planes_of",
 ]

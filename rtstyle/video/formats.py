@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from rtstyle.errors import OutputExistsError, SettingError, VideoWriteError
+from rtstyle.errors import OutputExistsError, SettingError
+from rtstyle.files import check_file_output
 from rtstyle.frame import Size
 from rtstyle.settings import check_types
 from rtstyle.video.codecs import (
@@ -392,33 +392,3 @@ def _first_of(pattern: Path) -> Path | None:
 def sequence_name(pattern: str) -> str:
     """Return a regular expression of the names that a pattern such as ``%05d.png`` stands for."""
     return r"\d+".join(map(re.escape, _NUMBER.split(pattern)))
-
-
-def check_file_output(path: Path, *, overwrite: bool) -> None:
-    """Find whether a file can be put at ``path``: no folder or device, nothing that would be lost, a writable place."""
-    if path.is_dir():
-        raise VideoWriteError(f"cannot write {path}: it is a folder")
-    if os.path.lexists(path):
-        if not overwrite:
-            raise OutputExistsError(f"{path} exists already; give -y (--overwrite) to replace it")
-        if path.exists() and not path.is_file():
-            raise VideoWriteError(f"cannot write {path}: it is {_kind_of(path)}, and only a file is replaced")
-    if not path.parent.is_dir():
-        raise VideoWriteError(f"cannot write {path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise VideoWriteError(f"cannot write {path}: no permission to write into {path.parent}")
-
-
-def _kind_of(path: Path) -> str:
-    if path.is_fifo():
-        return "a named pipe"
-    return "a socket" if path.is_socket() else "a device"
-
-
-def free_name(path: Path) -> Path:
-    """Return ``path``, or ``stem-2.ext``, ``stem-3.ext``, ... where it is taken, be it by a link that leads nowhere."""
-    candidate, number = path, 1
-    while os.path.lexists(candidate):
-        number += 1
-        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return candidate

@@ -13,8 +13,8 @@ import filelock
 
 from rtstyle.closing import Closing
 from rtstyle.errors import OutputExistsError, VideoWriteError, reason_of
-from rtstyle.files import is_regular, move_whole, private_folder
-from rtstyle.video.formats import check_file_output, free_name, sequence_name
+from rtstyle.files import check_file_output, free_name, is_regular, move_whole, private_folder
+from rtstyle.video.formats import sequence_name
 
 JOURNAL = "journal.jsonl"
 """File in a work folder that lists the finished segments of a render."""

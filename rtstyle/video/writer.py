@@ -18,11 +18,12 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
 from rtstyle.errors import OutputExistsError, SettingError, VideoWriteError, reason_of
+from rtstyle.files import free_name
 from rtstyle.frame import Frame, VideoFormat
 from rtstyle.video.aspect import STATED, write_pixel_aspect
 from rtstyle.video.copies import StreamCopies, StreamPlan, plan_streams
 from rtstyle.video.encoder import VideoEncoder, captions_lost_words
-from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, check_output, choose_encoding, free_name
+from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, check_output, choose_encoding
 from rtstyle.video.opening import AV_ERRORS
 from rtstyle.video.reader import VideoReader
 from rtstyle.video.sound import Sound, SoundEncoder, sound_codec

@@ -9,8 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rtstyle.errors import OutputExistsError, VideoWriteError
-from rtstyle.files import is_regular, move_whole
-from rtstyle.video import check_file_output
+from rtstyle.files import check_file_output, is_regular, move_whole
 
 
 class Playlist:
