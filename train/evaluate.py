@@ -61,6 +61,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -376,7 +377,7 @@ def look_of(paint: Callable[[Image], Image], photos: list[Image], pictures: Sequ
     seen, made = ([yardsticks.center_crop(rgb, _SQUARE) for rgb in group] for group in (large, outputs))
     figures: dict[str, Any] = dict(yardsticks.measure(made, seen))
     if pictures:
-        statistics = yardsticks.Statistics(VGG)
+        statistics = _statistics()
         own = data.load_pictures(pictures[:1], 1)[0]
         figures |= yardsticks.compare(made, figures, yardsticks.Painting.measure(own, statistics), statistics)
     if len(pictures) >= _ENOUGH:
@@ -390,13 +391,28 @@ _ENOUGH = 8
 """Number of paintings from which embeddings can be standardized."""
 
 
+@cache
+def _statistics() -> yardsticks.Statistics:
+    return yardsticks.Statistics(VGG)
+
+
+@cache
+def _embedding() -> yardsticks.Embedding:
+    return yardsticks.Embedding()
+
+
+@cache
+def _embedding_of(picture: Path) -> NDArray[np.float32]:
+    return _embedding()(data.load_pictures([picture], 1, color=True))
+
+
 def _embedded(made: list[Image], pictures: Sequence[Path]) -> dict[str, Any]:
     try:
-        embedding = yardsticks.Embedding()
+        embedding = _embedding()
     except ModuleNotFoundError as missing:
         print(f"train: the style embedding is not measured: {missing}", file=sys.stderr)
         return {}
-    vectors = [embedding(data.load_pictures([path], 1)) for path in pictures]
+    vectors = [_embedding_of(path) for path in pictures]
     own, *others = yardsticks.likeness(embedding(made), vectors)
     nearest = max(range(len(others)), key=others.__getitem__)
     return {"embed": own, "embed_lead": own - others[nearest], "embed_other_name": pictures[1 + nearest].stem}

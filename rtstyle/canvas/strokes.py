@@ -12,21 +12,26 @@ Brush Strokes of Multiple Sizes".
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from hashlib import blake2b
 from io import BytesIO
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.canvas.arrays import Floats
+from rtstyle.cores import cores
 from rtstyle.files import cache_root, write_whole
 
 log = logging.getLogger("rtstyle")
@@ -183,12 +188,39 @@ def _joined(first: _Strokes, second: _Strokes) -> _Strokes:
     return _Strokes(**{name: np.concatenate((getattr(first, name), getattr(second, name))) for name in names})
 
 
+def _kept_at(brush: Brush) -> Path:
+    key = blake2b(f"{VERSION} {asdict(brush)}".encode(), digest_size=12).hexdigest()
+    return cache_root() / "strokes" / f"{key}.npy"
+
+
+def bank_from(words: str) -> None:
+    """Put the tiles of a brush, as JSON, into the cache: what ``bank_beside`` runs."""
+    entries = json.loads(words)
+    bank(Brush(**entries | {"scales": tuple(entries["scales"])}))
+
+
+def bank_beside(brush: Brush) -> Bank:
+    """Return the tiles of a brush, painted by a process of its own where that is possible.
+
+    It is for a thread beside one that imports libraries: an import holds Python's lock, and the thousands of short
+    steps of painting would wait for it each time.
+    """
+    path = _kept_at(brush)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if cores() > 1 and not path.exists() and os.access(path.parent, os.W_OK):
+            code = f"from {__name__} import bank_from; bank_from({json.dumps(asdict(brush))!r})"
+            places = os.pathsep.join(place for place in sys.path if place)
+            env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": places}
+            subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False)
+    return bank(brush)
+
+
 @cache
 def bank(brush: Brush) -> Bank:
     """Return the tiles of a brush. To paint them takes seconds, so they are kept in the user's cache folder."""
     shape = len(brush.scales) * brush.directions * SIDE * SIDE, CELL_BYTES
-    key = blake2b(f"{VERSION} {asdict(brush)}".encode(), digest_size=12).hexdigest()
-    path = cache_root() / "strokes" / f"{key}.npy"
+    path = _kept_at(brush)
     with suppress(OSError, ValueError):
         cells = np.load(path, mmap_mode="r", allow_pickle=False)
         if cells.shape == shape and cells.dtype == np.uint8:
@@ -209,30 +241,25 @@ VERSION = 2
 
 
 def _paint(brush: Brush) -> NDArray[np.uint8]:
-    """Paint all tiles, as ``Bank`` holds them."""
+    """Paint all tiles, as ``Bank`` holds them. Two threads would take longer: they wait for Python's lock."""
     main = _scatter(brush, 1.0, brush.seed)
     # Smaller strokes at the same centers leave gaps, which strokes of the finest brush fill.
     under = _scatter(brush, brush.scales[-1], brush.seed + 1000)
     above = [main.scaled(scale) for scale in brush.scales]
     tiles = np.empty((len(brush.scales) * brush.directions, SIDE * SIDE, CELL_BYTES), np.uint8)
 
-    with ThreadPoolExecutor(2) as pool:
-        firsts = 0, *(len(under.x) for _ in above)
-        below, *points = pool.map(_points, (under, *above), firsts)
-
-        def paint(direction: int) -> None:
-            angle = math.pi * direction / brush.directions
-            ground = np.zeros(TILE * TILE, np.int32)
-            _fill(ground, below, angle)
-            for level, strokes in enumerate(above):
-                owner = ground.copy()
-                _fill(owner, points[level], angle)
-                value, relief, hue = _shaded(owner, _joined(under, strokes), angle, brush.bristles)
-                half = np.asarray(cv2.resize(hue, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
-                planes = _softened(value), _softened(relief), half
-                tiles[level * brush.directions + direction] = _tile_cells(*planes)
-
-        list(pool.map(paint, range(brush.directions)))
+    below, *points = map(_points, (under, *above), (0, *(len(under.x) for _ in above)))
+    for direction in range(brush.directions):
+        angle = math.pi * direction / brush.directions
+        ground = np.zeros(TILE * TILE, np.int32)
+        _fill(ground, below, angle)
+        for level, strokes in enumerate(above):
+            owner = ground.copy()
+            _fill(owner, points[level], angle)
+            value, relief, hue = _shaded(owner, _joined(under, strokes), angle, brush.bristles)
+            half = np.asarray(cv2.resize(hue, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
+            planes = _softened(value), _softened(relief), half
+            tiles[level * brush.directions + direction] = _tile_cells(*planes)
     return tiles.reshape(-1, CELL_BYTES)
 
 
@@ -274,7 +301,7 @@ def _band(size: float, seed: int) -> Floats:
     return np.asarray(np.round(1024 * (smooth - smooth.mean()) / smooth.std()) / 1024, np.float32)
 
 
-_BLOCK = 1 << 14
+_BLOCK = 1 << 15
 """Points or pixels that are computed at once: what lies between two steps stays in the cache of a core."""
 
 _STEP = 0.7

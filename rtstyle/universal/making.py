@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.canvas.steering import CHANNELS
-from rtstyle.canvas.strokes import bank
+from rtstyle.canvas.strokes import bank_beside
 from rtstyle.errors import OutputExistsError, StyleFormatError, reason_of
 from rtstyle.files import cache_root, passing_folder
 from rtstyle.frame import CELL, MARGIN
@@ -123,7 +123,9 @@ def weights_of(image: Image) -> tuple[Weights, Painting]:
     """
     manner = manner_of(image)
     with ThreadPoolExecutor(2) as pool:
-        tiles = pool.submit(bank, manner.steering.brush)  # takes longest; the rest is imported and prepared meanwhile
+        tiles = pool.submit(
+            bank_beside, manner.steering.brush
+        )  # takes longest; the rest is imported and prepared meanwhile
         from rtstyle.universal.readout import laid_out, lesson, solve, with_last_layers
 
         common = _common_trunk()
