@@ -276,24 +276,29 @@ def load_style(name: str | Path, size_class: SizeClassChoice = "auto") -> Style:
         StyleNotFoundError: There is none of that name, which the message states with the nearest, or of that size.
         StyleFormatError: The folder is incomplete, damaged, or of a newer format.
     """
-    return _find(name).sized(size_class)
+    return _find(name, size_class).sized(size_class)
 
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif")
 """Extensions of images that can be named as a style."""
 
 
-def _find(name: str | Path) -> Style:
+def _find(name: str | Path, size_class: SizeClassChoice) -> Style:
     check_is("a style", name, (str, Path))
     text = str(name)
     if not isinstance(name, Path) and ("," in text or _share_of(text)[1] is not None):
-        return _blend(text)
+        return _blend(text, size_class)
     path = Path(name)
     if (path / "style.json").is_file():
         return _read_style(path)
     if isinstance(name, str) and name in list_styles():
         return _read_style(Path(str(files("rtstyle") / "styles" / name)))
     if path.suffix.lower() in IMAGES and (path.exists() or isinstance(name, Path) or len(path.parts) > 1):
+        if size_class not in ("auto", "default"):  # before the style is made, which takes seconds
+            raise StyleNotFoundError(
+                f"the style of the image {path} has no {size_class} network (it has: default); take another "
+                "--size-class, or train a style, see train/README.md"
+            )
         from rtstyle.universal.making import style_of_image
 
         return _read_style(style_of_image(path))
@@ -316,12 +321,12 @@ def _share_of(text: str) -> tuple[str, float | None]:
         return text.strip(), None
 
 
-def _blend(text: str) -> Style:
+def _blend(text: str, size_class: SizeClassChoice) -> Style:
     parts = [_share_of(part) for part in text.split(",") if part.strip()]
     shares = [1.0 if share is None else share for _, share in parts]
     if not parts or any(not 0 <= share < 1e6 for share in shares) or sum(shares) <= 0:
         raise StyleNotFoundError(f"a blend is NAME:SHARE,NAME:SHARE with shares of at least 0, not all 0; got {text!r}")
-    styles = [_find(Path(name) if (Path(name) / "style.json").is_file() else name) for name, _ in parts]
+    styles = [_find(Path(name) if (Path(name) / "style.json").is_file() else name, size_class) for name, _ in parts]
     summed: dict[Path, float] = {}
     for style, share in zip(styles, shares, strict=True):
         folder = style.folders[0][0]

@@ -57,7 +57,9 @@ class Stylizer(Closing):
     ) -> None:
         check_is("engine", engine, EngineSettings)
         check_is("mask", mask, MaskSettings)
-        self.style = (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
+        self.style = (style if isinstance(style, Style) else load_style(style, engine.size_class)).sized(
+            engine.size_class
+        )
         self.controls = controls
         self.engine: Engine | None = None
         """The engine in use; None before the first image."""

@@ -143,6 +143,18 @@ def test_what_is_no_image_is_refused_in_a_line(tmp_path):
     assert "is a folder" in refusal(tmp_path / "folder.png")
 
 
+@pytest.mark.parametrize("style", ["{}", "{}:0.5,starry_night:0.5"])
+def test_a_network_that_it_has_not_is_refused_before_a_style_is_made(style, red, tmp_path, capsys):
+    clip, target = make_clip(tmp_path / "in.mp4", times=range(2), width=64, height=48), tmp_path / "out.mp4"
+    words = ["--style", style.format(red), "--size-class", "fast"]
+    assert main(["video", str(clip), str(target), *words]) == 1
+    assert main(["image", str(red), str(tmp_path / "out.png"), *words]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all("red.png has no fast network (it has: default)" in line for line in lines)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.mp4", "red.png"]
+
+
 def test_what_is_transparent_counts_as_white_paper(tmp_path):
     drawn = cv2.imread(str(painted(tmp_path / "ink.png", (0, 0, 0), (200, 60, 60))))
     opaque = (drawn.max(2) < 40).astype(np.uint8) * 255

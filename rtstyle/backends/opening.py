@@ -57,7 +57,7 @@ def open_for(
     """
     from rtstyle.backends.strokes import at_size
 
-    loaded = style if isinstance(style, Style) else load_style(style)
+    loaded = style if isinstance(style, Style) else load_style(style, settings.size_class)
     inner = open_engine(
         loaded.sized(settings.size_class),
         working or settings.working_size(size, live=live),

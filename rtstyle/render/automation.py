@@ -128,7 +128,7 @@ def plan_automation(path: Path | None, size_class: SizeClassChoice) -> PlannedAu
     styles = []
     for name in automation.styles:
         try:
-            styles.append((name, load_style(name).sized(size_class)))
+            styles.append((name, load_style(name, size_class)))
         except RtstyleError as error:
             raise SettingError(f"{path}, {places[name]}: {error}") from error
     return PlannedAutomation(automation, tuple(styles))

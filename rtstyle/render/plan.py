@@ -203,7 +203,9 @@ def first_style(style: Style | str, engine: EngineSettings, options: RenderOptio
     automation = plan_automation(options.automation, engine.size_class)
     if automation.styles:
         return automation, automation.styles[0][1]
-    return automation, (style if isinstance(style, Style) else load_style(style)).sized(engine.size_class)
+    return automation, (style if isinstance(style, Style) else load_style(style, engine.size_class)).sized(
+        engine.size_class
+    )
 
 
 def open_reader(source: Path | str, options: RenderOptions) -> VideoReader:
