@@ -8,12 +8,15 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from clips import Sound, make_clip, moving_bar
 
 from rtstyle.backends import Controls, EngineSettings
 from rtstyle.cores import core_numbers, cores
 from rtstyle.errors import BackendUnavailableError, VideoOpenError
+from rtstyle.mask.settings import MaskSettings
 from rtstyle.render import RenderOptions, cluster, plan_render, segments, stylize_video
 from rtstyle.render.batch import stylize_many
 from rtstyle.render.coordinate import Coordinator, render_with
@@ -83,6 +86,18 @@ def test_nodes_give_the_bytes_of_one_machine(three_nodes, clip, whole, tmp_path)
     assert (tmp_path / "out.mp4").read_bytes() == whole
     assert len([node for node in report.nodes if node["frames"]]) == 2
     assert report.warnings == []
+
+
+@pytest.mark.parametrize("kind", ["file", "person"])
+def test_nodes_mask_as_one_machine_does(kind, three_nodes, clip, whole, tmp_path):
+    if kind == "file":
+        left = np.zeros((240, 320), np.uint8)
+        left[:, :160] = 255
+        cv2.imwrite(str(tmp_path / "mask.png"), left)
+    mask = MaskSettings(source="person" if kind == "person" else tmp_path / "mask.png")
+    for target, more in (("one.mp4", {}), ("nodes.mp4", {"cluster": three_nodes.address})):
+        stylize_video(clip, tmp_path / target, **SETTINGS, options=RenderOptions(mask=mask, **more))
+    assert (tmp_path / "nodes.mp4").read_bytes() == (tmp_path / "one.mp4").read_bytes() != whole
 
 
 def test_nodes_of_one_and_of_two_cores_are_equal(three_nodes, clip, whole, tmp_path):
