@@ -304,6 +304,8 @@ def _find(name: str | Path, size_class: SizeClassChoice) -> Style:
         return _read_style(style_of_image(path))
     if path.is_dir():
         raise StyleFormatError(f"the folder {text} holds no style.json, so it is no style")
+    if path.is_file():
+        raise StyleFormatError(f"{text} is no style: name an image ({', '.join(IMAGES)}) or the folder of a style")
     near = difflib.get_close_matches(text, list_styles(), 1, 0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise StyleNotFoundError(

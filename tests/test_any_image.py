@@ -139,6 +139,14 @@ def test_what_is_no_image_is_refused_in_a_line(tmp_path):
     assert "cannot be read as an image" in refusal(tmp_path / "text.png")
     assert "No such file" in refusal(tmp_path / "absent.png")
     assert "no style 'absent.png'" in refusal("absent.png")
+    make_clip(tmp_path / "clip.mp4", times=range(2), width=64, height=48)
+    assert "clip.mp4 is no style: name an image (.jpg," in refusal(str(tmp_path / "clip.mp4"))
+    (tmp_path / "clip.mp4").rename(tmp_path / "clip.jpg")
+    assert "cannot be read as an image" in refusal(tmp_path / "clip.jpg")
+    cv2.imwrite(
+        str(tmp_path / "clear.png"), np.dstack((np.full((90, 90, 3), (0, 0, 250), np.uint8), np.zeros((90, 90))))
+    )
+    assert "one color only" in refusal(tmp_path / "clear.png")
     (tmp_path / "folder.png").mkdir()
     assert "is a folder" in refusal(tmp_path / "folder.png")
 
@@ -162,6 +170,31 @@ def test_what_is_transparent_counts_as_white_paper(tmp_path):
     image, notes = making.read_for_style(tmp_path / "clear.png")
     assert notes == []
     assert (image == 255).all(axis=2).mean() > 0.2
+
+
+def test_of_an_animated_image_the_first_frame_counts(tmp_path):
+    frames = [cv2.imread(str(painted(tmp_path / f"{n}.png", (n, 0, 0), (250, 250, 200 - n)))) for n in (0, 150)]
+    animation = cv2.Animation()
+    animation.frames, animation.durations = frames, np.array([100, 100])
+    for name, wanted in (("a.webp", ["it is animated: the style is of its first frame"]), ("a.gif", [])):
+        assert cv2.imwriteanimation(str(tmp_path / name), animation)
+        image, notes = making.read_for_style(tmp_path / name)
+        assert notes == wanted
+        still = making.read_for_style(tmp_path / "0.png")[0]
+        assert np.abs(image.astype(int) - still).mean() < 12 < np.abs(frames[1].astype(int) - frames[0]).mean()
+
+
+@pytest.mark.slow
+def test_an_image_of_100_megapixels_is_a_style_and_one_of_more_than_134_is_refused(tmp_path):
+    stripes = np.zeros((10_000, 10_000), np.uint8)
+    stripes[:, ::2] = 90
+    stripes[:5000] += 60
+    cv2.imwrite(str(tmp_path / "huge.png"), stripes)
+    assert max(making.read_for_style(tmp_path / "huge.png")[0].shape) == 800
+    data = bytearray((tmp_path / "huge.png").read_bytes()[:2000])
+    data[16:24] = (20_000).to_bytes(4, "big") * 2
+    (tmp_path / "bomb.png").write_bytes(data)
+    assert "20000x20000 by its header; at most 134 megapixels" in refusal(tmp_path / "bomb.png")
 
 
 def test_a_large_image_is_measured_at_800_pixels(tmp_path):

@@ -28,7 +28,7 @@ from rtstyle.universal.palette import Colors, to_yuv
 RIDGE = 1e-3
 """Of the solution, relative to the mean square of a feature: how much small weights are preferred."""
 
-_NOISE = 8.0
+_NOISE = 24.0
 """Largest standard deviation of the noise on what the network reads, in levels: the solution must not amplify it."""
 
 _INNER = slice(MARGIN // CELL, -(MARGIN // CELL))

@@ -12,7 +12,7 @@ import numpy as np
 from rtstyle.canvas.arrays import Floats
 
 
-def scenes(count: int, side: int, seed: int = 3) -> list[Floats]:
+def scenes(count: int, side: int, seed: int = 1) -> list[Floats]:
     """Make images of shape (side, side, 3), RGB from 0 to 1; the same on every call."""
     return [_scene(side, np.random.default_rng((seed, number))) for number in range(count)]
 
