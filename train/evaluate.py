@@ -403,7 +403,7 @@ def _embedding() -> yardsticks.Embedding:
 
 @cache
 def _embedding_of(picture: Path) -> NDArray[np.float32]:
-    return _embedding()(data.load_pictures([picture], 1, color=True))
+    return _embedding()(data.load_pictures([picture], 1))
 
 
 def _embedded(made: list[Image], pictures: Sequence[Path]) -> dict[str, Any]:
