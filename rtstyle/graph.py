@@ -313,7 +313,7 @@ def _form(
                 nodes.append(node("Transpose", [name], [f"{name}_last"], perm=_CHANNELS_LAST))
             nodes.append(node("Add", [f"{name}_last" for name in original.input], ["style"]))
         elif way_up and output == way_up[-1].output[0]:
-            nodes += _transposed(way_up, constants, rows, columns)
+            nodes += _up_by_lines(way_up, constants, rows, columns)
         elif output not in replaced:
             copy = onnx.NodeProto()
             copy.CopyFrom(original)
@@ -372,7 +372,7 @@ def _way_up(trunk: Trunk) -> list[onnx.NodeProto]:
     return found
 
 
-def _transposed(
+def _up_by_lines(
     way_up: Sequence[onnx.NodeProto], constants: dict[str, NDArray[np.generic]], rows: int, columns: int
 ) -> list[onnx.NodeProto]:
     """Return other nodes for the way up, see ``_form``; the constants are changed to what they need."""

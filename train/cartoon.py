@@ -20,7 +20,7 @@ from rtstyle.canvas.field import TONES, Field, measure
 from rtstyle.canvas.steering import Steering, Stream
 from rtstyle.canvas.strokes import Brush
 from rtstyle.canvas.tone import ToneCurve
-from rtstyle.universal.painting import blurred, canvas_planes, guided, smeared, warmth
+from rtstyle.universal.painting import blurred, canvas_planes, guided, parted, smeared, warmth
 from rtstyle.universal.palette import to_yuv
 
 STEERING = Steering(
@@ -45,8 +45,6 @@ class Flats:
     """How far tones are spread before they are parted."""
     tones: int = 3
     """Flat tones between black and white; twice as many where a fine brush is needed."""
-    sharp: float = 7.0
-    """How narrow the steps between them are."""
     vivid: float = 1.85
     """Saturation of the colors."""
     clarity: float = 0.7
@@ -102,8 +100,9 @@ class Cartoon:
         tone = np.float32(0.52) + flats.contrast * (tone - np.float32(0.5))
         tone = tone + 4 * flats.lift * (0.5 + 0.5 * z.fine) * warmth(yuv) * tone * (1 - tone)
         share = 0.75 * np.minimum(z.fine, 1)
-        y = _parted(tone, flats.tones, flats.sharp)
-        y = y + share * (0.5 * (tone + _parted(tone, 2 * flats.tones, flats.sharp)) - y)
+        flat = np.clip(tone, 0, 1)
+        y = parted(flat, flats.tones)
+        y = y + share * (0.5 * (tone + parted(flat, 2 * flats.tones)) - y)
         color = flats.vivid * smooth[..., 1:]
         colorful = np.float32(0.35) * np.hypot(color[..., 0], color[..., 1])
         dark = np.clip(1 - (tone + colorful) / np.float32(flats.shadow), 0, 1)
@@ -133,10 +132,3 @@ def _flattened(yuv: Floats) -> Floats:
     for _ in range(2):
         smooth = np.asarray(cv2.bilateralFilter(smooth, 9, 0.09, 3.0), np.float32)
     return smooth
-
-
-def _parted(luma: Floats, tones: int, sharp: float) -> Floats:
-    """Part luma from 0 to 1 into flat tones with narrow, soft steps between them."""
-    place = np.clip(luma, 0, 1) * tones - np.float32(0.5)
-    below = np.floor(place)
-    return np.asarray((below + 1 + 0.5 * np.tanh(sharp * (place - below - 0.5))) / tones, np.float32)

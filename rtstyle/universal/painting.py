@@ -144,7 +144,7 @@ class Painting:
         toned = toned + 1.6 * manner.glow * z.glow * (1 - toned)
         toned = toned + loud * manner.gain * z.value
         if manner.steps:
-            toned = _parted(toned, manner.steps)
+            toned = parted(toned, manner.steps)
         color = self.colors.take(toned, u, v, self._wishes(z, loud), manner.keep, manner.sharp)
         y = np.clip(toned + manner.relief * loud * z.relief, 0, 1)
         narrow, wide, decided = manner.pen
@@ -171,7 +171,7 @@ class Painting:
         return np.asarray(wish, np.float32)
 
 
-def _parted(luma: Floats, steps: int) -> Floats:
+def parted(luma: Floats, steps: int) -> Floats:
     """Part luma from 0 to 1 into flat tones with narrow, soft steps between them."""
     place = luma * steps - np.float32(0.5)
     below = np.floor(place)
