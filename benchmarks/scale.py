@@ -99,9 +99,26 @@ def workers(count: int, ray: bool, sleep: bool) -> Iterator[tuple[Pool, Any]]:
         pool = RayPool(cluster.address, worker=SleepingRayWorker if sleep else RayWorker)
         while len(pool.slots()) < count:
             time.sleep(0.1)
+        _settle()
         yield pool, (cluster, nodes)
     finally:
         cluster.shutdown()
+
+
+def _settle(seconds: float = 60.0) -> None:
+    """Wait until the processes of a cluster that has just been started have loaded what they load: 9 CPU-s for Ray."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        idle, begun = _idle(), time.perf_counter()
+        time.sleep(2)
+        if (_idle() - idle) > 0.93 * machine.cores() * (time.perf_counter() - begun):
+            return
+
+
+def _idle() -> float:
+    """Return for how many seconds the machine's cores have been idle, all together."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()
+    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
 
 
 def render(
@@ -159,9 +176,9 @@ def _started(pool: Pool, ray: bool) -> float:
     return time.perf_counter() - begun
 
 
-def overhead(folder: Path, ray: bool, rounds: int = 3) -> dict[str, Any]:
+def overhead(folder: Path, ray: bool, rounds: int = 3, frames: int = 600) -> dict[str, Any]:
     """Compare one worker with one process, by wall time and by CPU time of all processes."""
-    film = scaled_clip(_clip(), SIZES["720p"], folder, 300)
+    film = scaled_clip(_clip(), SIZES["720p"], folder, frames)
     runs: dict[str, list[tuple[float, float]]] = {"local": [], "worker": []}
     for _ in range(rounds):
         begun, cpu = time.perf_counter(), _cpu()
@@ -180,7 +197,7 @@ def overhead(folder: Path, ray: bool, rounds: int = 3) -> dict[str, Any]:
     wall = {name: statistics.median(run[0] for run in each) for name, each in runs.items()}
     cpu_of = {name: statistics.median(run[1] for run in each) for name, each in runs.items()}
     result = {
-        "frames": 300,
+        "frames": frames,
         "seconds": {name: round(value, 2) for name, value in wall.items()},
         "cpu seconds": {name: round(value, 2) for name, value in cpu_of.items()},
         "wall overhead": round(wall["worker"] / wall["local"] - 1, 3),

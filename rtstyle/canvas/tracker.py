@@ -234,6 +234,9 @@ class CanvasTracker:
         self._position = np.zeros(2)
         self._last: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
         self._window: NDArray[np.float32] | None = None
+        self._key_features: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
+        self._corners: _Corners | None = None
+        """Of the key frame, as are the features."""
 
     def state(self) -> TrackerState:
         """Return all that the offsets of further frames depend on."""
@@ -252,6 +255,7 @@ class CanvasTracker:
             self._last = np.asarray(whole, np.uint8), np.asarray(small, np.float32)
             whole, small = state.arrays["key"], state.arrays["key_small"]
             self._key, self._key_small = np.asarray(whole, np.uint8), np.asarray(small, np.float32)
+            self._key_features = self._corners = None
 
     def offset(self, luma: NDArray[np.uint8]) -> tuple[int, int]:
         """Return where the top left of this frame lies on the canvas, (x, y) in pixels.
@@ -304,6 +308,7 @@ class CanvasTracker:
                 self._position = self._position - moved
             # Neither: a cut, or it cannot be decided. The canvas stays, and this frame is the next key.
         self._key, self._key_small, self._key_position = now, small, self._position.copy()
+        self._key_features = self._corners = None
 
     def _motion(
         self,
@@ -338,6 +343,22 @@ class CanvasTracker:
         y, x = row * high + best // wide, column * wide + best % wide
         return ((y + 0.5) * scale).astype(np.intp), ((x + 0.5) * scale).astype(np.intp)
 
+    def _corners_of(
+        self, before: NDArray[np.uint8], small: NDArray[np.float32], low: NDArray[Any], high: NDArray[Any]
+    ) -> _Corners:
+        """Return the most telling patches of a frame between two places, (x, y); of the key frame they are kept."""
+        y, x = self._key_features if before is self._key and self._key_features else (None, None)
+        if y is None or x is None:
+            y, x = self._features(small, (before.shape[0] - 2 * _RIM) / small.shape[0])
+        features, half = (y, x), self._PATCH // 2
+        y, x = np.clip(y - half, low[1], high[1]), np.clip(x - half, low[0], high[0])
+        known = self._corners if before is self._key else None
+        if known is None or not (np.array_equal(known.y, y) and np.array_equal(known.x, x)):
+            known = _Corners.of(before, y, x, self._PATCH)
+        if before is self._key:
+            self._key_features, self._corners = features, known
+        return known
+
     def _refine(
         self,
         before: NDArray[np.uint8],
@@ -350,34 +371,19 @@ class CanvasTracker:
         height, width = (side - 2 * _RIM for side in now.shape)
         whole = np.rint(guess).astype(int)
         # Patches lie where both frames have pixels, with room for the gradient and for the search.
-        (left, top), (right, bottom) = (
-            np.maximum(1, 4 - whole),
-            (np.array((width, height)) - size - np.maximum(1, 4 + whole)),
-        )
-        if right - left < size or bottom - top < size:
+        low, high = np.maximum(1, 4 - whole), np.array((width, height)) - size - np.maximum(1, 4 + whole)
+        if (high - low < size).any():
             return None
-        y, x = self._features(small, height / small.shape[0])
-        y, x = np.clip(y - size // 2, top, bottom), np.clip(x - size // 2, left, right)
-        around = _patches(before, y - 1, x - 1, size + 2).astype(np.float32)
-        old = around[:, 1:-1, 1:-1]
-        half = np.float32(0.5)
-        gx: NDArray[np.float32] = half * (around[:, 1:-1, 2:] - around[:, 1:-1, :-2])
-        gy: NDArray[np.float32] = half * (around[:, 2:, 1:-1] - around[:, :-2, 1:-1])
-        xx, yy, xy = _dot(gx, gx), _dot(gy, gy), _dot(gx, gy)
-        determinant = xx * yy - xy * xy
-        # Corners determine a direction; the smaller eigenvalue is determinant / trace, about.
-        corner = determinant / (xx + yy + 1e-6) > 0.5 * size * size
-        if corner.sum() < 4:
+        at = self._corners_of(before, small, low, high)
+        if at.corner.sum() < 4:
             return None
 
         def change(dx: int, dy: int) -> NDArray[np.float32]:
-            return np.asarray(_patches(now, y + dy, x + dx, size) - old, np.float32)
+            return np.asarray(_patches(now, at.y + dy, at.x + dx, size) - at.old, np.float32)
 
         for _ in range(4):
             difference = change(int(whole[0]), int(whole[1]))
-            bx, by = -_dot(gx, difference), -_dot(gy, difference)
-            solved = np.stack((yy * bx - xy * by, xx * by - xy * bx), -1)[corner] / determinant[corner][:, None]
-            fraction = np.median(solved, 0).astype(np.float64)
+            fraction = np.median(at.motion(difference), 0).astype(np.float64)
             step = np.rint(np.clip(fraction, -3, 3)).astype(int)
             if not step.any():
                 break
@@ -387,11 +393,11 @@ class CanvasTracker:
         else:
             return None
         unmoved = _mean_square(change(0, 0)) if whole.any() else _mean_square(difference)
-        left_over = difference + gx * np.float32(fraction[0]) + gy * np.float32(fraction[1])
+        left_over = difference + at.gx * np.float32(fraction[0]) + at.gy * np.float32(fraction[1])
         moved = _mean_square(left_over.astype(np.float32))
         total: NDArray[np.float64] = whole + fraction
         short = (total / max(1.0, float(np.hypot(*total)) / 2)).astype(np.float32)
-        expected = _mean_square((gx * short[0] + gy * short[1]).astype(np.float32))
+        expected = _mean_square((at.gx * short[0] + at.gy * short[1]).astype(np.float32))
         if self._elected(unmoved, moved, expected):
             return total
         # Nearly nothing may be a very slow pan: the key frame stays, until it shows.
@@ -417,6 +423,41 @@ class CanvasTracker:
 
 _RIM = 2
 """Pixels on each side of a patch that its blur needs."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Corners:
+    """Patches of a frame whose motion is found by their slopes (Lucas and Kanade 1981); shapes (n,), (n, size, size)."""
+
+    y: NDArray[np.intp]
+    x: NDArray[np.intp]
+    """Of the top left pixels."""
+    old: NDArray[np.float32]
+    gx: NDArray[np.float32]
+    gy: NDArray[np.float32]
+    tensor: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+    """Structure tensor of each, xx, yy, xy."""
+    corner: NDArray[np.bool_]
+    """Those that determine a direction."""
+
+    @classmethod
+    def of(cls, wide: NDArray[np.uint8], y: NDArray[np.intp], x: NDArray[np.intp], size: int) -> _Corners:
+        """Cut them out of a frame with ``_RIM`` more pixels on each side."""
+        around = _patches(wide, y - 1, x - 1, size + 2).astype(np.float32)
+        half = np.float32(0.5)
+        gx: NDArray[np.float32] = half * (around[:, 1:-1, 2:] - around[:, 1:-1, :-2])
+        gy: NDArray[np.float32] = half * (around[:, 2:, 1:-1] - around[:, :-2, 1:-1])
+        xx, yy, xy = _dot(gx, gx), _dot(gy, gy), _dot(gx, gy)
+        # The smaller eigenvalue is determinant / trace, about.
+        corner = (xx * yy - xy * xy) / (xx + yy + 1e-6) > 0.5 * size * size
+        return cls(y, x, around[:, 1:-1, 1:-1].copy(), gx, gy, (xx, yy, xy), corner)
+
+    def motion(self, difference: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return by how much each corner moved, (x, y), which changed the patches so."""
+        bx, by = -_dot(self.gx, difference), -_dot(self.gy, difference)
+        xx, yy, xy = self.tensor
+        solved = np.stack((yy * bx - xy * by, xx * by - xy * bx), -1)[self.corner]
+        return np.asarray(solved / (xx * yy - xy * xy)[self.corner][:, None], np.float32)
 
 
 def _patches(wide: NDArray[np.uint8], y: NDArray[np.intp], x: NDArray[np.intp], size: int) -> NDArray[np.uint8]:
