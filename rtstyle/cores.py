@@ -1,4 +1,4 @@
-"""How many processor cores this process may use: what the system, and a container's quota, leave to it."""
+"""Processor cores: how many this process may use by the system and a container's quota, and which threads rest."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ def cores() -> int:
 def core_numbers() -> list[int]:
     """Return the numbers of the cores of this process's affinity, rising; empty where the system does not report it."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def rest_idle_threads() -> None:
+    """Keep idle threads of OpenCV and of NumPy's BLAS from taking cores from the network and the encoder.
+
+    They read this from the environment when they are first imported; what the user has set there stays.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for who in ("WORKER", "MAIN"):
+        os.environ.setdefault(f"OPENCV_THREAD_POOL_ACTIVE_WAIT_{who}", "0")
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:

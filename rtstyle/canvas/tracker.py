@@ -427,7 +427,7 @@ _RIM = 2
 
 @dataclass(frozen=True, eq=False)
 class _Corners:
-    """Patches of a frame whose motion is found by their slopes (Lucas and Kanade 1981); shapes (n,), (n, size, size)."""
+    """Patches of a frame whose motion is found by their slopes (Lucas and Kanade 1981), shape (n, size, size)."""
 
     y: NDArray[np.intp]
     x: NDArray[np.intp]

@@ -31,6 +31,7 @@ from rtstyle.cli.options import (
 )
 from rtstyle.cli.talk import LineFormatter, complain, write
 from rtstyle.cli.web import add_serve
+from rtstyle.cores import rest_idle_threads
 from rtstyle.errors import RtstyleError
 
 __all__ = ["BACKEND_WORDS", "PRECISION_WORDS", "main"]
@@ -192,13 +193,10 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, handlers=[handler])
     level = logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO
     logging.getLogger("rtstyle").setLevel(level)
-    # OpenCV would print lines of its own beside ours, and idle threads of it and of NumPy's BLAS would take cores from
-    # the network and the encoder while they wait for work; they read these when they are first imported.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    rest_idle_threads()
+    # OpenCV would print lines of its own beside ours; it reads these when it is first imported.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "INFO" if args.verbose else "SILENT")
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))  # a small file may ask for all memory
-    for who in ("WORKER", "MAIN"):
-        os.environ.setdefault(f"OPENCV_THREAD_POOL_ACTIVE_WAIT_{who}", "0")
     run: Callable[[argparse.Namespace], int] = args.run
     try:
         _interrupt_on_terminate()

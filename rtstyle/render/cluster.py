@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rtstyle.cores import core_numbers
+from rtstyle.cores import core_numbers, rest_idle_threads
 from rtstyle.errors import BackendUnavailableError, reason_of
 from rtstyle.render.job import SegmentJob
 from rtstyle.render.pool import LIVES, Answer, Gone, Inbox, News, Slot
@@ -45,6 +45,7 @@ class RayWorker:
     """
 
     def __init__(self, cores: int, number: int) -> None:
+        rest_idle_threads()  # before the imports: the environment is the one that ray start had
         from rtstyle.render.worker import Renderer, use_cores
 
         able = core_numbers()
