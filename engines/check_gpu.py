@@ -99,7 +99,7 @@ def check_backend(backend: BackendName, name: str, device: CudaDevice, seconds: 
         fast = fps_of(ring, frames, seconds)
     with opened("latency") as single:
         slow = fps_of(single, frames, seconds)
-    picture = int(graph.planar_shapes(size)[graph.PICTURE][2] * graph.planar_shapes(size)[graph.PICTURE][3])
+    picture = int(graph.planar_shapes(size)[graph.SOURCE][2] * graph.planar_shapes(size)[graph.SOURCE][3])
     into, out = copy_seconds(device, picture)
     picture_says = "as on the CPU" if verdict.passed else "WRONG"
     yield (

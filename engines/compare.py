@@ -82,7 +82,7 @@ class PlanarOnCpu(Engine):
 
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
         """See ``Engine``."""
-        planes = graph.planes_in(self._feeds[graph.PICTURE], self._layout)
+        planes = graph.planes_in(self._feeds[graph.SOURCE], self._layout)
         for source, target in zip(frame.planes, planes, strict=True):
             height, width = (extra - side for extra, side in zip(target.shape, source.shape, strict=True))
             target[:] = np.pad(source, ((0, height), (0, width)), mode="edge")

@@ -107,7 +107,7 @@ def measure_extremes(trunk: Trunk, frames: Sequence[Frame], style: Style | None 
     for frame in frames:
         packing.pack(frame.planes, picture[0])
         layer.lay(frame, canvas[0])
-        values = network({graph.PICTURE: picture, graph.CANVAS: canvas, graph.STRENGTH: graph.strength_of(1, 1)})
+        values = network({graph.SOURCE: picture, graph.CANVAS: canvas, graph.STRENGTH: graph.strength_of(1, 1)})
         seen.append({name: [values[f"{name}_{kind}"].copy() for kind in ("ReduceMin", "ReduceMax")] for name in names})
     return {
         name: (np.stack([each[name][0] for each in seen]), np.stack([each[name][1] for each in seen])) for name in names

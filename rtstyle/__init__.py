@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from rtstyle.errors import CameraError as CameraError
     from rtstyle.errors import DeviceError as DeviceError
     from rtstyle.errors import DisplayError as DisplayError
+    from rtstyle.errors import ImageError as ImageError
     from rtstyle.errors import OutputExistsError as OutputExistsError
-    from rtstyle.errors import PictureError as PictureError
     from rtstyle.errors import RtstyleError as RtstyleError
     from rtstyle.errors import ServerError as ServerError
     from rtstyle.errors import SettingError as SettingError
@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from rtstyle.graph import Ranges as Ranges
     from rtstyle.graph import Trunk as Trunk
     from rtstyle.graph import Weights as Weights
+    from rtstyle.image import ImageReport as ImageReport
+    from rtstyle.image import stylize_images as stylize_images
     from rtstyle.live import ControlSettings as ControlSettings
     from rtstyle.live import LiveInterrupted as LiveInterrupted
     from rtstyle.live import LiveReport as LiveReport
@@ -70,8 +72,6 @@ if TYPE_CHECKING:
     from rtstyle.live import Preview as Preview
     from rtstyle.live import stylize_live as stylize_live
     from rtstyle.mask import MaskSettings as MaskSettings
-    from rtstyle.picture import PictureReport as PictureReport
-    from rtstyle.picture import stylize_pictures as stylize_pictures
     from rtstyle.render import RenderOptions as RenderOptions
     from rtstyle.render import VideoReport as VideoReport
     from rtstyle.render import stylize_video as stylize_video
@@ -86,9 +86,9 @@ if TYPE_CHECKING:
     from rtstyle.video import ReaderSettings as ReaderSettings
     from rtstyle.video import VideoReader as VideoReader
     from rtstyle.video import VideoWriter as VideoWriter
+    from rtstyle.video.audio import AudioChunk as AudioChunk
     from rtstyle.video.copies import StreamPlan as StreamPlan
     from rtstyle.video.formats import Encoding as Encoding
-    from rtstyle.video.sound import Sound as Sound
     from rtstyle.web.address import Address as Address
 
 __version__ = "0.2.0"
@@ -120,7 +120,7 @@ _HOME = {
         "DeviceError",
         "DisplayError",
         "OutputExistsError",
-        "PictureError",
+        "ImageError",
         "RtstyleError",
         "ServerError",
         "SettingError",
@@ -154,14 +154,14 @@ _HOME = {
         "stylize_live",
     ),
     "mask": ("MaskSettings",),
-    "picture": ("PictureReport", "stylize_pictures"),
+    "image": ("ImageReport", "stylize_images"),
     "render": ("RenderOptions", "VideoReport", "stylize_video"),
     "style": ("SizeClass", "SizeClassChoice", "Style", "list_styles", "load_style"),
     "stylizer": ("Stylizer", "stylize"),
     "video": ("EncoderSettings", "ReaderSettings", "VideoReader", "VideoWriter"),
     "video.copies": ("StreamPlan",),
     "video.formats": ("Encoding",),
-    "video.sound": ("Sound",),
+    "video.audio": ("AudioChunk",),
     "web.address": ("Address",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

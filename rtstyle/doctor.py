@@ -209,11 +209,11 @@ def _microphone() -> Check:
     """Listen to the system's own for a moment."""
     from rtstyle.camera.microphones import list_microphones
     from rtstyle.live.microphone import MicrophoneCapture
-    from rtstyle.video.sound import Sound
+    from rtstyle.video.audio import AudioChunk
 
     heard = threading.Event()
 
-    def hear(sound: Sound) -> None:
+    def hear(chunk: AudioChunk) -> None:
         heard.set()
 
     found = ", ".join(f"{microphone.device} ({microphone.name})" for microphone in list_microphones()) or "none"

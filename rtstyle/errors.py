@@ -9,7 +9,7 @@ The command line prints them as one line and exits with 1.
         StyleFormatError        ValueError          a style folder that cannot be read
         BackendUnavailableError RuntimeError        no engine can be opened
         DeviceError             RuntimeError        a GPU that failed while it ran
-        PictureError            OSError             an image that cannot be read or written
+        ImageError            OSError             an image that cannot be read or written
         VideoOpenError          OSError             a file that is no video, or not there
         VideoStalledError       TimeoutError        a video from the network that stopped coming; a VideoOpenError too
         VideoWriteError         OSError             an output that cannot be written
@@ -53,7 +53,7 @@ class DeviceError(RtstyleError, RuntimeError):
     """A GPU refused or failed while an engine ran on it."""
 
 
-class PictureError(RtstyleError, OSError):
+class ImageError(RtstyleError, OSError):
     """A still image cannot be read or written."""
 
 

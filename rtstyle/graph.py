@@ -25,7 +25,7 @@ from rtstyle.whitelist import CANVAS_CHANNELS as CANVAS_CHANNELS
 from rtstyle.whitelist import PLANE_CHANNELS as PLANE_CHANNELS
 from rtstyle.whitelist import parse_trunk
 
-PICTURE, CANVAS, STRENGTH, STYLIZED = "picture", "canvas", "strength", "stylized"
+SOURCE, CANVAS, STRENGTH, STYLIZED = "source", "canvas", "strength", "stylized"
 """Names of the deployed graph's inputs and output."""
 
 SMOOTH, GAINS = "smooth", "gains"
@@ -198,8 +198,8 @@ def fold_color(weights: Weights, color: Color) -> Weights:
     into, back = _per_cell(matrix), _per_cell(np.asarray(np.linalg.inv(matrix), np.float64))
     folded = dict(weights)
     stem = weights[_STEM].astype(np.float64)
-    picture = np.einsum("oikl,ij->ojkl", stem[:, :PLANE_CHANNELS], into)
-    folded[_STEM] = np.concatenate((picture, stem[:, PLANE_CHANNELS:] / _CANVAS_UNIT), 1).astype(np.float32)
+    source = np.einsum("oikl,ij->ojkl", stem[:, :PLANE_CHANNELS], into)
+    folded[_STEM] = np.concatenate((source, stem[:, PLANE_CHANNELS:] / _CANVAS_UNIT), 1).astype(np.float32)
     folded[_TAIL] = np.einsum("po,oikl->pikl", back, weights[_TAIL].astype(np.float64)).astype(np.float32)
     folded[_TAIL_BIAS] = (back @ weights[_TAIL_BIAS]).astype(np.float32)
     skip = weights[_SKIP][:, :, 0, 0].astype(np.float64)
@@ -490,9 +490,9 @@ def _quantized(
 def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges | None = None) -> onnx.ModelProto:
     """Build the graph that engines run: packed uint8 in, packed uint8 out, static shape.
 
-    Inputs: ``picture`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, ``trunk.joined_channels``), uint8, rows
+    Inputs: ``source`` (1, rows, columns, 24) and ``canvas`` (1, rows, columns, ``trunk.joined_channels``), uint8, rows
     and columns even, see ``rtstyle.canvas.layer``; ``strength`` (24,), float32, of each channel. Output: ``stylized``,
-    like ``picture``.
+    like ``source``.
     The source is added, rounded and clamped in float32, whatever precision the trunk runs in, so strength 0 changes no
     bit.
 
@@ -509,9 +509,9 @@ def deployed(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges
     nodes += _residual_nodes(style, toned=trunk.toned)
     constants |= {"black": np.array(0, "f4"), "white": np.array(255, "f4"), "half": np.array([0.5], "f4")}
     strength = helper.make_tensor_value_info(STRENGTH, TensorProto.FLOAT, (PLANE_CHANNELS,))
-    picture, stylized = (_samples(name, rows, columns, PLANE_CHANNELS) for name in (PICTURE, STYLIZED))
+    source, stylized = (_samples(name, rows, columns, PLANE_CHANNELS) for name in (SOURCE, STYLIZED))
     canvas = _samples(CANVAS, rows, columns, trunk.joined_channels)
-    return _model(trunk, nodes, constants, [picture, canvas, strength], [stylized])
+    return _model(trunk, nodes, constants, [source, canvas, strength], [stylized])
 
 
 def unjoined(trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges | None = None) -> onnx.ModelProto:
@@ -586,7 +586,7 @@ def kept_detail(trunk: Trunk) -> tuple[float, float]:
 def _trunk_nodes(
     trunk: Trunk, color: Color, rows: int, columns: int, ranges: Ranges | None
 ) -> tuple[list[onnx.NodeProto], dict[str, NDArray[np.generic]]]:
-    """Return the nodes from ``picture`` and ``canvas`` to what a ``_form`` gives, and their constants.
+    """Return the nodes from ``source`` and ``canvas`` to what a ``_form`` gives, and their constants.
 
     Subtracting the stream's middle grey first makes the zeros around each convolution mean the same in every color. In
     int8, samples go in as they are, as levels around 128; what separates 128 from middle grey is added to the biases.
@@ -600,8 +600,8 @@ def _trunk_nodes(
         edges |= {"toned_begin": np.array([0]), "toned_end": np.array([PLANE_CHANNELS]), "cell_axis": np.array([3])}
         before = [node("Slice", [CANVAS, "toned_begin", "toned_end", "cell_axis"], ["toned"])]
     else:
-        source, cells = PICTURE, "cells"
-        before = [node("Concat", [PICTURE, CANVAS], ["cells"], axis=3)]
+        source, cells = SOURCE, "cells"
+        before = [node("Concat", [SOURCE, CANVAS], ["cells"], axis=3)]
     if ranges is None:
         inner, constants = _form(trunk, folded, rows, columns, joined=True)
         before.append(node("Cast", [cells], ["cell_numbers"], to=TensorProto.FLOAT))
@@ -642,7 +642,7 @@ def _samples(name: str, *shape: int) -> onnx.ValueInfoProto:
 def _residual_nodes(style: str, *, toned: bool) -> list[onnx.NodeProto]:
     """Return nodes that add a style to the samples by strength, and round and clamp the sum to ``stylized``."""
     node = helper.make_node
-    nodes = [node("Cast", [PICTURE], ["samples"], to=TensorProto.FLOAT)]
+    nodes = [node("Cast", [SOURCE], ["samples"], to=TensorProto.FLOAT)]
     if toned:  # what the tone curve changes belongs to the style
         nodes += [
             node("Cast", ["toned"], ["toned_samples"], to=TensorProto.FLOAT),
@@ -660,7 +660,7 @@ def _residual_nodes(style: str, *, toned: bool) -> list[onnx.NodeProto]:
     ]
 
 
-def _toned(picture: str, canvas: str, constants: dict[str, NDArray[np.generic]]) -> list[onnx.NodeProto]:
+def _toned(source: str, canvas: str, constants: dict[str, NDArray[np.generic]]) -> list[onnx.NodeProto]:
     """Return nodes that split a ``canvas`` into ``toned``, the frame with its luma, and ``canvas_strokes``."""
     node = helper.make_node
     ends = {"toned_begin": 0, "toned_end": _TONED.stop, "chroma_end": PLANE_CHANNELS, "strokes_end": 1 << 30}
@@ -669,7 +669,7 @@ def _toned(picture: str, canvas: str, constants: dict[str, NDArray[np.generic]])
     return [
         node("Slice", [canvas, "toned_begin", "toned_end", "cell_axis"], ["toned_luma"]),
         node("Slice", [canvas, "toned_end", "strokes_end", "cell_axis"], ["canvas_strokes"]),
-        node("Slice", [picture, "toned_end", "chroma_end", "cell_axis"], ["toned_chroma"]),
+        node("Slice", [source, "toned_end", "chroma_end", "cell_axis"], ["toned_chroma"]),
         node("Concat", ["toned_luma", "toned_chroma"], ["toned"], axis=3),
     ]
 
@@ -677,19 +677,19 @@ def _toned(picture: str, canvas: str, constants: dict[str, NDArray[np.generic]])
 def planar_shapes(size: Size, canvas_channels: int = CANVAS_CHANNELS) -> dict[str, tuple[int, int, int, int]]:
     """Return the shapes of a planar graph's uint8 inputs for frames of ``size``, rounded up to whole steps.
 
-    ``picture`` (1, 1, h + h/2, w) is a contiguous buffer of I420 or NV12: h rows of Y, below them the bytes of
+    ``source`` (1, 1, h + h/2, w) is a contiguous buffer of I420 or NV12: h rows of Y, below them the bytes of
     U and then V, or of U and V in turn. ``canvas`` is (1, h/4 + 4, w/4 + 4, ``canvas_channels``).
     """
     height, width = (-(-side // STEP) * STEP for side in (size.height, size.width))
     rows, columns = ((side + 2 * MARGIN) // CELL for side in (height, width))
-    return {PICTURE: (1, 1, height * 3 // 2, width), CANVAS: (1, rows, columns, canvas_channels)}
+    return {SOURCE: (1, 1, height * 3 // 2, width), CANVAS: (1, rows, columns, canvas_channels)}
 
 
-def planes_in(picture: NDArray[np.uint8], layout: Layout) -> Planes:
-    """Return the planes that lie in a planar graph's ``picture`` or ``stylized``, as views."""
-    lines, width = picture.shape[-2:]
+def planes_in(source: NDArray[np.uint8], layout: Layout) -> Planes:
+    """Return the planes that lie in a planar graph's ``source`` or ``stylized``, as views."""
+    lines, width = source.shape[-2:]
     height = lines * 2 // 3
-    flat = picture.reshape(lines, width)
+    flat = source.reshape(lines, width)
     chroma = flat[height:].reshape(-1)
     if layout == "i420":
         u, v = chroma.reshape(2, height // 2, width // 2)
@@ -726,8 +726,8 @@ def planar(
 ) -> onnx.ModelProto:
     """Build the graph of GPU engines: a frame's own planes in and out, packed and unpacked inside.
 
-    Inputs: ``picture`` and ``canvas``, uint8, as ``planar_shapes`` says; ``strength`` (24,) and those of
-    ``color_inputs``, float32, so that one plan serves every stream. Output: ``stylized``, like ``picture``.
+    Inputs: ``source`` and ``canvas``, uint8, as ``planar_shapes`` says; ``strength`` (24,) and those of
+    ``color_inputs``, float32, so that one plan serves every stream. Output: ``stylized``, like ``source``.
     TensorRT takes uint8 at a network's edge only, so it is cast first and last; everything between is
     ``precision``. Float16 holds samples exactly, and so strength 0 changes no bit; a residual is added to
     them on a grid of an eighth of a level or finer.
@@ -736,7 +736,7 @@ def planar(
         size: Of the frames, rounded up to whole steps of 8 pixels; None leaves it open.
     """
     kind = TensorProto.FLOAT16 if precision == "f16" else TensorProto.FLOAT
-    inputs = (PICTURE, CANVAS, STRENGTH, CENTRE, INTO, BACK)
+    inputs = (SOURCE, CANVAS, STRENGTH, CENTRE, INTO, BACK)
     indices: dict[str, NDArray[np.generic]] = dict(_planar_indices(layout))
     nodes = [
         *(helper.make_node("Cast", [name], [f"{name}_number"], to=kind) for name in inputs),
@@ -754,7 +754,7 @@ def planar(
     with np.errstate(over="ignore"):  # what float16 does not hold becomes infinity, which the accuracy check finds
         constants = {name: array.astype(number) for name, array in floats.items()} | indices
     open_shapes: dict[str, tuple[int | str, ...]] = {
-        PICTURE: (1, 1, "lines", "width"),
+        SOURCE: (1, 1, "lines", "width"),
         CANVAS: (1, "rows", "columns", trunk.canvas_channels),
     }
     shapes: Mapping[str, tuple[int | str, ...]] = planar_shapes(size, trunk.canvas_channels) if size else open_shapes
@@ -768,7 +768,7 @@ def planar(
             *(value(name, TensorProto.UINT8, shape) for name, shape in shapes.items()),
             *(value(name, TensorProto.FLOAT, shape) for name, shape in small.items()),
         ],
-        [value(STYLIZED, TensorProto.UINT8, shapes[PICTURE])],
+        [value(STYLIZED, TensorProto.UINT8, shapes[SOURCE])],
         [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in constants.items()],
     )
     opsets = [helper.make_opsetid("", trunk.model.opset_import[0].version)]
@@ -804,7 +804,7 @@ def _split_planes(layout: Layout) -> list[onnx.NodeProto]:
     """From the bytes of a frame to ``y_samples`` (1, 1, h, w) and ``uv_samples`` (1, 2, h/2, w/2)."""
     node = helper.make_node
     luma = [
-        node("Split", [f"{PICTURE}_number"], ["y_upper", "y_lower", "uv_rows"], axis=2),
+        node("Split", [f"{SOURCE}_number"], ["y_upper", "y_lower", "uv_rows"], axis=2),
         node("Concat", ["y_upper", "y_lower"], ["y_samples"], axis=2),
     ]
     if layout == "i420":

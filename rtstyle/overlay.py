@@ -75,7 +75,7 @@ class Overlay:
         self._kept: dict[str, tuple[object, pygame.Surface]] = {}
         self._font: pygame.freetype.Font = pg.freetype.Font(None)
         self._font.pad = True
-        self._pictures: dict[str, pygame.Surface | None] = {}
+        self._thumbnails: dict[str, pygame.Surface | None] = {}
 
     def draw(self, screen: pygame.Surface) -> None:
         """Draw what is to be seen."""
@@ -241,9 +241,9 @@ class Overlay:
 
     def _draw_tile(self, box: pygame.Surface, tile: Tile, place: pygame.Rect, font: float) -> None:
         """Draw a preview with its key in the corner, and its name below."""
-        picture = self._picture(tile.name)
-        if picture:
-            box.blit(self._pg.transform.smoothscale(picture, place.size), place)
+        thumbnail = self._thumbnail(tile.name)
+        if thumbnail:
+            box.blit(self._pg.transform.smoothscale(thumbnail, place.size), place)
         chosen = tile.name == self.chosen
         if chosen:
             self._pg.draw.rect(box, _ACCENT, place, 3)
@@ -259,12 +259,12 @@ class Overlay:
             words = words[:-2].rstrip() + "…"
         box.blit(self._words(words, font, _ACCENT if chosen else _SOFT), (place.left, place.bottom + 1))
 
-    def _picture(self, name: str) -> pygame.Surface | None:
-        if name not in self._pictures:
+    def _thumbnail(self, name: str) -> pygame.Surface | None:
+        if name not in self._thumbnails:
             data = self._preview(name)
             try:
-                picture = self._pg.image.load(io.BytesIO(data), "preview.jpg") if data else None
+                thumbnail = self._pg.image.load(io.BytesIO(data), "preview.jpg") if data else None
             except self._pg.error:
-                picture = None
-            self._pictures[name] = picture
-        return self._pictures[name]
+                thumbnail = None
+            self._thumbnails[name] = thumbnail
+        return self._thumbnails[name]

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.errors import PictureError, SettingError, reason_of
+from rtstyle.errors import ImageError, SettingError, reason_of
 from rtstyle.files import hushed, read_whole
 from rtstyle.frame import MAX_PIXELS, Size
 from rtstyle.memory import memory_available, refuse_too_large
@@ -22,7 +22,7 @@ STDIO = Path("-")
 
 
 @dataclass(frozen=True)
-class LoadedPicture:
+class LoadedImage:
     """An image that was read, upright."""
 
     samples: NDArray[np.uint8]
@@ -32,55 +32,55 @@ class LoadedPicture:
     """What was lost in reading it, in words."""
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read only the pixels of an image, see ``load_picture``."""
-    return load_picture(path).samples
+def image_samples(path: Path) -> NDArray[np.uint8]:
+    """Read only the pixels of an image, see ``load_image``."""
+    return load_image(path).samples
 
 
-def load_picture(path: Path) -> LoadedPicture:
+def load_image(path: Path) -> LoadedImage:
     """Read an image, ``-`` from the standard input, turned upright, with what stands beside its pixels.
 
     Raises:
-        PictureError: It is missing, no image, smaller than 16x16, or larger than ``frame.MAX_PIXELS``.
+        ImageError: It is missing, no image, smaller than 16x16, or larger than ``frame.MAX_PIXELS``.
     """
     if path.is_dir():
-        raise PictureError(f"{path} is a folder; give an output folder too, or one image")
+        raise ImageError(f"{path} is a folder; give an output folder too, or one image")
     try:
         data = sys.stdin.buffer.read(_LARGEST + 1) if path == STDIO else read_whole(path, _LARGEST)
     except OSError as error:
-        raise PictureError(f"cannot read {path}: {reason_of(error)}") from error
+        raise ImageError(f"cannot read {path}: {reason_of(error)}") from error
     _refuse_bomb(path, data)
     about = read_metadata(data)
     if about.size and about.size[0] * about.size[1] > MAX_PIXELS:
         size, most = "x".join(map(str, about.size)), MAX_PIXELS / 1e6
-        raise PictureError(
+        raise ImageError(
             f"{path} cannot be read as an image: it is {size} by its header; at most {most:.0f} megapixels are read"
         )
     if about.size:
         try:
             refuse_too_large(Size(*about.size), memory_available())
         except SettingError as error:
-            raise PictureError(f"{path}: {error}") from error
+            raise ImageError(f"{path}: {error}") from error
     notes: list[str] = []
     with hushed():
         stored = _decode(path, data, about, notes)
     if min(stored.shape[:2]) < 16:
-        raise PictureError(f"{path} is {stored.shape[1]}x{stored.shape[0]}; images must be at least 16x16")
+        raise ImageError(f"{path} is {stored.shape[1]}x{stored.shape[0]}; images must be at least 16x16")
     if about.animated:
         notes.append("it is animated, and only its first frame is stylized: rtstyle video does all of them")
-    return LoadedPicture(_upright(stored, about.orientation), about, tuple(notes))
+    return LoadedImage(_upright(stored, about.orientation), about, tuple(notes))
 
 
 def _refuse_bomb(path: Path, data: bytes) -> None:
     """Refuse an image of more bytes or scans than any; each scan of a JPEG costs a decoder as much as an image.
 
     Raises:
-        PictureError: It has.
+        ImageError: It has.
     """
     if len(data) > _LARGEST:
-        raise PictureError(f"{path} has more than {_LARGEST >> 20} MB, which no image needs")
+        raise ImageError(f"{path} has more than {_LARGEST >> 20} MB, which no image needs")
     if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > _SCANS:
-        raise PictureError(f"{path} is a JPEG of more than {_SCANS} scans, which no program writes")
+        raise ImageError(f"{path} is a JPEG of more than {_SCANS} scans, which no program writes")
 
 
 _LARGEST, _SCANS = 1 << 29, 200
@@ -99,11 +99,11 @@ def _decode(path: Path, data: bytes, about: Metadata, notes: list[str]) -> NDArr
             turned = cv2.imdecode(raw, cv2.IMREAD_COLOR)
             decoded = turned if decoded.dtype == np.uint8 and turned is not None else decoded
     except cv2.error as error:  # more pixels than OpenCV takes
-        raise PictureError(f"{path} cannot be read as an image: {error.err or error.msg}") from error
+        raise ImageError(f"{path} cannot be read as an image: {error.err or error.msg}") from error
     if decoded is None:
         heic = data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
         kinds = "HEIC: convert it to jpg or png first" if heic else "jpg, png or webp"
-        raise PictureError(f"{path} cannot be read as an image ({kinds})")
+        raise ImageError(f"{path} cannot be read as an image ({kinds})")
     samples: NDArray[Any] = np.asarray(decoded)
     if samples.ndim == 2:
         samples = samples[..., None]
@@ -113,7 +113,7 @@ def _decode(path: Path, data: bytes, about: Metadata, notes: list[str]) -> NDArr
         notes.append("its 16 bits are reduced to 8: styles are made in 8 bits")
         samples = np.asarray((samples.astype(np.uint32) + 128) // 257, np.uint8)
     elif samples.dtype != np.uint8:
-        raise PictureError(f"{path} holds linear light ({samples.dtype}), which is not read: save it with 8 or 16 bits")
+        raise ImageError(f"{path} holds linear light ({samples.dtype}), which is not read: save it with 8 or 16 bits")
     if samples.shape[2] <= 2:  # grey, maybe with opacity
         samples = np.concatenate((np.repeat(samples[..., :1], 3, 2), samples[..., 1:]), 2)
     return np.ascontiguousarray(samples)

@@ -16,8 +16,8 @@ from rtstyle.backends import Controls, EngineSettings, open_for
 from rtstyle.errors import SettingError
 from rtstyle.files import check_file_output
 from rtstyle.frame import Color, Frame, Size, planes_from_rgb, planes_to_rgb
-from rtstyle.picture import EXTENSIONS, write_picture
-from rtstyle.reading import read_picture
+from rtstyle.image import EXTENSIONS, save_image
+from rtstyle.reading import image_samples
 from rtstyle.style import Style, list_styles, load_style
 
 _COLOR = Color("bt601", full_range=True)
@@ -48,14 +48,14 @@ def write_style_sheet(
         The names on the tiles, in order: left to right, top to bottom.
 
     Raises:
-        PictureError: The photo cannot be read, or the sheet cannot be written.
+        ImageError: The photo cannot be read, or the sheet cannot be written.
         OutputExistsError: The target exists and ``overwrite`` is False.
         SettingError: The target has no extension of an image.
     """
     if target.suffix.lower() not in EXTENSIONS:
         raise SettingError(f"cannot write {target.name!r}: the sheet must end in one of {', '.join(EXTENSIONS)}")
     check_file_output(target, overwrite=overwrite)
-    rgb = np.ascontiguousarray(read_picture(photo)[..., 2::-1])
+    rgb = np.ascontiguousarray(image_samples(photo)[..., 2::-1])
     scale = min(1.0, _STYLIZED_WIDTH / rgb.shape[1])
     if scale < 1:
         rgb = np.asarray(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
@@ -71,7 +71,7 @@ def write_style_sheet(
         if progress:
             progress(len(named) - 1, len(chosen), style.name)
     sheet = np.ascontiguousarray(_laid_out(named, tile_width)[..., ::-1])
-    write_picture(target, sheet, overwrite=overwrite)
+    save_image(target, sheet, overwrite=overwrite)
     return [name for name, _ in named]
 
 
@@ -83,12 +83,12 @@ def _laid_out(named: list[tuple[str, NDArray[np.uint8]]], width: int) -> NDArray
     rows = -(-len(named) // columns)
     high, wide = height + _CAPTION + _GAP, width + _GAP
     sheet = np.full((rows * high + _GAP, columns * wide + _GAP, 3), 255, np.uint8)
-    for index, (name, picture) in enumerate(named):
+    for index, (name, image) in enumerate(named):
         row, column = divmod(index, columns)
         top, left = _GAP + row * high, _GAP + column * wide
-        shrinks = width < picture.shape[1]
+        shrinks = width < image.shape[1]
         sheet[top : top + height, left : left + width] = cv2.resize(
-            picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+            image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
         )
         place = (left + 2, top + height + _CAPTION - 9)
         cv2.putText(sheet, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (40, 40, 40), 1, cv2.LINE_AA)

@@ -182,7 +182,7 @@ class Window(Closing):
         self._keys = {**_BY_NAME, **(keys or {})}
         self._own_keys = set(keys or {})
         self._shown: tuple[Frame, Frame] | None = None
-        self._picture: pygame.Surface | None = None
+        self._image: pygame.Surface | None = None
         self._to_rgb = RgbConverter(), RgbConverter()
         self.split: float | None = None
         """Where the frame is divided, as a share of its width: left of it the source is shown; None: nowhere."""
@@ -248,7 +248,7 @@ class Window(Closing):
             cut = round(self.split * width)
             rgb[:, :cut] = self._in_rgb(source, Size(width, height), self._to_rgb[1])[:, :cut]
             rgb[:, max(cut - 1, 0) : cut + 1] = 255
-        self._picture = self._pg.image.frombuffer(rgb.tobytes(), (width, height), "RGB")
+        self._image = self._pg.image.frombuffer(rgb.tobytes(), (width, height), "RGB")
 
     @staticmethod
     def _in_rgb(frame: Frame, size: Size, converter: RgbConverter) -> NDArray[np.uint8]:
@@ -263,10 +263,10 @@ class Window(Closing):
     def redraw(self) -> None:
         """Show the last frame again, with the text of now."""
         self._screen.fill((0, 0, 0))
-        if self._picture is not None:
-            size = Size(*self._picture.get_size())
+        if self._image is not None:
+            size = Size(*self._image.get_size())
             left, top, width, height = _letterbox(size, self._screen.get_size())
-            self._screen.blit(self._picture, (left, top))
+            self._screen.blit(self._image, (left, top))
             line = None if self.split is None else (left + round(self.split * width), top + height // 2)
             self.overlay.split = line
         self.overlay.draw(self._screen)
@@ -343,9 +343,9 @@ class Window(Closing):
             self._dragging = True
         elif event.type != self._pg.MOUSEMOTION or not (self._dragging and event.buttons[0]):
             return False
-        if not self._dragging or self._picture is None:
+        if not self._dragging or self._image is None:
             return False
-        left, _, width, _ = _letterbox(Size(*self._picture.get_size()), self._screen.get_size())
+        left, _, width, _ = _letterbox(Size(*self._image.get_size()), self._screen.get_size())
         self.split = min(max((event.pos[0] - left) / width, 0.0), 1.0)
         return True
 
@@ -430,11 +430,11 @@ class _CleanWindow:
             self._window.destroy()
 
 
-def _letterbox(picture: Size, window: tuple[int, int]) -> tuple[int, int, int, int]:
+def _letterbox(image: Size, window: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return where the frame lies in the window: left, top, width, height."""
     width, height = window
-    scale = min(width / picture.width, height / picture.height)
-    fitted = max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)
+    scale = min(width / image.width, height / image.height)
+    fitted = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
     return (width - fitted[0]) // 2, (height - fitted[1]) // 2, *fitted
 
 

@@ -326,7 +326,7 @@ class Context:
         assert cuda.current == self._engine.gpu
         assert set(self._addresses) == {*self._shapes, graph.STYLIZED}
         small = (graph.STRENGTH, graph.CENTRE, graph.INTO, graph.BACK)
-        shapes = {**self._shapes, graph.STYLIZED: self._shapes[graph.PICTURE]}
+        shapes = {**self._shapes, graph.STYLIZED: self._shapes[graph.SOURCE]}
         assert all(-1 not in shape for shape in shapes.values())
         tensors = {}
         for name, shape in shapes.items():

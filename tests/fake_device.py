@@ -172,7 +172,7 @@ class PlanarOnCpu:
 
     def prepare(self, addresses: Mapping[str, int], stream: int) -> Callable[[], None]:
         assert all(address % 256 == 0 for address in addresses.values())
-        shapes = {**self._shapes, graph.STYLIZED: self._shapes[graph.PICTURE]}
+        shapes = {**self._shapes, graph.STYLIZED: self._shapes[graph.SOURCE]}
         tensors = {name: _at(addresses[name], int(np.prod(shape))).reshape(shape) for name, shape in shapes.items()}
         for name, shape in ((graph.STRENGTH, 24), (graph.CENTRE, 24), (graph.INTO, (24, 24)), (graph.BACK, (24, 24))):
             tensors[name] = _at(addresses[name], 4 * int(np.prod(shape))).view(np.float32).reshape(shape)

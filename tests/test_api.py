@@ -69,7 +69,7 @@ def test_an_array_comes_back_stylized_and_the_input_is_left_alone():
 def test_an_array_gives_what_the_command_writes_for_the_same_image(tmp_path):
     image = photo()
     cv2.imwrite(str(tmp_path / "in.png"), image[..., ::-1])
-    rtstyle.stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", style="ink", engine=F32)
+    rtstyle.stylize_images(tmp_path / "in.png", tmp_path / "out.png", style="ink", engine=F32)
     written = cv2.imread(str(tmp_path / "out.png"))[..., ::-1]
     assert np.array_equal(stylize(image, "ink", engine=F32), written)
 

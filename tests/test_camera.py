@@ -414,7 +414,7 @@ def test_no_packet_of_a_camera_outlives_its_container(way, end, tmp_path):
     driver, stop = Driver(write_clip(tmp_path / "clip.mkv", list(range(0, 400, 40))), end), threading.Event()
     feed = StreamFeed(driver, SourceAddress("device", "0", "camera 0"), timeout=1, stop=stop)
     errors = []  # what waits for the camera to come back holds the error, and with it all that its frames hold
-    pictures = feed.pictures()
+    pictures = feed.av_frames()
     try:
         for count, _ in enumerate(pictures):
             if way == "stopped" and count == 3:

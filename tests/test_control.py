@@ -60,7 +60,7 @@ from rtstyle.live.deflicker import LARGEST_GAIN, Deflicker
 from rtstyle.live.fanout import Fanout
 from rtstyle.live.look import Look, split_frame
 from rtstyle.style import list_styles
-from rtstyle.video.sound import RATE, Sound
+from rtstyle.video.audio import RATE, AudioChunk
 
 STATE = SessionState(
     styles=("sketch", "ink"),
@@ -507,12 +507,12 @@ def test_beats_are_heard_in_audio_and_its_level_is_read():
         samples = dice.normal(0, 60, piece)
         if number % 30 < 4:  # a drum of 60 Hz, 100 beats a minute
             samples += 12000 * np.sin(2 * np.pi * 60 * (at + np.arange(piece) / RATE))
-        meter.hear(Sound(np.repeat(samples.astype(np.int16)[:, None], 2, 1), at))
+        meter.hear(AudioChunk(np.repeat(samples.astype(np.int16)[:, None], 2, 1), at))
         levels.append(meter.level)
     assert clock.bpm == pytest.approx(100, abs=3)
     assert max(levels) > 0.9
     assert min(levels[20:30]) < 0.6, "it falls between the beats"
-    meter.hear(Sound(np.zeros((0, 2), np.int16), 9.0))
+    meter.hear(AudioChunk(np.zeros((0, 2), np.int16), 9.0))
 
 
 # -- modulation

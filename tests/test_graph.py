@@ -197,7 +197,7 @@ def test_the_deployed_graph_has_a_static_shape_and_passes_onnx_checks(random_sty
         for value in (*model.graph.input, *model.graph.output)
     }
     assert shapes == {
-        "picture": (1, 10, 14, 24),
+        "source": (1, 10, 14, 24),
         "canvas": (1, 10, 14, 16),
         "strength": (24,),
         "stylized": (1, 10, 14, 24),
@@ -267,11 +267,11 @@ def planar_stylized(
     model = graph.planar(style.trunk, None if dynamic else size, layout=layout, precision=precision)
     layer = style.layer(size, color)
     shapes = graph.planar_shapes(size, layer.channels)
-    picture, canvas = (np.zeros(shapes[name], np.uint8) for name in ("picture", "canvas"))
+    picture, canvas = (np.zeros(shapes[name], np.uint8) for name in ("source", "canvas"))
     for target, source in zip(graph.planes_in(picture, layout), planes, strict=True):
         target[:] = source
     layer.lay(Frame(planes, 0, Fraction(1), color, canvas=(13, 5)), canvas[0])
-    feeds = {"picture": picture, "canvas": canvas, "strength": graph.strength_of(strength, strength)}
+    feeds = {"source": picture, "canvas": canvas, "strength": graph.strength_of(strength, strength)}
     result = planar_runner(model.SerializeToString())({**feeds, **graph.color_inputs(color)})
     assert result.shape == picture.shape
     return graph.planes_in(result, layout)
@@ -337,7 +337,7 @@ def test_the_planar_graph_casts_first_and_last_and_is_float16_between(sketch, la
 def test_planes_lie_in_a_frame_as_in_memory_of_i420_and_nv12():
     size = Size(16, 8)
     picture = np.arange(16 * 12, dtype=np.uint8).reshape(1, 1, 12, 16)
-    assert graph.planar_shapes(size)["picture"] == picture.shape
+    assert graph.planar_shapes(size)["source"] == picture.shape
     y, u, v = graph.planes_in(picture, "i420")
     assert (y.shape, u.shape, v.shape) == ((8, 16), (4, 8), (4, 8))
     assert (int(y[0, 0]), int(u[0, 0]), int(u[0, 1]), int(v[0, 0])) == (0, 128, 129, 160)

@@ -19,11 +19,11 @@ from rtstyle.backends.plans import PlanCache, Recipe
 from rtstyle.errors import OutputExistsError, RtstyleError, VideoWriteError
 from rtstyle.files import check_file_output, free_name
 from rtstyle.frame import Color, Frame, planes_from_rgb
+from rtstyle.image import save_image, stylize_images
 from rtstyle.live.images import save_snapshot
 from rtstyle.live.sinks import stream_process
 from rtstyle.live.sinks.playlist import Playlist
 from rtstyle.live.sinks.stream import destination
-from rtstyle.picture import stylize_pictures, write_picture
 from rtstyle.render import RenderOptions, segments, stylize_video
 from rtstyle.render.batch import stylize_many
 from rtstyle.render.journal import claim
@@ -181,7 +181,7 @@ def test_a_named_pipe_is_not_replaced_by_a_file(clip, tmp_path, fifo):
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(VideoWriteError, match="it is a named pipe"):
-        stylize_pictures(photo, tmp_path / "fifo.png", controls=SAME, overwrite=True)
+        stylize_images(photo, tmp_path / "fifo.png", controls=SAME, overwrite=True)
     with pytest.raises(VideoWriteError, match="it is a named pipe"):
         destination(str(tmp_path / "fifo.m3u8"), overwrite=True)
     assert all((tmp_path / name).is_fifo() for name in ("fifo", "fifo.mp4", "fifo.png", "fifo.m3u8"))
@@ -243,7 +243,7 @@ def test_what_appears_at_the_output_meanwhile_is_not_replaced(
 def test_an_image_that_appears_meanwhile_is_not_replaced(tmp_path):
     (tmp_path / "out.png").write_text("dear")
     with pytest.raises(OutputExistsError, match="exists already"):
-        write_picture(tmp_path / "out.png", np.zeros((32, 32, 3), np.uint8), overwrite=False)
+        save_image(tmp_path / "out.png", np.zeros((32, 32, 3), np.uint8), overwrite=False)
     assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
     assert (tmp_path / "out.png").read_text() == "dear"
 
@@ -285,7 +285,7 @@ def test_a_frame_is_written_through_no_link(tmp_path, monkeypatch):
     letter = tmp_path / "letter.txt"
     letter.write_text("dear")
     (tmp_path / f".out.{os.getpid()}.part.png").symlink_to(letter)  # the name that earlier releases took
-    write_picture(tmp_path / "out.png", np.zeros((32, 32, 3), np.uint8))
+    save_image(tmp_path / "out.png", np.zeros((32, 32, 3), np.uint8))
     assert letter.read_text() == "dear"
     monkeypatch.setattr(files.secrets, "token_hex", lambda count: "guessed")
     (tmp_path / ".out.png.guessed.part").symlink_to(letter)
@@ -305,7 +305,7 @@ def test_a_link_under_the_name_itself_is_replaced_and_not_followed(tmp_path):
 
 def test_names_as_long_as_the_file_system_takes_can_be_written(tmp_path):
     name = "ä" * 125 + ".jpg"
-    write_picture(tmp_path / name, np.zeros((32, 32, 3), np.uint8))
+    save_image(tmp_path / name, np.zeros((32, 32, 3), np.uint8))
     assert os.listdir(tmp_path) == [name]
 
 

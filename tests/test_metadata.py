@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from rtstyle.backends import Controls
-from rtstyle.errors import PictureError
+from rtstyle.errors import ImageError
+from rtstyle.image import stylize_images
 from rtstyle.metadata import read_metadata
-from rtstyle.picture import stylize_pictures
-from rtstyle.reading import load_picture
+from rtstyle.reading import load_image
 
 PLAIN = Controls(0, 0)
 PROFILE = struct.pack(">I12x4s", 4000, b"RGB ") + bytes(range(256)) * 300
@@ -102,7 +102,7 @@ def make(path: Path, orientation: int = 1, picture: np.ndarray | None = None) ->
 @pytest.mark.parametrize("source", [".jpg", ".png", ".webp"])
 def test_profile_exif_xmp_and_resolution_come_out_and_the_image_stands_upright(source, target, tmp_path):
     original, made = make(tmp_path / f"in{source}", orientation=6), tmp_path / f"out{target}"
-    report = stylize_pictures(original, made, controls=PLAIN)
+    report = stylize_images(original, made, controls=PLAIN)
     assert report.warnings == []
     data = made.read_bytes()
     about = read_metadata(data)
@@ -122,7 +122,7 @@ def test_profile_exif_xmp_and_resolution_come_out_and_the_image_stands_upright(s
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_each_orientation_is_applied_once(orientation, tmp_path):
     source = make(tmp_path / "in.jpg", orientation)
-    ours = load_picture(source).samples
+    ours = load_image(source).samples
     assert np.array_equal(ours, cv2.imread(str(source), cv2.IMREAD_COLOR)), "OpenCV turns it another way"
 
 
@@ -131,7 +131,7 @@ def test_a_profile_that_does_not_fit_the_output_is_named(tmp_path):
     grey = PROFILE[:16] + b"GRAY" + PROFILE[20:]
     pixels = cv2.imencode(".png", scene()[..., 0])[1].tobytes()
     source.write_bytes(pixels[:33] + chunk(b"iCCP", b"name\0\0" + zlib.compress(grey)) + pixels[33:])
-    report = stylize_pictures(source, tmp_path / "out.png", controls=PLAIN)
+    report = stylize_images(source, tmp_path / "out.png", controls=PLAIN)
     assert [words for words in report.warnings if "profile is for GRAY" in words]
 
 
@@ -139,15 +139,15 @@ def test_texts_of_png_stay_in_png_and_are_named_elsewhere(tmp_path):
     source = tmp_path / "in.png"
     pixels = cv2.imencode(".png", scene())[1].tobytes()
     source.write_bytes(pixels[:-12] + chunk(b"tEXt", b"Author\0A. Person") + pixels[-12:])
-    assert stylize_pictures(source, tmp_path / "out.png", controls=PLAIN).warnings == []
+    assert stylize_images(source, tmp_path / "out.png", controls=PLAIN).warnings == []
     assert b"Author\0A. Person" in (tmp_path / "out.png").read_bytes()
-    assert "texts" in " ".join(stylize_pictures(source, tmp_path / "out.jpg", controls=PLAIN).warnings)
+    assert "texts" in " ".join(stylize_images(source, tmp_path / "out.jpg", controls=PLAIN).warnings)
 
 
 def test_sixteen_bits_are_rounded_and_named(tmp_path):
     deep = np.full((32, 32, 3), 0x01FF, np.uint16)
     cv2.imwrite(str(tmp_path / "in.png"), deep)
-    report = stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", controls=PLAIN)
+    report = stylize_images(tmp_path / "in.png", tmp_path / "out.png", controls=PLAIN)
     assert [words for words in report.warnings if "16 bits" in words]
     assert (cv2.imread(str(tmp_path / "out.png")) == 2).all()  # 511 / 257
 
@@ -167,18 +167,18 @@ def test_grey_png_keeps_its_transparent_level(bits, tmp_path):
         + chunk(b"IDAT", zlib.compress((b"\0" + row) * 16))
     )
     (tmp_path / "in.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data + chunk(b"IEND", b""))
-    stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", controls=PLAIN)
+    stylize_images(tmp_path / "in.png", tmp_path / "out.png", controls=PLAIN)
     alpha = cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_UNCHANGED)[..., 3]
     assert (alpha[:, :8] == 255).all()
     assert (alpha[:, 8:] == 0).all()
-    report = stylize_pictures(tmp_path / "in.png", tmp_path / "out.jpg", controls=PLAIN)
+    report = stylize_images(tmp_path / "in.png", tmp_path / "out.jpg", controls=PLAIN)
     assert [words for words in report.warnings if "transparency" in words]
 
 
 def test_an_animation_says_that_only_its_first_frame_is_taken(tmp_path):
     pixels = cv2.imencode(".png", scene())[1].tobytes()
     (tmp_path / "in.png").write_bytes(pixels[:33] + chunk(b"acTL", struct.pack(">II", 1, 0)) + pixels[33:])
-    report = stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", controls=PLAIN)
+    report = stylize_images(tmp_path / "in.png", tmp_path / "out.png", controls=PLAIN)
     assert [words for words in report.warnings if "animated" in words]
 
 
@@ -188,8 +188,8 @@ def test_a_folder_names_what_it_passes_over_and_takes_no_hidden_files(tmp_path):
     make(folder / "a.jpg")
     (folder / "._a.jpg").write_bytes(b"\0\5\x16\7 resource fork")
     (folder / "b.raw").write_bytes(b"raw")
-    report = stylize_pictures(folder, tmp_path / "out", controls=PLAIN)
-    assert (report.pictures, report.failed) == (1, {})
+    report = stylize_images(folder, tmp_path / "out", controls=PLAIN)
+    assert (report.images, report.failed) == (1, {})
     assert [words for words in report.warnings if "b.raw" in words and "._a" not in words]
 
 
@@ -210,8 +210,8 @@ def test_an_image_that_would_fill_the_memory_is_refused_from_its_header(name, tm
         canvas = bytes(4) + (16382).to_bytes(3, "little") * 2
         data = struct.pack("<4sI4s4sI", b"RIFF", 22, b"WEBP", b"VP8X", 10) + canvas
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(PictureError, match=r"by its header; at most \d+ megapixels"):
-        load_picture(tmp_path / name)
+    with pytest.raises(ImageError, match=r"by its header; at most \d+ megapixels"):
+        load_image(tmp_path / name)
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from peak import peak_kilobytes\n"
         f"from rtstyle.cli import main; code = main(['image', {str(tmp_path / name)!r}, 'out.png'])\n"

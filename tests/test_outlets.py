@@ -35,14 +35,14 @@ from rtstyle.errors import CameraError, OutputExistsError, SettingError, VideoWr
 from rtstyle.frame import Color, Planes, Size, VideoFormat
 from rtstyle.live import LiveSettings, Outputs, stylize_live
 from rtstyle.live.fanout import Fanout
-from rtstyle.live.microphone import MicrophoneCapture, SoundClock, microphone_requests
+from rtstyle.live.microphone import AudioClock, MicrophoneCapture, microphone_requests
 from rtstyle.live.sinks.readers import DeviceReaders
 from rtstyle.live.sinks.recording import Recording
 from rtstyle.live.sinks.sink import CLOCK, FrameDropped
 from rtstyle.live.sinks.stream import StreamSink, destination, even
 from rtstyle.live.sinks.virtual_camera import YuyvFiller, find_virtual_cameras, open_virtual_camera, steady_rate
 from rtstyle.video import VideoWriter
-from rtstyle.video.sound import RATE, Sound
+from rtstyle.video.audio import RATE, AudioChunk
 
 SIZE = Size(320, 192)
 COLOR = Color("bt601")
@@ -89,7 +89,7 @@ def feed_until(outlets: Fanout, happened: Callable[[], bool]) -> None:
 
 
 def recording(path: Path, *, sound: bool = False, tell: Callable[[str], None] = print) -> Recording:
-    writer = VideoWriter(path, VideoFormat(SIZE, COLOR, CLOCK, Fraction(30)), sound=sound)
+    writer = VideoWriter(path, VideoFormat(SIZE, COLOR, CLOCK, Fraction(30)), live_audio=sound)
     return Recording(writer, tell)
 
 
@@ -99,7 +99,7 @@ def push(
     return StreamSink(
         destination(url),
         like=VideoFormat(SIZE, COLOR, CLOCK, Fraction(30)),
-        sound=sound,
+        audio=sound,
         tell=lines.append if lines is not None else print,
         warn=outlets.warn,
         timeout=timeout,
@@ -530,7 +530,7 @@ def samples_of(path: Path) -> np.ndarray:
 
 
 def test_a_microphone_is_heard_in_step_with_the_clock():
-    heard: list[Sound] = []
+    heard: list[AudioChunk] = []
     with MicrophoneCapture(TONE, heard.append, print):
         time.sleep(1.5)
     pieces = heard[5:]
@@ -541,7 +541,7 @@ def test_a_microphone_is_heard_in_step_with_the_clock():
 
 
 def test_the_clock_of_a_device_is_followed_where_it_runs_off_and_lateness_is_not():
-    clock, rng = SoundClock(), np.random.default_rng(0)
+    clock, rng = AudioClock(), np.random.default_rng(0)
     errors = []
     for index in range(3000):  # 30 s of pieces of 10 ms, by a device that is 0.1 % slow
         begin = 500 + index * 480 / 47952
@@ -559,7 +559,7 @@ def write_with_sound(path: Path, rate: float, begin: float = 1e6, seconds: int =
         index = samples + np.arange(480)
         seconds_of = index / rate - 0.5  # the microphone was on before
         click = np.where((seconds_of % 1 < 0.02) & (seconds_of > 0.5), 12000 * np.sin(2 * np.pi * 2000 * seconds_of), 0)
-        sink.write_sound(Sound(np.stack([click, click], 1).astype(np.int16), begin + samples / rate - 0.5))
+        sink.write_audio(AudioChunk(np.stack([click, click], 1).astype(np.int16), begin + samples / rate - 0.5))
         samples += 480
         while tick / 10 < samples / rate - 0.5:
             sink.write(Frame(frame.planes, round((begin + tick / 10) / CLOCK), CLOCK, COLOR))
@@ -710,7 +710,7 @@ def test_audio_is_refused_where_nothing_takes_it(tmp_path, monkeypatch):
 
 def test_a_microphone_that_goes_is_reported_and_comes_back():
     lines: list[str] = []
-    heard: list[Sound] = []
+    heard: list[AudioChunk] = []
     with MicrophoneCapture("lavfi:sine=duration=0.2,arealtime", heard.append, lines.append):
         time.sleep(3.2)
     assert lines[0].startswith("microphone lavfi:sine=duration=0.2,arealtime is gone (it ended)")

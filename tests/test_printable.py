@@ -20,9 +20,9 @@ from clips import make_clip
 from rtstyle import Controls, Frame, Size, open_engine
 from rtstyle.cli import main
 from rtstyle.cli.talk import LineFormatter, finish, print_table, printable, write
-from rtstyle.errors import PictureError, RtstyleError, SettingError
+from rtstyle.errors import ImageError, RtstyleError, SettingError
 from rtstyle.frame import Planes
-from rtstyle.reading import read_picture
+from rtstyle.reading import image_samples
 from rtstyle.video import VideoReader
 
 ROOT = Path(__file__).parents[1]
@@ -144,29 +144,29 @@ PICTURES = {
 def test_an_image_that_would_take_all_memory_is_refused_by_its_header(tmp_path, kind):
     data, reason = PICTURES[kind]
     (tmp_path / "in.png").write_bytes(data)
-    with pytest.raises(PictureError, match=reason):
-        read_picture(tmp_path / "in.png")
+    with pytest.raises(ImageError, match=reason):
+        image_samples(tmp_path / "in.png")
 
 
 def test_an_image_for_which_the_memory_is_not_there_is_refused(tmp_path, monkeypatch):
     (tmp_path / "in.png").write_bytes(png(8000, 8000))
     monkeypatch.setattr("rtstyle.reading.memory_available", lambda: 500_000_000)
-    with pytest.raises(PictureError, match=r"8000x8000 needs about .* GB of memory"):
-        read_picture(tmp_path / "in.png")
+    with pytest.raises(ImageError, match=r"8000x8000 needs about .* GB of memory"):
+        image_samples(tmp_path / "in.png")
 
 
 def test_a_pipe_in_place_of_an_image_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "in.png")
-    with pytest.raises(PictureError, match="no ordinary file"):
-        read_picture(tmp_path / "in.png")
+    with pytest.raises(ImageError, match="no ordinary file"):
+        image_samples(tmp_path / "in.png")
 
 
 def test_libraries_print_nothing_of_their_own(tmp_path, capfd):
     good = cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
     at = good.index(b"IDAT")
     (tmp_path / "in.png").write_bytes(good[:at] + b"IDAT" + b"\x00" * 20 + good[at + 24 :])
-    with pytest.raises(PictureError):
-        read_picture(tmp_path / "in.png")
+    with pytest.raises(ImageError):
+        image_samples(tmp_path / "in.png")
     assert capfd.readouterr().err == ""
 
 

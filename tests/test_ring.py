@@ -46,14 +46,14 @@ class Inverter:
     layout = "i420"
 
     def __init__(self, device: FakeDevice, size: Size, seconds: float = 0.0) -> None:
-        self._device, self._shape, self._seconds = device, graph.planar_shapes(size)[graph.PICTURE], seconds
+        self._device, self._shape, self._seconds = device, graph.planar_shapes(size)[graph.SOURCE], seconds
         self.closed = False
 
     def prepare(self, addresses, stream):
         from fake_device import _at
 
         count = int(np.prod(self._shape))
-        source, target = _at(addresses[graph.PICTURE], count), _at(addresses[graph.STYLIZED], count)
+        source, target = _at(addresses[graph.SOURCE], count), _at(addresses[graph.STYLIZED], count)
 
         def work() -> None:
             time.sleep(self._seconds)
@@ -254,7 +254,7 @@ def test_the_writer_keeps_views_of_the_ring_and_copies_the_rest(tmp_path):
         for frame in engine.stylize(frames):
             assert not frame.planes.y.flags.writeable
             (in_use, *_), (copied, *_) = (
-                [plane.buffer_ptr for plane in encoder._picture(shown).planes]
+                [plane.buffer_ptr for plane in encoder._av_frame(shown).planes]
                 for shown in (frame, frame.with_planes(Planes(*(plane.copy() for plane in frame.planes))))
             )
             assert in_use == frame.planes.y.ctypes.data

@@ -9,7 +9,7 @@ import pytest
 
 from rtstyle import list_styles
 from rtstyle.cli import main
-from rtstyle.errors import OutputExistsError, PictureError, SettingError
+from rtstyle.errors import ImageError, OutputExistsError, SettingError
 from rtstyle.sheet import write_style_sheet
 
 
@@ -56,7 +56,7 @@ def test_what_cannot_be_written_or_read_is_refused(photo, tmp_path, sketch):
     assert taken.read_bytes() == b"mine"
     with pytest.raises(SettingError, match="must end in"):
         write_style_sheet(photo, tmp_path / "sheet.gif", styles=[sketch])
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         write_style_sheet(tmp_path / "none.png", tmp_path / "sheet.png", styles=[sketch])
 
 

@@ -94,11 +94,11 @@ def test_damaged_weights_are_refused(folder):
 
 def test_a_network_that_is_no_trunk_is_refused(folder):
     model = onnx.load(folder / "trunk.onnx")
-    model.graph.input[0].name = "picture"
+    model.graph.input[0].name = "source"
     for node in model.graph.node:
         for i, name in enumerate(node.input):
             if name == "x":
-                node.input[i] = "picture"
+                node.input[i] = "source"
     onnx.save(model, folder / "trunk.onnx")
     assert "is no trunk of rtstyle" in refusal(folder)
 

@@ -120,7 +120,7 @@ def test_the_networks_edges_are_uint8_and_small_float32(sketch):
     parser = trt.OnnxParser(network, compiler.logger())
     assert parser.parse(compiler.recipe_of(sketch, SMALL, "f16").graph)
     inputs = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
-    assert {name for name, tensor in inputs.items() if tensor.dtype == trt.DataType.UINT8} == {"picture", "canvas"}
+    assert {name for name, tensor in inputs.items() if tensor.dtype == trt.DataType.UINT8} == {"source", "canvas"}
     assert {name for name, tensor in inputs.items() if tensor.dtype == trt.DataType.FLOAT} == {
         "strength", "centre", "into", "back"
     }  # fmt: skip

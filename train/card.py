@@ -62,7 +62,7 @@ _ROWS = (
 )
 
 
-def write_picture(style: Style, pictures: list[NDArray[np.uint8]], folder: Path) -> None:
+def save_image(style: Style, pictures: list[NDArray[np.uint8]], folder: Path) -> None:
     """Write NAME.jpg into ``folder``: ``pictures`` before and after."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [(rgb, stylized(style, rgb)) for rgb in pictures]

@@ -745,7 +745,7 @@ def main() -> int:
     pictures = load_pictures([p for place in args.photos for p in list_pictures(place)])
     style = load_style(args.style)
     parts: dict[str, Callable[[], dict[str, Any]]] = {
-        "stills": lambda: {"pictures": len(pictures)} | measure_stills(style, pictures, args.classifier),
+        "stills": lambda: {"images": len(pictures)} | measure_stills(style, pictures, args.classifier),
         "pans": lambda: measure_pans_both_ways(style, pictures),
         "motion": lambda: measure_motion(style, pictures),
         "grid": lambda: measure_grid(style),
@@ -769,12 +769,12 @@ def main() -> int:
     if not args.dry_run:
         path.write_text(json.dumps(metadata, indent=1, ensure_ascii=False) + "\n", "utf-8")
         if args.card:
-            from train.card import write_page, write_picture
+            from train.card import save_image, write_page
             from train.sheet import picture_of
 
             write_page(style, metadata, args.card)
             if not args.only:
-                write_picture(style, [picture_of(text) for text in args.show] or pictures[:6], args.card)
+                save_image(style, [picture_of(text) for text in args.show] or pictures[:6], args.card)
     for line in wrong:
         print(f"train: {args.style.name} is not to be shipped: {line}", file=sys.stderr)
     return 1 if wrong else 0

@@ -63,7 +63,7 @@ def sheet(pairs: Sequence[Sequence[NDArray[np.uint8]]], width: int, columns: int
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m train.sheet", description="A contact sheet of a style.")
     parser.add_argument("style", help="name or folder")
-    parser.add_argument("pictures", nargs="+", metavar="IMAGE|CLIP@SECOND")
+    parser.add_argument("images", nargs="+", metavar="IMAGE|CLIP@SECOND")
     parser.add_argument("--also", nargs="+", default=[], metavar="STYLE", help="further styles, in the same rows")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--columns", type=int, default=2, help="pairs a row (default: %(default)s)")

@@ -87,10 +87,10 @@ def fixed_frames(size: Size, color: Color) -> list[Frame]:
     The same on every machine; no sample is 0, see ``judge``.
     """
     rng = np.random.default_rng(20261122)
-    pictures = [_areas(size, rng, low, high) for low, high in ((1, 60), (60, 190), (180, 255))]
-    pictures.append(Planes(*(_stripes(plane, rng) for plane in pictures[1])))
-    pictures.append(Planes(*(_bars(plane) for plane in pictures[1])))
-    return [Frame(planes, i, Fraction(1, 25), color, (37 * i, 11 * i)) for i, planes in enumerate(pictures)]
+    scenes = [_areas(size, rng, low, high) for low, high in ((1, 60), (60, 190), (180, 255))]
+    scenes.append(Planes(*(_stripes(plane, rng) for plane in scenes[1])))
+    scenes.append(Planes(*(_bars(plane) for plane in scenes[1])))
+    return [Frame(planes, i, Fraction(1, 25), color, (37 * i, 11 * i)) for i, planes in enumerate(scenes)]
 
 
 def _areas(size: Size, rng: np.random.Generator, low: int, high: int) -> Planes:

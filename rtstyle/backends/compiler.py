@@ -233,7 +233,7 @@ def compile_plan(
         profile = builder.create_optimization_profile()
         tensors = {tensor.name: tensor for tensor in map(network.get_input, range(network.num_inputs))}
         channels = tensors[graph.CANVAS].shape[-1]
-        for name in (graph.PICTURE, graph.CANVAS):
+        for name in (graph.SOURCE, graph.CANVAS):
             profile.set_shape(name, *(graph.planar_shapes(size, channels)[name] for size in DYNAMIC))
         config.add_optimization_profile(profile)
     cache_of_timings = None

@@ -31,7 +31,7 @@ from rtstyle.style import Style
 class _InferenceArrays:
     """The arrays that one inference reads."""
 
-    picture: NDArray[np.uint8]
+    source: NDArray[np.uint8]
     canvas: NDArray[np.uint8]
     laid: object = None
     """Key of the canvas that is there."""
@@ -93,7 +93,7 @@ class OnnxRuntimeEngine(Engine):
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
         check_frame(self, frame, len(self._inside))
         slot = self._free.pop()
-        self._packing.pack(frame.planes, slot.picture[0])
+        self._packing.pack(frame.planes, slot.source[0])
         key = self._layer.key(frame)
         if key is None or slot.laid != key:
             self._layer.lay(frame, slot.canvas[0])
@@ -102,7 +102,7 @@ class OnnxRuntimeEngine(Engine):
         self._inside.append((slot, frame, self._pool.submit(self._run, slot, strength)))
 
     def _run(self, slot: _InferenceArrays, strength: NDArray[np.float32]) -> Planes:
-        feeds = {graph.PICTURE: slot.picture, graph.CANVAS: slot.canvas, graph.STRENGTH: strength}
+        feeds = {graph.SOURCE: slot.source, graph.CANVAS: slot.canvas, graph.STRENGTH: strength}
         (stylized,) = self._session.run([graph.STYLIZED], feeds)
         return self._packing.unpack(stylized[0])
 

@@ -47,9 +47,9 @@ def native_bf16(device: str = "CPU") -> Literal["", "avx512", "amx"]:
     OpenVINO names BF16 among the capabilities of every CPU with AVX-512, and where the CPU cannot multiply it, is
     three times as slow as in float32. So a small convolution is compiled, and asked for the kernel that it got.
     """
-    picture = ov.opset13.parameter([1, 32, 8, 8], np.float32)
+    source = ov.opset13.parameter([1, 32, 8, 8], np.float32)
     weights = ov.opset13.constant(np.ones((32, 32, 3, 3), np.float32))
-    model = ov.Model([ov.opset13.convolution(picture, weights, [1, 1], [1, 1], [1, 1], [1, 1])], [picture])
+    model = ov.Model([ov.opset13.convolution(source, weights, [1, 1], [1, 1], [1, 1], [1, 1])], [source])
     try:
         compiled = the_core().compile_model(model, device, {"INFERENCE_PRECISION_HINT": ov.Type.bf16})
     except RuntimeError:  # where ONEDNN_MAX_CPU_ISA takes AVX-512 away
@@ -120,7 +120,7 @@ class _RequestSlot:
     """One inference request and the arrays that it reads and writes."""
 
     request: ov.InferRequest
-    picture: NDArray[np.uint8]
+    source: NDArray[np.uint8]
     canvas: NDArray[np.uint8]
     strength: NDArray[np.float32]
     stylized: NDArray[np.uint8]
@@ -165,20 +165,20 @@ class OpenVinoEngine(Engine):
 
     @staticmethod
     def _make_slot(compiled: ov.CompiledModel, rows: int, columns: int, channels: int) -> _RequestSlot:
-        picture = np.zeros((1, rows, columns, graph.PLANE_CHANNELS), np.uint8)
+        source = np.zeros((1, rows, columns, graph.PLANE_CHANNELS), np.uint8)
         canvas = np.zeros((1, rows, columns, channels), np.uint8)
         strength = np.zeros(graph.PLANE_CHANNELS, np.float32)
-        stylized = np.zeros_like(picture)
+        stylized = np.zeros_like(source)
         request = compiled.create_infer_request()
-        for tensor, array in ((graph.PICTURE, picture), (graph.CANVAS, canvas), (graph.STRENGTH, strength)):
+        for tensor, array in ((graph.SOURCE, source), (graph.CANVAS, canvas), (graph.STRENGTH, strength)):
             request.set_tensor(tensor, ov.Tensor(array, shared_memory=True))
         request.set_tensor(graph.STYLIZED, ov.Tensor(stylized, shared_memory=True))
-        return _RequestSlot(request, picture[0], canvas[0], strength, stylized[0])
+        return _RequestSlot(request, source[0], canvas[0], strength, stylized[0])
 
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
         check_frame(self, frame, len(self._inside))
         slot = self._free.pop()
-        self._packing.pack(frame.planes, slot.picture)
+        self._packing.pack(frame.planes, slot.source)
         key = self._layer.key(frame)
         if key is None or slot.laid != key:
             self._layer.lay(frame, slot.canvas)

@@ -189,7 +189,7 @@ def _tensor_sizes(shapes: Mapping[str, tuple[int, int, int, int]]) -> dict[str, 
     sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
     small = {graph.STRENGTH: 24, graph.CENTRE: 24, graph.INTO: 24 * 24, graph.BACK: 24 * 24}
     sizes |= {name: 4 * count for name, count in small.items()}
-    return {**sizes, graph.STYLIZED: sizes[graph.PICTURE]}
+    return {**sizes, graph.STYLIZED: sizes[graph.SOURCE]}
 
 
 def _offsets(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
@@ -283,10 +283,10 @@ class RingEngine(Engine):
 
     def _fill(self, slot: _Slot, frame: Frame, controls: Controls) -> None:
         """Write a frame into a slot that is free, and enqueue the copies of what is new in it."""
-        picture = slot.host[graph.PICTURE].reshape(self._shapes[graph.PICTURE])
-        for source, target in zip(frame.planes, graph.planes_in(picture, self._layout), strict=True):
+        packed = slot.host[graph.SOURCE].reshape(self._shapes[graph.SOURCE])
+        for source, target in zip(frame.planes, graph.planes_in(packed, self._layout), strict=True):
             _write_plane(source, target)
-        changed = [graph.PICTURE]
+        changed = [graph.SOURCE]
         key = self._layer.key(frame)
         if key is None or slot.laid != key:
             self._layer.lay(frame, slot.host[graph.CANVAS].reshape(self._shapes[graph.CANVAS][1:]))
@@ -314,7 +314,7 @@ class RingEngine(Engine):
             out = out.copy()
         out = out.view()
         out.flags.writeable = False  # it is not written to while it is in use, so an encoder may keep it (VideoEncoder)
-        return frame.with_planes(self._cropped(graph.planes_in(out.reshape(self._shapes[graph.PICTURE]), self._layout)))
+        return frame.with_planes(self._cropped(graph.planes_in(out.reshape(self._shapes[graph.SOURCE]), self._layout)))
 
     def _settle(self, slot: _Slot) -> None:
         """After an error: nothing may still be read or written that is used again."""

@@ -77,7 +77,7 @@ class TorchEngine(Engine):
         self._layer = style.layer(size, color)
         self._toned = style.trunk.toned
         shape = (self._packing.rows, self._packing.columns)
-        self._picture = np.zeros((*shape, graph.PLANE_CHANNELS), np.uint8)
+        self._source = np.zeros((*shape, graph.PLANE_CHANNELS), np.uint8)
         self._canvas = np.zeros((*shape, self._layer.channels), np.uint8)
         # Gated strokes want colors as the style was trained in; so samples are converted here and back again.
         self._generator = _channels_last(generator_of(style.trunk.weights), device, precision)
@@ -89,9 +89,9 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def submit(self, frame: Frame, controls: Controls = Controls()) -> None:
         check_frame(self, frame, len(self._done))
-        self._packing.pack(frame.planes, self._picture)
+        self._packing.pack(frame.planes, self._source)
         self._layer.lay(frame, self._canvas)
-        samples = torch.from_numpy(self._picture).to(self._device).permute(2, 0, 1)[None].float()
+        samples = torch.from_numpy(self._source).to(self._device).permute(2, 0, 1)[None].float()
         canvas = torch.from_numpy(self._canvas).to(self._device).permute(2, 0, 1)[None].float()
         source = samples
         if self._toned:
@@ -149,22 +149,22 @@ class PlanarGenerator(nn.Module):
         self.generator, self.kind, self.layout, self.toned = generator, kind, layout, toned
 
     def forward(
-        self, picture: Tensor, canvas: Tensor, strength: Tensor, centre: Tensor, into: Tensor, back: Tensor
+        self, source: Tensor, canvas: Tensor, strength: Tensor, centre: Tensor, into: Tensor, back: Tensor
     ) -> Tensor:
         """Stylize a frame.
 
         Args:
-            picture, canvas: As ``graph.planar_shapes`` says, uint8.
+            source, canvas: As ``graph.planar_shapes`` says, uint8.
             strength, centre, into, back: As ``graph.planar`` says, float32.
 
         Returns:
-            Like ``picture``, uint8.
+            Like ``source``, uint8.
         """
         kind = self.kind
-        lines, width = picture.shape[2:]
+        lines, width = source.shape[2:]
         height, half = lines * 2 // 3, (lines // 3, width // 2)
-        y = picture[:, :, :height].float()
-        chroma = picture[0, 0, height:].float()
+        y = source[:, :, :height].float()
+        chroma = source[0, 0, height:].float()
         interleaved = self.layout == "nv12"
         uv = chroma.reshape(1, *half, 2).permute(0, 3, 1, 2) if interleaved else chroma.reshape(1, 2, *half)
         cells = torch.cat((_space_to_depth(y, 4, MARGIN), _space_to_depth(uv, 2, MARGIN // 2)), 1).permute(0, 2, 3, 1)
@@ -215,7 +215,7 @@ class TorchNetwork:
     def prepare(self, addresses: Mapping[str, int], stream: int) -> Callable[[], None]:
         """See ``ring.Network``. On a CPU, the stream is not looked at, and what is returned computes at once."""
         shapes: dict[str, tuple[int, ...]] = dict(graph.planar_shapes(self._size, self._channels))
-        shapes[graph.STYLIZED] = shapes[graph.PICTURE]
+        shapes[graph.STYLIZED] = shapes[graph.SOURCE]
         tensors = {name: _tensor_at(self._device, addresses[name], shape, "|u1") for name, shape in shapes.items()}
         for name, shape in (
             (graph.STRENGTH, (24,)),

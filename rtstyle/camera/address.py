@@ -12,9 +12,9 @@ from typing import Literal
 from rtstyle.camera.devices import find_camera, found, list_cameras
 from rtstyle.camera.screen import SCREEN
 from rtstyle.errors import CameraError, VideoOpenError
-from rtstyle.video.inputs import PICTURES, find_input
+from rtstyle.video.inputs import IMAGES, find_input
 
-AddressKind = Literal["device", "screen", "url", "pipe", "file", "pictures"]
+AddressKind = Literal["device", "screen", "url", "pipe", "file", "images"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class SourceAddress:
     """As it was given; a camera that was given by its name, as that of its device."""
     name: str
     """Text to show, e.g. ``camera 0``; a URL without its password."""
-    pictures: tuple[Path, ...] = ()
+    images: tuple[Path, ...] = ()
 
     @property
     def recorded(self) -> bool:
         """True: it is on the disk and cannot vanish as a camera does."""
-        return self.kind in ("file", "pictures")
+        return self.kind in ("file", "images")
 
 
 def find_source(source: str | int | Path) -> SourceAddress:
@@ -59,10 +59,10 @@ def find_source(source: str | int | Path) -> SourceAddress:
     if stat.S_ISFIFO(mode):
         return SourceAddress("pipe", text, text)
     if stat.S_ISDIR(mode) or (not mode and re.search(r"%0?\d*d", os.path.basename(text))):
-        return SourceAddress("pictures", text, text, find_input(text).pictures)
+        return SourceAddress("images", text, text, find_input(text).images)
     if stat.S_ISREG(mode):
-        still = Path(text).suffix.lower() in PICTURES and os.path.getsize(text) > 0
-        return SourceAddress("pictures", text, text, (Path(text),)) if still else SourceAddress("file", text, text)
+        still = Path(text).suffix.lower() in IMAGES and os.path.getsize(text) > 0
+        return SourceAddress("images", text, text, (Path(text),)) if still else SourceAddress("file", text, text)
     if mode:
         raise VideoOpenError(f"{text} is no video file, nor a camera, a pipe or a folder of images")
     camera = find_camera(text)

@@ -11,7 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.video.sound import RATE
+from rtstyle.video.audio import RATE
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream

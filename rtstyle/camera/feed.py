@@ -21,7 +21,7 @@ from rtstyle.camera.audio import SourceAudio
 from rtstyle.camera.receiver import FRESH, LONGEST_SKIP, Arrival, Receiver
 from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError, reason_of
 from rtstyle.frame import Size
-from rtstyle.video.animation import Pictures
+from rtstyle.video.animation import ImageSequence
 from rtstyle.video.inputs import is_encrypted
 from rtstyle.video.samples import fraction_of
 
@@ -38,7 +38,7 @@ _LOSS_SPREAD = 2
 """Frames after one that is marked as damaged that may be damaged too: FFmpeg's parser marks a packet early."""
 
 
-class Picture(NamedTuple):
+class FeedFrame(NamedTuple):
     """A decoded frame."""
 
     frame: av.VideoFrame
@@ -71,7 +71,7 @@ class Feed(Protocol):
     def damaged(self) -> int:
         """Packets or frames so far that could not be decoded and were left out."""
 
-    def pictures(self) -> Iterator[Picture]:
+    def av_frames(self) -> Iterator[FeedFrame]:
         """Yield frames in order, the first one too; those of a camera only as long as no newer ones have come.
 
         Raises:
@@ -119,8 +119,8 @@ class StreamFeed:
         self._packet_bytes = 0
         self._held_since: float | None = None  # from when on frames are damaged
         self._since_loss = 0  # frames
-        sounds = container.streams.best("audio") if audio else None
-        self.audio = SourceAudio(sounds) if isinstance(sounds, AudioStream) else None
+        heard = container.streams.best("audio") if audio else None
+        self.audio = SourceAudio(heard) if isinstance(heard, AudioStream) else None
         self._closing = threading.Event()
         self._receiver: Receiver | None = None
         self._intra = False  # whether each packet is a key frame, so that none was decoded for the sake of later ones
@@ -132,7 +132,7 @@ class StreamFeed:
             if not (self.paced or self.segmented or address.kind == "screen"):
                 self._intra = self._stream.codec_context.codec.intra_only
                 self._receiver = Receiver(self._packets(), self._stream.index, intra=self._intra, stop=stop)
-            self._first = self._first_picture()
+            self._first = self._first_av_frame()
             self.first = self._first.frame
             if asked:
                 self._check_size(asked)
@@ -152,7 +152,7 @@ class StreamFeed:
             raise self._unusable("has no video, only audio or data")
         return streams[0]
 
-    def _first_picture(self) -> Picture:
+    def _first_av_frame(self) -> FeedFrame:
         try:
             return next(self._decoded)
         except StopIteration:
@@ -174,7 +174,7 @@ class StreamFeed:
             if self._packet_bytes > 1.02 * expected:
                 raise OSError(errno.EINVAL, f"the camera has no mode of {asked}")
 
-    def pictures(self) -> Iterator[Picture]:
+    def av_frames(self) -> Iterator[FeedFrame]:
         yield self._first
         try:
             yield from self._decoded
@@ -183,7 +183,7 @@ class StreamFeed:
         if not self.paced and not self._stop.is_set():
             raise CameraError(f"{self._address.name} is gone: it ended the connection")
 
-    def _decode(self) -> Generator[Picture, None, None]:
+    def _decode(self) -> Generator[FeedFrame, None, None]:
         seen = time.monotonic()
         skipped, longest = 0, 0.0
         for packet, at, dropped, waited in self._receiver or self._arrivals():
@@ -195,19 +195,19 @@ class StreamFeed:
                 skipped += dropped
             self._packet_bytes, longest = packet.size, max(waited, longest)
             try:
-                pictures = packet.decode()
+                av_frames = packet.decode()
             except av.error.InvalidDataError:
                 self.damaged += 1  # a packet that was lost or cut on its way; the next key frame mends it
-                pictures = []
-            for picture in pictures:
-                if isinstance(picture, av.VideoFrame):
+                av_frames = []
+            for av_frame in av_frames:
+                if isinstance(av_frame, av.VideoFrame):
                     seen = time.monotonic()
-                    if not self._is_whole(picture, packet.is_corrupt):
+                    if not self._is_whole(av_frame, packet.is_corrupt):
                         continue
                     if self._is_superseded(at):
                         skipped += 1
                         continue
-                    yield Picture(picture, at, skipped, longest)
+                    yield FeedFrame(av_frame, at, skipped, longest)
                     skipped, longest = 0, 0.0
                     seen = time.monotonic()  # the caller's own time is no silence of the camera
             if self._stop.is_set():
@@ -236,7 +236,7 @@ class StreamFeed:
         self._passed_on = now
         return False
 
-    def _is_whole(self, picture: av.VideoFrame, lost: bool) -> bool:
+    def _is_whole(self, av_frame: av.VideoFrame, lost: bool) -> bool:
         """Return whether a frame is worth showing: no part of it, nor of what it was predicted from, was lost.
 
         Where packets were lost, the last whole frame stays until the next key frame, instead of a smear.
@@ -248,10 +248,10 @@ class StreamFeed:
             return True
         now = time.monotonic()
         self._since_loss += 1
-        if lost or picture.is_corrupt:
+        if lost or av_frame.is_corrupt:
             self._held_since = now if self._held_since is None else self._held_since
             self._since_loss = 0
-        elif picture.key_frame and self._since_loss > _LOSS_SPREAD:
+        elif av_frame.key_frame and self._since_loss > _LOSS_SPREAD:
             self._held_since = None
         if self._held_since is None:
             return True
@@ -302,10 +302,10 @@ def _copied(packet: av.Packet[av.VideoStream]) -> av.Packet[av.VideoStream]:
     return copy
 
 
-class PictureFeed:
+class ImageFeed:
     """A feed of still images, each shown for the same time."""
 
-    format = "pictures"
+    format = "images"
     paced, segmented = True, False
     patience = math.inf
     audio: SourceAudio | None = None
@@ -317,8 +317,8 @@ class PictureFeed:
             VideoOpenError: None can be decoded.
         """
         self.rate: Fraction | None = rate
-        self._stills = Pictures(address.pictures, rate)
-        self._decoded = self._stills.pictures()
+        self._stills = ImageSequence(address.images, rate)
+        self._decoded = self._stills.av_frames()
         first = next(self._decoded, None)
         if first is None:
             raise VideoOpenError(f"{address.name} holds no frame that can be decoded")
@@ -328,10 +328,10 @@ class PictureFeed:
     def damaged(self) -> int:
         return self._stills.damaged
 
-    def pictures(self) -> Iterator[Picture]:
-        yield Picture(self.first, time.perf_counter())
-        for picture in self._decoded:
-            yield Picture(picture, time.perf_counter())
+    def av_frames(self) -> Iterator[FeedFrame]:
+        yield FeedFrame(self.first, time.perf_counter())
+        for av_frame in self._decoded:
+            yield FeedFrame(av_frame, time.perf_counter())
 
     def close(self) -> None: ...
 

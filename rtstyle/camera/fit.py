@@ -12,26 +12,26 @@ _SAME_SHAPE = 0.01
 """Difference of two frames' ratios of width to height up to which one is stretched to the other."""
 
 
-def upright_size(picture: av.VideoFrame) -> Size:
+def upright_size(av_frame: av.VideoFrame) -> Size:
     """Return the size of a frame as it is shown."""
-    sides = (picture.width, picture.height)
-    return Size(*(sides[::-1] if _quarters(picture) % 2 else sides))
+    sides = (av_frame.width, av_frame.height)
+    return Size(*(sides[::-1] if _quarters(av_frame) % 2 else sides))
 
 
-def _quarters(picture: av.VideoFrame) -> int:
+def _quarters(av_frame: av.VideoFrame) -> int:
     """Quarter turns counterclockwise that put the frame upright (phones record lying and say so)."""
-    return round(picture.rotation / 90) % 4
+    return round(av_frame.rotation / 90) % 4
 
 
-def fitted(picture: av.VideoFrame, size: Size, color: Color) -> Planes:
+def fitted(av_frame: av.VideoFrame, size: Size, color: Color) -> Planes:
     """Return a decoded frame upright, in this size and color, as I420.
 
     Views of the decoder's memory where nothing is to be done. A frame of another shape keeps its own, and black
     fills the rest.
     """
-    planes = planes_of(picture)
-    own = color_of(picture, Size(picture.width, picture.height))
-    if quarters := _quarters(picture):
+    planes = planes_of(av_frame)
+    own = color_of(av_frame, Size(av_frame.width, av_frame.height))
+    if quarters := _quarters(av_frame):
         planes = Planes(*(np.ascontiguousarray(np.rot90(plane, quarters)) for plane in planes))
     if planes.y.shape != (size.height, size.width):
         planes = _boxed(planes, size, black=0 if own.full_range else 16)
@@ -40,13 +40,13 @@ def fitted(picture: av.VideoFrame, size: Size, color: Color) -> Planes:
     return planes
 
 
-def inner_size(picture: Size, frame: Size) -> Size:
+def inner_size(inner: Size, frame: Size) -> Size:
     """Return the size of a frame that fills another as far as its shape allows."""
-    if abs(picture.width * frame.height / (picture.height * frame.width) - 1) <= _SAME_SHAPE:
+    if abs(inner.width * frame.height / (inner.height * frame.width) - 1) <= _SAME_SHAPE:
         return frame
-    scale = min(frame.width / picture.width, frame.height / picture.height)
+    scale = min(frame.width / inner.width, frame.height / inner.height)
     # Even, so that no sample of chroma is half frame and half border.
-    return Size(*(max(round(side * scale / 2) * 2, 2) for side in (picture.width, picture.height)))
+    return Size(*(max(round(side * scale / 2) * 2, 2) for side in (inner.width, inner.height)))
 
 
 def _boxed(planes: Planes, size: Size, black: int) -> Planes:

@@ -14,7 +14,7 @@ import av.error
 from rtstyle.camera.address import SourceAddress
 from rtstyle.camera.controls import apply_controls
 from rtstyle.camera.devices import DeviceRequest, device_names, device_requests, found, list_cameras, modes_of
-from rtstyle.camera.feed import Feed, PictureFeed, StreamFeed, reason
+from rtstyle.camera.feed import Feed, ImageFeed, StreamFeed, reason
 from rtstyle.camera.screen import screen_request
 from rtstyle.camera.settings import CaptureSettings
 from rtstyle.errors import CameraError, SourceStalledError, VideoOpenError
@@ -35,8 +35,8 @@ def open_feed(address: SourceAddress, settings: CaptureSettings, stop: threading
     Raises:
         CameraError, SourceStalledError, VideoOpenError, SettingError: As ``open_source``.
     """
-    if address.kind == "pictures":
-        return PictureFeed(address, settings.fps or STILL_RATE)
+    if address.kind == "images":
+        return ImageFeed(address, settings.fps or STILL_RATE)
     if address.kind == "device":
         return _open_device(address, settings, stop)
     if address.kind == "screen":

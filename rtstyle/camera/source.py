@@ -24,8 +24,8 @@ from rtstyle.closing import Closing
 from rtstyle.errors import CameraError, SettingError, SourceStalledError
 from rtstyle.frame import Frame, Size
 from rtstyle.video import color_of
+from rtstyle.video.audio import AudioChunk
 from rtstyle.video.samples import fraction_of
-from rtstyle.video.sound import Sound
 
 _LATE = 0.25
 """Seconds that a file may be late before its clock is set back."""
@@ -92,7 +92,7 @@ class LiveSource(Closing):
         self._tell = tell or (lambda line: None)
         self._stop = threading.Event()
         self._feed: Feed = open_feed(address, settings, self._stop, audio=audio)
-        self._loop = self._feed.paced and (address.kind == "pictures" if settings.loop is None else settings.loop)
+        self._loop = self._feed.paced and (address.kind == "images" if settings.loop is None else settings.loop)
         self._due: float | None = None  # when the next round of a recording begins
         self._last_pts: int | None = None
         self._first_at: float | None = None
@@ -101,7 +101,7 @@ class LiveSource(Closing):
 
         self.name = address.name
         """Text to show, e.g. ``camera 0``."""
-        self.hear: Callable[[Sound], None] = lambda sound: None
+        self.hear: Callable[[AudioChunk], None] = lambda chunk: None
         """Called with each piece of audio, in the reader's thread; its times are those of ``Captured.at``."""
         self.notes: list[str] = []
         """What came out other than asked, one line each."""
@@ -113,22 +113,22 @@ class LiveSource(Closing):
         """How frames come, e.g. ``mjpeg``, ``yuyv422``, ``h264``."""
         self._look(self._feed.first)
 
-    def _look(self, picture: av.VideoFrame) -> None:
+    def _look(self, av_frame: av.VideoFrame) -> None:
         """Set size and color by the first frame, and note what differs from the requests."""
-        own, size, fps = upright_size(picture), self._settings.size, self._settings.fps
+        own, size, fps = upright_size(av_frame), self._settings.size, self._settings.fps
         kind = self._address.kind
         asked = kind in ("device", "screen")
         self.size: Size = own if asked or not size else size
-        if kind == "pictures" and not size and (own.width > _LARGEST_STILL.width or own.height > _LARGEST_STILL.height):
+        if kind == "images" and not size and (own.width > _LARGEST_STILL.width or own.height > _LARGEST_STILL.height):
             self.size = inner_size(own, _LARGEST_STILL)
-        self.color = color_of(picture, Size(picture.width, picture.height))
+        self.color = color_of(av_frame, Size(av_frame.width, av_frame.height))
         self._known = {(own, self.color.matrix, self.color.full_range)}
         if asked and size and size != own:
             listed = "; its modes are listed by: rtstyle devices" if kind == "device" else ""
             self.notes.append(f"{self.name} sends frames of {own}, not of {size}: they are used as they come{listed}")
         elif own != self.size:
             self.notes.append(f"{self.name} sends frames of {own}, not of {self.size}: {self._fate(own)}")
-        if fps and not asked and kind != "pictures":
+        if fps and not asked and kind != "images":
             self.notes.append(f"{self.name} keeps its own frame rate; only a camera can be asked for {float(fps):g}")
         elif fps and self.rate and abs(float(self.rate / fps) - 1) > 0.05:
             self.notes.append(f"{self.name} gives {float(self.rate):g} frames per second, not {float(fps):g}")
@@ -206,8 +206,8 @@ class LiveSource(Closing):
     def _as_they_come(self) -> Iterator[Captured]:
         arrivals: deque[tuple[float, float]] = deque()
         before = -math.inf
-        for picture, at, skipped, _ in self._feed.pictures():
-            frame = self._frame(picture, at)
+        for av_frame, at, skipped, _ in self._feed.av_frames():
+            frame = self._frame(av_frame, at)
             moment = _seconds_of(frame)
             if moment < before:  # its clock was set back: what came before says nothing of this one
                 arrivals.clear()
@@ -223,8 +223,8 @@ class LiveSource(Closing):
         """
         origin: float | None = None
         skipped, shown = 0, -math.inf
-        for picture, at, _, waited in self._feed.pictures():
-            frame = self._frame(picture, at)
+        for av_frame, at, _, waited in self._feed.av_frames():
+            frame = self._frame(av_frame, at)
             moment = _seconds_of(frame)
             if (
                 origin is None
@@ -245,8 +245,8 @@ class LiveSource(Closing):
 
     def _recorded(self) -> Iterator[Captured]:
         origin: float | None = None
-        for picture, at, *_ in self._feed.pictures():
-            frame = self._frame(picture, at)
+        for av_frame, at, *_ in self._feed.av_frames():
+            frame = self._frame(av_frame, at)
             moment = _seconds_of(frame)
             now = time.perf_counter()
             if origin is None:
@@ -258,7 +258,7 @@ class LiveSource(Closing):
                 return
             self._play(moment, origin)
             yield Captured(frame, origin + moment)
-            shown = float((picture.duration or 0) * frame.time_base) or (float(1 / self.rate) if self.rate else 0)
+            shown = float((av_frame.duration or 0) * frame.time_base) or (float(1 / self.rate) if self.rate else 0)
             self._due = origin + moment + min(shown, self._feed.patience)
         if self._due is not None:  # the last frame is seen as long as the others
             self._stop.wait(max(self._due - time.perf_counter(), 0))
@@ -269,21 +269,21 @@ class LiveSource(Closing):
         """Pass on the audio that begins before a moment, which ``origin`` turns into one of our clock."""
         if self._feed.audio:
             for piece in self._feed.audio.due(until):
-                self.hear(Sound(piece.samples, origin + piece.moment))
+                self.hear(AudioChunk(piece.samples, origin + piece.moment))
 
-    def _frame(self, picture: av.VideoFrame, at: float) -> Frame:
-        own = color_of(picture, Size(picture.width, picture.height))
-        look = (upright_size(picture), own.matrix, own.full_range)
+    def _frame(self, av_frame: av.VideoFrame, at: float) -> Frame:
+        own = color_of(av_frame, Size(av_frame.width, av_frame.height))
+        look = (upright_size(av_frame), own.matrix, own.full_range)
         if look not in self._known:
             known, self._known = self._known, self._known | {look}
-            if self._address.kind != "pictures":  # which differ by nature
+            if self._address.kind != "images":  # which differ by nature
                 change = f"now sends frames of {look[0]}: {self._fate(look[0])}"
                 colors = "codes its colors otherwise now: they are converted"
                 self._tell(f"{self.name} {colors if look[0] in (k[0] for k in known) else change}")
-        planes = fitted(picture, self.size, self.color)
-        time_base = fraction_of(picture.time_base) or Fraction(1, 90000)
+        planes = fitted(av_frame, self.size, self.color)
+        time_base = fraction_of(av_frame.time_base) or Fraction(1, 90000)
         self._first_at = at if self._first_at is None else self._first_at
-        pts = picture.pts
+        pts = av_frame.pts
         if pts is None and self.paced:
             step = 1 / ((self.rate or Fraction(25)) * time_base)
             pts = 0 if self._last_pts is None else self._last_pts + max(round(step), 1)

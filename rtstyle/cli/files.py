@@ -248,13 +248,13 @@ def add_image(commands: Any) -> None:
 
 def _run_image(args: argparse.Namespace) -> int:
     from rtstyle.backends import Controls
-    from rtstyle.picture import stylize_pictures
+    from rtstyle.image import stylize_images
     from rtstyle.reading import STDIO
 
     if args.output == STDIO and args.json:
         raise SettingError("--json and the image cannot both go to stdout: leave --json out, or write a file")
     with ProgressBar(args, "images") as progress:
-        report = stylize_pictures(
+        report = stylize_images(
             args.input,
             args.output,
             style=args.style,
@@ -268,7 +268,7 @@ def _run_image(args: argparse.Namespace) -> int:
         args,
         asdict(report),
         [*report.warnings, *(f"{name}: {reason}" for name, reason in report.failed.items())],
-        f"{args.output}: {report.pictures} image{'s' * (report.pictures != 1)} in {report.seconds:.1f} s "
+        f"{args.output}: {report.images} image{'s' * (report.images != 1)} in {report.seconds:.1f} s "
         f"({report.backend} {report.precision}, style {report.style})",
     )
     return FAILED if report.failed else DONE

@@ -15,7 +15,7 @@ from rtstyle.errors import RtstyleError
 from rtstyle.frame import Frame
 from rtstyle.live.figures import percentiles
 from rtstyle.live.sinks.sink import CLOCK, AudioSink, FrameDropped, InterruptibleSink, Sink, WatchedSink
-from rtstyle.video.sound import Sound
+from rtstyle.video.audio import AudioChunk
 
 Policy = Literal["latest", "all"]
 """``latest``: one frame waits, and a newer one takes its place. ``all``: a bounded queue."""
@@ -23,7 +23,7 @@ Policy = Literal["latest", "all"]
 _ROOM = 256 * 2**20
 """Bytes of frames that wait for one sink at most, where it is to get all."""
 
-_SOUNDS = 500
+_CHUNKS = 500
 """Pieces of audio, of some 20 ms each, that wait for one sink at most."""
 
 
@@ -63,7 +63,7 @@ class Branch:
         """Whether it shows what previews show, with the source left of the split."""
         self._ended = ended
         self._frames: deque[tuple[Frame, float]] = deque()
-        self._sounds: deque[Sound] = deque(maxlen=_SOUNDS)
+        self._chunks: deque[AudioChunk] = deque(maxlen=_CHUNKS)
         self._changed = threading.Condition()
         self._closing = False
         self._taken = self._dropped = 0
@@ -88,11 +88,11 @@ class Branch:
             self._frames.append((frame, at))
             self._changed.notify()
 
-    def write_sound(self, sound: Sound) -> None:
+    def write_audio(self, chunk: AudioChunk) -> None:
         """Leave a piece of audio for the thread; never waits."""
         if isinstance(self._sink, AudioSink):
             with self._changed:
-                self._sounds.append(sound)
+                self._chunks.append(chunk)
                 self._changed.notify()
 
     @property
@@ -145,11 +145,11 @@ class Branch:
             with self._changed:
                 self._wait(latest is not None, written)
                 over = self._closing and (self._policy == "latest" or not self._frames)
-                sounds = list(self._sounds)
-                self._sounds.clear()
+                chunks = list(self._chunks)
+                self._chunks.clear()
                 frame, at = self._frames.popleft() if self._may_write(written) and not over else (None, 0.0)
-            for sound in sounds:
-                self._sink.write_sound(sound)  # type: ignore[attr-defined]  # only hearing sinks are given any
+            for chunk in chunks:
+                self._sink.write_audio(chunk)  # type: ignore[attr-defined]  # only hearing sinks are given any
             if over:
                 return
             if frame is not None:
@@ -164,7 +164,7 @@ class Branch:
 
     def _wait(self, repeats: bool, written: float) -> None:
         """Wait until something is to be done."""
-        while not (self._closing or self._sounds or self._may_write(written)):
+        while not (self._closing or self._chunks or self._may_write(written)):
             pause = None
             if self._frames:
                 pause = written + self._spacing - time.perf_counter()
@@ -316,12 +316,12 @@ class Fanout:
         for branch in branches:
             branch.write(view if view is not None and branch.view else frame, at)
 
-    def write_sound(self, sound: Sound) -> None:
+    def write_audio(self, chunk: AudioChunk) -> None:
         """Hand a piece of audio to those that take audio; never waits."""
         with self._lock:
             branches = list(self._open.values())
         for branch in branches:
-            branch.write_sound(sound)
+            branch.write_audio(chunk)
 
     def remove(self, name: str) -> None:
         """Finish one sink, without waiting for it; one that has ended already is none."""

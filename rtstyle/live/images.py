@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rtstyle.errors import PictureError, reason_of
+from rtstyle.errors import ImageError, reason_of
 from rtstyle.frame import Frame, Planes, planes_to_rgb
 
 
@@ -44,20 +44,20 @@ def numbered_name(folder: Path, stem: str, extension: str, first: int = 1) -> Pa
     """Return ``stem-0001.extension`` in a folder, with the first number from ``first`` on that no file has.
 
     Raises:
-        PictureError: All numbers up to 9999 are taken.
+        ImageError: All numbers up to 9999 are taken.
     """
     for number in range(first, 10000):
         path = folder / f"{stem}-{number:04d}{extension}"
         if not os.path.lexists(path):  # a link that leads nowhere is a name that is taken, too
             return path
-    raise PictureError(f"{folder} holds {stem}-9999{extension} and all before it; move some away")
+    raise ImageError(f"{folder} holds {stem}-9999{extension} and all before it; move some away")
 
 
 def save_snapshot(frame: Frame, folder: Path) -> Path:
     """Write a frame as ``rtstyle-0001.png`` or the next number that is free, and return its path.
 
     Raises:
-        PictureError: The folder cannot be written.
+        ImageError: The folder cannot be written.
     """
     bgr = np.ascontiguousarray(planes_to_rgb(frame.planes, frame.color)[..., ::-1])
     ok, png = cv2.imencode(".png", bgr)
@@ -72,5 +72,5 @@ def save_snapshot(frame: Frame, folder: Path) -> Path:
         except OSError as error:
             with suppress(OSError):
                 path.unlink(missing_ok=True)  # half of it may have been written
-            raise PictureError(f"cannot save a snapshot: {path}: {reason_of(error)}") from error
+            raise ImageError(f"cannot save a snapshot: {path}: {reason_of(error)}") from error
         return path

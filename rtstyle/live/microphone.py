@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from rtstyle.camera.microphones import list_microphones
 from rtstyle.errors import CameraError, reason_of
 from rtstyle.files import hushed
+from rtstyle.video.audio import RATE, AudioChunk
 from rtstyle.video.opening import AV_ERRORS, open_device
-from rtstyle.video.sound import RATE, Sound
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -81,7 +81,7 @@ def _find_alsa() -> None:
             os.environ.setdefault("ALSA_PLUGIN_DIR", str(folder))
 
 
-class SoundClock:
+class AudioClock:
     """Computes when a piece of audio was heard, from the number of samples before it and the moment at which it came.
 
     Pieces come late, by what the device and the system keep of them, and never early. So the earliest of the
@@ -120,7 +120,7 @@ class MicrophoneCapture:
     """
 
     def __init__(
-        self, name: str, hear: Callable[[Sound], None], warn: Callable[[str], None], *, timeout: float = 5.0
+        self, name: str, hear: Callable[[AudioChunk], None], warn: Callable[[str], None], *, timeout: float = 5.0
     ) -> None:
         self._hear, self._warn, self._timeout = hear, warn, timeout
         self._stop = threading.Event()
@@ -157,8 +157,8 @@ class MicrophoneCapture:
     def _listen(self) -> None:
         while True:
             try:
-                for sound in self._pieces(self._container):
-                    self._hear(sound)
+                for chunk in self._pieces(self._container):
+                    self._hear(chunk)
                 reason = "it ended"
             except AV_ERRORS as error:
                 reason = reason_of(error)
@@ -179,8 +179,8 @@ class MicrophoneCapture:
             return True
         return False
 
-    def _pieces(self, container: InputContainer) -> Iterator[Sound]:
-        clock = SoundClock()
+    def _pieces(self, container: InputContainer) -> Iterator[AudioChunk]:
+        clock = AudioClock()
         waiting: list[NDArray[Any]] = []
         begin = 0.0
         resampler = av.AudioResampler(format="s16", layout="stereo", rate=RATE)
@@ -192,7 +192,7 @@ class MicrophoneCapture:
                     begin = begin if waiting else at
                     waiting.append(samples)
                     if sum(map(len, waiting)) >= _PIECE:
-                        yield Sound(np.concatenate(waiting), begin)
+                        yield AudioChunk(np.concatenate(waiting), begin)
                         waiting = []
             if self._stop.is_set():
                 return

@@ -39,8 +39,8 @@ from rtstyle.live.styles import Styles
 from rtstyle.speed import known_speed
 from rtstyle.style import SizeClass, Style, list_styles, load_style
 from rtstyle.video import VideoWriter, check_output
+from rtstyle.video.audio import AUDIO_CODECS, AudioChunk, audio_codec
 from rtstyle.video.formats import muxer_of
-from rtstyle.video.sound import SOUND_CODECS, Sound, sound_codec
 from rtstyle.web import check_packages
 from rtstyle.window import Window, has_display
 
@@ -177,10 +177,10 @@ def _open_sinks(
     tell: Tell,
 ) -> _Recorder:
     """Open what frames go to beside the window; return what opens further recordings."""
-    recorder = _Recorder(camera, outputs, fanout, tell, sound=_has_audio(camera, outputs))
+    recorder = _Recorder(camera, outputs, fanout, tell, audio=_has_audio(camera, outputs))
     if outputs.record is not None:
         fanout.add(RECORDING, recorder.open(Path(outputs.record)), "all")
-    plan.add_to(fanout, camera, fps=capture.fps, sound=recorder.sound, tell=tell)
+    plan.add_to(fanout, camera, fps=capture.fps, audio=recorder.audio, tell=tell)
     return recorder
 
 
@@ -200,9 +200,9 @@ def _open_audio(
     if show.meter.finds_beats and not _has_audio(camera, outputs):
         raise SettingError(f"{camera.name} has no audio to take the beat from: add --mic")
 
-    def hear(sound: Sound) -> None:
-        fanout.write_sound(sound)
-        show.meter.hear(sound)
+    def hear(chunk: AudioChunk) -> None:
+        fanout.write_audio(chunk)
+        show.meter.hear(chunk)
 
     if isinstance(camera, LiveSource):
         camera.hear = hear
@@ -269,7 +269,7 @@ def _check_recording(source: str | int | FrameSource, outputs: Outputs) -> None:
         raise SettingError(f"source and recording are the same file: {record}")
     check_output(record, overwrite=outputs.overwrite)
     if outputs.microphone is not None:
-        sound_codec(muxer_of(record), str(record))
+        audio_codec(muxer_of(record), str(record))
 
 
 def _open_camera(
@@ -336,9 +336,9 @@ class _Recorder:
     """Opens recordings: the one that was asked for, and those of the key r."""
 
     def __init__(
-        self, camera: LiveSource | OwnSource, outputs: Outputs, fanout: Fanout, tell: Tell, *, sound: bool
+        self, camera: LiveSource | OwnSource, outputs: Outputs, fanout: Fanout, tell: Tell, *, audio: bool
     ) -> None:
-        self.sound = sound
+        self.audio = audio
         """Whether there will be audio."""
         rate = camera.rate if camera.rate and 1 <= camera.rate <= 240 else None
         self._format = VideoFormat(camera.size, camera.color, CLOCK, rate)
@@ -348,13 +348,13 @@ class _Recorder:
         """Begin a recording."""
         outputs = self._outputs
         muxer = muxer_of(path)
-        if self.sound and muxer not in SOUND_CODECS:
+        if self.audio and muxer not in AUDIO_CODECS:
             self._fanout.warn(f"{path} is recorded without the audio of the source: {muxer} holds none")
         writer = VideoWriter(
             path,
             self._format,
             encoder=outputs.encoder,
-            sound=self.sound and muxer in SOUND_CODECS,
+            live_audio=self.audio and muxer in AUDIO_CODECS,
             overwrite=outputs.overwrite and outputs.record is not None and path == Path(outputs.record),
         )
         for warning in writer.warnings:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.errors import PictureError, RtstyleError, SettingError, reason_of
+from rtstyle.errors import ImageError, RtstyleError, SettingError, reason_of
 from rtstyle.files import hushed, read_whole
 from rtstyle.frame import MAX_PIXELS, Frame, Plane, Size
 from rtstyle.mask.mix import FrameMask
@@ -196,15 +196,15 @@ def read_grey(path: Path) -> Plane:
     """Read an image, upright: its luma, with transparent pixels black; shape (height, width), uint8.
 
     Raises:
-        PictureError: It is missing, or no image.
+        ImageError: It is missing, or no image.
     """
     try:
         data = read_whole(path, _LARGEST)
     except OSError as error:
-        raise PictureError(reason_of(error)) from error
+        raise ImageError(reason_of(error)) from error
     size = read_metadata(data).size
     if size and size[0] * size[1] > MAX_PIXELS:
-        raise PictureError(f"it is {size[0]}x{size[1]}; at most {MAX_PIXELS / 1e6:.0f} megapixels are read")
+        raise ImageError(f"it is {size[0]}x{size[1]}; at most {MAX_PIXELS / 1e6:.0f} megapixels are read")
     raw = np.frombuffer(data, np.uint8)
     try:
         with hushed():
@@ -214,9 +214,9 @@ def read_grey(path: Path) -> Plane:
             elif stored is not None and stored.ndim == 2:
                 stored = cv2.imdecode(raw, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
-        raise PictureError(error.err or error.msg) from error
+        raise ImageError(error.err or error.msg) from error
     if stored is None or stored.dtype not in (np.uint8, np.uint16):
-        raise PictureError("it is no image of 8 or 16 bits")
+        raise ImageError("it is no image of 8 or 16 bits")
     grey: NDArray[Any] = np.asarray(stored)
     if grey.ndim == 3:
         alpha = grey[..., 3] if grey.shape[2] == 4 else None

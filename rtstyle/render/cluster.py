@@ -95,7 +95,8 @@ class RayPool:
             raise BackendUnavailableError("--cluster needs Ray: pip install 'rtstyle[cluster]'") from error
         self.inbox: Inbox = queue.Queue()
         self.alike = False
-        self._ray, self._slots, self._worker = ray, slots, worker
+        self._ray: Any = ray  # it has no types for what is used here
+        self._slots, self._worker = slots, worker
         self._actors: dict[Slot, _Actor] = {}
         self._lives: dict[Slot, int] = {}
         self._hosts: dict[str, tuple[str, int]] = {}
@@ -169,7 +170,7 @@ class RayPool:
 
         self._lives[slot] -= 1
         cpus = float(resources["CPU"]) / self._slots
-        handle = (
+        handle: Any = (
             self._ray.remote(self._worker)
             .options(
                 num_cpus=cpus if cpus < 1 else int(cpus),

@@ -25,7 +25,7 @@ from rtstyle.canvas.strokes import bank_beside
 from rtstyle.errors import OutputExistsError, StyleFormatError, reason_of
 from rtstyle.files import cache_root, passing_folder
 from rtstyle.frame import CELL, MARGIN
-from rtstyle.reading import load_picture
+from rtstyle.reading import load_image
 from rtstyle.style_folder import INT8_FILE, STYLE_FORMAT, TRUNK, trunk_digest
 from rtstyle.universal.measuring import manner_of
 from rtstyle.universal.painting import Painting
@@ -72,10 +72,10 @@ def read_for_style(path: Path) -> tuple[Image, list[str]]:
         It, and what is to be reported of it.
 
     Raises:
-        PictureError: It cannot be read.
+        ImageError: It cannot be read.
         StyleFormatError: It is too small, or holds one color only.
     """
-    loaded = load_picture(path)
+    loaded = load_image(path)
     samples = loaded.samples
     notes = ["it is animated: the style is of its first frame"] if loaded.about.animated else []
     if samples.shape[2] == 4:
@@ -197,7 +197,7 @@ def style_of_image(path: Path) -> Path:
     Where the cache cannot be written, the folder ends with this process, and a warning says so.
 
     Raises:
-        PictureError, StyleFormatError: As ``read_for_style``.
+        ImageError, StyleFormatError: As ``read_for_style``.
     """
     image, notes = read_for_style(path)
     key = blake2b(f"{_maker()} {_name_of(path)} {image.shape}".encode() + image.tobytes(), digest_size=10)
@@ -223,7 +223,7 @@ def make_style(path: Path, folder: Path) -> Path:
     """Make a style folder of an image.
 
     Raises:
-        PictureError, StyleFormatError: As ``read_for_style``.
+        ImageError, StyleFormatError: As ``read_for_style``.
         OutputExistsError: The folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -2,7 +2,7 @@
 
 It judges what a viewer or an editor would miss, not what the frames show: two files are the same when every frame,
 packet and tag of the first is in the second, and nothing else is. ``reading.py`` reads a file into ``facts.py``;
-``times.py`` maps the times of one file to the other; ``pictures.py`` and ``streams.py`` compare.
+``times.py`` maps the times of one file to the other; ``video.py`` and ``streams.py`` compare.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from rtstyle.frame import Size
 from rtstyle.settings import check_is
 from rtstyle.verify.facts import Media
 from rtstyle.verify.finding import Finding
-from rtstyle.verify.pictures import compare_pictures
 from rtstyle.verify.reading import read_media
 from rtstyle.verify.streams import compare_chapters, compare_metadata, compare_streams
 from rtstyle.verify.times import TimeMap
+from rtstyle.verify.video import compare_video
 
 __all__ = ["Finding", "VerifyReport", "verify_media"]
 
@@ -86,7 +86,7 @@ def verify_media(
         raise SettingError(f"--end must lie behind --start, got {float(start or 0):g} and {float(end):g} s")
     one, other = _read_both(source, target, progress)
     time_map = TimeMap(one, other, start, end)
-    findings = [*compare_pictures(one, other, time_map, size), *compare_streams(one, other, time_map, audio=audio)]
+    findings = [*compare_video(one, other, time_map, size), *compare_streams(one, other, time_map, audio=audio)]
     findings += compare_chapters(one, other, time_map)
     findings += compare_metadata(one, other, time_map)
     if other.damage:

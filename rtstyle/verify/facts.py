@@ -46,10 +46,10 @@ class Orientation:
         """True: width and height change places."""
         return self.a == 0
 
-    def turn(self, picture: NDArray[Any]) -> NDArray[Any]:
+    def turn(self, plane: NDArray[Any]) -> NDArray[Any]:
         """Return a frame as it is shown."""
         across, down = (self.c, self.b) if self.sideways else (self.a, self.d)
-        shown = picture.T if self.sideways else picture
+        shown = plane.T if self.sideways else plane
         return shown[:: down or 1, :: across or 1]
 
     def __str__(self) -> str:

@@ -70,7 +70,7 @@ def read_media(path: Path, *, seen: Callable[[], None] = lambda: None) -> Media:
     Raises:
         VideoOpenError: There is no such file, it is no media file, or its video cannot be decoded.
     """
-    if find_input(path).kind in ("pictures", "webp"):
+    if find_input(path).kind in ("images", "webp"):
         return _read_sequence(path, seen)
     with _open_container(path) as container:
         return _Reading(path, container, seen).run()
@@ -78,12 +78,12 @@ def read_media(path: Path, *, seen: Callable[[], None] = lambda: None) -> Media:
 
 def _read_sequence(path: Path, seen: Callable[[], None]) -> Media:
     """Read numbered images, or animated WebP, which FFmpeg's demuxers do not read as one video."""
-    pictures: VideoFacts | None = None
+    facts: VideoFacts | None = None
     looks: list[Thumbnail] = []
     with VideoReader(path) as reader:
         for frame in reader:
-            if pictures is None:
-                pictures = VideoFacts(
+            if facts is None:
+                facts = VideoFacts(
                     track=StreamFacts(0, "video", path.suffix[1:].lower(), "", Disposition(0), {}, frame.time_base),
                     size=(frame.size.width, frame.size.height),
                     pixel_format=reader.pixel_format,
@@ -94,26 +94,26 @@ def _read_sequence(path: Path, seen: Callable[[], None]) -> Media:
                     orientation=Orientation(),
                     rate=reader.rate,
                 )
-            pictures.times.append(frame.pts * frame.time_base)
+            facts.times.append(frame.pts * frame.time_base)
             if len(looks) < _LOOKED_AT:
                 looks.append(_shrink(frame.planes.y).astype(np.float32))
             if frame.alpha is not None:
-                pictures.opaque = pictures.opaque and bool(np.min(frame.alpha) == 255)
-                pictures.alpha.append(_shrink(frame.alpha))
+                facts.opaque = facts.opaque and bool(np.min(frame.alpha) == 255)
+                facts.alpha.append(_shrink(frame.alpha))
             seen()
-        if pictures is not None:
-            pictures.last = reader.ended - pictures.times[-1]
-            pictures.look = np.mean(looks, axis=0, dtype=np.float32)
+        if facts is not None:
+            facts.last = reader.ended - facts.times[-1]
+            facts.look = np.mean(looks, axis=0, dtype=np.float32)
     return Media(
         path=path,
-        format="webp" if path.suffix.lower() == ".webp" and path.is_file() else "pictures",
+        format="webp" if path.suffix.lower() == ".webp" and path.is_file() else "images",
         start=Fraction(0),
         duration=None,
         metadata={},
         chapters=[],
         streams=[],
         editions=[],
-        video=pictures,
+        video=facts,
         damage=[],
     )
 
@@ -135,7 +135,7 @@ class _Reading:
         self._path, self._container, self._seen = path, container, seen
         self._tracks = {stream.index: _track(stream) for stream in container.streams}
         self._video = _choose_video(container)
-        self._pictures: VideoFacts | None = None
+        self._facts: VideoFacts | None = None
         self._looks: list[Thumbnail] = []
         self._checks: dict[int, HeaderCheck] = {}
         self._unreadable = self._undecoded = 0
@@ -166,19 +166,19 @@ class _Reading:
             elif track.type == "subtitle" and packet.size:
                 self._read_text(track, packet)
         video = self._tracks.pop(self._video.index) if self._video else None
-        if video and not self._pictures:
+        if video and not self._facts:
             why = ": it is encrypted" if is_encrypted(self._path) else ""
             raise VideoOpenError(f"{self._path}: not one frame of its video could be decoded{why}")
-        if video and self._pictures and self._avi:
+        if video and self._facts and self._avi:
             # AVI stores no times of showing, only how many packets are before one.
-            frames = len(self._pictures.times) + self._pictures.untimed
+            frames = len(self._facts.times) + self._facts.untimed
             if len(video.times) >= frames:
-                self._pictures.untimed = 0
-                self._pictures.times = [time * video.time_base for time in sorted(video.times)[:frames]]
-        if video and self._pictures and self._container.format.name.startswith("mov"):
-            self._pictures.last = self._shown_to_the_end(self._pictures)
-        if self._pictures and self._looks:
-            self._pictures.look = np.mean(self._looks, axis=0, dtype=np.float32)
+                self._facts.untimed = 0
+                self._facts.times = [time * video.time_base for time in sorted(video.times)[:frames]]
+        if video and self._facts and self._container.format.name.startswith("mov"):
+            self._facts.last = self._shown_to_the_end(self._facts)
+        if self._facts and self._looks:
+            self._facts.look = np.mean(self._looks, axis=0, dtype=np.float32)
         container = self._container
         return Media(
             path=self._path,
@@ -196,20 +196,20 @@ class _Reading:
             ],
             streams=list(self._tracks.values()),
             editions=what_chapters_lose(self._path) if container.format.name.startswith("matroska") else [],
-            video=self._pictures,
+            video=self._facts,
             damage=self._damage(video),
         )
 
-    def _shown_to_the_end(self, pictures: VideoFacts) -> Fraction:
+    def _shown_to_the_end(self, facts: VideoFacts) -> Fraction:
         """How long mp4 and mov show the last frame: lengths of packets are those of decoding, not of showing."""
         assert self._video is not None
-        cut_off = len(self._video.index_entries) > len(pictures.track.digests)
-        if not pictures.times or not self._video.duration or cut_off:
+        cut_off = len(self._video.index_entries) > len(facts.track.digests)
+        if not facts.times or not self._video.duration or cut_off:
             return Fraction(0)
-        base, usual = _fraction(self._video.time_base), pictures.last
+        base, usual = _fraction(self._video.time_base), facts.last
         # What is empty before it begins counts in some lengths and not in others.
         ends = [(start + self._video.duration) * base for start in (0, self._video.start_time or 0)]
-        lasts = [end - pictures.times[-1] for end in ends if end > pictures.times[-1]]
+        lasts = [end - facts.times[-1] for end in ends if end > facts.times[-1]]
         return min(lasts, key=lambda last: abs(last - usual), default=Fraction(0))
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
@@ -237,34 +237,34 @@ class _Reading:
     def _note_frame(self, frame: av.VideoFrame) -> None:
         assert self._video is not None
         base = _fraction(frame.time_base) or self._tracks[self._video.index].time_base
-        pictures = self._pictures
-        if pictures is None:
-            pictures = self._pictures = _pictures(frame, self._video, self._tracks[self._video.index], self._path)
+        facts = self._facts
+        if facts is None:
+            facts = self._facts = _video_facts(frame, self._video, self._tracks[self._video.index], self._path)
         time = frame.dts if frame.pts is None else frame.pts
         if time is None:
-            pictures.untimed += 1
+            facts.untimed += 1
         else:
-            pictures.times.append(time * base)
-            pictures.last = frame.duration * base
+            facts.times.append(time * base)
+            facts.last = frame.duration * base
         aspect = Fraction(frame.width, frame.height) * (_fraction(self._decoder.sample_aspect_ratio) or 1)
-        if not pictures.shapes or abs(aspect / pictures.shapes[-1][1] - 1) > _SAME_SHAPE:
-            pictures.shapes.append((pictures.times[-1] if pictures.times else Fraction(0), aspect))
-        pictures.interlaced += frame.interlaced_frame
-        pictures.corrupt += frame.is_corrupt
+        if not facts.shapes or abs(aspect / facts.shapes[-1][1] - 1) > _SAME_SHAPE:
+            facts.shapes.append((facts.times[-1] if facts.times else Fraction(0), aspect))
+        facts.interlaced += frame.interlaced_frame
+        facts.corrupt += frame.is_corrupt
         for kind, (name, told) in _CARRIED.items():
             data: Any = frame.side_data.get(kind)
-            if data is not None and name not in pictures.carries:
-                pictures.carries[name] = bytes(data)[:told]
+            if data is not None and name not in facts.carries:
+                facts.carries[name] = bytes(data)[:told]
         captions: Any = frame.side_data.get("A53_CC")
         if captions is not None:
-            pictures.captions.append(_digest(bytes(captions)))
+            facts.captions.append(_digest(bytes(captions)))
         if len(self._looks) < _LOOKED_AT:
             small = frame.reformat(width=_SIDE, height=_SIDE, format="gray", interpolation="AREA")
             self._looks.append(small.to_ndarray().astype(np.float32))
         if any(component.is_alpha for component in frame.format.components) or frame.format.has_palette:
             alpha = np.asarray(frame.reformat(format="rgba").to_ndarray()[..., 3], np.uint8)
-            pictures.opaque = pictures.opaque and bool(np.min(alpha) == 255)
-            pictures.alpha.append(_shrink(alpha))
+            facts.opaque = facts.opaque and bool(np.min(alpha) == 255)
+            facts.alpha.append(_shrink(alpha))
 
     def _read_text(self, track: StreamFacts, packet: av.Packet[Any]) -> None:
         with suppress(av.FFmpegError, NotImplementedError):
@@ -283,8 +283,8 @@ class _Reading:
             words.append(f"{self._unreadable} places cannot be read")
         if self._undecoded:
             words.append(f"{self._undecoded} packets of the video cannot be decoded")
-        if self._pictures and self._pictures.corrupt:
-            words.append(f"{self._pictures.corrupt} frames are faulty")
+        if self._facts and self._facts.corrupt:
+            words.append(f"{self._facts.corrupt} frames are faulty")
         for track in self._tracks.values():
             if track.skipped:
                 words.append(f"{track.type} {track.index}: the times of {track.skipped} packets go back")
@@ -376,7 +376,7 @@ def _payload(track: StreamFacts, data: bytes) -> bytes:
     return data
 
 
-def _pictures(frame: av.VideoFrame, stream: VideoStream, track: StreamFacts, path: Path) -> VideoFacts:
+def _video_facts(frame: av.VideoFrame, stream: VideoStream, track: StreamFacts, path: Path) -> VideoFacts:
     name = frame.format.name
     range_ = 2 if name.startswith("yuvj") else int(frame.color_range)
     return VideoFacts(
@@ -441,7 +441,7 @@ def decode_stream(path: Path, index: int) -> Samples:
             if not isinstance(frame, av.AudioFrame):
                 state.update(frame.to_ndarray().tobytes())
                 continue
-            state.update(_sound(frame))
+            state.update(_audio_bytes(frame))
             lasts = Fraction(frame.samples, frame.sample_rate)
             if time is not None and ended is not None and time - ended > _GAP:
                 gaps += time - ended
@@ -483,7 +483,7 @@ def _decoded(container: InputContainer, index: int) -> Iterator[Any]:
             yield from packet.decode()
 
 
-def _sound(frame: av.AudioFrame) -> bytes:
+def _audio_bytes(frame: av.AudioFrame) -> bytes:
     samples = frame.to_ndarray()
     interleaved = samples.T if frame.format.is_planar else samples
     return bytes(np.ascontiguousarray(interleaved).tobytes())

@@ -406,7 +406,7 @@ _NOT_COMPARED = {
 }  # fmt: skip
 """Metadata that muxers write themselves, or that is compared elsewhere."""
 
-_NO_METADATA = ("gif", "apng", "webp", "yuv4mpegpipe", "image2", "pictures", "mpegts", "mpeg", "h264", "hevc")
+_NO_METADATA = ("gif", "apng", "webp", "yuv4mpegpipe", "image2", "images", "mpegts", "mpeg", "h264", "hevc")
 
 
 def compare_metadata(source: Media, target: Media, time_map: TimeMap) -> Iterator[Finding]:

@@ -48,7 +48,7 @@ _LEAD_IN = Fraction(1, 10)
 _EMPTY = Fraction(1)
 """Seconds of nothing with which a target may begin because its source does."""
 
-NO_TIMES = ("yuv4mpegpipe", "image2", "pictures")
+NO_TIMES = ("yuv4mpegpipe", "image2", "images")
 """Formats in which frames only follow each other."""
 
 
@@ -94,11 +94,11 @@ class TimeMap:
         """Unit of the times of the target's frames, in seconds."""
         self._tick = Fraction(1, 90000) if target.format.startswith("mpeg") else MS
 
-    def expected(self, pictures: VideoFacts) -> list[int]:
+    def expected(self, video: VideoFacts) -> list[int]:
         """Numbers of the source's frames that should be in the target: those that begin within the part."""
-        times = pictures.times
-        if pictures.untimed:  # then they come at the rate that is declared
-            times = [number / (pictures.rate or Fraction(25)) for number in range(len(times) + pictures.untimed)]
+        times = video.times
+        if video.untimed:  # then they come at the rate that is declared
+            times = [number / (video.rate or Fraction(25)) for number in range(len(times) + video.untimed)]
         return [number for number, time in enumerate(times) if self.within(time)]
 
     def within(self, time: Fraction) -> bool:

@@ -18,7 +18,7 @@ WEBP_TIME_BASE = Fraction(1, 1000)
 """Animated WebP states how long each frame is shown in milliseconds."""
 
 
-class Pictures:
+class ImageSequence:
     """The stills of a sequence as a stream: number i is shown at i times the duration of one frame."""
 
     def __init__(self, paths: tuple[Path, ...], rate: Fraction) -> None:
@@ -32,17 +32,17 @@ class Pictures:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def pictures(self, first: int = 0) -> Iterator[av.VideoFrame]:
+    def av_frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
         """Decode from frame number ``first`` on."""
         for number, path in enumerate(self._paths[first:], first):
-            picture = None
+            av_frame = None
             with suppress(*AV_ERRORS, StopIteration):
-                picture = _decode_still(path)
-            if picture is None:
+                av_frame = _decode_still(path)
+            if av_frame is None:
                 self.damaged += 1
                 continue
-            picture.pts, picture.dts, picture.time_base, picture.duration = number, None, self._base, 1
-            yield picture
+            av_frame.pts, av_frame.dts, av_frame.time_base, av_frame.duration = number, None, self._base, 1
+            yield av_frame
 
 
 _LOGARITHMIC = (1, 3)
@@ -100,12 +100,12 @@ class AnimatedWebp:
     def __len__(self) -> int:
         return len(self._frames)
 
-    def pictures(self, first: int = 0) -> Iterator[av.VideoFrame]:
+    def av_frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
         """Yield the frames that are shown at ``first`` milliseconds or later."""
         pts = 0
         for samples, duration in zip(self._frames, self._durations, strict=True):
             if pts >= first:
-                picture = av.VideoFrame.from_ndarray(samples, "bgra" if samples.shape[2] == 4 else "bgr24")
-                picture.pts, picture.time_base, picture.duration = pts, WEBP_TIME_BASE, duration
-                yield picture
+                av_frame = av.VideoFrame.from_ndarray(samples, "bgra" if samples.shape[2] == 4 else "bgr24")
+                av_frame.pts, av_frame.time_base, av_frame.duration = pts, WEBP_TIME_BASE, duration
+                yield av_frame
             pts += duration

@@ -18,9 +18,9 @@ _MOST = 31
 """Triplets that one message holds."""
 
 
-def captions_of(picture: av.VideoFrame) -> bytes:
+def captions_of(av_frame: av.VideoFrame) -> bytes:
     """Return the captions of a decoded frame as triplets of A/53; empty where it has none."""
-    return side_bytes_of(picture, "A53_CC")
+    return side_bytes_of(av_frame, "A53_CC")
 
 
 def with_captions(packet: bytes, triplets: bytes, *, hevc: bool) -> bytes | None:

@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from rtstyle.video.editions import what_chapters_lose
 from rtstyle.video.opening import AV_ERRORS, open_media
 from rtstyle.video.samples import fraction_of
-from rtstyle.video.shapes import SoundShape, needs_header, shape_of, shapes_of_header
+from rtstyle.video.shapes import AudioShape, needs_header, shape_of, shapes_of_header
 from rtstyle.video.transcode import (
     NEGATIVE_TIMES,
     AudioTranscoder,
@@ -111,9 +111,9 @@ class Part:
     """Its packets are copied, its audio or text is re-encoded, or it is written with the header."""
     codec: str = ""
     """Encoder, where it is re-encoded."""
-    sound: SoundShape | None = None
+    audio: AudioShape | None = None
     """Most channels and highest rate of audio that changes them on its way; None: it does not."""
-    picture: bytes | None = field(default=None, repr=False)
+    cover: bytes | None = field(default=None, repr=False)
     """A cover; it is known before the first packet, because mkv writes it with the header."""
 
 
@@ -154,7 +154,7 @@ class _Planner:
         self._source, self._video, self._muxer, self._audio = source, video, muxer, audio
         self._name = _NAMES.get(muxer, muxer)
         self._beginnings: list[av.Packet[Any]] = self._read_beginnings()
-        self._scans: dict[bool, dict[int, SoundShape]] = {}
+        self._scans: dict[bool, dict[int, AudioShape]] = {}
         self.plan = StreamPlan()
         # Where the header states what only the encoder knows, another codec stands in for it.
         bare = [av.Codec(codec, "w").canonical_name] if codec else []
@@ -178,8 +178,8 @@ class _Planner:
             with av.open(io.BytesIO(), "w", format=muxer) as trial:
                 rate = fraction_of(self._video.average_rate) or Fraction(25)
                 codec = self._codec if muxer == self._muxer else "vp8"
-                picture = trial.add_mux_stream(codec, rate=rate, width=64, height=64)
-                copies = StreamCopies(plan, self._source, self._video, trial, picture, muxer)
+                cover = trial.add_mux_stream(codec, rate=rate, width=64, height=64)
+                copies = StreamCopies(plan, self._source, self._video, trial, cover, muxer)
                 trial.start_encoding()
                 copied = {part.index for part in plan.parts if part.how == "copy"}
                 for packet in self._beginnings:
@@ -257,7 +257,7 @@ class _Planner:
                     to = av.Codec(part.codec, "w").canonical_name
                     self.plan.copied.append(f"{label}, re-encoded as {to}")
                     reason = f"{self._name} cannot hold it as it is{self._better(stream, 'copy')}"
-                    if part.sound and needs_header(_codec_name(stream)):
+                    if part.audio and needs_header(_codec_name(stream)):
                         reason = f"it changes its channels or rate on the way, which {self._name} cannot say"
                     self.plan.warnings.append(f"{label} is re-encoded as {to}: {reason}")
                 else:
@@ -281,8 +281,8 @@ class _Planner:
             return
         codec = stream.codec_context.codec
         if stream.type == "video":
-            if muxer in ("mp4", "matroska") and (picture := self._cover(stream)):
-                yield Part(index, "copy" if muxer == "mp4" else "attachment", picture=picture)
+            if muxer in ("mp4", "matroska") and (cover := self._cover(stream)):
+                yield Part(index, "copy" if muxer == "mp4" else "attachment", cover=cover)
             return
         if muxer == "nut" and stream.type == "subtitle":
             return  # it would forget how long each is shown
@@ -290,7 +290,7 @@ class _Planner:
         relied = needs_header(codec.canonical_name) and not in_band
         shape = self._widest(stream) if relied else None
         if shape:  # one header for the whole stream cannot state both
-            for encoder in ("libopus",) if muxer == "webm" else ("aac", *_sound_for(muxer, "aac", False, False)):
+            for encoder in ("libopus",) if muxer == "webm" else ("aac", *_audio_for(muxer, "aac", False, False)):
                 yield Part(index, "audio", encoder, shape)
             return
         if muxer != "mpegts" or codec.canonical_name in _TRANSPORT:
@@ -298,7 +298,7 @@ class _Planner:
         if stream.type == "audio":
             samples = stream.codec_context.format  # type: ignore[attr-defined]
             deep = bool(samples) and samples.bytes > 2
-            for encoder in _sound_for(muxer, codec.canonical_name, codec.lossless and not codec.lossy, deep):
+            for encoder in _audio_for(muxer, codec.canonical_name, codec.lossless and not codec.lossy, deep):
                 yield Part(index, "audio", encoder, self._widest(stream))
         elif codec.text_sub and muxer in _TEXT:
             yield Part(index, "text", _TEXT[muxer])
@@ -322,14 +322,14 @@ class _Planner:
                     break
         return list(found.values())
 
-    def _widest(self, stream: Stream) -> SoundShape | None:
+    def _widest(self, stream: Stream) -> AudioShape | None:
         """Return the most channels and the highest rate of audio that changes them on its way; None: it does not."""
         relied = needs_header(_codec_name(stream))
         if self._audio and relied not in self._scans:
             self._scans[relied] = self._scan(relied)
         return self._scans.get(relied, {}).get(stream.index)
 
-    def _scan(self, relied: bool) -> dict[int, SoundShape]:
+    def _scan(self, relied: bool) -> dict[int, AudioShape]:
         """Read all of a recording for audio that changes: its packets say so, one by one, and only there.
 
         Args:
@@ -341,7 +341,7 @@ class _Planner:
         if not Path(name.removeprefix("file:")).is_file():
             return {}
         wanted = [s.index for s in self._source.streams.audio if needs_header(_codec_name(s)) == relied]
-        found: dict[int, set[SoundShape]] = {}
+        found: dict[int, set[AudioShape]] = {}
         with suppress(*AV_ERRORS, IndexError), open_media(name) as again:
             streams = [again.streams[index] for index in wanted]
             found = {stream.index: shapes_of_header(stream) for stream in streams}
@@ -349,7 +349,7 @@ class _Planner:
                 if shape := shape_of(packet, _codec_name(packet.stream)):
                     found[packet.stream.index].add(shape)
         return {
-            index: SoundShape(max(s.channels for s in shapes), max(s.rate for s in shapes))
+            index: AudioShape(max(s.channels for s in shapes), max(s.rate for s in shapes))
             for index, shapes in found.items()
             if len(shapes) > 1
         }
@@ -389,7 +389,7 @@ def _codec_name(stream: Stream) -> str:
     return getattr(stream, "name", None) or "no codec"
 
 
-def _sound_for(muxer: str, codec: str, lossless: bool, deep: bool) -> tuple[str, ...]:
+def _audio_for(muxer: str, codec: str, lossless: bool, deep: bool) -> tuple[str, ...]:
     """Return encoders for audio that a container cannot hold as it is: what is lossless stays so.
 
     Args:
@@ -480,13 +480,13 @@ class StreamCopies:
     def _add(self, part: Part, stream: Stream) -> None:
         track: Track
         if part.how == "attachment":
-            assert part.picture is not None
+            assert part.cover is not None
             kind = {"mjpeg": "jpeg"}.get(_codec_name(stream), _codec_name(stream))
             name = stream.metadata.get("filename", f"cover.{'jpg' if kind == 'jpeg' else kind}")
-            self._target.add_attachment(name, stream.metadata.get("mimetype", f"image/{kind}"), part.picture)
+            self._target.add_attachment(name, stream.metadata.get("mimetype", f"image/{kind}"), part.cover)
             return
         if part.how == "audio":
-            track = AudioTranscoder(stream, self._target, part.codec, self._cut, part.sound)  # type: ignore[arg-type]
+            track = AudioTranscoder(stream, self._target, part.codec, self._cut, part.audio)  # type: ignore[arg-type]
         elif part.how == "text":
             track = TextTranscoder(stream, self._target, part.codec, self._cut)  # type: ignore[arg-type]
         else:
@@ -498,8 +498,8 @@ class StreamCopies:
             track.stream.metadata["language"] = _QUICKTIME[tongue]
         track.stream.disposition = stream.disposition
         self._tracks[stream.index] = track
-        if part.picture is not None:
-            self._covers.append((track.stream, part.picture))
+        if part.cover is not None:
+            self._covers.append((track.stream, part.cover))
 
     def mux(self, packet: av.Packet[Any]) -> None:
         """Write one packet of the source; those of streams that are not planned are passed over.
@@ -515,8 +515,8 @@ class StreamCopies:
 
     def _write_covers(self) -> None:
         while self._covers:
-            stream, picture = self._covers.pop()
-            packet = av.Packet(picture)
+            stream, cover = self._covers.pop()
+            packet = av.Packet(cover)
             packet.stream, packet.time_base = stream, Fraction(1, 1000)
             packet.pts = packet.dts = 0
             packet.is_keyframe = True

@@ -98,7 +98,7 @@ class Decoder:
                 used.options = {"max_pixels": str(MAX_PIXELS)}
         return own
 
-    def pictures(self) -> Iterator[av.VideoFrame]:
+    def av_frames(self) -> Iterator[av.VideoFrame]:
         """Decode from the start. Damaged packets cost their own frames only.
 
         Raises:
@@ -106,7 +106,7 @@ class Decoder:
         """
         return self._decode(self._packets(), None)
 
-    def pictures_from(self, pts: int, skip: int | None = None) -> Iterator[av.VideoFrame] | None:
+    def av_frames_from(self, pts: int, skip: int | None = None) -> Iterator[av.VideoFrame] | None:
         """Decode from a key frame shown at ``pts`` or before; None where none is found.
 
         Frames shown before the key frame, which may lean on others that were not decoded, are left out. A
@@ -130,11 +130,11 @@ class Decoder:
                 continue
             if packet.pts is None or packet.pts > pts:
                 return None
-            pictures = self._decode(chain([packet], packets), packet.pts)
-            first = next(pictures, None)
+            av_frames = self._decode(chain([packet], packets), packet.pts)
+            first = next(av_frames, None)
             if first is None or first.pts != packet.pts or first.pict_type not in _WHOLE or first.is_corrupt:
                 return None
-            return chain([first], pictures)
+            return chain([first], av_frames)
         return None
 
     def find_key_packet(self, pts: int) -> int | None:
@@ -195,7 +195,7 @@ class Decoder:
             if packet is not None:
                 sent += packet.size > 0 and not packet.is_discard
             try:
-                pictures = self._decoded(packet)
+                av_frames = self._decoded(packet)
             except av.error.InvalidDataError:
                 failures += 1
                 self.damaged += 1
@@ -207,13 +207,13 @@ class Decoder:
             except (av.FFmpegError, OSError, ValueError, MemoryError) as error:  # ValueError: it has no decoder
                 reason = f"its video cannot be decoded: {reason_of(error)}{self.doubts()}"
                 raise VideoOpenError(f"{self.source.name}: {reason}") from error
-            for picture in pictures:
-                if since is not None and (picture.pts is None or picture.pts < since):
+            for av_frame in av_frames:
+                if since is not None and (av_frame.pts is None or av_frame.pts < since):
                     continue
                 since = None  # later ones may be earlier again, where times restart
                 received += 1
-                last = picture.pts
-                yield picture
+                last = av_frame.pts
+                yield av_frame
         if last is not None and sent > received + failures and self.source.seekable:
             yield from self._decode_end(last)
 
@@ -224,12 +224,12 @@ class Decoder:
                 return []  # empty, but not the end
             packet = None
         before = fraction_of(context.sample_aspect_ratio)
-        pictures = context.decode(packet)
+        av_frames = context.decode(packet)
         aspect = before if context.codec.name in _ONE_BEHIND else fraction_of(context.sample_aspect_ratio)
-        for picture in pictures:
-            picture.time_base = self.stream.time_base
-            picture.opaque = aspect  # PyAV does not expose the shape of their pixels
-        return pictures
+        for av_frame in av_frames:
+            av_frame.time_base = self.stream.time_base
+            av_frame.opaque = aspect  # PyAV does not expose the shape of their pixels
+        return av_frames
 
     def _decode_end(self, last: int) -> Iterator[av.VideoFrame]:
         """Decode what should come behind ``last`` again, on one thread.
@@ -243,11 +243,11 @@ class Decoder:
                 again.container.seek(last, stream=again.stream)
                 for packet in again.container.demux(again.stream):
                     try:
-                        pictures = again._decoded(packet)
+                        av_frames = again._decoded(packet)
                     except av.error.InvalidDataError:
                         self.damaged += 1
                         continue
-                    yield from (p for p in pictures if p.pts is not None and p.pts > last)
+                    yield from (p for p in av_frames if p.pts is not None and p.pts > last)
             finally:
                 again.close()
 

@@ -97,22 +97,22 @@ class VideoEncoder:
             if self._last is not None and pts < self._last + 2:
                 return []  # browsers show a delay under 0.02 s as 0.1 s
             self._last = pts
-        picture = self._picture(frame)
-        picture.pts, picture.time_base = pts, time_base
+        av_frame = self._av_frame(frame)
+        av_frame.pts, av_frame.time_base = pts, time_base
         if key:
-            picture.pict_type = PictureType.I
+            av_frame.pict_type = PictureType.I
         tags = self._target.tags
-        picture.colorspace, picture.color_range = tags.matrix, tags.range
-        picture.color_primaries, picture.color_trc = tags.primaries, tags.transfer
+        av_frame.colorspace, av_frame.color_range = tags.matrix, tags.range
+        av_frame.color_primaries, av_frame.color_trc = tags.primaries, tags.transfer
         if frame.captions and encoding_carries_captions(self.encoding):
             self._captions[pts] = frame.captions
         elif frame.captions:
             self.captions_lost += 1
         if not self._palette:
-            packets = self._captioned(list(self.stream.encode(picture)))
+            packets = self._captioned(list(self.stream.encode(av_frame)))
             self._given = self._given or bool(packets)
             return packets
-        return [packet for indexed in self._palette.push(picture) for packet in self.stream.encode(indexed)]
+        return [packet for indexed in self._palette.push(av_frame) for packet in self.stream.encode(indexed)]
 
     def _captioned(self, packets: list[av.Packet[Any]]) -> list[av.Packet[Any]]:
         """Put each frame's captions into its packet."""
@@ -129,20 +129,20 @@ class VideoEncoder:
             made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
         return packets
 
-    def _picture(self, frame: Frame) -> av.VideoFrame:
+    def _av_frame(self, frame: Frame) -> av.VideoFrame:
         """Return the samples as the encoder takes them; those that may be kept, and lie as it wants, are not copied."""
         if self._shares_planes and not frame.planes.y.flags.writeable:
             shared = as_i420(frame.planes)
             if shared is not None:
                 return av.VideoFrame.from_numpy_buffer(shared, format="yuv420p")
-        picture = av.VideoFrame(self.size.width, self.size.height, self._pix_fmt)
-        self._fill(frame, picture)
-        return picture
+        av_frame = av.VideoFrame(self.size.width, self.size.height, self._pix_fmt)
+        self._fill(frame, av_frame)
+        return av_frame
 
     def flush(self) -> list[av.Packet[Any]]:
         """Return the packets that are still inside. No frame may come any more."""
         rest = self._palette.push(None) if self._palette else []
-        packets = [packet for picture in rest for packet in self.stream.encode(picture)]
+        packets = [packet for av_frame in rest for packet in self.stream.encode(av_frame)]
         packets += self._captioned(list(self.stream.encode(None)))
         if not self._given and self.stream.codec_context.name == "libx265":
             _decode_in_turn(packets)

@@ -71,19 +71,19 @@ class Shaper:
             self._note(_INTERLACED)
         self._say_hdr(first)
 
-    def push(self, picture: av.VideoFrame) -> Iterator[av.VideoFrame]:
+    def push(self, av_frame: av.VideoFrame) -> Iterator[av.VideoFrame]:
         """Take a frame and yield those that are ready, in order and at their own times."""
-        key = _key_of(picture)
+        key = _key_of(av_frame)
         if self._fields is None:
-            if not picture.interlaced_frame:
-                self._before = picture
-                yield picture if key == self._key else self._convert(picture, key)
+            if not av_frame.interlaced_frame:
+                self._before = av_frame
+                yield av_frame if key == self._key else self._convert(av_frame, key)
                 return
             self._note(_INTERLACED)
         if self._fields is not None and key != self._fields_key:
             yield from self.flush()
         if self._fields is None:
-            self._fields = _Chain(picture, [("bwdif", {"mode": "send_frame", "deint": "interlaced"})])
+            self._fields = _Chain(av_frame, [("bwdif", {"mode": "send_frame", "deint": "interlaced"})])
             self._fields_key = key
             if self._before is not None and _key_of(self._before) == key:
                 # It went out already; the filter looks at it to fill this one's missing lines.
@@ -92,21 +92,21 @@ class Shaper:
             else:
                 self._skip = None
         assert self._fields is not None
-        self._before = picture
-        yield from self._ready(self._fields.push(picture))
+        self._before = av_frame
+        yield from self._ready(self._fields.push(av_frame))
 
-    def _ready(self, pictures: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        for picture in pictures:
-            if self._skip is not None and picture.pts == self._skip:
+    def _ready(self, av_frames: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        for av_frame in av_frames:
+            if self._skip is not None and av_frame.pts == self._skip:
                 continue
-            key = _key_of(picture)
-            yield picture if key == self._key else self._convert(picture, key)
+            key = _key_of(av_frame)
+            yield av_frame if key == self._key else self._convert(av_frame, key)
 
     def flush(self) -> Iterator[av.VideoFrame]:
         """Yield what is still held back."""
         if self._fields is not None:
-            pictures, self._fields = self._fields.flush(), None
-            yield from self._ready(pictures)
+            av_frames, self._fields = self._fields.flush(), None
+            yield from self._ready(av_frames)
 
     def forget(self) -> None:
         """Be ready for the stream from another place on."""
@@ -116,29 +116,29 @@ class Shaper:
         if text not in self.notes:
             self.notes.append(text)
 
-    def _convert(self, picture: av.VideoFrame, key: Key) -> av.VideoFrame:
+    def _convert(self, av_frame: av.VideoFrame, key: Key) -> av.VideoFrame:
         chain = self._converters.get(key)
         if chain is None:
-            self._say_what_differs(picture, key)
+            self._say_what_differs(av_frame, key)
             if len(self._converters) >= _MOST_CONVERTERS:  # a damaged stream may change with every frame
                 self._converters.clear()
-            chain = self._converters[key] = self._converter(picture)
-        (converted,) = chain.push(picture)
+            chain = self._converters[key] = self._converter(av_frame)
+        (converted,) = chain.push(av_frame)
         return converted
 
-    def _say_hdr(self, picture: av.VideoFrame) -> None:
-        if picture.color_trc in (PQ, HLG):
-            name = "PQ" if picture.color_trc == PQ else "HLG"
+    def _say_hdr(self, av_frame: av.VideoFrame) -> None:
+        if av_frame.color_trc in (PQ, HLG):
+            name = "PQ" if av_frame.color_trc == PQ else "HLG"
             self._note(f"it is HDR ({name}): mapped to SDR, BT.709")
 
-    def _say_what_differs(self, picture: av.VideoFrame, key: Key) -> None:
-        self._say_hdr(picture)
+    def _say_what_differs(self, av_frame: av.VideoFrame, key: Key) -> None:
+        self._say_hdr(av_frame)
         if key == self._first_key:
             return
-        seconds = float((picture.pts or 0) * (picture.time_base or 0))
+        seconds = float((av_frame.pts or 0) * (av_frame.time_base or 0))
         if key[1:3] != self._first_key[1:3]:
-            own = Size(picture.width, picture.height)
-            borders = "" if self._inner(picture) == self.size else ", with borders, so that they keep their shape"
+            own = Size(av_frame.width, av_frame.height)
+            borders = "" if self._inner(av_frame) == self.size else ", with borders, so that they keep their shape"
             self._note(f"its frames change to {own} at {seconds:.1f} s: scaled to {self.size} like the first{borders}")
         elif key[7] != self._first_key[7]:
             shape = f"{key[7].numerator}:{key[7].denominator}"
@@ -148,12 +148,12 @@ class Shaper:
         if key[3:5] != self._first_key[3:5]:
             self._note(f"its color tags change at {seconds:.1f} s: converted to those of the first frame")
 
-    def _inner(self, picture: av.VideoFrame) -> Size:
+    def _inner(self, av_frame: av.VideoFrame) -> Size:
         """Return how large a frame is inside of ``size`` if it is to keep its shape."""
-        key = _key_of(picture)
+        key = _key_of(av_frame)
         if key[1:3] == self._first_key[1:3] and key[7] == self._first_key[7]:
             return self.size
-        shown = picture.width * key[7] / picture.height
+        shown = av_frame.width * key[7] / av_frame.height
         _, width, height, *_, aspect = self._first_key
         wide = width * aspect / height
         if abs(shown / wide - 1) < _SAME_SHAPE:
@@ -162,14 +162,14 @@ class Shaper:
             return Size(max(2, round(self.size.width * shown / wide / 2) * 2), self.size.height)
         return Size(self.size.width, max(2, round(self.size.height * wide / shown / 2) * 2))
 
-    def _converter(self, picture: av.VideoFrame) -> _Chain:
-        own = Size(picture.width, picture.height)
-        source = Color.from_tags(color_of(picture, own).tags, own) if picture.color_trc in (PQ, HLG) else None
-        read = source or color_of(picture, own)
-        rgb = picture.format.is_rgb
+    def _converter(self, av_frame: av.VideoFrame) -> _Chain:
+        own = Size(av_frame.width, av_frame.height)
+        source = Color.from_tags(color_of(av_frame, own).tags, own) if av_frame.color_trc in (PQ, HLG) else None
+        read = source or color_of(av_frame, own)
+        rgb = av_frame.format.is_rgb
         incoming = {} if rgb else {"in_color_matrix": _NAMES[read.matrix], "in_range": _range_name(read)}
         outgoing = {"out_color_matrix": _NAMES[self.color.matrix], "out_range": _range_name(self.color)}
-        inner = self._inner(picture)
+        inner = self._inner(av_frame)
         size = {"w": str(inner.width), "h": str(inner.height), "flags": _SCALER}
         end = [("format", {"pix_fmts": "yuva420p" if self._alpha else "yuv420p"})]
         if inner != self.size:
@@ -177,12 +177,12 @@ class Shaper:
             place = {"w": str(self.size.width), "h": str(self.size.height), "x": str(left), "y": str(top)}
             end.append(("pad", place))
         if source is None:
-            return _Chain(picture, [("scale", size | incoming | outgoing), *end])
+            return _Chain(av_frame, [("scale", size | incoming | outgoing), *end])
         with tempfile.TemporaryDirectory() as folder:
             table = Path(folder) / "tone.cube"
-            write_table(table, transfer=picture.color_trc, peak=self._peak)
+            write_table(table, transfer=av_frame.color_trc, peak=self._peak)
             return _Chain(
-                picture,
+                av_frame,
                 [
                     ("scale", size | incoming),
                     ("format", {"pix_fmts": "gbrap12" if self._alpha else "gbrp12"}),
@@ -197,29 +197,29 @@ def _sides(outer: Size, inner: Size) -> tuple[tuple[int, int], tuple[int, int]]:
     return (outer.width, inner.width), (outer.height, inner.height)
 
 
-def sdr_color_of(picture: av.VideoFrame, size: Size) -> Color:
+def sdr_color_of(av_frame: av.VideoFrame, size: Size) -> Color:
     """Return what a frame's samples mean when HDR is mapped away."""
-    if picture.color_trc in (PQ, HLG):
+    if av_frame.color_trc in (PQ, HLG):
         return Color("bt709", full_range=False, tags=ColorTags(1, 1, 1, 1))
-    return color_of(picture, size)
+    return color_of(av_frame, size)
 
 
-def _key_of(picture: av.VideoFrame) -> Key:
+def _key_of(av_frame: av.VideoFrame) -> Key:
     return (
-        picture.format.name,
-        picture.width,
-        picture.height,
-        picture.colorspace,
-        picture.color_range,
-        picture.color_primaries,
-        picture.color_trc,
-        aspect_of(picture),
+        av_frame.format.name,
+        av_frame.width,
+        av_frame.height,
+        av_frame.colorspace,
+        av_frame.color_range,
+        av_frame.color_primaries,
+        av_frame.color_trc,
+        aspect_of(av_frame),
     )
 
 
-def aspect_of(picture: av.VideoFrame) -> Fraction:
+def aspect_of(av_frame: av.VideoFrame) -> Fraction:
     """Return the width of a pixel over its height as the stream says, 1 where it does not."""
-    return picture.opaque if isinstance(picture.opaque, Fraction) else Fraction(1)
+    return av_frame.opaque if isinstance(av_frame.opaque, Fraction) else Fraction(1)
 
 
 def _range_name(color: Color) -> str:
@@ -246,9 +246,9 @@ class _Chain:
         graph.link_nodes(*nodes, graph.add("buffersink"))
         graph.configure()
 
-    def push(self, picture: av.VideoFrame | None) -> list[av.VideoFrame]:
+    def push(self, av_frame: av.VideoFrame | None) -> list[av.VideoFrame]:
         """Take a frame (None: the end) and return those that are ready."""
-        self._graph.vpush(picture)
+        self._graph.vpush(av_frame)
         ready: list[av.VideoFrame] = []
         with suppress(av.error.BlockingIOError, av.error.EOFError):
             while True:

@@ -21,7 +21,7 @@ from rtstyle.interrupts import Interrupted
 from rtstyle.video.opening import open_media
 from rtstyle.video.pipe import Pipe
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".tga", ".dpx", ".exr")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".tga", ".dpx", ".exr")
 """Extensions of the images of a folder that are taken as a sequence."""
 
 _STILLS = ("_pipe", "image2")
@@ -31,7 +31,7 @@ _FORMATS = {"y4m": "yuv4mpegpipe", "mkv": "matroska", "ts": "mpegts"}
 
 _NUMBER = re.compile(r"%0?(\d*)d")
 
-InputKind = Literal["file", "url", "stdin", "pictures", "webp"]
+InputKind = Literal["file", "url", "stdin", "images", "webp"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Input:
     """Text to show; a URL comes without its password."""
     address: str
     """For FFmpeg; of several images, the first."""
-    pictures: tuple[Path, ...] = ()
+    images: tuple[Path, ...] = ()
     """The images of a sequence in their order."""
     notes: tuple[str, ...] = ()
     timeout: float = 10.0
@@ -58,7 +58,7 @@ class Input:
     @property
     def seekable(self) -> bool:
         """It can be opened a second time, and from the beginning."""
-        return self.kind in ("file", "pictures", "webp")
+        return self.kind in ("file", "images", "webp")
 
     def open(self, hwaccel: str | None = None) -> InputContainer:
         """Open it for demuxing; each call is a fresh start.
@@ -222,12 +222,12 @@ def is_encrypted(path: Path) -> bool:
 
 
 def _folder(path: Path) -> Input:
-    pictures = [entry for entry in path.iterdir() if entry.suffix.lower() in PICTURES and entry.is_file()]
-    if not pictures:
-        raise VideoOpenError(f"{path} is a folder without images; give a video, or a folder of {', '.join(PICTURES)}")
-    pictures = [entry for entry in pictures if not entry.name.startswith(".")] or pictures
-    pictures.sort(key=lambda path: natural_order(path.name))
-    return Input("pictures", str(path), f"file:{pictures[0]}", tuple(pictures))
+    images = [entry for entry in path.iterdir() if entry.suffix.lower() in IMAGES and entry.is_file()]
+    if not images:
+        raise VideoOpenError(f"{path} is a folder without images; give a video, or a folder of {', '.join(IMAGES)}")
+    images = [entry for entry in images if not entry.name.startswith(".")] or images
+    images.sort(key=lambda path: natural_order(path.name))
+    return Input("images", str(path), f"file:{images[0]}", tuple(images))
 
 
 def _pattern(path: Path) -> Input:
@@ -243,8 +243,8 @@ def _pattern(path: Path) -> Input:
     numbers = sorted(found)
     missing = numbers[-1] - numbers[0] + 1 - len(numbers)
     notes = (f"{missing} numbers of {path.name} are missing; the frames follow each other all the same",)
-    pictures = tuple(found[number] for number in numbers)
-    return Input("pictures", str(path), f"file:{pictures[0]}", pictures, notes if missing else ())
+    images = tuple(found[number] for number in numbers)
+    return Input("images", str(path), f"file:{images[0]}", images, notes if missing else ())
 
 
 def _split(name: str) -> tuple[str, int, str]:

@@ -25,13 +25,13 @@ class Palette:
         self._graph: Graph | None = None
         self._waiting = 0
 
-    def push(self, picture: av.VideoFrame | None) -> list[av.VideoFrame]:
+    def push(self, av_frame: av.VideoFrame | None) -> list[av.VideoFrame]:
         """Take a frame with a time in 1/100 s, None at the end; return those that are ready."""
-        if picture is not None:
+        if av_frame is not None:
             self._graph = self._graph or self._new_graph()
-            self._graph.push(picture)
+            self._graph.push(av_frame)
             self._waiting += 1
-        if self._graph is None or (picture is not None and self._waiting < self._limit):
+        if self._graph is None or (av_frame is not None and self._waiting < self._limit):
             return []
         graph, self._graph, self._waiting = self._graph, None, 0
         graph.push(None)

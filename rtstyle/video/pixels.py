@@ -63,26 +63,26 @@ def _yuv(pix_fmt: str, color: Color, target: Color) -> Fill:
     alpha_table = level_table(luma=True, from_full=True, to_full=True, bits=bits)
     shift = 6 if pix_fmt == "p010le" else 0  # its samples stand in the upper bits
 
-    def fill(frame: Frame, picture: av.VideoFrame) -> None:
+    def fill(frame: Frame, av_frame: av.VideoFrame) -> None:
         planes = frame.planes
         if color.matrix != target.matrix:
             rgb = planes_to_rgb(planes, color)
             planes = planes_from_rgb(rgb, Color(target.matrix, color.full_range))
         height, width = planes.y.shape
         y = planes.y if luma_table is None else luma_table[planes.y] << shift
-        rows_of(picture.planes[0], dtype)[:, :width] = y
+        rows_of(av_frame.planes[0], dtype)[:, :width] = y
         for number, plane in enumerate(planes[1:]):
             samples = plane if chroma_table is None else chroma_table[plane] << shift
             if semiplanar:
-                rows_of(picture.planes[1], dtype)[:, number : 2 * plane.shape[1] : 2] = samples
+                rows_of(av_frame.planes[1], dtype)[:, number : 2 * plane.shape[1] : 2] = samples
                 continue
             if not down:  # each chroma sample where it was, two or four times
                 samples = samples.repeat(2, 0)[:height]
             if not across:
                 samples = samples.repeat(2, 1)[:, :width]
-            rows_of(picture.planes[number + 1], dtype)[:, : samples.shape[1]] = samples
+            rows_of(av_frame.planes[number + 1], dtype)[:, : samples.shape[1]] = samples
         if match and match[1]:
-            rows = rows_of(picture.planes[3], dtype)
+            rows = rows_of(av_frame.planes[3], dtype)
             rows[:, :width] = alpha_table[-1] if frame.alpha is None else alpha_table[frame.alpha]
 
     return fill
@@ -92,13 +92,13 @@ def _rgb(pix_fmt: str, color: Color) -> Fill:
     order = RGB_ORDERS[pix_fmt]
     planar = pix_fmt.startswith("gb")  # one plane for each channel
 
-    def fill(frame: Frame, picture: av.VideoFrame) -> None:
+    def fill(frame: Frame, av_frame: av.VideoFrame) -> None:
         rgb = planes_to_rgb(frame.planes, color)
         height, width = rgb.shape[:2]
         if planar:
-            channels = [rows_of(plane)[:, :width] for plane in picture.planes]
+            channels = [rows_of(plane)[:, :width] for plane in av_frame.planes]
         else:
-            packed = rows_of(picture.planes[0])[:, : width * len(order)].reshape(height, width, -1)
+            packed = rows_of(av_frame.planes[0])[:, : width * len(order)].reshape(height, width, -1)
             if pix_fmt == "rgb24":
                 packed[:] = rgb
                 return

@@ -19,7 +19,7 @@ from rtstyle.closing import Closing
 from rtstyle.errors import SettingError, VideoOpenError, reason_of
 from rtstyle.frame import Frame, Planes, Size, VideoFormat, check_is_size
 from rtstyle.settings import check_types
-from rtstyle.video.animation import AnimatedWebp, Pictures
+from rtstyle.video.animation import AnimatedWebp, ImageSequence
 from rtstyle.video.captions import captions_of
 from rtstyle.video.chroma import LOCATIONS, location_of
 from rtstyle.video.decoder import Decoder
@@ -167,9 +167,9 @@ class VideoReader(Closing):
         self._stills = self._open_stills(rate)
         self._decoder = self._open_decoder()
         self.container, self.stream = self._decoder.container, self._decoder.stream
-        self._source: Decoder | Pictures | AnimatedWebp = self._stills or self._decoder
-        pictures = self._source.pictures()
-        first = next(pictures, None)
+        self._source: Decoder | ImageSequence | AnimatedWebp = self._stills or self._decoder
+        av_frames = self._source.av_frames()
+        first = next(av_frames, None)
         if first is None:
             raise VideoOpenError(f"{self.name}: not one frame of its video could be decoded" + self._decoder.doubts())
         self._shaper = Shaper(first, self._coded_size(first, size))
@@ -178,14 +178,14 @@ class VideoReader(Closing):
         """Where the player's timeline begins, in seconds of the source's own."""
         self.shift = self._find_shift()
         """Seconds of the source's own timeline that are 0 in the frames' times; whole units of ``time_base``."""
-        self._begin(chain([first], pictures))
+        self._begin(chain([first], av_frames))
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that are read: one, or the images of a sequence; none of a pipe or the network."""
         if not self.seekable:
             return ()
-        return self._input.pictures or (self.path,)
+        return self._input.images or (self.path,)
 
     @property
     def format(self) -> VideoFormat:
@@ -194,9 +194,9 @@ class VideoReader(Closing):
 
     # -- opening -----------------------------------------------------------------------------------
 
-    def _open_stills(self, rate: Fraction | None) -> Pictures | AnimatedWebp | None:
-        if self._input.kind == "pictures":
-            return Pictures(self._input.pictures, rate or Fraction(25))
+    def _open_stills(self, rate: Fraction | None) -> ImageSequence | AnimatedWebp | None:
+        if self._input.kind == "images":
+            return ImageSequence(self._input.images, rate or Fraction(25))
         if self._input.kind == "webp":
             return AnimatedWebp(Path(self.name))
         return None
@@ -249,7 +249,7 @@ class VideoReader(Closing):
             self.time_base = fraction_of(self.stream.time_base) or Fraction(1, 90000)
         else:
             self.time_base = fraction_of(first.time_base) or Fraction(1, 25)
-            self.rate = 1 / self.time_base if isinstance(stills, Pictures) else len(stills) / stills.duration
+            self.rate = 1 / self.time_base if isinstance(stills, ImageSequence) else len(stills) / stills.duration
         self._avi = stills is None and self.container.format.name == "avi"
         if first.pts is None and first.dts is None:
             self._notes.append(f"it has no timestamps; {float(self.rate or 25):g} frames per second are assumed")
@@ -298,7 +298,7 @@ class VideoReader(Closing):
             return False
         decoder = Decoder(self._input)
         try:
-            return all(np.min(alpha_of(picture), initial=255) == 255 for picture in decoder.pictures())
+            return all(np.min(alpha_of(av_frame), initial=255) == 255 for av_frame in decoder.av_frames())
         finally:
             decoder.close()
 
@@ -319,9 +319,9 @@ class VideoReader(Closing):
         end = None if self._end is None else self._origin + self._end
         return (None if self._start is None else self.shift, end)
 
-    def _begin(self, pictures: Iterator[av.VideoFrame]) -> None:
+    def _begin(self, av_frames: Iterator[av.VideoFrame]) -> None:
         """Find the first frame of the range, so that ``shift`` is known."""
-        self._frames = self._shaped(pictures)
+        self._frames = self._shaped(av_frames)
         if self._start is None and self._end is None:
             return
         low = self._origin + (self._start or 0)
@@ -346,7 +346,7 @@ class VideoReader(Closing):
         """Yield frames from some place at or before ``time`` on, in ever surer ways; the last is from the start."""
         pts = -(-time // self.time_base)
         if self._stills is not None:
-            yield self._shaped(self._stills.pictures(max(0, int(pts) - 1)))
+            yield self._shaped(self._stills.av_frames(max(0, int(pts) - 1)))
         elif self.seekable and self._times_known:
             # Before the frame itself: where fields are filled in, it leans on the one before.
             place = int(pts) - 1
@@ -354,17 +354,17 @@ class VideoReader(Closing):
             for back in (int(seconds / self.time_base) for seconds in steps):
                 if (place - back) * self.time_base < self._origin:
                     break
-                pictures = self._restart().pictures_from(place - back)
-                if pictures is not None:
-                    yield self._shaped(pictures)
+                av_frames = self._restart().av_frames_from(place - back)
+                if av_frames is not None:
+                    yield self._shaped(av_frames)
             number = self._restart().find_key_packet(place)
             if number:
-                pictures = self._restart().pictures_from(place, number)
-                if pictures is not None:
-                    yield self._shaped(pictures)
+                av_frames = self._restart().av_frames_from(place, number)
+                if av_frames is not None:
+                    yield self._shaped(av_frames)
                     return  # every packet before was looked at: there is nothing else to be found
         if self._stills is None and self.seekable:
-            yield self._shaped(self._restart().pictures())
+            yield self._shaped(self._restart().av_frames())
         else:
             assert self._frames is not None
             yield self._frames
@@ -407,7 +407,7 @@ class VideoReader(Closing):
                 self._frames = frames
                 return True
         again = self._stills or self._restart()
-        self._begin(again.pictures())
+        self._begin(again.av_frames())
         return False
 
     @property
@@ -524,38 +524,38 @@ class VideoReader(Closing):
             self.pixel_aspect = 1 / self.pixel_aspect if self.pixel_aspect else None
         self.rotation = 0
 
-    def _shaped(self, pictures: Iterator[av.VideoFrame]) -> Iterator[Frame]:
+    def _shaped(self, av_frames: Iterator[av.VideoFrame]) -> Iterator[Frame]:
         try:
-            for picture in self._timed(pictures):
-                for ready in self._shaper.push(picture):
+            for av_frame in self._timed(av_frames):
+                for ready in self._shaper.push(av_frame):
                     yield self._frame(ready)
             for ready in self._shaper.flush():
                 yield self._frame(ready)
         except av.FFmpegError as error:  # of the filters; those of the decoder come in words
             raise VideoOpenError(f"{self.name} can be read no further: {reason_of(error)}") from error
 
-    def _frame(self, picture: av.VideoFrame) -> Frame:
-        alpha = alpha_of(picture) if self.alpha else None
-        assert picture.pts is not None
-        planes, captions = planes_of(picture), captions_of(picture)
-        return Frame(planes, picture.pts, self.time_base, self.color, alpha=alpha, captions=captions)
+    def _frame(self, av_frame: av.VideoFrame) -> Frame:
+        alpha = alpha_of(av_frame) if self.alpha else None
+        assert av_frame.pts is not None
+        planes, captions = planes_of(av_frame), captions_of(av_frame)
+        return Frame(planes, av_frame.pts, self.time_base, self.color, alpha=alpha, captions=captions)
 
-    def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    def _timed(self, av_frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Give each frame a time of its own, later than that of the one before."""
         base = self.time_base
         last: int | None = None
         following = 0  # what the next pts should be, where the file itself does not say
-        for picture in pictures:
+        for av_frame in av_frames:
             # AVI knows no pts; FFmpeg's guess at it goes back and forth where B-frames are packed.
-            stated = (picture.dts, picture.pts) if self._avi else (picture.pts, picture.dts)
+            stated = (av_frame.dts, av_frame.pts) if self._avi else (av_frame.pts, av_frame.dts)
             rising = (time for time in stated if time is not None and (last is None or time > last))
-            picture.pts = last = pts = next(rising, following)
-            picture.time_base = base
-            step = picture.duration or round(1 / (self.rate or 25) / base)
+            av_frame.pts = last = pts = next(rising, following)
+            av_frame.time_base = base
+            step = av_frame.duration or round(1 / (self.rate or 25) / base)
             following = pts + max(1, step)
             self._ended = following * base
-            self._faulty += picture.is_corrupt
-            yield picture
+            self._faulty += av_frame.is_corrupt
+            yield av_frame
 
     def _end_as_declared(self) -> None:
         """Let mp4 and mov say how long the last frame is shown, where that is about as long as one is."""

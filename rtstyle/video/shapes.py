@@ -13,14 +13,14 @@ _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 120
 
 
 @dataclass(frozen=True)
-class SoundShape:
+class AudioShape:
     """Channels and samples per second of audio."""
 
     channels: int
     rate: int
 
 
-def shape_of(packet: av.Packet[Any], codec: str) -> SoundShape | None:
+def shape_of(packet: av.Packet[Any], codec: str) -> AudioShape | None:
     """Read the channels and the rate that a packet states.
 
     Args:
@@ -35,7 +35,7 @@ def shape_of(packet: av.Packet[Any], codec: str) -> SoundShape | None:
     return read(bytes(packet)[:16]) if read and packet.size >= 8 else None
 
 
-def shapes_of_header(stream: Stream) -> set[SoundShape]:
+def shapes_of_header(stream: Stream) -> set[AudioShape]:
     """Return the shape that the header of AAC states; empty where there is none, as in a transport stream."""
     context = stream.codec_context
     if context is None or not needs_header(context.codec.canonical_name) or not context.extradata:
@@ -94,7 +94,7 @@ def needs_header(codec: str) -> bool:
     return codec == "aac"
 
 
-def _of_adts(head: bytes) -> SoundShape | None:
+def _of_adts(head: bytes) -> AudioShape | None:
     """Read the header of AAC in a transport stream (ISO/IEC 14496-3, 1.A.2)."""
     rate, channels = head[2] >> 2 & 15, (head[2] & 1) << 2 | head[3] >> 6
     if head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
@@ -102,19 +102,19 @@ def _of_adts(head: bytes) -> SoundShape | None:
     return _of_aac(rate, channels)
 
 
-def _of_aac_config(config: bytes) -> SoundShape | None:
+def _of_aac_config(config: bytes) -> AudioShape | None:
     """Read an AudioSpecificConfig (ISO/IEC 14496-3, 1.6.2.1), with which FLV and mp4 state a change."""
     bits = int.from_bytes(config[:2].ljust(2, b"\0"), "big")
     return _of_aac(bits >> 7 & 15, bits >> 3 & 15) if bits >> 11 < 31 else None
 
 
-def _of_aac(rate: int, channels: int) -> SoundShape | None:
+def _of_aac(rate: int, channels: int) -> AudioShape | None:
     if rate >= len(_AAC_RATES) or not 0 < channels <= 7:
         return None
-    return SoundShape(8 if channels == 7 else channels, _AAC_RATES[rate])
+    return AudioShape(8 if channels == 7 else channels, _AAC_RATES[rate])
 
 
-def _of_ac3(head: bytes) -> SoundShape | None:
+def _of_ac3(head: bytes) -> AudioShape | None:
     """Read the header of AC-3 or E-AC-3 (ETSI TS 102 366, 4.3 and E.1.2)."""
     if head[:2] != b"\x0b\x77":
         return None
@@ -127,18 +127,18 @@ def _of_ac3(head: bytes) -> SoundShape | None:
         skipped = 2 * ((mode & 1 and mode != 1) + bool(mode & 4) + (mode == 2))
         low = int.from_bytes(head[6:8], "big") >> (12 - skipped) & 1
         rates = (48000, 44100, 32000, 0)
-    return SoundShape((2, 1, 2, 3, 3, 4, 4, 5)[mode] + low, rates[rate]) if rates[rate] else None
+    return AudioShape((2, 1, 2, 3, 3, 4, 4, 5)[mode] + low, rates[rate]) if rates[rate] else None
 
 
-def _of_mpeg(head: bytes) -> SoundShape | None:
+def _of_mpeg(head: bytes) -> AudioShape | None:
     """Read the header of MPEG audio of any layer (ISO/IEC 11172-3, 2.4.1.3)."""
     version, rate = head[1] >> 3 & 3, head[2] >> 2 & 3
     if head[0] != 0xFF or head[1] & 0xE0 != 0xE0 or version == 1 or rate == 3:
         return None
-    return SoundShape(1 if head[3] >> 6 == 3 else 2, (44100, 48000, 32000)[rate] >> {3: 0, 2: 1, 0: 2}[version])
+    return AudioShape(1 if head[3] >> 6 == 3 else 2, (44100, 48000, 32000)[rate] >> {3: 0, 2: 1, 0: 2}[version])
 
 
-_READERS: Mapping[str, Callable[[bytes], SoundShape | None]] = {
+_READERS: Mapping[str, Callable[[bytes], AudioShape | None]] = {
     "aac": _of_adts,
     "ac3": _of_ac3,
     "eac3": _of_ac3,

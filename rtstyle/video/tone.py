@@ -108,20 +108,20 @@ def write_table(path: Path, *, transfer: int, peak: float) -> None:
     path.write_text("\n".join(lines) + "\n", "ascii")
 
 
-def peak_of(picture: av.VideoFrame) -> float:
+def peak_of(av_frame: av.VideoFrame) -> float:
     """Return how bright a source gets, in nits.
 
     For PQ that is what the stream says of its content, else of its display, else 1000; or what this frame
     of it shows, if that is more, because many a stream says too little. HLG is relative: always 1000.
     """
-    if picture.color_trc != PQ:
+    if av_frame.color_trc != PQ:
         return 1000.0
-    light = side_data_of(picture, "CONTENT_LIGHT_LEVEL")
-    graded = side_data_of(picture, "MASTERING_DISPLAY_METADATA")
+    light = side_data_of(av_frame, "CONTENT_LIGHT_LEVEL")
+    graded = side_data_of(av_frame, "MASTERING_DISPLAY_METADATA")
     content = float(light[0]) if light.size else 0.0
     # The greatest luminance of the display is the last of its ten rationals.
     display = float(graded[18] / graded[19]) if graded.size >= 20 and graded[19] else 0.0
-    planes = planes_of(picture)
-    low, steps = (0, 255) if picture.color_range == 2 else (16, 219)
+    planes = planes_of(av_frame)
+    low, steps = (0, 255) if av_frame.color_range == 2 else (16, 219)
     shown = float(pq_to_nits((np.percentile(planes.y, 99.9) - low) / np.array(steps)))
     return float(np.clip(max(content or display or 1000.0, shown), 2 * WHITE, 10000))

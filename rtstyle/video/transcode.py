@@ -23,7 +23,7 @@ from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
 from rtstyle.video.opening import open_media
 from rtstyle.video.samples import fraction_of
-from rtstyle.video.shapes import HeaderCheck, SoundShape, needs_header, shape_of, shapes_of_header
+from rtstyle.video.shapes import AudioShape, HeaderCheck, needs_header, shape_of, shapes_of_header
 
 _STEADY = Fraction(1, 50)
 """Seconds by which the times of decoded audio may be off before they are believed: containers round them."""
@@ -324,7 +324,7 @@ class AudioTranscoder:
     """
 
     def __init__(
-        self, source: AudioStream, target: OutputContainer, codec: str, cut: Cut, shape: SoundShape | None = None
+        self, source: AudioStream, target: OutputContainer, codec: str, cut: Cut, shape: AudioShape | None = None
     ) -> None:
         self.damaged = 0
         """Packets that could not be decoded, and stretches whose times make no sense."""

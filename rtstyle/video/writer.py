@@ -21,12 +21,12 @@ from rtstyle.errors import OutputExistsError, SettingError, VideoWriteError, rea
 from rtstyle.files import free_name
 from rtstyle.frame import Frame, VideoFormat
 from rtstyle.video.aspect import STATED, write_pixel_aspect
+from rtstyle.video.audio import AudioChunk, AudioEncoder, audio_codec
 from rtstyle.video.copies import StreamCopies, StreamPlan, plan_streams
 from rtstyle.video.encoder import VideoEncoder, captions_lost_words
 from rtstyle.video.formats import CONTAINERS, EncoderSettings, Encoding, check_output, choose_encoding
 from rtstyle.video.opening import AV_ERRORS
 from rtstyle.video.reader import VideoReader
-from rtstyle.video.sound import Sound, SoundEncoder, sound_codec
 from rtstyle.video.spatial import Spatial, write_spatial
 from rtstyle.video.work_folder import WorkFolder, claim_folder
 
@@ -45,7 +45,7 @@ class Output:
         *,
         like: VideoReader | None,
         plan: StreamPlan,
-        sound: str | None = None,
+        audio: str | None = None,
     ) -> None:
         options = dict(encoding.muxer_options)
         self._place, self._muxer = place, encoding.muxer
@@ -71,7 +71,7 @@ class Output:
                     window=like.window,
                     shift=like.shift,
                 )
-            self.sound = SoundEncoder(self.container, sound) if sound else None
+            self.audio = AudioEncoder(self.container, audio) if audio else None
             self.container.start_encoding()
         except BaseException:
             self.discard()
@@ -131,7 +131,7 @@ class VideoWriter:
         like: A reader whose other streams, metadata and rotation go into the output, by its ``packets``.
         plan: What becomes of those streams; None copies all that the container can hold.
         audio: False leaves the audio out, where no plan is given.
-        sound: True adds a stream for ``write_sound``.
+        live_audio: True adds a stream for ``write_audio``.
         overwrite: True replaces an existing ``path`` when the new one is whole.
 
     Raises:
@@ -150,7 +150,7 @@ class VideoWriter:
         like: VideoReader | None = None,
         plan: StreamPlan | None = None,
         audio: bool = True,
-        sound: bool = False,
+        live_audio: bool = False,
         overwrite: bool = False,
     ) -> None:
         self.path = Path(path)
@@ -179,7 +179,7 @@ class VideoWriter:
         """Where an interrupted output was kept."""
         self.written = 0
         """Frames taken so far."""
-        codec = sound_codec(encoding.muxer, str(path)) if sound else None
+        codec = audio_codec(encoding.muxer, str(path)) if live_audio else None
         self._reader = like
         self._closed = False
         self._folder = None
@@ -192,7 +192,7 @@ class VideoWriter:
             else:
                 place = f"file:{self._part}"  # so that a colon in a name is no protocol
         try:
-            self._output = Output(place, encoding, format, like=like, plan=plan, sound=codec)
+            self._output = Output(place, encoding, format, like=like, plan=plan, audio=codec)
         except AV_ERRORS as error:
             self._discard()
             raise cannot_write(self.path, error) from error
@@ -220,21 +220,21 @@ class VideoWriter:
 
     @property
     def hears(self) -> bool:
-        """Whether it was made with ``sound``."""
-        return self._output.sound is not None
+        """Whether it was made with ``live_audio``."""
+        return self._output.audio is not None
 
-    def write_sound(self, sound: Sound, begin: float) -> None:
-        """Encode a piece of audio; the writer was made with ``sound``.
+    def write_audio(self, chunk: AudioChunk, begin: float) -> None:
+        """Encode a piece of audio; the writer was made with ``live_audio``.
 
         Args:
-            begin: The moment, on the clock of ``sound.at``, at which the video shows 0.
+            begin: The moment, on the clock of ``chunk.at``, at which the video shows 0.
 
         Raises:
             VideoWriteError: The disk is full.
         """
-        assert self._output.sound, "a writer without audio"
+        assert self._output.audio, "a writer without audio"
         try:
-            self._output.container.mux(self._output.sound.encode(sound, begin))
+            self._output.container.mux(self._output.audio.encode(chunk, begin))
         except AV_ERRORS as error:
             raise cannot_write(self.path, error) from error
 
@@ -256,8 +256,8 @@ class VideoWriter:
             return
         try:
             self._output.container.mux(self._output.encoder.flush())
-            if self._output.sound:
-                self._output.container.mux(self._output.sound.flush())
+            if self._output.audio:
+                self._output.container.mux(self._output.audio.flush())
             self._copy_packets()
             self.warnings += captions_lost_words(self._output.encoder.encoding, self._output.encoder.captions_lost)
             self.warnings += self._output.finish()

@@ -139,16 +139,16 @@ class JpegDecoder:
         if size.width * size.height > self._max_pixels:
             raise JpegError(f"an image of {size} is too large")
         try:
-            pictures = self._context.decode(av.Packet(plain_jpeg(data)))
+            av_frames = self._context.decode(av.Packet(plain_jpeg(data)))
         except av.error.FFmpegError as error:
             self._context = self._open()  # whatever it remembers of the damaged one goes with it
             raise JpegError(f"damaged JPEG: {reason_of(error)}") from error
-        if len(pictures) != 1 or (pictures[0].width, pictures[0].height) != (size.width, size.height):
+        if len(av_frames) != 1 or (av_frames[0].width, av_frames[0].height) != (size.width, size.height):
             self._context = self._open()
-            raise JpegError(f"damaged JPEG: it holds {len(pictures)} images, or one of another size than it says")
-        if not pictures[0].format.name.startswith("yuvj"):
-            raise JpegError(f"a JPEG must be YCbCr, not {pictures[0].format.name}")
-        return planes_of(pictures[0])
+            raise JpegError(f"damaged JPEG: it holds {len(av_frames)} images, or one of another size than it says")
+        if not av_frames[0].format.name.startswith("yuvj"):
+            raise JpegError(f"a JPEG must be YCbCr, not {av_frames[0].format.name}")
+        return planes_of(av_frames[0])
 
 
 def encode_jpeg(frame: Frame, quality: int) -> bytes:

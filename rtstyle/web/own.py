@@ -6,7 +6,7 @@ import hashlib
 import threading
 from pathlib import Path
 
-from rtstyle.errors import PictureError, StyleFormatError
+from rtstyle.errors import ImageError, StyleFormatError
 from rtstyle.files import passing_folder
 from rtstyle.metadata import read_metadata
 from rtstyle.style import Style, load_style
@@ -36,7 +36,7 @@ class OwnStyles:
         """Return the place of the style of an image, which is made if it is new. Takes seconds; from any thread.
 
         Raises:
-            PictureError, StyleFormatError: It is no image, or none to paint after, or there are too many.
+            ImageError, StyleFormatError: It is no image, or none to paint after, or there are too many.
         """
         from rtstyle.universal.making import make_style
 
@@ -50,7 +50,7 @@ class OwnStyles:
                 )
             size = read_metadata(data).size
             if size and size[0] * size[1] > _PIXELS:
-                raise PictureError(
+                raise ImageError(
                     f"the image has {size[0]}x{size[1]} pixels; at most {_PIXELS // 10**6} megapixels are taken"
                 )
             number = len(self._places) + 1
@@ -58,7 +58,7 @@ class OwnStyles:
             image.write_bytes(data)
             try:
                 style = load_style(make_style(image, folder))
-            except (PictureError, StyleFormatError) as error:
+            except (ImageError, StyleFormatError) as error:
                 raise type(error)(str(error).replace(str(image), "the image")) from error
             finally:
                 image.unlink()

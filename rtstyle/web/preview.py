@@ -33,7 +33,7 @@ MAX_VIEWERS = 8
 LONGEST_COMMAND = 1000
 """Characters."""
 
-_BOUNDARY = "rtstyle-picture"
+_BOUNDARY = "rtstyle-image"
 
 
 class BrowserPreview:

@@ -155,9 +155,9 @@ def microphone() -> None:
     try:
         time.sleep(5)
         with Fanout(print) as outlets:
-            writer = VideoWriter(path, VideoFormat(size, color, CLOCK, Fraction(5)), sound=True)
+            writer = VideoWriter(path, VideoFormat(size, color, CLOCK, Fraction(5)), live_audio=True)
             outlets.add("recording", Recording(writer, print), "all")
-            with MicrophoneCapture("plughw:0,1", outlets.write_sound, print, timeout=20):
+            with MicrophoneCapture("plughw:0,1", outlets.write_audio, print, timeout=20):
                 for _ in range(100):
                     outlets.write(Frame(grey, 0, CLOCK, color), time.perf_counter())
                     time.sleep(0.2)

@@ -8,7 +8,7 @@ from statistics import median
 
 import numpy as np
 
-from rtstyle.video.sound import RATE, Sound
+from rtstyle.video.audio import RATE, AudioChunk
 
 _SLOWEST, _FASTEST = 3.0, 0.2
 """Seconds between two beats: 20 to 300 beats per minute."""
@@ -93,9 +93,9 @@ class AudioMeter:
         """Whether the beats that it hears go to a clock."""
         return self._clock is not None
 
-    def hear(self, sound: Sound) -> None:
+    def hear(self, chunk: AudioChunk) -> None:
         """Take a piece of audio, of some 20 ms."""
-        mono = sound.samples.astype(np.float32).mean(1) / 32768
+        mono = chunk.samples.astype(np.float32).mean(1) / 32768
         if not len(mono):
             return
         decibels = 10 * math.log10(float(np.mean(mono**2)) + 1e-12)
@@ -105,10 +105,10 @@ class AudioMeter:
         energy = self._bass(mono)
         usual = float(np.mean(self._energies)) if len(self._energies) >= 10 else math.inf
         self._energies.append(energy)
-        if energy > max(2 * usual, 1e-6) and sound.at - self._beat_at >= self._REST:
-            self._beat_at = sound.at
+        if energy > max(2 * usual, 1e-6) and chunk.at - self._beat_at >= self._REST:
+            self._beat_at = chunk.at
             if self._clock:
-                self._clock.beat(sound.at)
+                self._clock.beat(chunk.at)
 
     @staticmethod
     def _bass(mono: np.ndarray) -> float:

@@ -97,14 +97,14 @@ class OutputPlan:
         source: FrameSource,
         *,
         fps: Fraction | None,
-        sound: bool,
+        audio: bool,
         tell: Callable[[str], None],
     ) -> None:
         """Open everything for frames of the source's size and color.
 
         Args:
             fps: Rate that was asked for, if one was; the virtual camera keeps it.
-            sound: Whether there will be audio.
+            audio: Whether there will be audio.
 
         Raises:
             VideoWriteError: The virtual camera cannot be opened. Networks are tried later, and again and again.
@@ -132,7 +132,7 @@ class OutputPlan:
                 target,
                 like=VideoFormat(source.size, source.color, CLOCK, source.rate),
                 bitrate=self._outputs.bitrate,
-                sound=sound,
+                audio=audio,
                 tell=tell,
                 warn=branches.warn,
                 timeout=self._timeout,

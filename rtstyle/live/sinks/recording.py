@@ -10,7 +10,7 @@ from rtstyle.errors import VideoWriteError
 from rtstyle.frame import Frame
 from rtstyle.live.sinks.sink import CLOCK
 from rtstyle.video import VideoWriter
-from rtstyle.video.sound import Sound
+from rtstyle.video.audio import AudioChunk
 
 _EARLY = 500
 """Pieces of audio that wait for the first frame at most, some 10 s."""
@@ -30,7 +30,7 @@ class Recording:
     def __init__(self, writer: VideoWriter, tell: Callable[[str], None]) -> None:
         self._writer, self._tell = writer, tell
         self._begin: int | None = None
-        self._early: deque[Sound] = deque(maxlen=_EARLY)  # which came while the first frame was stylized
+        self._early: deque[AudioChunk] = deque(maxlen=_EARLY)  # which came while the first frame was stylized
         self._last = 0
         self._error: Exception | None = None
 
@@ -49,16 +49,16 @@ class Recording:
             self._error = error
             raise
 
-    def write_sound(self, sound: Sound) -> None:
+    def write_audio(self, chunk: AudioChunk) -> None:
         """Record a piece of audio; what was heard before the first frame is left out."""
         if not self._writer.hears:
             return
-        self._early.append(sound)
+        self._early.append(chunk)
         if self._begin is None:
             return
         try:
             while self._early:
-                self._writer.write_sound(self._early.popleft(), float(self._begin * CLOCK))
+                self._writer.write_audio(self._early.popleft(), float(self._begin * CLOCK))
         except Exception as error:
             self._error = error
             raise

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
 from rtstyle.frame import Frame
-from rtstyle.video.sound import Sound
+from rtstyle.video.audio import AudioChunk
 
 CLOCK = Fraction(1, 90000)
 """Time base of frames that branches hand to their sinks: they count from the zero of ``time.perf_counter()``."""
@@ -31,7 +31,7 @@ class Sink(Protocol):
 class AudioSink(Sink, Protocol):
     """A sink that also takes audio."""
 
-    def write_sound(self, sound: Sound) -> None:
+    def write_audio(self, chunk: AudioChunk) -> None:
         """Take a piece of audio that continues where the last one ended, or later."""
 
 

@@ -24,10 +24,10 @@ from rtstyle.errors import RtstyleError, SettingError
 from rtstyle.frame import Color, Frame, Planes, Size, VideoFormat
 from rtstyle.live.sinks.playlist import Playlist
 from rtstyle.live.sinks.sink import CLOCK, FrameDropped
+from rtstyle.video.audio import RATE, AudioChunk, AudioEncoder, audio_codec
 from rtstyle.video.encoder import VideoEncoder
 from rtstyle.video.formats import Encoding
 from rtstyle.video.opening import AV_ERRORS
-from rtstyle.video.sound import RATE, Sound, SoundEncoder, sound_codec
 
 KEY_SECONDS = 2.0
 """Seconds between two frames at which a viewer can begin to watch."""
@@ -164,7 +164,7 @@ class StreamSink:
     Args:
         like: Size and color of the frames that will come, and their rate for rate control; None where it is unknown.
         bitrate: Mean bits per second; None takes what suits size and rate.
-        sound: True adds a stream of audio, AAC.
+        audio: True adds a stream of audio, AAC.
         tell: Called with each line to print, from several threads.
         warn: The same for those that a report should keep.
         timeout: Seconds that one step of the connection may take.
@@ -176,7 +176,7 @@ class StreamSink:
         *,
         like: VideoFormat,
         bitrate: int | None = None,
-        sound: bool = False,
+        audio: bool = False,
         tell: Callable[[str], None] = lambda line: None,
         warn: Callable[[str], None] = lambda line: None,
         timeout: float = 5.0,
@@ -184,7 +184,7 @@ class StreamSink:
         self.name = target.name
         self.connections = 0
         """How often the other side has accepted."""
-        self._target, self._color, self._sound = target, like.color, sound
+        self._target, self._color, self._audio_wanted = target, like.color, audio
         self._size = Size(like.size.width // 2 * 2, like.size.height // 2 * 2)
         self._rate = min(max(like.rate or Fraction(30), Fraction(1)), Fraction(60))
         self._bitrate = bitrate or max(
@@ -221,11 +221,11 @@ class StreamSink:
         if was_connecting:
             raise FrameDropped
 
-    def write_sound(self, sound: Sound) -> None:
+    def write_audio(self, chunk: AudioChunk) -> None:
         """Send a piece of audio, where there is a connection."""
-        if self._relay and self._sound and not self._relay.connecting:
+        if self._relay and self._audio_wanted and not self._relay.connecting:
             try:
-                self._relay.write_sound(sound)
+                self._relay.write_audio(chunk)
             except AV_ERRORS as error:
                 self._lose(self._relay, error)
 
@@ -269,7 +269,7 @@ class StreamSink:
             "url": self._target.url, "format": self._target.format, "options": self._target.options,
             "timeout": self._timeout, "overwrite": bool(playlist and playlist.overwrite),
         }  # fmt: skip
-        relay = _Relay(order, self._encoding(), self._size, self._color, self._rate, self._sound, self._opened)
+        relay = _Relay(order, self._encoding(), self._size, self._color, self._rate, self._audio_wanted, self._opened)
         if self._hurried.is_set():
             relay.end_within(_GRACE)
         return relay
@@ -329,7 +329,7 @@ class _Relay:
         size: Size,
         color: Color,
         rate: Fraction,
-        sound: bool,
+        audio: bool,
         opened: Callable[[], None],
     ) -> None:
         self.reason = ""
@@ -357,8 +357,8 @@ class _Relay:
                 _Flushed(self.write_bytes), "w", format="nut",
                 container_options={"flush_packets": "1", "max_interleave_delta": "500000"},
             )  # fmt: skip
-            self._pictures = VideoEncoder(self._container, encoding, VideoFormat(size, color, CLOCK, rate))
-            self._sounds = SoundEncoder(self._container, sound_codec("nut", "")) if sound else None
+            self._video = VideoEncoder(self._container, encoding, VideoFormat(size, color, CLOCK, rate))
+            self._audio = AudioEncoder(self._container, audio_codec("nut", "")) if audio else None
         except BaseException:
             self.kill()
             raise
@@ -373,16 +373,16 @@ class _Relay:
         key = first or pts - self._key >= KEY_SECONDS / CLOCK
         if key:
             self._key = pts
-        self._container.mux(self._pictures.encode(replace(frame, pts=pts), key=key))
-        if first and self._sounds:
+        self._container.mux(self._video.encode(replace(frame, pts=pts), key=key))
+        if first and self._audio:
             # A player that opens the stream looks for a packet of each kind; a microphone may have nothing yet.
-            silence = Sound(np.zeros((RATE // 10, 2), np.int16), float(frame.pts * CLOCK))
-            self._container.mux(self._sounds.encode(silence, float(frame.pts * CLOCK)))
+            silence = AudioChunk(np.zeros((RATE // 10, 2), np.int16), float(frame.pts * CLOCK))
+            self._container.mux(self._audio.encode(silence, float(frame.pts * CLOCK)))
 
-    def write_sound(self, sound: Sound) -> None:
+    def write_audio(self, chunk: AudioChunk) -> None:
         """Encode a piece of audio and send it."""
-        if self._begin is not None and self._sounds and self._container:
-            self._container.mux(self._sounds.encode(sound, float(self._begin * CLOCK)))
+        if self._begin is not None and self._audio and self._container:
+            self._container.mux(self._audio.encode(chunk, float(self._begin * CLOCK)))
 
     def write_bytes(self, data: bytes) -> int:
         """Write to the process; waits where it does not read, until it ends."""
@@ -415,9 +415,9 @@ class _Relay:
         """End the stream in good order, if that goes in time."""
         with suppress(*AV_ERRORS):
             if self._container and self._begin is not None:
-                self._container.mux(self._pictures.flush())
-                if self._sounds:
-                    self._container.mux(self._sounds.flush())
+                self._container.mux(self._video.flush())
+                if self._audio:
+                    self._container.mux(self._audio.flush())
                 self._container.close()
                 self._container = None
         with suppress(OSError):

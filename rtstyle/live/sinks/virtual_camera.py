@@ -145,12 +145,12 @@ class LoopbackCamera:
         Raises:
             VideoWriteError: The device has gone.
         """
-        picture = av.VideoFrame(self._size.width, self._size.height, "yuyv422")
-        self._fill(even(frame), rows_of(picture.planes[0])[:, : 2 * self._size.width])
-        picture.pts = self._count
+        av_frame = av.VideoFrame(self._size.width, self._size.height, "yuyv422")
+        self._fill(even(frame), rows_of(av_frame.planes[0])[:, : 2 * self._size.width])
+        av_frame.pts = self._count
         self._count += 1
         try:
-            self._container.mux(self._stream.encode(picture))
+            self._container.mux(self._stream.encode(av_frame))
         except AV_ERRORS as error:
             raise VideoWriteError(f"cannot write to {self.device} any more: {reason_of(error)}") from error
 

@@ -20,7 +20,7 @@ from rtstyle.errors import SettingError
 RATE = 48000
 """Samples per second of all live audio."""
 
-SOUND_CODECS = {"mp4": "aac", "mov": "aac", "matroska": "aac", "mpegts": "aac", "nut": "aac", "webm": "libopus"}
+AUDIO_CODECS = {"mp4": "aac", "mov": "aac", "matroska": "aac", "mpegts": "aac", "nut": "aac", "webm": "libopus"}
 """Encoder of live audio for each container that holds it."""
 
 _MICROSECOND = Fraction(1, 1_000_000)
@@ -31,7 +31,7 @@ differences are stretched away, which is inaudible."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class AudioChunk:
     """A piece of audio."""
 
     samples: NDArray[np.int16]
@@ -40,25 +40,25 @@ class Sound:
     """When the first of them was heard, in seconds of ``time.perf_counter()``."""
 
 
-def sound_codec(muxer: str, target: str) -> str:
+def audio_codec(muxer: str, target: str) -> str:
     """Return the encoder of audio for a container.
 
     Raises:
         SettingError: It holds none, or none that is written here.
     """
-    if muxer not in SOUND_CODECS:
+    if muxer not in AUDIO_CODECS:
         raise SettingError(f"{target} is recorded without audio: take .mp4, .mkv, .mov or .webm, or leave --mic out")
-    return SOUND_CODECS[muxer]
+    return AUDIO_CODECS[muxer]
 
 
-class SoundEncoder:
+class AudioEncoder:
     """Adds a stream of audio to a container that is not yet started, and turns pieces of audio into its packets.
 
     Devices count their samples by a clock of their own. So each piece has the time of the clock of the frames, and
     FFmpeg's resampler (aresample, ``async``) stretches the audio to it, by less than what can be heard.
 
     Args:
-        codec: What ``sound_codec`` says.
+        codec: What ``audio_codec`` says.
         bit_rate: Mean bits per second.
     """
 
@@ -81,17 +81,17 @@ class SoundEncoder:
             one.link_to(other)
         self._graph.configure()
 
-    def encode(self, sound: Sound, begin: float) -> list[av.Packet[Any]]:
+    def encode(self, chunk: AudioChunk, begin: float) -> list[av.Packet[Any]]:
         """Take a piece of audio and return the packets that are ready.
 
         Args:
             begin: The moment at which the video begins; audio from before is left out.
         """
-        pts = round((sound.at - begin) / _MICROSECOND)
+        pts = round((chunk.at - begin) / _MICROSECOND)
         if pts <= self._last:
             return []
         self._last = pts
-        frame = av.AudioFrame.from_ndarray(sound.samples.reshape(1, -1), format="s16", layout="stereo")
+        frame = av.AudioFrame.from_ndarray(chunk.samples.reshape(1, -1), format="s16", layout="stereo")
         frame.sample_rate, frame.pts, frame.time_base = RATE, pts, _MICROSECOND
         self._graph.push(frame)
         return [packet for ready in self._ready() for packet in self._stream.encode(ready)]

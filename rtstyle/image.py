@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from rtstyle.backends import Controls, Engine, EngineSettings
 from rtstyle.closing import Closing
-from rtstyle.errors import OutputExistsError, PictureError, RtstyleError, SettingError
+from rtstyle.errors import ImageError, OutputExistsError, RtstyleError, SettingError
 from rtstyle.files import check_file_output, write_whole
 from rtstyle.frame import Size
 from rtstyle.mask.settings import MaskSettings
 from rtstyle.metadata import Metadata, add_metadata
-from rtstyle.reading import STDIO, load_picture
+from rtstyle.reading import STDIO, load_image
 from rtstyle.style import Style
 from rtstyle.stylizer import Stylizer
 
@@ -31,7 +31,7 @@ READ_ONLY = {".avif": ".png"}
 """Extensions of further images of a folder that are read, and what each is written as."""
 
 
-class PictureStylizer(Closing):
+class ImageStylizer(Closing):
     """Stylizes stills, with one engine kept as long as their size does not change. A context manager."""
 
     def __init__(
@@ -58,20 +58,20 @@ class PictureStylizer(Closing):
         ``-`` is the standard input or output; what goes out there is PNG.
 
         Raises:
-            PictureError: The source is no image, or the target cannot be written.
+            ImageError: The source is no image, or the target cannot be written.
             OutputExistsError: The target exists and ``overwrite`` is False.
         """
         if source != STDIO and not source.exists():
-            raise PictureError(f"cannot read {source}: No such file or directory")
+            raise ImageError(f"cannot read {source}: No such file or directory")
         if target != STDIO and target.suffix.lower() not in EXTENSIONS:
             raise SettingError(f"cannot write {target.name!r}: the output must end in one of {', '.join(EXTENSIONS)}")
         if source.exists() and target.exists() and source.samefile(target):
             raise SettingError(f"input and output are the same file: {source}")
-        loaded = load_picture(source)
-        picture = loaded.samples
+        loaded = load_image(source)
+        image = loaded.samples
         if target != STDIO:
             check_file_output(target, overwrite=overwrite)
-        colors, alpha = (picture[..., :3], picture[..., 3:]) if picture.shape[2] == 4 else (picture, None)
+        colors, alpha = (image[..., :3], image[..., 3:]) if image.shape[2] == 4 else (image, None)
         result = self._stylizer.stylize(colors[..., ::-1])[..., ::-1]
         self.warnings = list(loaded.notes)
         if alpha is not None and _extension(target) in (".png", ".webp"):
@@ -79,8 +79,8 @@ class PictureStylizer(Closing):
         elif alpha is not None and np.min(alpha) < 255:
             self.warnings.append(f"its transparency is left out: {_extension(target)} holds none; write .png or .webp")
         output = np.ascontiguousarray(result)
-        self.warnings += write_picture(target, output, loaded.about.upright(), overwrite=overwrite)
-        return Size(picture.shape[1], picture.shape[0])
+        self.warnings += save_image(target, output, loaded.about.upright(), overwrite=overwrite)
+        return Size(image.shape[1], image.shape[0])
 
     def close(self) -> None:
         """Free the engine."""
@@ -91,8 +91,8 @@ def _extension(path: Path) -> str:
     return ".png" if path == STDIO else path.suffix.lower()
 
 
-def write_picture(
-    path: Path, picture: NDArray[np.uint8], about: Metadata = Metadata(), *, overwrite: bool = True
+def save_image(
+    path: Path, image: NDArray[np.uint8], about: Metadata = Metadata(), *, overwrite: bool = True
 ) -> list[str]:
     """Write BGR or BGRA under its final name only when whole: jpg and webp at quality 95; to ``-`` PNG.
 
@@ -104,18 +104,16 @@ def write_picture(
         What of ``about`` the format cannot hold, in words.
 
     Raises:
-        PictureError: The disk is full, or the folder may not be written.
+        ImageError: The disk is full, or the folder may not be written.
         OutputExistsError: There is a file of that name, and ``overwrite`` is False.
         BrokenPipeError: The reader of the standard output has exited.
     """
     extension = _extension(path)
     options = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
     try:
-        done, data = cv2.imencode(extension, picture, [options[extension], 95] if extension in options else [])
+        done, data = cv2.imencode(extension, image, [options[extension], 95] if extension in options else [])
         if not done:
-            raise PictureError(
-                f"cannot write {path}: {picture.shape[1]}x{picture.shape[0]} is too large for {extension}"
-            )
+            raise ImageError(f"cannot write {path}: {image.shape[1]}x{image.shape[0]} is too large for {extension}")
         content, lost = add_metadata(data.tobytes(), about)
         if path == STDIO:
             sys.stdout.buffer.write(content)
@@ -123,20 +121,20 @@ def write_picture(
         else:
             write_whole(path, content, overwrite=overwrite)
         return lost
-    except (PictureError, BrokenPipeError):
+    except (ImageError, BrokenPipeError):
         raise
     except FileExistsError as error:
         raise OutputExistsError(f"{path} exists already; give -y (--overwrite) to replace it") from error
     except (OSError, cv2.error) as error:
         reason = "the disk is full" if getattr(error, "errno", None) == errno.ENOSPC else str(error)
-        raise PictureError(f"cannot write {path}: {reason}") from error
+        raise ImageError(f"cannot write {path}: {reason}") from error
 
 
 @dataclass(frozen=True)
-class PictureReport:
-    """What ``stylize_pictures`` did; ``rtstyle image --json`` prints it."""
+class ImageReport:
+    """What ``stylize_images`` did; ``rtstyle image --json`` prints it."""
 
-    pictures: int
+    images: int
     failed: dict[str, str]
     """Input and reason of each that could not be stylized; the others are done all the same."""
     seconds: float
@@ -148,7 +146,7 @@ class PictureReport:
     """What is not in an output though its input has it, in words."""
 
 
-def stylize_pictures(
+def stylize_images(
     source: Path | str,
     target: Path | str,
     *,
@@ -158,7 +156,7 @@ def stylize_pictures(
     mask: MaskSettings = MaskSettings(),
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
-) -> PictureReport:
+) -> ImageReport:
     """Stylize an image, or all images of a folder into another folder.
 
     Args:
@@ -172,25 +170,25 @@ def stylize_pictures(
     source, target = Path(source), Path(target)
     pairs, warnings = _pairs_of(source, target)
     failed: dict[str, str] = {}
-    with PictureStylizer(style, controls=controls, engine=engine, mask=mask) as stylizer:
+    with ImageStylizer(style, controls=controls, engine=engine, mask=mask) as stylizer:
         if source.is_dir():
             target.mkdir(parents=True, exist_ok=True)
-        for count, (picture, result) in enumerate(pairs, 1):
+        for count, (image, result) in enumerate(pairs, 1):
             try:
-                stylizer.stylize(picture, result, overwrite=overwrite)
-                warnings += [f"{picture}: {words}" for words in stylizer.warnings]
+                stylizer.stylize(image, result, overwrite=overwrite)
+                warnings += [f"{image}: {words}" for words in stylizer.warnings]
             except RtstyleError as error:
                 if not source.is_dir():
                     raise
-                failed[str(picture)] = str(error)
+                failed[str(image)] = str(error)
             if progress:
-                progress(count, len(pairs), picture.name)
+                progress(count, len(pairs), image.name)
         if len(failed) == len(pairs):
             first = next(iter(failed.values()))
-            raise PictureError(f"none of the {len(pairs)} images could be stylized; the first: {first}")
+            raise ImageError(f"none of the {len(pairs)} images could be stylized; the first: {first}")
         used = stylizer.engine
-    return PictureReport(
-        pictures=len(pairs) - len(failed),
+    return ImageReport(
+        images=len(pairs) - len(failed),
         failed=failed,
         seconds=round(time.perf_counter() - begun, 3),
         backend=used.backend if used else "",
@@ -209,7 +207,7 @@ def _pairs_of(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], list
     entries = [p for p in source.iterdir() if not p.name.startswith(".")]  # hidden ones are no images
     found = sorted(p for p in entries if p.suffix.lower() in readable)
     if not found:
-        raise PictureError(f"the folder {source} holds no images ({', '.join(EXTENSIONS)})")
+        raise ImageError(f"the folder {source} holds no images ({', '.join(EXTENSIONS)})")
     if target.exists() and not target.is_dir():
         raise SettingError(f"the input is a folder, so the output must be one: {target} is a file")
     others = shortened(sorted(p.name for p in entries if p not in found))
@@ -219,8 +217,8 @@ def _pairs_of(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], list
     return [(image, target / _written_as(image)) for image in found], warnings
 
 
-def _written_as(picture: Path) -> str:
-    return picture.stem + READ_ONLY.get(picture.suffix.lower(), picture.suffix)
+def _written_as(image: Path) -> str:
+    return image.stem + READ_ONLY.get(image.suffix.lower(), image.suffix)
 
 
 def shortened(names: list[str], most: int = 8) -> str:

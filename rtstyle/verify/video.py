@@ -19,7 +19,7 @@ _GRADED = ("mastering display", "content light level")
 _HDR = {16: "PQ", 18: "HLG"}
 """Transfers of H.273 that need more than 8 bits."""
 
-_RGB_ONLY = ("gif", "apng", "webp", "webp_pipe", "image2", "pictures")
+_RGB_ONLY = ("gif", "apng", "webp", "webp_pipe", "image2", "images")
 """Formats without a matrix or a range."""
 
 _ALPHA_DEVIATION = 8
@@ -40,7 +40,7 @@ _NAMES = {
 # -- frames --------------------------------------------------------------------------------------
 
 
-def compare_pictures(one: Media, other: Media, time_map: TimeMap, size: Size | None) -> Iterator[Finding]:
+def compare_video(one: Media, other: Media, time_map: TimeMap, size: Size | None) -> Iterator[Finding]:
     """Compare the streams that are stylized.
 
     Args:
@@ -49,7 +49,7 @@ def compare_pictures(one: Media, other: Media, time_map: TimeMap, size: Size | N
     source, target = one.video, other.video
     if source is None or target is None:
         if source is not target:
-            has = both(lambda pictures: "no video" if pictures is None else "a video", source, target)
+            has = both(lambda video: "no video" if video is None else "a video", source, target)
             yield Finding("video", *has, "differs")
         return
     wanted = time_map.expected(source)
@@ -70,7 +70,7 @@ def compare_pictures(one: Media, other: Media, time_map: TimeMap, size: Size | N
 
 
 def _compare_captions(source: VideoFacts, target: VideoFacts, time_map: TimeMap) -> Finding:
-    has = both(lambda pictures: f"in {len(pictures.captions)} frames", source, target)
+    has = both(lambda video: f"in {len(video.captions)} frames", source, target)
     if not target.captions:
         return Finding("captions", *has, "differs", "lost: H.264 and HEVC can carry them")
     kept = target.captions == source.captions
@@ -132,16 +132,14 @@ def _compare_untimed(source: VideoFacts, target: VideoFacts, other: Media) -> Fi
 
 
 def _compare_geometry(source: VideoFacts, target: VideoFacts, size: Size | None) -> Iterator[Finding]:
-    shown = both(lambda pictures: "x".join(map(str, pictures.shown_size)), source, target)
+    shown = both(lambda video: "x".join(map(str, video.shown_size)), source, target)
     if size is not None:
         verdict: Verdict = "intended" if shown[1] == str(size) else "differs"
         yield Finding("size", shown[0], shown[1], verdict, f"{size} was asked for")
     else:
         yield Finding("size", *shown, "same" if shown[0] == shown[1] else "differs")
-    has = both(
-        lambda pictures: f"{pictures.shown_aspect.numerator}:{pictures.shown_aspect.denominator}", source, target
-    )
-    one, other = (pictures.shown_aspect * Fraction(*pictures.shown_size) for pictures in (source, target))
+    has = both(lambda video: f"{video.shown_aspect.numerator}:{video.shown_aspect.denominator}", source, target)
+    one, other = (video.shown_aspect * Fraction(*video.shown_size) for video in (source, target))
     if has[0] == has[1]:
         yield Finding("pixel aspect", *has, "same")
     elif size is not None and abs(one / other - 1) < Fraction(1, 100):
@@ -149,7 +147,7 @@ def _compare_geometry(source: VideoFacts, target: VideoFacts, size: Size | None)
     else:
         yield Finding("pixel aspect", *has, "differs")
     yield _compare_rotation(source, target)
-    scans = both(lambda pictures: "interlaced" if pictures.interlaced else "progressive", source, target)
+    scans = both(lambda video: "interlaced" if video.interlaced else "progressive", source, target)
     verdict = "same" if scans[0] == scans[1] else "intended" if source.interlaced else "differs"
     yield Finding("scan", *scans, verdict, "deinterlaced" if verdict == "intended" else "")
 
@@ -171,7 +169,7 @@ def _compare_changes(source: VideoFacts, target: VideoFacts, time_map: TimeMap, 
 
 
 def _compare_rotation(source: VideoFacts, target: VideoFacts) -> Finding:
-    tags = both(lambda pictures: str(pictures.orientation), source, target)
+    tags = both(lambda video: str(video.orientation), source, target)
     if source.orientation == target.orientation:
         return Finding("rotation", *tags, "same")
     if source.look is None or target.look is None:
@@ -191,7 +189,7 @@ def _compare_rotation(source: VideoFacts, target: VideoFacts) -> Finding:
 
 def _likeness(one: Thumbnail, other: Thumbnail) -> float:
     """Correlation of two small frames, -1..1; 0 where one of them is flat."""
-    a, b = (picture - picture.mean() for picture in (one, other))
+    a, b = (plane - plane.mean() for plane in (one, other))
     norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return round(float((a * b).sum()) / norm, 3) if norm else 0.0
 
@@ -252,7 +250,7 @@ def _tag(name: str, number: int) -> str:
 
 
 def _compare_alpha(source: VideoFacts, target: VideoFacts, wanted: list[int], other: Media) -> Finding:
-    has = both(lambda pictures: "none" if pictures.opaque else "transparent", source, target)
+    has = both(lambda video: "none" if video.opaque else "transparent", source, target)
     if source.opaque or target.opaque:
         verdict: Verdict = "same" if source.opaque == target.opaque else "differs"
         lost = verdict == "differs" and not source.opaque

@@ -12,10 +12,10 @@ import pytest
 
 from rtstyle.backends import Controls, EngineSettings
 from rtstyle.cli import main
-from rtstyle.errors import OutputExistsError, PictureError, RtstyleError, SettingError
+from rtstyle.errors import ImageError, OutputExistsError, RtstyleError, SettingError
 from rtstyle.frame import Size
-from rtstyle.picture import PictureStylizer, stylize_pictures, write_picture
-from rtstyle.reading import read_picture
+from rtstyle.image import ImageStylizer, save_image, stylize_images
+from rtstyle.reading import image_samples
 
 SOURCE = Controls(0, 0)
 
@@ -76,11 +76,11 @@ UPRIGHT = {
 @pytest.mark.parametrize("ending", [".jpg", ".jpeg", ".png", ".webp", ".PNG"])
 def test_an_image_is_stylized_at_its_size(ending, tmp_path):
     source = save(tmp_path / f"in{ending}", photo(90, 61))
-    report = stylize_pictures(source, tmp_path / f"out{ending}")
+    report = stylize_images(source, tmp_path / f"out{ending}")
     result = load(tmp_path / f"out{ending}")
     assert result.shape == (61, 90, 3)
     assert np.abs(result.astype(int) - load(source)).mean() > 5
-    assert (report.pictures, report.failed, report.style) == (1, {}, "sketch")
+    assert (report.images, report.failed, report.style) == (1, {}, "sketch")
     assert report.backend
     assert report.precision
     assert report.device
@@ -92,7 +92,7 @@ def test_strength_0_returns_a_png_exactly(size, tmp_path):
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)  # of which 4:2:0 would lose nearly all color
     save(tmp_path / "in.png", noise)
-    stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", controls=SOURCE)
+    stylize_images(tmp_path / "in.png", tmp_path / "out.png", controls=SOURCE)
     assert np.array_equal(load(tmp_path / "out.png"), noise)
 
 
@@ -100,8 +100,8 @@ def test_keeping_the_colors_keeps_them(tmp_path):
     picture = cv2.GaussianBlur(photo(160, 96), (0, 0), 4)
     save(tmp_path / "in.png", picture)
     kept, lost = tmp_path / "kept.png", tmp_path / "lost.png"
-    stylize_pictures(tmp_path / "in.png", kept, controls=Controls(0.5, 0))
-    stylize_pictures(tmp_path / "in.png", lost, controls=Controls(0.5, 0.5))
+    stylize_images(tmp_path / "in.png", kept, controls=Controls(0.5, 0))
+    stylize_images(tmp_path / "in.png", lost, controls=Controls(0.5, 0.5))
     chroma = [cv2.cvtColor(p, cv2.COLOR_BGR2YCrCb)[..., 1:].astype(int) for p in (picture, load(kept), load(lost))]
     # Chroma goes through 4:2:0 and back, and is clipped with luma at white.
     assert np.abs(chroma[1] - chroma[0]).mean() < 2
@@ -113,7 +113,7 @@ def test_transparency_is_kept(ending, tmp_path):
     picture = photo(64, 48, 4)
     picture[..., 3] = np.linspace(0, 255, 64).astype(np.uint8)
     save(tmp_path / "in.png", picture)
-    stylize_pictures(tmp_path / "in.png", tmp_path / f"out{ending}")
+    stylize_images(tmp_path / "in.png", tmp_path / f"out{ending}")
     result = load(tmp_path / f"out{ending}")
     assert result.shape == (48, 64, 4)
     assert np.array_equal(result[..., 3], picture[..., 3])
@@ -122,7 +122,7 @@ def test_transparency_is_kept(ending, tmp_path):
 
 def test_transparency_is_left_out_where_the_format_has_none(tmp_path):
     save(tmp_path / "in.png", photo(64, 48, 4))
-    stylize_pictures(tmp_path / "in.png", tmp_path / "out.jpg")
+    stylize_images(tmp_path / "in.png", tmp_path / "out.jpg")
     assert load(tmp_path / "out.jpg").shape == (48, 64, 3)
 
 
@@ -130,7 +130,7 @@ def test_transparency_is_left_out_where_the_format_has_none(tmp_path):
 def test_a_photo_comes_out_upright(orientation, tmp_path):
     stored = photo(64, 48)
     source = turned_jpeg(save(tmp_path / "in.jpg", stored), orientation)
-    stylize_pictures(source, tmp_path / "out.png", controls=SOURCE)
+    stylize_images(source, tmp_path / "out.png", controls=SOURCE)
     expected = UPRIGHT[orientation](stored)
     result = load(tmp_path / "out.png")
     assert result.shape == expected.shape
@@ -141,23 +141,23 @@ def test_a_photo_comes_out_upright(orientation, tmp_path):
 def test_transparency_is_turned_with_its_image(orientation, tmp_path):
     stored = photo(64, 48, 4, seed=3)
     source = turned_png(save(tmp_path / "in.png", stored), orientation)
-    stylize_pictures(source, tmp_path / "out.png", controls=SOURCE)
+    stylize_images(source, tmp_path / "out.png", controls=SOURCE)
     assert np.array_equal(load(tmp_path / "out.png"), UPRIGHT[orientation](stored))
 
 
 def test_grey_images_come_out_in_three_channels(tmp_path):
     grey = photo(64, 48)[..., 0]
     save(tmp_path / "in.png", grey)
-    stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", controls=SOURCE)
+    stylize_images(tmp_path / "in.png", tmp_path / "out.png", controls=SOURCE)
     assert np.array_equal(load(tmp_path / "out.png"), cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR))
-    stylize_pictures(tmp_path / "in.png", tmp_path / "sketch.png")
+    stylize_images(tmp_path / "in.png", tmp_path / "sketch.png")
     assert load(tmp_path / "sketch.png").shape == (48, 64, 3)
 
 
 def test_images_of_16_bits_are_read_as_8(tmp_path):
     picture = photo(64, 48, 4)
     save(tmp_path / "in.png", picture.astype(np.uint16) * 257)
-    stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", controls=SOURCE)
+    stylize_images(tmp_path / "in.png", tmp_path / "out.png", controls=SOURCE)
     assert np.array_equal(load(tmp_path / "out.png"), picture)
 
 
@@ -174,14 +174,14 @@ def test_a_palette_with_transparency_is_read_as_what_it_shows(tmp_path):
         + chunk(b"IDAT", zlib.compress(rows))
         + chunk(b"IEND", b"")
     )
-    stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", controls=SOURCE)
+    stylize_images(tmp_path / "in.png", tmp_path / "out.png", controls=SOURCE)
     result = load(tmp_path / "out.png")
     assert result[0, 0].tolist() == [0, 0, 255, 10]
     assert result[1, 0].tolist() == [255, 0, 0, 200]
 
 
 def test_one_stylizer_takes_images_of_many_sizes(tmp_path):
-    with PictureStylizer("sketch") as stylizer:
+    with ImageStylizer("sketch") as stylizer:
         for number, size in enumerate([(64, 48), (64, 48), (33, 17), (64, 48)]):
             source = save(tmp_path / f"{number}.png", photo(*size, seed=number))
             assert stylizer.stylize(source, tmp_path / f"out-{number}.png") == Size(*size)
@@ -191,7 +191,7 @@ def test_one_stylizer_takes_images_of_many_sizes(tmp_path):
 def test_the_same_image_gives_the_same_result(tmp_path):
     source = save(tmp_path / "in.png", photo(64, 48))
     for name in ("a.png", "b.png"):
-        stylize_pictures(source, tmp_path / name)
+        stylize_images(source, tmp_path / name)
     assert np.array_equal(load(tmp_path / "a.png"), load(tmp_path / "b.png"))
 
 
@@ -211,8 +211,8 @@ def album(tmp_path):
 
 def test_all_images_of_a_folder_go_into_another(album, tmp_path):
     seen = []
-    report = stylize_pictures(album, tmp_path / "out" / "deep", progress=lambda *figures: seen.append(figures))
-    assert report.pictures == 3
+    report = stylize_images(album, tmp_path / "out" / "deep", progress=lambda *figures: seen.append(figures))
+    assert report.images == 3
     assert sorted(p.name for p in (tmp_path / "out" / "deep").iterdir()) == ["a.jpg", "b.png", "c.webp"]
     assert [figures[:2] for figures in seen] == [(1, 3), (2, 3), (3, 3)]
 
@@ -221,8 +221,8 @@ def test_one_bad_file_does_not_stop_the_rest(album, tmp_path):
     (album / "aa.png").write_bytes(b"no image")
     (album / "bb.jpg").write_bytes(b"")
     (album / "cc.webp").mkdir()
-    report = stylize_pictures(album, tmp_path / "out")
-    assert report.pictures == 3
+    report = stylize_images(album, tmp_path / "out")
+    assert report.images == 3
     assert {Path(name).name for name in report.failed} == {"aa.png", "bb.jpg", "cc.webp"}
     assert all(reason and "\n" not in reason for reason in report.failed.values())
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg", "b.png", "c.webp"]
@@ -232,42 +232,42 @@ def test_a_folder_of_bad_files_is_an_error_with_the_first_reason(tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.png"):
         (tmp_path / "in" / name).write_bytes(b"no image")
-    with pytest.raises(PictureError, match=r"none of the 2 images.*a\.png cannot be read"):
-        stylize_pictures(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(ImageError, match=r"none of the 2 images.*a\.png cannot be read"):
+        stylize_images(tmp_path / "in", tmp_path / "out")
 
 
 def test_images_that_are_there_already_are_not_replaced_unless_asked(album, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "b.png").write_bytes(b"precious")
-    report = stylize_pictures(album, tmp_path / "out")
-    assert report.pictures == 2
+    report = stylize_images(album, tmp_path / "out")
+    assert report.images == 2
     (reason,) = report.failed.values()
     assert "exists already" in reason
     assert (tmp_path / "out" / "b.png").read_bytes() == b"precious"
-    assert stylize_pictures(album, tmp_path / "out", overwrite=True).failed == {}
+    assert stylize_images(album, tmp_path / "out", overwrite=True).failed == {}
     assert load(tmp_path / "out" / "b.png").shape == (40, 33, 4)
 
 
 def test_a_folder_is_not_stylized_into_itself(album):
     before = {path: path.read_bytes() for path in album.iterdir()}
     with pytest.raises(RtstyleError, match="same file"):
-        stylize_pictures(album, album, overwrite=True)
+        stylize_images(album, album, overwrite=True)
     assert {path: path.read_bytes() for path in album.iterdir()} == before
 
 
 def test_an_image_can_be_put_into_a_folder(album, tmp_path):
     (tmp_path / "out").mkdir()
-    stylize_pictures(album / "a.jpg", tmp_path / "out")
+    stylize_images(album / "a.jpg", tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.jpg"]
 
 
 def test_a_folder_without_images_and_a_file_as_folder_are_refused(album, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PictureError, match="holds no images"):
-        stylize_pictures(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(ImageError, match="holds no images"):
+        stylize_images(tmp_path / "empty", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(SettingError, match="the output must be one"):
-        stylize_pictures(album, save(tmp_path / "x.png", photo(16, 16)))
+        stylize_images(album, save(tmp_path / "x.png", photo(16, 16)))
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -286,13 +286,13 @@ def test_what_is_no_image_is_refused_in_words(tmp_path):
         "missing.png": "cannot read .*missing.png: No such file",
         "tiny.png": "is 16x15; images must be at least 16x16",
     }.items():
-        with pytest.raises(PictureError, match=reason) as caught:
-            stylize_pictures(tmp_path / name, tmp_path / "out.png")
+        with pytest.raises(ImageError, match=reason) as caught:
+            stylize_images(tmp_path / name, tmp_path / "out.png")
         assert "\n" not in str(caught.value)
         assert isinstance(caught.value, OSError)
     assert not (tmp_path / "out.png").exists()
-    with pytest.raises(PictureError, match="is a folder"):
-        read_picture(tmp_path)
+    with pytest.raises(ImageError, match="is a folder"):
+        image_samples(tmp_path)
 
 
 def test_more_pixels_than_opencv_takes_are_refused_in_one_line(tmp_path):
@@ -301,14 +301,14 @@ def test_more_pixels_than_opencv_takes_are_refused_in_one_line(tmp_path):
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
     (tmp_path / "in.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
-    with pytest.raises(PictureError, match=r"in\.png cannot be read as an image") as caught:
-        read_picture(tmp_path / "in.png")
+    with pytest.raises(ImageError, match=r"in\.png cannot be read as an image") as caught:
+        image_samples(tmp_path / "in.png")
     assert "\n" not in str(caught.value)
 
 
 def test_an_image_that_is_too_large_for_its_format_is_refused(tmp_path):
-    with pytest.raises(PictureError, match=r"17000x16 is too large for \.webp"):
-        write_picture(tmp_path / "out.webp", np.zeros((16, 17000, 3), np.uint8))
+    with pytest.raises(ImageError, match=r"17000x16 is too large for \.webp"):
+        save_image(tmp_path / "out.webp", np.zeros((16, 17000, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -317,13 +317,13 @@ def test_outputs_that_would_lose_something_are_refused(tmp_path):
     original = source.read_bytes()
     (tmp_path / "there.png").write_bytes(b"precious")
     with pytest.raises(OutputExistsError, match="give -y"):
-        stylize_pictures(source, tmp_path / "there.png")
+        stylize_images(source, tmp_path / "there.png")
     with pytest.raises(SettingError, match="same file"):
-        stylize_pictures(source, source, overwrite=True)
+        stylize_images(source, source, overwrite=True)
     with pytest.raises(SettingError, match=r"must end in one of \.jpg"):
-        stylize_pictures(source, tmp_path / "out.gif")
+        stylize_images(source, tmp_path / "out.gif")
     with pytest.raises(OSError, match="there is no folder"):
-        stylize_pictures(source, tmp_path / "nowhere" / "out.png")
+        stylize_images(source, tmp_path / "nowhere" / "out.png")
     assert source.read_bytes() == original
     assert (tmp_path / "there.png").read_bytes() == b"precious"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "there.png"]
@@ -343,7 +343,7 @@ def test_an_engine_that_cannot_be_opened_again_is_not_used_closed(tmp_path, monk
     monkeypatch.setattr(opening, "open_engine", sometimes)
     for name, size in {"a": (64, 48), "b": (33, 17), "c": (64, 48)}.items():
         save(tmp_path / f"{name}.png", photo(*size))
-    report = stylize_pictures(tmp_path, tmp_path / "out")
+    report = stylize_images(tmp_path, tmp_path / "out")
     assert {Path(name).name for name in report.failed} == {"b.png"}
     assert np.array_equal(load(tmp_path / "out" / "a.png"), load(tmp_path / "out" / "c.png"))
 
@@ -358,7 +358,7 @@ def test_an_image_goes_through_a_pipe(tmp_path):
     piped = subprocess.run(
         [sys.executable, *words], input=(tmp_path / "in.png").read_bytes(), capture_output=True, check=True
     )
-    stylize_pictures(tmp_path / "in.png", tmp_path / "out.png", engine=EngineSettings(precision="f32"))
+    stylize_images(tmp_path / "in.png", tmp_path / "out.png", engine=EngineSettings(precision="f32"))
     assert piped.stdout == (tmp_path / "out.png").read_bytes()
 
 
