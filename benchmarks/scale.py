@@ -390,13 +390,19 @@ def plot(found: dict[str, Any], path: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2))
     for name, label in (("efficiency", "processes"), ("efficiency ray", "Ray nodes")):
         if rows := found.get(name):
-            left.plot([row["workers"] for row in rows], [row["efficiency"] for row in rows], "o-", label=label)
+            loads = [row["load"] for row in rows]
+            left.plot(
+                [row["workers"] for row in rows],
+                [row["efficiency"] for row in rows],
+                "o-",
+                label=f"{label}, load {min(loads):.0f} to {max(loads):.0f}",
+            )
     left.axhline(0.9, color="grey", linewidth=0.8, linestyle=":")
     left.set(
         xlabel="workers",
         ylabel="efficiency",
         ylim=(0, 1.05),
-        title="Measured: engines that sleep, one video (load 9 to 20)",
+        title="Measured: engines that sleep, one video",
     )
     left.set_xscale("log", base=2)
     left.legend()
