@@ -110,6 +110,24 @@ def test_a_painting_moves_with_its_canvas():
     assert np.array_equal(first, painter.paint(photo, (0, 0), seen))
 
 
+def test_where_a_fine_brush_is_needed_hues_of_strokes_fade_and_the_color_of_the_photo_decides():
+    ramp = np.linspace(0.2, 0.9, 256, dtype=np.float32)[:, None]
+    warm, cold = ramp * np.float32([1.0, 0.7, 0.3]), ramp * np.float32([0.4, 0.7, 1.0])
+    halves = np.concatenate([np.repeat(each[:, None], 64, 1) for each in (warm, cold)], 1)
+    art, photo = np.rint(255 * halves).astype(np.uint8), np.full((192, 256, 3), (0.45, 0.5, 0.6), np.float32)
+    seen = measure(np.full((192, 256), 128, np.uint8))
+    manner = replace(MANNERS["picture"], noise=4.0, keep=1.0, clusters=2, calm=0.8)
+
+    def chroma(fine: float, **changes: float) -> np.ndarray:
+        field = replace(seen, fine=np.full_like(seen.fine, fine))
+        return Painting(art, replace(manner, **changes)).paint(photo, (0, 0), field)[..., 1:]
+
+    mixed, settled, own = chroma(1), chroma(1, settle=3), chroma(1, settle=3, own=8)
+    assert settled.std((0, 1)).sum() < 0.5 * mixed.std((0, 1)).sum()
+    assert own[..., 0].mean() > settled[..., 0].mean() + 0.02, "the photo is blue"
+    assert np.array_equal(chroma(0), chroma(0, settle=3, own=8)), "elsewhere nothing changes"
+
+
 def test_no_halo_stands_round_a_dark_form():
     """Far enough from a contour that strokes cannot reach it, the ground has one tone."""
     photo = np.full((240, 320, 3), 0.6, np.float32)

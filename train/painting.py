@@ -23,7 +23,9 @@ MANNERS = {
     ),
     "the_scream": Manner(
         steering=Steering(
-            Brush(length=110, width=6.5, spread=0.25, bend=0.002, band=64, scales=(1.0, 0.5, 0.26), seed=8),
+            Brush(
+                length=110, width=6.5, spread=0.25, bend=0.002, band=64, scales=(1.0, 0.5, 0.26), directions=36, seed=8
+            ),
             Stream(kind="waves", sway=0.55, waves=2),
         ),
         gain=0.2,
@@ -33,6 +35,7 @@ MANNERS = {
         sharp=5,
         purity=1.2,
         glow=0,
+        blur=3,
     ),
     "water_lilies": Manner(
         steering=Steering(Brush(length=19, width=8, cover=2.2, band=90, seed=9), Stream(kind="level", sway=0.2)),
@@ -86,7 +89,9 @@ MANNERS = {
         ),
         gain=0.26,
         relief=0.18,
-        calm=0.92,
+        calm=0.97,
+        settle=2.5,
+        own=5.0,
         mix=0.8,
         noise=4.2,
         keep=3.5,
@@ -101,4 +106,4 @@ MANNERS = {
         blur=3,
     ),
 }
-"""By name; ``picture`` is a plain one for any image. ``great_wave`` does not ship so yet."""
+"""By name; ``picture`` is a plain one for any image."""

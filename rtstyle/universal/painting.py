@@ -57,6 +57,10 @@ class Manner:
     """Into how many flat tones, as of a woodblock, luma is parted; 0: none."""
     calm: float = 0.86
     """How much weaker strokes are where a fine brush is needed."""
+    settle: float = 1.0
+    """Power of what is left of strokes there, by which the hues of strokes fade: a face is no mosaic."""
+    own: float = 0.0
+    """How much more the photo's own color decides there, relative to ``keep``: without hues of strokes all is gray."""
     clarity: float = 1.5
     """How far local contrast is raised there: a face keeps its eyes and its mouth."""
     mix: float = 0.7
@@ -145,7 +149,8 @@ class Painting:
         toned = toned + loud * manner.gain * z.value
         if manner.steps:
             toned = parted(toned, manner.steps)
-        color = self.colors.take(toned, u, v, self._wishes(z, loud), manner.keep, manner.sharp)
+        keep = manner.keep * (1 + manner.own * z.fine)
+        color = self.colors.take(toned, u, v, self._wishes(z, loud), keep, manner.sharp)
         y = np.clip(toned + manner.relief * loud * z.relief, 0, 1)
         narrow, wide, decided = manner.pen
         edge = np.maximum(blurred(luma, wide) - blurred(luma, narrow) - np.float32(0.007), 0)
@@ -166,7 +171,7 @@ class Painting:
         wish = np.float32(-1.3) * (z.hue - places[:, None, None]) ** 2
         wish[0] -= np.float32(0.5) * z.value
         wish[1] += np.float32(0.5) * z.value
-        wish *= np.float32(manner.noise) * loud
+        wish *= np.float32(manner.noise) * loud ** np.float32(manner.settle)
         wish[0] += np.float32(2.5 * manner.noise) * z.glow
         return np.asarray(wish, np.float32)
 

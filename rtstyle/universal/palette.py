@@ -102,14 +102,14 @@ class Colors:
         ]
         return np.stack(moved, 1).astype(np.float32)
 
-    def take(self, luma: Floats, u: Floats, v: Floats, wish: Floats, keep: float, sharp: float) -> Floats:
+    def take(self, luma: Floats, u: Floats, v: Floats, wish: Floats, keep: float | Floats, sharp: float) -> Floats:
         """Choose a color for each pixel.
 
         Args:
             luma: Shape (h, w), 0 to 1.
             u, v: The photo's chroma, the same shape.
             wish: Shape (clusters, h, w): how much each pixel wants each cluster.
-            keep, sharp: As in ``Manner``.
+            keep, sharp: As in ``Manner``; ``keep`` may have the shape of ``luma``.
 
         Returns:
             Shape (h, w, 2): U and V.
