@@ -195,8 +195,8 @@ def test_image_json_is_one_object(tmp_path, capsys):
     assert run("image", tmp_path / "in.png", tmp_path / "out.png", "--json") == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)
-    assert {"pictures", "failed", "seconds", "backend", "precision", "device", "style", "warnings"} == set(report)
-    assert (report["pictures"], report["failed"]) == (1, {})
+    assert {"images", "failed", "seconds", "backend", "precision", "device", "style", "warnings"} == set(report)
+    assert (report["images"], report["failed"]) == (1, {})
     assert captured.err == ""
 
 
