@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -21,9 +22,11 @@ from rtstyle.backends import Controls, EngineSettings
 from rtstyle.canvas import CanvasTracker, flow
 from rtstyle.cli import main
 from rtstyle.errors import BackendUnavailableError, SettingError, VideoOpenError, VideoWriteError
-from rtstyle.render import RenderOptions, plan_render, segments, stylize_video
+from rtstyle.render import RenderOptions, plan_render, planner, segments, stylize_video
 from rtstyle.render.batch import QueueOptions, shard_of, stylize_many
 from rtstyle.render.coordinate import Coordinator, render_with
+from rtstyle.render.flow import Timings
+from rtstyle.render.follow import VideoFollower
 from rtstyle.render.job import SegmentJob, SegmentResult, job_of
 from rtstyle.render.journal import Journal
 from rtstyle.render.many import FarmBatch
@@ -31,7 +34,7 @@ from rtstyle.render.pool import LocalPool
 from rtstyle.render.report import VideoReport
 from rtstyle.render.worker import Renderer
 from rtstyle.style import load_style
-from rtstyle.video import EncoderSettings
+from rtstyle.video import EncoderSettings, VideoReader
 
 FRAMES, SEGMENT = 31, 6
 SETTINGS = {
@@ -68,6 +71,26 @@ def whole(clip) -> bytes:
         patch.setattr(segments, "segment_frames", lambda size: SEGMENT)
         stylize_video(clip, clip.with_name("whole.mp4"), **SETTINGS)
     return clip.with_name("whole.mp4").read_bytes()
+
+
+def test_a_plan_is_the_same_with_few_cores_and_with_many(clip, monkeypatch):
+    def plan(count: int) -> list[tuple[object, ...]]:
+        monkeypatch.setattr(planner, "cores", lambda: count)
+        with VideoReader(clip) as reader:
+            reader.keep_packets = False
+            follower, names = VideoFollower(reader, every=SEGMENT, steered=True, follow="flow"), set()
+            parts = []
+            for part in planner.planned(reader, follower, SEGMENT, None, Timings()):
+                names |= {thread.name.partition("_")[0] for thread in threading.enumerate()}
+                state = part.checkpoint.canvas.dump() if part.checkpoint else b""
+                parts.append((part.first, part.places, bytes(part.steps), part.fingerprint, part.after, state))
+        assert ("rtstyle-plan-compare" in names) == (count > 2)
+        return parts
+
+    few = plan(2)
+    assert [part[0] for part in few] == list(range(0, FRAMES, SEGMENT))
+    assert any(len(part[2]) > SEGMENT for part in few), "something moves"
+    assert plan(4) == few
 
 
 def render(

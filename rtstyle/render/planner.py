@@ -2,7 +2,8 @@
 
 Threads share the work, so that planning is as fast as the slowest of them: one decodes, one finds where the canvas lies
 below each frame, some compare consecutive frames, each two of them, and one decides by that what moved, carries the
-canvas map along, and measures what styles on a steered canvas read.
+canvas map along, and measures what styles on a steered canvas read. Where there are few cores one does all but
+decoding: threads that wait for Python's lock and for each other would take a third more CPU time.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +30,9 @@ from rtstyle.video import VideoReader
 
 _MOST_THREADS = 4
 """Threads that compare frames: as many as keep up with the tracker."""
+
+_FEW_CORES = 2
+"""Cores with which one thread does all but decoding."""
 
 
 @dataclass
@@ -80,27 +85,11 @@ def planned(
     """
     count = checkpoint.frames if checkpoint else 0
     scene = follower.scene
-
-    def decoded() -> Iterator[_Seen]:
-        for frame in timings.timed("decode", follower.unfinished(reader)):
-            yield _Seen(frame, reader.damaged + follower.damaged_before)
-
-    def tracked(frames: Prefetch[_Seen]) -> Iterator[_Seen]:
-        for number, seen in enumerate(frames, count + 1):
-            with timings.measured("track"):
-                offset = scene.offset(seen.frame)
-            after = scene.tracked() if number % every == 0 else None
-            yield replace(seen, offset=offset, tracked=after, compared=comparer.submit(seen.frame, offset))
-
     segment = None
     after = [checkpoint.pts, checkpoint.digest] if checkpoint else None
     state = checkpoint.canvas if checkpoint else None
     print_ = Fingerprint()
-    with (
-        _Comparer(wanted=scene.step is not None) as comparer,
-        Prefetch(decoded(), name="plan-decode") as frames,
-        Prefetch(tracked(frames), name="plan-track", depth=comparer.threads + 3) as places,
-    ):
+    with _tracked(reader, follower, count, every, timings) as (places, comparer):
         for seen in places:
             if segment is None:
                 segment, print_ = PlannedSegment(count, after, state), Fingerprint()
@@ -123,6 +112,40 @@ def planned(
     if segment:
         segment.fingerprint = print_.text()
         yield segment
+
+
+@contextmanager
+def _tracked(
+    reader: VideoReader, follower: VideoFollower, first: int, every: int, timings: Timings
+) -> Iterator[tuple[Iterable[_Seen], _Comparer]]:
+    """Decode frames and find their offsets, and have them compared, by threads as far as there are cores for them.
+
+    Args:
+        first: Frames of the output before the first one.
+        every: Frames of a segment.
+    """
+    scene, many = follower.scene, cores() > _FEW_CORES
+
+    def decoded() -> Iterator[_Seen]:
+        for frame in timings.timed("decode", follower.unfinished(reader)):
+            yield _Seen(frame, reader.damaged + follower.damaged_before)
+
+    def tracked(frames: Iterable[_Seen]) -> Iterator[_Seen]:
+        for number, seen in enumerate(frames, first + 1):
+            with timings.measured("track"):
+                offset = scene.offset(seen.frame)
+            after = scene.tracked() if number % every == 0 else None
+            yield replace(seen, offset=offset, tracked=after, compared=comparer.submit(seen.frame, offset))
+
+    with (
+        _Comparer(wanted=many and scene.step is not None) as comparer,
+        Prefetch(decoded(), name="plan-decode") as frames,
+        ExitStack() as threads,
+    ):
+        places: Iterable[_Seen] = tracked(frames)
+        if many:
+            places = threads.enter_context(Prefetch(places, name="plan-track", depth=comparer.threads + 3))
+        yield places, comparer
 
 
 class _Comparer:
