@@ -2,8 +2,8 @@
 
 Threads share the work, so that planning is as fast as the slowest of them: one decodes, one finds where the canvas lies
 below each frame, some compare consecutive frames, each two of them, and one decides by that what moved, carries the
-canvas map along, and measures what styles on a steered canvas read. Where there are few cores one does all but
-decoding: threads that wait for Python's lock and for each other would take a third more CPU time.
+canvas map along, and measures what styles on a steered canvas read. Where flow is followed and there are few cores,
+one does all but decoding: threads that wait for Python's lock and for each other would take a sixth more CPU time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOST_THREADS = 4
 """Threads that compare frames: as many as keep up with the tracker."""
 
 _FEW_CORES = 2
-"""Cores with which one thread does all but decoding."""
+"""Cores with which one thread does all but decoding, where flow is followed."""
 
 
 @dataclass
@@ -124,7 +124,9 @@ def _tracked(
         first: Frames of the output before the first one.
         every: Frames of a segment.
     """
-    scene, many = follower.scene, cores() > _FEW_CORES
+    scene = follower.scene
+    flows = scene.step is not None
+    many = cores() > _FEW_CORES or not flows
 
     def decoded() -> Iterator[_Seen]:
         for frame in timings.timed("decode", follower.unfinished(reader)):
@@ -138,7 +140,7 @@ def _tracked(
             yield replace(seen, offset=offset, tracked=after, compared=comparer.submit(seen.frame, offset))
 
     with (
-        _Comparer(wanted=many and scene.step is not None) as comparer,
+        _Comparer(wanted=many and flows) as comparer,
         Prefetch(decoded(), name="plan-decode") as frames,
         ExitStack() as threads,
     ):
