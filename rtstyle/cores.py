@@ -20,14 +20,13 @@ def core_numbers() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def rest_idle_threads() -> None:
-    """Keep idle threads of OpenCV and of NumPy's BLAS from taking cores from the network and the encoder.
-
-    They read this from the environment when they are first imported; what the user has set there stays.
-    """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    for who in ("WORKER", "MAIN"):
-        os.environ.setdefault(f"OPENCV_THREAD_POOL_ACTIVE_WAIT_{who}", "0")
+RESTING_THREADS = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OPENCV_THREAD_POOL_ACTIVE_WAIT_WORKER": "0",
+    "OPENCV_THREAD_POOL_ACTIVE_WAIT_MAIN": "0",
+}
+"""Environment in which idle threads of OpenCV and of NumPy's BLAS take no cores from the network and the encoder; both
+read it when they are loaded."""
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:

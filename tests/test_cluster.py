@@ -14,7 +14,7 @@ import pytest
 from clips import Sound, make_clip, moving_bar
 
 from rtstyle.backends import Controls, EngineSettings
-from rtstyle.cores import core_numbers, cores
+from rtstyle.cores import RESTING_THREADS, core_numbers, cores
 from rtstyle.errors import BackendUnavailableError, VideoOpenError
 from rtstyle.mask.settings import MaskSettings
 from rtstyle.render import RenderOptions, cluster, plan_render, segments, stylize_video
@@ -122,6 +122,18 @@ def test_nodes_on_one_machine_use_different_cores(three_nodes, ray):
         pool.close()
     assert len(first) == len(second) == 1
     assert first != second
+
+
+def test_idle_threads_of_a_node_rest_before_its_libraries_are_loaded(three_nodes, ray):
+    pool = cluster.RayPool(three_nodes.address)
+    try:
+        actor = next(iter(pool._actors.values()))
+        begun = ray.get(
+            actor.handle.__ray_call__.remote(lambda self: Path("/proc/self/environ").read_bytes().decode()), timeout=60
+        )
+    finally:
+        pool.close()
+    assert {f"{name}={value}" for name, value in RESTING_THREADS.items()} <= set(begun.split("\0"))
 
 
 def test_a_folder_is_divided_among_nodes(three_nodes, clip, whole, tmp_path):

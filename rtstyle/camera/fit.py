@@ -40,13 +40,13 @@ def fitted(av_frame: av.VideoFrame, size: Size, color: Color) -> Planes:
     return planes
 
 
-def inner_size(inner: Size, frame: Size) -> Size:
+def inner_size(own: Size, frame: Size) -> Size:
     """Return the size of a frame that fills another as far as its shape allows."""
-    if abs(inner.width * frame.height / (inner.height * frame.width) - 1) <= _SAME_SHAPE:
+    if abs(own.width * frame.height / (own.height * frame.width) - 1) <= _SAME_SHAPE:
         return frame
-    scale = min(frame.width / inner.width, frame.height / inner.height)
+    scale = min(frame.width / own.width, frame.height / own.height)
     # Even, so that no sample of chroma is half frame and half border.
-    return Size(*(max(round(side * scale / 2) * 2, 2) for side in (inner.width, inner.height)))
+    return Size(*(max(round(side * scale / 2) * 2, 2) for side in (own.width, own.height)))
 
 
 def _boxed(planes: Planes, size: Size, black: int) -> Planes:

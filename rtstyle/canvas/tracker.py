@@ -347,17 +347,16 @@ class CanvasTracker:
         self, before: NDArray[np.uint8], small: NDArray[np.float32], low: NDArray[Any], high: NDArray[Any]
     ) -> _Corners:
         """Return the most telling patches of a frame between two places, (x, y); of the key frame they are kept."""
-        y, x = self._key_features if before is self._key and self._key_features else (None, None)
-        if y is None or x is None:
-            y, x = self._features(small, (before.shape[0] - 2 * _RIM) / small.shape[0])
-        features, half = (y, x), self._PATCH // 2
-        y, x = np.clip(y - half, low[1], high[1]), np.clip(x - half, low[0], high[0])
-        known = self._corners if before is self._key else None
-        if known is None or not (np.array_equal(known.y, y) and np.array_equal(known.x, x)):
-            known = _Corners.of(before, y, x, self._PATCH)
-        if before is self._key:
-            self._key_features, self._corners = features, known
-        return known
+        is_key, half = before is self._key, self._PATCH // 2
+        features = self._key_features if is_key else None
+        features = features or self._features(small, (before.shape[0] - 2 * _RIM) / small.shape[0])
+        y, x = (np.clip(features[axis] - half, low[1 - axis], high[1 - axis]) for axis in (0, 1))
+        corners = self._corners if is_key else None
+        if corners is None or not (np.array_equal(corners.y, y) and np.array_equal(corners.x, x)):
+            corners = _Corners.of(before, y, x, self._PATCH)
+        if is_key:
+            self._key_features, self._corners = features, corners
+        return corners
 
     def _refine(
         self,

@@ -31,7 +31,7 @@ from rtstyle.cli.options import (
 )
 from rtstyle.cli.talk import LineFormatter, complain, write
 from rtstyle.cli.web import add_serve
-from rtstyle.cores import rest_idle_threads
+from rtstyle.cores import RESTING_THREADS
 from rtstyle.errors import RtstyleError
 
 __all__ = ["BACKEND_WORDS", "PRECISION_WORDS", "main"]
@@ -193,7 +193,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, handlers=[handler])
     level = logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO
     logging.getLogger("rtstyle").setLevel(level)
-    rest_idle_threads()
+    for name, value in RESTING_THREADS.items():
+        os.environ.setdefault(name, value)
     # OpenCV would print lines of its own beside ours; it reads these when it is first imported.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "INFO" if args.verbose else "SILENT")
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))  # a small file may ask for all memory

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rtstyle.cores import core_numbers, rest_idle_threads
+from rtstyle.cores import RESTING_THREADS, core_numbers
 from rtstyle.errors import BackendUnavailableError, reason_of
 from rtstyle.render.job import SegmentJob
 from rtstyle.render.pool import LIVES, Answer, Gone, Inbox, News, Slot
@@ -45,7 +45,6 @@ class RayWorker:
     """
 
     def __init__(self, cores: int, number: int) -> None:
-        rest_idle_threads()  # before the imports: the environment is the one that ray start had
         from rtstyle.render.worker import Renderer, use_cores
 
         able = core_numbers()
@@ -176,6 +175,7 @@ class RayPool:
                 num_cpus=cpus if cpus < 1 else int(cpus),
                 num_gpus=float(resources.get("GPU", 0)) / self._slots,
                 max_restarts=0,
+                runtime_env={"env_vars": RESTING_THREADS},
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
             )
             .remote(int(cpus), place)
