@@ -14,8 +14,8 @@ from rtstyle import Controls, EngineSettings, Frame, Size, graph, open_engine, o
 from rtstyle.backends.engine import network_size
 from rtstyle.backends.openvino import OpenVinoEngine
 from rtstyle.backends.reduced import ReducedEngine
+from rtstyle.canvas.cutter import SteeredCutter
 from rtstyle.canvas.map import CanvasMap
-from rtstyle.canvas.steering import SteeredCutter
 from rtstyle.errors import RtstyleError, SettingError
 from rtstyle.frame import Color, Packing, Planes, planes_from_rgb
 from rtstyle.inference import the_core
@@ -164,6 +164,35 @@ def test_planes_of_strokes_are_the_cells_of_the_canvas(offset, bent):
     for plane, first, side in ((value, 0, 4), (relief, 16, 4), (hue, 32, 2)):
         wanted = out[..., first : first + side * side].reshape(rows, columns, side, side).swapaxes(1, 2)
         assert np.array_equal(plane, wanted.reshape(rows * side, columns * side))
+
+
+def test_strokes_depend_on_the_frame_alone_and_not_on_those_before():
+    """What has not changed since the frame before is not read again; a new cutter reads everything."""
+    rows, columns = 30, 44
+    rng = np.random.default_rng(5)
+    steering = load_style("starry_night").steering
+    cutter = SteeredCutter(steering, rows, columns)
+    angle = np.asarray(cv2.resize(rng.uniform(0, 6, (6, 8)), (columns, rows)), np.float32)
+    grid, fine = np.zeros((8, 11, 2), np.float32), rng.uniform(0, 1, angle.shape).astype(np.float32)
+    offset, bent = (5, 3), None
+    for step in range(40):
+        match step % 8:
+            case 0:
+                offset = (offset[0] + int(rng.integers(-9, 9)), offset[1])
+            case 1 | 5:
+                angle = angle + (rng.random(angle.shape) < 0.1)
+            case 2:
+                bent = CanvasMap(16, grid) if step % 16 < 8 or bent is None else None
+            case 3 | 6:
+                grid = grid + np.where(rng.random((8, 11, 1)) < 0.05, 3.3, 0).astype(np.float32)
+                bent = CanvasMap(16, grid)
+            case 4:
+                bent = CanvasMap(16, grid, 0.5 * grid, 0.4)
+        cells = np.stack((np.cos(angle), np.sin(angle), 0 * angle, fine), 2).astype(np.float32)
+        kept, anew = np.zeros((2, rows, columns, 40), np.uint8)
+        cutter.cut(cells, offset, kept, bent)
+        SteeredCutter(steering, rows, columns).cut(cells, offset, anew, bent)
+        assert np.array_equal(kept, anew), step
 
 
 @pytest.mark.parametrize("precision", ["f32", "int8"])

@@ -13,10 +13,11 @@ import pytest
 from test_engines import frame_of, run, same, scene
 
 from rtstyle.backends import Controls, open_engine
+from rtstyle.canvas.cutter import SteeredCutter
 from rtstyle.canvas.field import Field, FieldTracker, measure
 from rtstyle.canvas.follower import SceneFollower
 from rtstyle.canvas.layer import SteeredLayer
-from rtstyle.canvas.steering import CHANNELS, PERIOD, SteeredCutter, Steering, Stream, steered
+from rtstyle.canvas.steering import CHANNELS, PERIOD, Steering, Stream, steered
 from rtstyle.canvas.strokes import TILE, Brush, bank
 from rtstyle.canvas.tone import STEEPEST, ToneCurve
 from rtstyle.canvas.tracker import TrackerState

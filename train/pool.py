@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rtstyle.canvas.arrays import Floats
+from rtstyle.canvas.cutter import SteeredCutter
 from rtstyle.canvas.field import Field, measure
-from rtstyle.canvas.steering import CHANNELS, PERIOD, SteeredCutter, Steering, steered
+from rtstyle.canvas.steering import CHANNELS, PERIOD, Steering, steered
 from rtstyle.canvas.strokes import bank
 from rtstyle.canvas.tone import ToneCurve
 from rtstyle.frame import MARGIN

@@ -7,4 +7,5 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int32]
 Mask = NDArray[np.bool_]

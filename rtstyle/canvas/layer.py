@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.canvas.arrays import Floats
+from rtstyle.canvas.cutter import SteeredCutter
 from rtstyle.canvas.field import Field, measure
-from rtstyle.canvas.steering import CHANNELS, SteeredCutter, Steering, put_levels, steered
+from rtstyle.canvas.steering import CHANNELS, Steering, put_levels, steered
 from rtstyle.canvas.tone import ToneCurve
 from rtstyle.canvas.tracker import CanvasCutter
 from rtstyle.frame import CELL, MARGIN, Color, Frame, Packing, Planes, Size, reduced_plane

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.canvas.arrays import Floats
+from rtstyle.canvas.arrays import Floats, Integers, Mask
 from rtstyle.frame import MARGIN, Size
 
 _ALIKE = 3.0
@@ -58,11 +58,28 @@ class Strip(NamedTuple):
     layers: tuple[Floats, ...]
     """Where its pixels lie in the tile, shape (rows, columns, 2) over ``step`` of the lookup, (x, y) in samples of the
     tile, from its first period on, as good as; of one map or of two. Valid until the next strip is asked for."""
-    cells: tuple[Floats, ...]
-    """Of each layer, shape (rows / 4, columns / 4, 4): where the middle of each cell lies in the tile, as in
-    ``layers``, and by what angle the canvas is turned there, as a vector of any length. Empty unless asked for."""
     fade: Fade | None
     """How the two are mixed."""
+
+
+class Runs(NamedTuple):
+    """Where the pixels of a packed frame lie on the canvas, four pixels of a row after the other as a run.
+
+    Between two neighboring nodes of a map a run is stretched by less than a pixel, so that one place is enough for it.
+    """
+
+    x: Integers
+    y: Integers
+    """Of the first pixel of each, in pixels, some period of the tile too far; shape (rows, 4, columns / 4): rows of
+    cells and of pixels within them. An axis along which it does not change may have length 1."""
+    turned: Floats | None
+    """By what angle the canvas is turned below each cell, in radians, shape (rows, columns / 4); None: not at all."""
+
+
+def level_runs(size: tuple[int, int], offset: tuple[int, int]) -> Runs:
+    """Return the runs of a packed frame of (rows, columns) pixels below which the canvas is not deformed."""
+    y = np.arange(offset[1], offset[1] + size[0], dtype=np.int32).reshape(-1, 4, 1)
+    return Runs(np.arange(offset[0], offset[0] + size[1], 4, dtype=np.int32)[None, None], y, None)
 
 
 @dataclass
@@ -73,13 +90,11 @@ class Lookup:
         period: Of the tile, in pixels.
         samples: Of the tile per pixel.
         step: Pixels, across and down, that share coordinates: those of the first of them.
-        cells: Whether the middles of cells are wanted.
     """
 
     period: int
     samples: int = 1
     step: int = 1
-    cells: bool = False
     _buffers: tuple[Floats, ...] = ()
 
     def buffer(self, number: int, shape: tuple[int, int]) -> Floats:
@@ -99,7 +114,7 @@ class CanvasMap:
     """How the canvas is deformed below a frame, beyond its offset. Arrays are never written to again."""
 
     pitch: int
-    """Pixels of the frame per node, across and down, even; node (0, 0) is the middle of the first ones."""
+    """Pixels of the frame per node, across and down, a multiple of 4; node (0, 0) is the middle of the first ones."""
     grid: Floats
     """Shape (rows, columns, 2), displacements (x, y) in pixels; nodes cover the whole frame."""
     fresh: Floats | None = None
@@ -116,7 +131,7 @@ class CanvasMap:
     def scaled(self, size: Size, to: Size) -> CanvasMap:
         """Return the map of a frame of ``size`` that is resized to ``to``."""
         across, down = to.width / size.width, to.height / size.height
-        pitch = max(2, 2 * round(self.pitch * across / 2))
+        pitch = max(4, 4 * round(self.pitch * across / 4))
         shape = grid_shape((to.height, to.width), pitch)
         x, y = pitch / across / self.pitch, pitch / down / self.pitch
         matrix = np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5]], np.float64)
@@ -176,17 +191,74 @@ class CanvasMap:
         for rows, columns in parts:
             for left in range(columns.start, columns.stop, WIDE):
                 both = rows, slice(left, min(columns.stop, left + WIDE))
-                found = [self._looked_up(each, rim, both, lookup, number) for number, each in enumerate(places)]
-                layers, cells = zip(*found, strict=True)
+                layers = [self._looked_up(each, rim, both, lookup, number) for number, each in enumerate(places)]
                 fade = None if gains is None else Fade(self.share, self._wide(gains, rim, both))
-                yield Strip(*both, layers, cells if lookup.cells else (), fade)
+                yield Strip(*both, tuple(layers), fade)
 
-    def parts(self, size: tuple[int, int], most: float = 1.0) -> list[tuple[slice, slice]]:
-        """Return the rows and columns of a packed frame of that size that are deformed; parts do not overlap.
+    def nodes(self, size: tuple[int, int], offset: tuple[int, int]) -> list[Floats]:
+        """Return where the nodes that a packed frame lies between are on the canvas, in pixels; of one map or two.
 
         Args:
-            most: Share of the frame from which on all of it is returned.
+            size: Rows and columns of the packed frame, in pixels, whole cells of 4.
+            offset: Where its top left lies on the canvas, (x, y) in pixels.
         """
+        rim, (down, across) = self._rims(size)
+        inside = tuple(slice(*self._nodes(slice(0, side), rim)) for side in size)
+        wide = (cv2.copyMakeBorder(grid, rim, down, rim, across, cv2.BORDER_REPLICATE) for grid in self._grids())
+        return [_node_positions(each, self.pitch, rim, offset)[inside] for each in wide]
+
+    def runs(self, nodes: Floats, size: tuple[int, int], period: int) -> Runs:
+        """Return where the runs of a packed frame lie.
+
+        Args:
+            nodes: One of those that ``nodes`` returned for it.
+            period: Of the tile, in pixels.
+        """
+        nodes = nodes - (np.floor(nodes.min((0, 1)) / period) * period - period).astype(np.float32)
+        # A run begins 1.5 pixels before its middle; and what is cut off must be half a pixel more.
+        places = nodes[..., 0] - np.float32(1), nodes[..., 1] + np.float32(0.5)
+        shape = size[0] // 4, 4, size[1] // 4
+        x, y = (self._between(each, size, (1, 4)).astype(np.int32).reshape(shape) for each in places)
+        middles = self._between(nodes, size, (4, 4))
+        across, down = np.empty_like(middles), np.empty_like(middles)
+        across[:, :-1], down[:-1] = middles[:, 1:] - middles[:, :-1], middles[1:] - middles[:-1]
+        across[:, -1], down[-1] = across[:, -2], down[-2]
+        turned = cv2.phase(across[..., 0] + down[..., 1], across[..., 1] - down[..., 0])
+        return Runs(x, y, np.asarray(turned, np.float32))
+
+    def moved(self, nodes: Floats, before: Floats, size: tuple[int, int]) -> Mask:
+        """Return which cells of 4x4 pixels may lie elsewhere than before; arguments as of ``runs``."""
+        changed = ((nodes[..., 0] != before[..., 0]) | (nodes[..., 1] != before[..., 1])).view(np.uint8)
+        near = cv2.dilate(changed, np.ones((3, 3), np.uint8))
+        return np.asarray(self._between(near, size, (4, 4), cv2.INTER_NEAREST) > 0)
+
+    def fade(self, size: tuple[int, int]) -> Fade | None:
+        """Return how the two maps below a packed frame are mixed, with a gain for each cell; None: there is one."""
+        gains = self._gains()
+        if gains is None:
+            return None
+        rim, (down, across) = self._rims(size)
+        wide = cv2.copyMakeBorder(gains, rim, down, rim, across, cv2.BORDER_REPLICATE)
+        inside = tuple(slice(*self._nodes(slice(0, side), rim)) for side in size)
+        return Fade(self.share, self._between(wide[inside], size, (4, 4)))
+
+    def _between(
+        self, nodes: NDArray[Any], size: tuple[int, int], step: tuple[int, int], how: int = cv2.INTER_LINEAR
+    ) -> NDArray[Any]:
+        """Interpolate a number of each of the nodes that a packed frame lies between.
+
+        Args:
+            size: Rows and columns of the packed frame, in pixels.
+            step: Rows and columns that share a value, that of their middle.
+        """
+        rows, columns = (count * self.pitch // each for count, each in zip(nodes.shape, step, strict=False))
+        wide = cv2.resize(nodes, (columns, rows), interpolation=how)
+        before = -MARGIN - (-MARGIN - self.pitch // 2) // self.pitch * self.pitch  # pixels from the first node's on
+        y, x = (slice(before // each, (before + side) // each) for side, each in zip(size, step, strict=True))
+        return wide[y, x]
+
+    def parts(self, size: tuple[int, int]) -> list[tuple[slice, slice]]:
+        """Return the rows and columns of a packed frame of that size that are deformed; parts do not overlap."""
         grids = self._grids()
         moved = _nonzero(grids[0]) if len(grids) == 1 else _nonzero(grids[0]) | _nonzero(grids[1])
         if not moved.any():
@@ -194,9 +266,7 @@ class CanvasMap:
         rim, (down, across) = self._rims(size)
         moved = np.pad(moved, ((rim, down), (rim, across)), mode="edge")
         rows = [slice(top, min(size[0], top + STRIP)) for top in range(0, size[0], STRIP)]
-        parts = [(each, self._columns(moved, rim, each, size[1])) for each in rows]
-        deformed = sum((down.stop - down.start) * (across.stop - across.start) for down, across in parts)
-        return [(each, slice(0, size[1])) for each in rows] if deformed >= most * size[0] * size[1] else parts
+        return [(each, self._columns(moved, rim, each, size[1])) for each in rows]
 
     def _rims(self, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
         """Return how many nodes the grid needs more to the left and above, and below and to the right."""
@@ -220,10 +290,8 @@ class CanvasMap:
         last = (pixels.stop - 1 - MARGIN - self.pitch // 2) // self.pitch + 2
         return first + rim, last + rim
 
-    def _looked_up(
-        self, places: Floats, rim: int, part: tuple[slice, slice], lookup: Lookup, number: int
-    ) -> tuple[Floats, Floats | None]:
-        """Interpolate coordinates at the pixels, and if wanted at the cells, of a part of the packed frame."""
+    def _looked_up(self, places: Floats, rim: int, part: tuple[slice, slice], lookup: Lookup, number: int) -> Floats:
+        """Interpolate coordinates at the pixels of a part of the packed frame."""
         (top, bottom), (left, right) = (self._nodes(each, rim) for each in part)
         nodes = places[top:bottom, left:right]
         # Arithmetic is done on nodes, of which there are few.
@@ -234,22 +302,7 @@ class CanvasMap:
         shape = (bottom - top) * pitch, (right - left) * pitch
         wide = lookup.buffer(number, shape)
         cv2.resize(nodes, shape[::-1], dst=wide, interpolation=cv2.INTER_LINEAR)
-        cells = self._middles(nodes, rim, part) if lookup.cells else None
-        return self._within(wide, rim, part, lookup.step), cells
-
-    def _middles(self, nodes: Floats, rim: int, part: tuple[slice, slice]) -> Floats:
-        """Interpolate coordinates of nodes, and how far they are turned, at the middles of cells of 4x4 pixels."""
-        across, down = np.empty_like(nodes), np.empty_like(nodes)
-        across[:, :-1], down[:-1] = nodes[:, 1:] - nodes[:, :-1], nodes[1:] - nodes[:-1]
-        across[:, -1], down[-1] = across[:, -2], down[-2]
-        turned = across[..., 0] + down[..., 1], across[..., 1] - down[..., 0]
-        maps = cv2.merge((nodes[..., 0], nodes[..., 1], *turned))
-        step = 4 / self.pitch
-        y, x = (each.start - MARGIN - (self._nodes(each, rim)[0] - rim) * self.pitch for each in part)
-        matrix = np.array([[step, 0, (x + 2) / self.pitch - 0.5], [0, step, (y + 2) / self.pitch - 0.5]], np.float64)
-        size = tuple((each.stop - each.start) // 4 for each in part[::-1])
-        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return np.asarray(cv2.warpAffine(maps, matrix, size, flags=how, borderMode=cv2.BORDER_REPLICATE), np.float32)
+        return self._within(wide, rim, part, lookup.step)
 
     def _wide(self, nodes: Floats, rim: int, part: tuple[slice, slice]) -> Floats:
         """Interpolate a number per node at the pixels of a part of the packed frame."""

@@ -117,52 +117,6 @@ def _tile_cells(value: NDArray[np.uint8], relief: NDArray[np.uint8], hue: NDArra
     return np.concatenate(parts, 1)
 
 
-@dataclass(frozen=True, eq=False)
-class Atlas:
-    """All tiles of a bank as one image, each with a rim, to be looked up between its pixels; read-only."""
-
-    strokes: NDArray[np.uint16]
-    """Shape (height, width): the value of each pixel in the first of its two bytes, its relief in the second."""
-    hues: NDArray[np.uint8]
-    """The same shape; two by two pixels have one hue."""
-    corners: NDArray[np.float32]
-    """Shape (tiles, 2): where the first pixel of each tile lies, (x, y)."""
-
-
-_RIM = 16
-"""Pixels around each tile of an atlas: as far as a cell that is stretched reaches beyond its middle."""
-
-
-@cache
-def atlas(brush: Brush) -> Atlas:
-    """Return the tiles of a brush as an atlas, made from its bank when it is first needed."""
-    cells = bank(brush).cells.reshape(-1, SIDE, SIDE, CELL_BYTES)
-    across = math.ceil(math.sqrt(len(cells)))
-    down, pitch = -(-len(cells) // across), TILE + 2 * _RIM
-    strokes = np.full((down, pitch, across, pitch), 128 * 257, np.uint16)
-    hues = np.full((down, pitch, across, pitch), 128, np.uint8)
-    lines, half = np.empty((2, SIDE, 4, SIDE), np.uint32), np.empty((SIDE, 2, SIDE), np.uint16)
-    for number, tile in enumerate(cells):
-        row, column = divmod(number, across)
-        lines[:] = tile.view(np.uint32)[..., :8].reshape(SIDE, SIDE, 2, 4).transpose(2, 0, 3, 1)
-        half[:] = tile.view(np.uint16)[..., 16:].transpose(0, 2, 1)
-        pairs = cv2.merge([*lines.view(np.uint8).reshape(2, TILE, TILE)]).view(np.uint16)[..., 0]
-        hue = half.view(np.uint8).reshape(TILE // 2, TILE // 2)
-        _wrapped(pairs, strokes[row, :, column])
-        _wrapped(cv2.resize(hue, (TILE, TILE), interpolation=cv2.INTER_NEAREST), hues[row, :, column])
-    corners = np.stack(np.divmod(np.arange(len(cells)), across)[::-1], -1) * pitch + _RIM
-    size = down * pitch, across * pitch
-    return Atlas(strokes.reshape(size), hues.reshape(size), corners.astype(np.float32))
-
-
-def _wrapped(tile: NDArray[np.generic], out: NDArray[np.generic]) -> None:
-    """Write a periodic tile and ``_RIM`` pixels of its next periods around it."""
-    inside = slice(_RIM, _RIM + TILE)
-    out[inside, inside] = tile
-    out[inside, :_RIM], out[inside, _RIM + TILE :] = tile[:, -_RIM:], tile[:, :_RIM]
-    out[:_RIM], out[_RIM + TILE :] = out[TILE : TILE + _RIM], out[_RIM : 2 * _RIM]
-
-
 @dataclass(frozen=True)
 class _Strokes:
     """Strokes of one layer; shapes (count,), in painting order."""

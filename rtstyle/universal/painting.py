@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.canvas.arrays import Floats
+from rtstyle.canvas.cutter import SteeredCutter
 from rtstyle.canvas.field import Field, measure
-from rtstyle.canvas.steering import CHANNELS, SteeredCutter, Steering, steered
+from rtstyle.canvas.steering import CHANNELS, Steering, steered
 from rtstyle.canvas.tone import ToneCurve
 from rtstyle.universal.palette import Colors, to_yuv
 

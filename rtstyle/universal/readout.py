@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.canvas.arrays import Floats
+from rtstyle.canvas.cutter import SteeredCutter
 from rtstyle.canvas.field import measure
-from rtstyle.canvas.steering import CHANNELS, PERIOD, SteeredCutter, steered
+from rtstyle.canvas.steering import CHANNELS, PERIOD, steered
 from rtstyle.frame import CELL, MARGIN
 from rtstyle.graph import PLANE_CHANNELS, Weights
 from rtstyle.universal.painting import Painting
