@@ -164,6 +164,7 @@ class SimulatedFilm:
     clock: Clock
     frames: int
     whole: bool = False
+    planned: bool = True
     every: int = 90
     plan_fps: float = math.inf
     error: BaseException | None = None

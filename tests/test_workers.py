@@ -22,7 +22,7 @@ from rtstyle.backends import Controls, EngineSettings
 from rtstyle.canvas import CanvasTracker, flow
 from rtstyle.cli import main
 from rtstyle.errors import BackendUnavailableError, SettingError, VideoOpenError, VideoWriteError
-from rtstyle.render import RenderOptions, plan_render, planner, segments, stylize_video
+from rtstyle.render import RenderOptions, coordinate, plan_render, planner, segments, stylize_video
 from rtstyle.render.batch import QueueOptions, shard_of, stylize_many
 from rtstyle.render.coordinate import Coordinator, render_with
 from rtstyle.render.flow import Timings
@@ -30,7 +30,7 @@ from rtstyle.render.follow import VideoFollower
 from rtstyle.render.job import SegmentJob, SegmentResult, job_of
 from rtstyle.render.journal import Journal
 from rtstyle.render.many import FarmBatch
-from rtstyle.render.pool import LocalPool
+from rtstyle.render.pool import LocalPool, Slot
 from rtstyle.render.report import VideoReport
 from rtstyle.render.worker import Renderer
 from rtstyle.style import load_style
@@ -133,10 +133,8 @@ def test_a_job_and_its_result_travel_as_text_and_bytes(clip, tmp_path):
 
 def test_a_worker_does_not_look_for_what_the_coordinator_found(clip, whole, tmp_path, monkeypatch):
     """The coordinator follows the scene once for all; its jobs hold what it found."""
-    planned, jobs = tmp_path / "out.mp4", []
-    submit = LocalPool.submit
-    monkeypatch.setattr(LocalPool, "submit", lambda *args: (jobs.append(args[-1]), submit(*args))[1])
-    render(clip, planned, LocalPool(1))
+    planned, jobs = tmp_path / "out.mp4", jobs_of(monkeypatch)
+    render(clip, planned, LocalPool(2))
     assert planned.read_bytes() == whole
     assert all(job.steps and job.canned == {} for job in jobs)
 
@@ -164,9 +162,66 @@ def test_processes_give_the_bytes_of_one_and_say_what_each_did(clip, whole, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
+def jobs_of(monkeypatch) -> list[SegmentJob]:
+    """Return a list that takes every job that is given out."""
+    jobs: list[SegmentJob] = []
+    submit = LocalPool.submit
+    monkeypatch.setattr(LocalPool, "submit", lambda *args: (jobs.append(args[-1]), submit(*args))[1])
+    return jobs
+
+
+def never(*args: object) -> None:
+    raise AssertionError("it is planned")
+
+
+@pytest.mark.parametrize("follow", ["camera", "flow"])
+def test_one_worker_renders_a_video_in_turn_and_nothing_is_planned(clip, tmp_path, monkeypatch, steered_style, follow):
+    settings = {**SETTINGS, "style": steered_style, "options": RenderOptions(follow=follow)}
+    stylize_video(clip, tmp_path / "local.mp4", **settings)
+    jobs = jobs_of(monkeypatch)
+    monkeypatch.setattr(coordinate, "planned", never)
+    monkeypatch.setattr(coordinate, "_LONGEST", 2)
+    report = render_with(plan_render(clip, tmp_path / "out.mp4", **settings), LocalPool(1))
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "local.mp4").read_bytes()
+    assert report.frames_out == FRAMES
+    assert [(job.first, job.frames) for job in jobs] == [(0, 6), (6, 12), (18, 12), (30, 12)]
+    assert jobs[0].canvas == ""
+    assert all(job.canvas and job.places is None for job in jobs[1:])
+
+
+def test_a_video_is_planned_as_soon_as_a_second_worker_comes(clip, whole, tmp_path, monkeypatch):
+    jobs, pool = jobs_of(monkeypatch), LocalPool(1)
+
+    def join(done: int, total: int | None, words: str) -> None:
+        if done and pool.expected == 1:
+            pool._lives[Slot("late")] = 2
+            pool._start(Slot("late"), [])
+
+    monkeypatch.setattr(coordinate, "_LONGEST", 1)
+    report = render(clip, tmp_path / "out.mp4", pool, progress=join)
+    assert (tmp_path / "out.mp4").read_bytes() == whole
+    assert jobs[0].hands_over
+    assert not jobs[-1].hands_over
+    assert jobs[-1].steps
+    assert {node["node"] for node in report.nodes} == {"worker 1", "late"}
+
+
+def test_damage_is_counted_once_however_many_jobs_there_are(tmp_path, monkeypatch):
+    clip = make_clip(tmp_path / "in.mkv", times=range(40), options={"g": "10"})
+    data = bytearray(clip.read_bytes())
+    for place in (len(data) // 3, len(data) * 2 // 3):
+        data[place : place + 60] = bytes(60)
+    clip.write_bytes(data)
+    local = stylize_video(clip, tmp_path / "local.mp4", **SETTINGS)
+    monkeypatch.setattr(coordinate, "_LONGEST", 1)
+    made = render(clip, tmp_path / "out.mp4", LocalPool(1))
+    assert made.dropped == local.dropped > 0
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "local.mp4").read_bytes()
+
+
 @pytest.mark.parametrize("way", ["raises", "dies", "garbage", "sleeps"])
 def test_what_a_worker_does_wrong_is_done_again(clip, whole, tmp_path, way):
-    report = render(clip, tmp_path / "out.mp4", bad_pool(way, tmp_path, 2 if way == "sleeps" else 1))
+    report = render(clip, tmp_path / "out.mp4", bad_pool(way, tmp_path, 1 if way in ("raises", "dies") else 2))
     assert (tmp_path / "out.mp4").read_bytes() == whole
     if way == "dies":
         assert any("was lost: it was ended by signal 9" in warning for warning in report.warnings)
@@ -274,15 +329,17 @@ def test_what_cannot_be_rendered_in_segments_is_refused(clip, tmp_path):
 # -- many files ------------------------------------------------------------------------------------
 
 
-def test_files_of_a_folder_are_rendered_together(clip, whole, tmp_path):
+def test_files_of_a_folder_are_rendered_together(clip, whole, tmp_path, monkeypatch):
     folder = tmp_path / "in"
     folder.mkdir()
     for number in range(2):
         (folder / f"clip {number}.mp4").write_bytes(clip.read_bytes())
-    make_clip(folder / "long.mp4", times=range(11 * SEGMENT + 1))
+    for name in ("long.mp4", "longer.mp4"):
+        make_clip(folder / name, times=range((11 if name == "long.mp4" else 13) * SEGMENT + 1))
+        stylize_video(folder / name, tmp_path / name, **SETTINGS)
     (folder / "broken.mp4").write_text("no video")
-    stylize_video(folder / "long.mp4", tmp_path / "long.mp4", **SETTINGS)
     shares: list[float] = []
+    jobs = jobs_of(monkeypatch)
     with Coordinator(LocalPool(2)) as coordinator:
         settings = {**SETTINGS, "style": load_style("sketch")}
         together = FarmBatch(coordinator, controls=Controls(), options=RenderOptions(), **settings)
@@ -291,12 +348,15 @@ def test_files_of_a_folder_are_rendered_together(clip, whole, tmp_path):
         nodes = together.nodes()
     assert [(Path(each.input).name, each.status) for each in report.outcomes] == [
         ("broken.mp4", "failed"), ("clip 0.mp4", "done"), ("clip 1.mp4", "done"), ("long.mp4", "done"),
+        ("longer.mp4", "done"),
     ]  # fmt: skip
     assert (tmp_path / "out" / "clip 0.mp4").read_bytes() == (tmp_path / "out" / "clip 1.mp4").read_bytes() == whole
-    assert (tmp_path / "out" / "long.mp4").read_bytes() == (tmp_path / "long.mp4").read_bytes()
+    for name in ("long.mp4", "longer.mp4"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / name).read_bytes()
+    assert any(job.hands_over for job in jobs), "there is a video for each worker"
     assert {each.status for each in again.outcomes} == {"failed", "skipped"}
     assert shares == sorted(shares)
-    assert sum(node["frames"] for node in nodes) == 2 * FRAMES + 11 * SEGMENT + 1
+    assert sum(node["frames"] for node in nodes) == 2 * FRAMES + 24 * SEGMENT + 2
 
 
 def test_ctrl_c_interrupts_the_files_that_are_open(clip, tmp_path):
@@ -335,9 +395,9 @@ def test_the_command_line_takes_jobs_and_shards(clip, whole, tmp_path, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["nodes"][0]["frames"] == FRAMES
     assert (tmp_path / "out.mp4").read_bytes() == whole
-    assert main(["video", str(clip), str(tmp_path / "again.mp4"), "--jobs", "1", *words[:-1]]) == 0
+    assert main(["video", str(clip), str(tmp_path / "again.mp4"), "--jobs", "2", *words[:-1]]) == 0
     said = capsys.readouterr().err
-    assert f"worker 1: {FRAMES} frames" in said
+    assert re.search(r"worker [12]: \d+ frames", said)
     assert re.search(r"planning \(\w+\) took [\d.]+ ms a frame: at most \d+ FPS", said)
     folder = clip.parent / "two"
     folder.mkdir()

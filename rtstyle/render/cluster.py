@@ -208,6 +208,11 @@ class RayPool:
         return [slot for slot, actor in list(self._actors.items()) if actor.ready]
 
     @property
+    def expected(self) -> int:
+        """Workers that live now or are being started."""
+        return len(self._actors)
+
+    @property
     def coming(self) -> bool:
         """Whether workers may still come, where there are none."""
         return time.monotonic() - self._last_seen < _PATIENCE

@@ -1,5 +1,9 @@
 """A video that is rendered by workers: its jobs, its results in order, its journal.
 
+A video that has but one worker is rendered by it in turn: each job begins with the state that the one before it ended
+with. Where there are more workers than videos, the coordinator plans: it follows the scene through the video, so that
+segments can be rendered in any order.
+
 Only the coordinator writes: it plans the segments, takes those that were rendered in whatever order they come,
 compares their frames with the plan, and writes them and the journal in order. So an interrupted render is resumed with
 workers or without them, whichever way it was begun, and workers need no locks on the file system that they share.
@@ -21,8 +25,8 @@ from rtstyle.interrupts import signals_held
 from rtstyle.render.farm import Farm
 from rtstyle.render.flow import Timings
 from rtstyle.render.follow import VideoFollower
-from rtstyle.render.job import SegmentJob, SegmentResult, job_of, steps_text
-from rtstyle.render.journal import Journal
+from rtstyle.render.job import SegmentJob, SegmentResult, job_of, state_text, steps_text
+from rtstyle.render.journal import Checkpoint, Journal
 from rtstyle.render.plan import RenderPlan
 from rtstyle.render.planner import PlannedSegment, Planner, canvas_before, planned
 from rtstyle.render.pool import News, Pool
@@ -39,6 +43,15 @@ _SHORT = 10
 
 _MOST = 4
 """Segments of the longest job of a planned video: its worker enters the input once for all of them."""
+
+_PLANNED = 3
+"""Most videos that are planned at a time; each holds its frames ahead in memory."""
+
+_LONGEST = 16
+"""Segments of the longest job of a video that one worker renders."""
+
+_TURN = 20.0
+"""Seconds that a job of a video that one worker renders should take, so that little is lost between two of them."""
 
 
 @dataclass(frozen=True)
@@ -129,19 +142,17 @@ class FarmRender:
         self._local = 0
         self._damaged: int | None = None
         self._notes: list[str] | None = None
-        self._follower = VideoFollower(
-            plan.reader,
-            every=plan.segment_frames,
-            steered=plan.steered,
-            follow=plan.options.follow,
-            checkpoint=checkpoint,
-        )
+        self._follower: VideoFollower | None = None
+        """Of the planner."""
         self._planner: Planner | None = None
+        self._stand = checkpoint
+        """Where it stands after the last job; None: it has not begun, or is planned."""
+        self._turn = 1
+        """Segments of the next job of a video that one worker renders."""
+        self._pool = coordinator.pool
         try:
-            if not self.whole:  # it begins at once, beside the engine that is opened
-                ahead = planned(plan.reader, self._follower, plan.segment_frames, checkpoint, self._timings)
-                inbox, slots = coordinator.pool.inbox, len(coordinator.pool.slots())
-                self._planner = Planner(ahead, lambda: inbox.put(News()), ahead=_MOST * max(1, slots))
+            if not self.whole and self._may_plan(1):  # it begins at once, beside the engine that is opened
+                self._start_planning()
             resolved = coordinator.resolve(plan)
             self._used = resolved.used
             self._template = replace(job_of(plan, resolved.settings), canned=resolved.canned)
@@ -159,8 +170,19 @@ class FarmRender:
             journal.begin()
         return RenderWriter(
             folder, journal, plan.encoding, like=plan.reader, plan=plan.streams,
-            checkpoint=self._follower.checkpoint_at,
+            checkpoint=_told_with_each_segment,
         )  # fmt: skip
+
+    def _start_planning(self) -> None:
+        """Plan from where it stands on."""
+        plan, every, stand = self.plan, self.plan.segment_frames, self._stand
+        self._follower = VideoFollower(
+            plan.reader, every=every, steered=plan.steered, follow=plan.options.follow, checkpoint=stand
+        )
+        segments = planned(plan.reader, self._follower, every, stand, self._timings)
+        inbox, slots = self._pool.inbox, len(self._pool.slots())
+        self._planner = Planner(segments, lambda: inbox.put(News()), ahead=_MOST * max(1, slots))
+        self._damaged = self._notes = None
 
     @property
     def done(self) -> bool:
@@ -168,9 +190,15 @@ class FarmRender:
         return self._exhausted and self._accepted == len(self._jobs)
 
     @property
-    def unfinished(self) -> bool:
-        """Whether there will be further jobs."""
-        return self.error is None and not self._exhausted
+    def planned(self) -> bool:
+        """See ``Work``."""
+        return self._planner is not None
+
+    @property
+    def hungry(self) -> bool:
+        """Whether it has a job for a worker that is idle, or will have one before its last job has ended."""
+        waits = not self.planned and self._accepted < len(self._jobs)
+        return self.error is None and not self._exhausted and not waits
 
     @property
     def part(self) -> float:
@@ -190,11 +218,11 @@ class FarmRender:
     def next_job(self, slots: int) -> SegmentJob | None:
         """See ``Work``: as many segments as are ready for each worker, so long as their results can be held."""
         if self._planner is None:
-            job = None if self._given else self._template
-            self._given = True
+            job = self._whole_job() if self.whole else self._job_in_turn()
             if job:
                 self._jobs.append((job, []))
-            return job
+            if self._planner is None:
+                return job
         if self._exhausted or len(self._jobs) - self._accepted >= 4 * slots:
             return None
         segments = self._planner.take(max(1, min(_MOST, len(self._planner.ready) // max(1, slots))))
@@ -212,6 +240,35 @@ class FarmRender:
         )
         self._jobs.append((job, segments))
         return job
+
+    def _may_plan(self, works: int = 0) -> bool:
+        """Whether there are workers enough for several to render this video.
+
+        Args:
+            works: Videos that are about to be added.
+        """
+        planned = sum(work.planned for work in self._farm.works)
+        return planned < _PLANNED and not self._farm.crowded(works)
+
+    def _whole_job(self) -> SegmentJob | None:
+        if self._given:
+            return None
+        self._given = True
+        return self._template
+
+    def _job_in_turn(self) -> SegmentJob | None:
+        """Return the job that begins where the last one ended, if that has; or begin to plan, for more workers."""
+        if self._given or self._accepted < len(self._jobs):
+            return None
+        if self._may_plan():
+            self.writer.ended = None
+            self._start_planning()
+            return None
+        stand, frames = self._stand, self._turn * self.plan.segment_frames
+        job = replace(self._template, frames=frames, hands_over=True)
+        if stand is None:
+            return job
+        return replace(job, first=stand.frames, after=[stand.pts, stand.digest], canvas=state_text(stand.canvas))
 
     def accept(self, number: int, result: SegmentResult | None) -> None:
         """See ``Work``; what is complete up to here is written."""
@@ -231,8 +288,8 @@ class FarmRender:
             self._accepted += 1
 
     def _as_planned(self, result: SegmentResult, segments: list[PlannedSegment]) -> bool:
-        """Return whether the frames that were rendered are those that were planned."""
-        if self.whole:
+        """Return whether the frames that were rendered are those that were planned, if they were."""
+        if not segments:
             return True
         made = [(piece.segment.pts, piece.fingerprint) for piece in result.pieces]
         return made == [(segment.pts, segment.fingerprint) for segment in segments]
@@ -251,12 +308,21 @@ class FarmRender:
         return result
 
     def _write(self, result: SegmentResult, segments: list[PlannedSegment]) -> None:
-        if self.whole:
-            self._damaged, self._notes = result.damaged, result.notes
-            self.writer.ended = Fraction(result.ended)
-        for number, piece in enumerate(result.pieces):
-            checkpoint = segments[number].checkpoint if segments else None
-            self.writer.add(piece.segment, piece.data, checkpoint, piece.captions_lost)
+        if segments:
+            for segment, piece in zip(segments, result.pieces, strict=True):
+                self.writer.add(piece.segment, piece.data, segment.checkpoint, piece.captions_lost)
+            return
+        before = self._stand.damaged if self._stand else 0
+        self._damaged, self._notes = before + result.damaged, result.notes
+        self.writer.ended = Fraction(result.ended)
+        for piece in result.pieces:
+            frames = self.writer.written + len(piece.segment.pts)
+            stand = piece.stand.checkpoint(frames, before) if piece.stand else None
+            self.writer.add(piece.segment, piece.data, stand, piece.captions_lost)
+            self._stand = stand or self._stand
+        if not self.whole:
+            self._given = result.frames < self._turn * self.plan.segment_frames
+            self._turn = max(1, min(_LONGEST, round(_TURN * len(result.pieces) / max(result.seconds, 1e-3))))
 
     def finish(self) -> VideoReport:
         """Join the segments, and close the input and the folder.
@@ -272,7 +338,7 @@ class FarmRender:
         reader = self.plan.reader
         damaged = self._damaged
         if damaged is None:
-            damaged = reader.damaged + self._follower.damaged_before
+            damaged = reader.damaged + (self._follower.damaged_before if self._follower else 0)
         warnings = [*(self._notes if self._notes is not None else reader.notes), *self.writer.warnings]
         if self._local:
             warnings.append(
@@ -303,6 +369,10 @@ class FarmRender:
     def _close_planner(self) -> None:
         if self._planner:
             self._planner.close()
+
+
+def _told_with_each_segment(frames: int) -> Checkpoint:
+    raise AssertionError("segments of a farm come with their checkpoints")
 
 
 def render_with(plan: RenderPlan, pool: Pool, progress: Progress | None = None) -> VideoReport:

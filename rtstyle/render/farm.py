@@ -50,6 +50,10 @@ class Work(Protocol):
     error: BaseException | None
     """Why it cannot be finished; its results are of no use any more."""
 
+    @property
+    def planned(self) -> bool:
+        """Whether several workers may render it at a time."""
+
     def next_job(self, slots: int) -> SegmentJob | None:
         """Return the next job, None if none is ready; jobs are numbered in this order.
 
@@ -80,6 +84,8 @@ class Farm:
 
     def __init__(self, pool: Pool) -> None:
         self.works: list[Work] = []
+        self.waiting = 0
+        """Works that will be added."""
         self.warnings: list[str] = []
         """What happened to workers, in words."""
         self._pool = pool
@@ -294,6 +300,14 @@ class Farm:
                 self._retry(number)
 
     # -- works
+
+    def crowded(self, works: int = 0) -> bool:
+        """Whether there is a work for each worker, also for those that are being started.
+
+        Args:
+            works: That are about to be added.
+        """
+        return self._pool.expected <= len(self.works) + self.waiting + works
 
     def add(self, work: Work) -> None:
         """Take a work's jobs, after those of the works before it."""

@@ -26,10 +26,10 @@ from rtstyle.canvas.carry import Step, read_steps
 from rtstyle.canvas.follower import resolved
 from rtstyle.canvas.tracker import FIELD, FLOW, TrackerState
 from rtstyle.errors import SettingError, VideoOpenError
-from rtstyle.frame import Planes, Size
+from rtstyle.frame import Frame, Planes, Size
 from rtstyle.mask.settings import MaskSettings
 from rtstyle.render.automation import PlannedAutomation
-from rtstyle.render.journal import Segment
+from rtstyle.render.journal import Checkpoint, Segment
 from rtstyle.render.masks import PlannedMask, plan_mask
 from rtstyle.render.plan import RenderPlan
 from rtstyle.render.resume import digest_of, identity_of
@@ -37,6 +37,7 @@ from rtstyle.style import SizeClass, Style, read_style_json
 from rtstyle.video import ReaderSettings, VideoReader
 from rtstyle.video.encoder import THREADS
 from rtstyle.video.formats import Encoding
+from rtstyle.video.samples import planes_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,9 @@ class SegmentJob:
     """Offset of each frame on the canvas, (x, y) in pixels; None: the job finds it itself."""
     steps: str = ""
     """What was found of each frame where places are given and flow is followed, see ``steps_text``."""
+    hands_over: bool = False
+    """Whether each piece of the result says where the render stands after it; then ``canvas`` holds all of the
+    follower's state, and fewer than ``frames`` mean that the input has ended."""
 
     def to_json(self) -> str:
         """Return the job as one line."""
@@ -176,6 +180,32 @@ def open_style(told: dict[str, Any]) -> Style:
 
 
 @dataclass(frozen=True)
+class Stand:
+    """Where a render stands after a segment of a job, in JSON's types; a ``Checkpoint`` without what lies before."""
+
+    pts: int
+    digest: str
+    damaged: int
+    """Of the frames of this job up to here."""
+    canvas: str
+    """All of the follower's state, see ``state_text``."""
+
+    @classmethod
+    def after(cls, frame: Frame, state: TrackerState, damaged: int) -> Stand:
+        """Return where a render stands after a frame."""
+        return cls(frame.pts, planes_digest(frame.planes), damaged, state_text(state))
+
+    def checkpoint(self, frames: int, damaged: int) -> Checkpoint:
+        """Return the checkpoint.
+
+        Args:
+            frames: Of the output up to here.
+            damaged: Frames that were found to be missing or faulty before the job.
+        """
+        return Checkpoint(frames, self.pts, self.digest, damaged + self.damaged, canvas_state(self.canvas))
+
+
+@dataclass(frozen=True)
 class Piece:
     """One segment that was rendered."""
 
@@ -186,6 +216,8 @@ class Piece:
     """Of the source's frames, see ``Fingerprint``."""
     captions_lost: int
     """Frames whose captions the codec cannot carry."""
+    stand: Stand | None = None
+    """Where the render stands after it; None: the job did not ask for it, or the segment is shorter than others."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +226,7 @@ class SegmentResult:
 
     pieces: tuple[Piece, ...]
     damaged: int
-    """Frames of the input that are missing or faulty, as far as is known."""
+    """Frames of the input that were found to be missing or faulty in this job."""
     ended: str
     """When the last frame stops being shown, in seconds of the output, as a fraction."""
     notes: list[str]
@@ -222,7 +254,8 @@ class SegmentResult:
         for piece, packets in zip(told["pieces"], data, strict=True):
             segment = dict(piece["segment"])
             segment["packets"] = [(number, size, key) for number, size, key in segment["packets"]]
-            pieces.append(Piece(Segment(**segment), packets, piece["fingerprint"], piece["captions_lost"]))
+            stand = Stand(**piece["stand"]) if piece["stand"] else None
+            pieces.append(Piece(Segment(**segment), packets, piece["fingerprint"], piece["captions_lost"], stand))
         return cls(**{**told, "pieces": tuple(pieces)})
 
 
@@ -255,11 +288,16 @@ class Fingerprint:
 def canvas_text(state: TrackerState) -> str:
     """Return what a job needs of a follower's state: not the tracker's frames, since the job has their offsets."""
     arrays = {name: array for name, array in state.arrays.items() if name.startswith((FIELD, FLOW))}
-    return base64.b64encode(replace(state, arrays=arrays).dump()).decode()
+    return state_text(replace(state, arrays=arrays))
+
+
+def state_text(state: TrackerState) -> str:
+    """Return all of a follower's state as text."""
+    return base64.b64encode(state.dump()).decode()
 
 
 def canvas_state(text: str) -> TrackerState:
-    """Read what ``canvas_text`` returned."""
+    """Read what ``canvas_text`` or ``state_text`` returned."""
     return TrackerState.parse(base64.b64decode(text))
 
 

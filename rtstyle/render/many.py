@@ -17,9 +17,6 @@ from rtstyle.render.report import VideoReport
 from rtstyle.style import Style
 from rtstyle.video import EncoderSettings
 
-_PLANNED = 3
-"""Most videos that are planned at a time; each holds its frames ahead in memory."""
-
 BatchProgress = Callable[[int, float, str], None]
 
 
@@ -45,6 +42,7 @@ class FarmBatch:
                 while waiting or renders:
                     while waiting and self._hungry(renders):
                         number, (source, target) = waiting.popleft()
+                        farm.waiting = len(waiting)
                         try:
                             renders[number] = self._open(source, target)
                         except (StyleNotFoundError, StyleFormatError, BackendUnavailableError):
@@ -73,9 +71,7 @@ class FarmBatch:
 
     def _hungry(self, renders: dict[int, FarmRender]) -> bool:
         """Whether another video must be opened, so that every worker has something to do."""
-        idle = self.coordinator.farm.idle
-        unfinished = [render for render in renders.values() if render.unfinished]
-        return idle > len(unfinished) and sum(not render.whole for render in unfinished) < _PLANNED
+        return self.coordinator.farm.idle > sum(render.hungry for render in renders.values())
 
     def _open(self, source: Path, target: Path) -> FarmRender:
         plan = plan_render(

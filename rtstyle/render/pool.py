@@ -76,6 +76,10 @@ class Pool(Protocol):
     def coming(self) -> bool:
         """Whether workers may still come, where there are none."""
 
+    @property
+    def expected(self) -> int:
+        """Workers that live now or are being started."""
+
     def slots(self) -> Sequence[Slot]:
         """Return the workers that live now."""
 
@@ -121,6 +125,11 @@ class LocalPool:
     def process(self, slot: Slot) -> subprocess.Popen[bytes]:
         """Return the process behind a slot."""
         return self._processes[slot].child
+
+    @property
+    def expected(self) -> int:
+        """Workers that live now or are being started."""
+        return len(self.slots())
 
     def slots(self) -> list[Slot]:
         with self._lock:

@@ -37,6 +37,7 @@ from rtstyle.render.job import (
     Piece,
     SegmentJob,
     SegmentResult,
+    Stand,
     canvas_state,
     open_style,
     steps_of,
@@ -73,6 +74,8 @@ class _OpenInput:
     """Number in the output of the next frame."""
     last: list[Any] | None = None
     """Pts and digest of the frame before it."""
+    damaged: int = 0
+    """Of the reader, before that frame."""
 
 
 @dataclass
@@ -81,6 +84,8 @@ class _Marks:
 
     every: int
     prints: list[Fingerprint] = field(default_factory=list)
+    stands: list[Stand] = field(default_factory=list)
+    """After each segment, where the job asks for them."""
     count: int = 0
     last: Frame | None = None
 
@@ -133,11 +138,12 @@ class Renderer:
         except BaseException:
             self.close()  # frames are inside the engine, and the input is read to some place
             raise
-        if job.frames is not None and count < job.frames:
+        if job.frames is not None and count < job.frames and not job.hands_over:
             self._close_reading()
             raise DivergedError(f"{job.source} has {count} instead of {job.frames} frames from frame {job.first} on")
         reader, seconds = reading.reader, time.perf_counter() - begun
-        return SegmentResult(pieces, reader.damaged, str(reader.ended), reader.notes, seconds, timings.stages())
+        damaged, reading.damaged = reader.damaged - reading.damaged, reader.damaged
+        return SegmentResult(pieces, damaged, str(reader.ended), reader.notes, seconds, timings.stages())
 
     def _pieces(
         self, job: SegmentJob, style: Style, engine: Engine, reading: _OpenInput, timings: Timings
@@ -146,7 +152,7 @@ class Renderer:
         pieces: list[Piece] = []
         buffer, segment = BytesIO(), None
         steered = self._steered(job)
-        decoded = timings.timed("canvas", _followed(job, steered, timings.timed("decode", reading.frames), marks))
+        decoded = timings.timed("canvas", _followed(job, steered, reading, marks, timings))
         stylist = self._stylist_for(job, style, engine, reading.reader.begins)
         mask = self._mask_for(job, reading.reader)
         with Prefetch(decoded, name="decode") as frames:
@@ -337,23 +343,26 @@ def _same_style(told: dict[str, Any]) -> Style:
     return style
 
 
-def _followed(job: SegmentJob, steered: bool, frames: Iterator[Frame], marks: _Marks) -> Iterator[Frame]:
+def _followed(job: SegmentJob, steered: bool, reading: _OpenInput, marks: _Marks, timings: Timings) -> Iterator[Frame]:
     """Yield the job's frames, each with its place on the canvas."""
     scene = SceneFollower(steered=steered, follow=cast(Follow, job.follow))
     if job.canvas:
         scene.restore(canvas_state(job.canvas))
     steps: Iterator[Step | None] = repeat(None)
-    for number, frame in enumerate(islice(frames, job.frames)):
+    for number, frame in enumerate(islice(timings.timed("decode", reading.frames), job.frames)):
         marks.note(frame)
         if number == 0:
             steps = steps_of(job, frame.size)
         x, y = job.places[number] if job.places else scene.offset(frame)
-        yield scene.follow(frame, (x, y), next(steps))
+        frame = scene.follow(frame, (x, y), next(steps))
+        if job.hands_over and marks.count % job.every == 0:
+            marks.stands.append(Stand.after(frame, scene.state(), reading.reader.damaged - reading.damaged))
+        yield frame
 
 
 def _piece(segment: SegmentEncoder, buffer: BytesIO, marks: _Marks, number: int) -> Piece:
-    finished = segment.finish("")
-    return Piece(finished, buffer.getvalue(), marks.prints[number].text(), segment.captions_lost)
+    finished, stand = segment.finish(""), marks.stands[number] if number < len(marks.stands) else None
+    return Piece(finished, buffer.getvalue(), marks.prints[number].text(), segment.captions_lost, stand)
 
 
 def _skip_to(reading: _OpenInput, job: SegmentJob) -> _OpenInput:
@@ -366,6 +375,7 @@ def _skip_to(reading: _OpenInput, job: SegmentJob) -> _OpenInput:
         reading.count += 1
         if reading.count == job.first:
             reading.last = [frame.pts, planes_digest(frame.planes)]
+            reading.damaged = reading.reader.damaged
     if reading.count != job.first or reading.last != job.after:
         raise VideoOpenError(f"{job.source} decodes to other frames each time it is read: take another copy of it")
     return reading
