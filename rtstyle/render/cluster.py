@@ -100,9 +100,9 @@ class RayPool:
         self._lives: dict[Slot, int] = {}
         self._hosts: dict[str, tuple[str, int]] = {}
         """Of each node: its machine, and how many nodes of that machine came before it."""
-        self._ended: queue.Queue[tuple[_Actor, int | None, Any]] = queue.Queue()
+        self._ended: queue.Queue[tuple[_Actor, int | None, Any] | None] = queue.Queue()
         """Calls of actors that ended: the ticket, None of ``ready``; and the future. Ray calls back in a thread of its
-        own, which must not wait for anything; so all is done in the watcher's."""
+        own, which must not wait for anything; so all is done in the watcher's. None wakes it."""
         self._stop = threading.Event()
         self._last_seen = time.monotonic()
         self._own = not ray.is_initialized()
@@ -138,7 +138,8 @@ class RayPool:
         next_look = time.monotonic()
         while not self._stop.is_set():
             with suppress(queue.Empty):
-                self._take(*self._ended.get(timeout=max(0.01, min(_LOOK, next_look - time.monotonic()))))
+                if call := self._ended.get(timeout=max(0.01, min(_LOOK, next_look - time.monotonic()))):
+                    self._take(*call)
             if time.monotonic() >= next_look:
                 with suppress(Exception):  # the head may be away for a moment; workers that are lost say so themselves
                     self._look()
@@ -232,6 +233,7 @@ class RayPool:
 
     def close(self) -> None:
         self._stop.set()
+        self._ended.put(None)
         self._watcher.join()
         for actor in self._actors.values():
             with suppress(Exception):

@@ -50,7 +50,7 @@ _PLANNED = 3
 _LONGEST = 16
 """Segments of the longest job of a video that one worker renders."""
 
-_TURN = 20.0
+_TURN = 30.0
 """Seconds that a job of a video that one worker renders should take, so that little is lost between two of them."""
 
 
