@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def load_image(path: Path) -> LoadedImage:
     notes: list[str] = []
     with hushed():
         stored = _decode(path, data, about, notes)
+        about = replace(about, animated=about.animated or _moves(data))
     if min(stored.shape[:2]) < 16:
         raise ImageError(f"{path} is {stored.shape[1]}x{stored.shape[0]}; images must be at least 16x16")
     if about.animated:
@@ -85,6 +86,16 @@ def _refuse_bomb(path: Path, data: bytes) -> None:
 
 _LARGEST, _SCANS = 1 << 29, 200
 """Bytes of the largest image that is read, and scans of a JPEG; progressive ones have about 10."""
+
+
+def _moves(data: bytes) -> bool:
+    """Return whether a GIF or AVIF holds more than one frame; other formats say so in a header."""
+    if data[:4] != b"GIF8" and data[4:12] != b"ftypavis":
+        return False
+    try:
+        return len(cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR, range=(0, 2))[1]) > 1
+    except cv2.error:
+        return False
 
 
 def _decode(path: Path, data: bytes, about: Metadata, notes: list[str]) -> NDArray[np.uint8]:

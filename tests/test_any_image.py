@@ -176,10 +176,10 @@ def test_of_an_animated_image_the_first_frame_counts(tmp_path):
     frames = [cv2.imread(str(painted(tmp_path / f"{n}.png", (n, 0, 0), (250, 250, 200 - n)))) for n in (0, 150)]
     animation = cv2.Animation()
     animation.frames, animation.durations = frames, np.array([100, 100])
-    for name, wanted in (("a.webp", ["it is animated: the style is of its first frame"]), ("a.gif", [])):
+    for name in ("a.webp", "a.gif"):
         assert cv2.imwriteanimation(str(tmp_path / name), animation)
         image, notes = making.read_for_style(tmp_path / name)
-        assert notes == wanted
+        assert notes == ["it is animated: the style is of its first frame"]
         still = making.read_for_style(tmp_path / "0.png")[0]
         assert np.abs(image.astype(int) - still).mean() < 12 < np.abs(frames[1].astype(int) - frames[0]).mean()
 

@@ -175,6 +175,17 @@ def test_grey_png_keeps_its_transparent_level(bits, tmp_path):
     assert [words for words in report.warnings if "transparency" in words]
 
 
+def test_a_gif_says_so_too_and_one_of_a_single_frame_does_not(tmp_path):
+    animation = cv2.Animation()
+    animation.frames, animation.durations = [scene(), 255 - scene()], np.array([100, 100])
+    assert cv2.imwriteanimation(str(tmp_path / "two.gif"), animation)
+    cv2.imwrite(str(tmp_path / "one.gif"), scene())
+    for name, found in (("two.gif", 1), ("one.gif", 0)):
+        report = stylize_images(tmp_path / name, tmp_path / "out.png", controls=PLAIN)
+        assert len([words for words in report.warnings if "animated" in words]) == found
+        (tmp_path / "out.png").unlink()
+
+
 def test_an_animation_says_that_only_its_first_frame_is_taken(tmp_path):
     pixels = cv2.imencode(".png", scene())[1].tobytes()
     (tmp_path / "in.png").write_bytes(pixels[:33] + chunk(b"acTL", struct.pack(">II", 1, 0)) + pixels[33:])
