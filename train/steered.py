@@ -77,8 +77,8 @@ class Config:
     seed: int = 1
     pool: int = 200
     """Photos that are measured and painted before the first step."""
-    warm_steps: int = 3500
-    steps: int = 3850
+    warm_steps: int = 1300
+    steps: int = 1440
     crop: int = 128
     """Pixels per side of crops."""
     batch: int = 2
