@@ -120,6 +120,22 @@ def test_strokes_lie_where_the_map_says(layers):
     assert np.abs(bent[inside, inside, :36].astype(int) - there[inside, inside, :36]).mean() < 1
 
 
+def test_strokes_are_in_pieces_and_not_stretched_where_the_map_has_a_step(layers):
+    """Behind something that has moved away neighboring nodes lie far apart: strokes between them would be threads."""
+    stripes = np.broadcast_to((128 + 60 * np.sin(np.arange(240) / 3))[:, None], (240, 320)).astype(np.uint8)
+    frame, step = frame_of(stripes), bent_by(8, 4)
+    step.grid[:, 20:] = 60, -36
+    made = laid(layers["steered"], replace(frame, canvas_map=step))[:, :, :36].astype(int)
+    sides = [
+        laid(layers["steered"], replace(frame, canvas=(x, y)))[:, :, :36].astype(int) for x, y in ((8, 4), (60, -36))
+    ]
+    inside = slice(6, -6)
+    left, right = (np.abs(made - side)[inside, inside].max(2) for side in sides)
+    assert (np.minimum(left, right) == 0).mean() > 0.98
+    assert (left[:, :20] == 0).mean() > 0.98
+    assert (right[:, -20:] == 0).mean() > 0.98
+
+
 def test_a_fade_keeps_the_contrast_of_its_ends(layers):
     frame, first, second = frame_of(textured(320, 240)), bent_by(0.5, 0.5), bent_by(100, 60)
     deviations = []

@@ -24,6 +24,9 @@ from rtstyle.frame import MARGIN, Size
 _ALIKE = 3.0
 """Distance, in pixels, at which two places of the canvas have little in common: about a stroke's width."""
 
+_BROKEN = 0.4
+"""Change of the displacement per pixel beyond which strokes are laid in pieces: what is stretched so far is none."""
+
 STRIP, WIDE = 256, 896
 """Most rows and columns of a packed frame that are looked up at once: their coordinates stay in the cache."""
 
@@ -223,8 +226,28 @@ class CanvasMap:
         across, down = np.empty_like(middles), np.empty_like(middles)
         across[:, :-1], down[:-1] = middles[:, 1:] - middles[:, :-1], middles[1:] - middles[:-1]
         across[:, -1], down[-1] = across[:, -2], down[-2]
-        turned = cv2.phase(across[..., 0] + down[..., 1], across[..., 1] - down[..., 0])
-        return Runs(x, y, np.asarray(turned, np.float32))
+        turned = np.asarray(cv2.phase(across[..., 0] + down[..., 1], across[..., 1] - down[..., 0]), np.float32)
+        off = across[..., 0] - 4, across[..., 1], down[..., 0], down[..., 1] - 4
+        broken = np.maximum.reduce([np.abs(each) for each in off]) > np.float32(4 * _BROKEN)
+        if broken.any():
+            turned[broken] = 0
+            self._lay_pieces(nodes, size, broken, x, y)
+        return Runs(x, y, turned)
+
+    def _lay_pieces(self, nodes: Floats, size: tuple[int, int], where: Mask, x: Integers, y: Integers) -> None:
+        """Put the runs of some cells where the nearest node lies, so that they are not stretched.
+
+        Args:
+            nodes, size: As of ``runs``.
+            where: The cells, shape (rows, columns).
+            x, y: See ``Runs``; they are written to.
+        """
+        across, down = (np.arange(n) * self.pitch + (self.pitch - 1) / 2 - self._before for n in nodes.shape[1::-1])
+        rigid = np.rint(nodes - np.stack(np.meshgrid(across, down), 2)).astype(np.float32)
+        pieces = self._between(rigid, size, (4, 4), cv2.INTER_NEAREST)[where].astype(np.int32)
+        row, column = np.nonzero(where)
+        x[row, :, column] = (4 * column + pieces[:, 0])[:, None]
+        y[row, :, column] = (4 * row + pieces[:, 1])[:, None] + np.arange(4)
 
     def moved(self, nodes: Floats, before: Floats, size: tuple[int, int]) -> Mask:
         """Return which cells of 4x4 pixels may lie elsewhere than before; arguments as of ``runs``."""
@@ -253,9 +276,14 @@ class CanvasMap:
         """
         rows, columns = (count * self.pitch // each for count, each in zip(nodes.shape, step, strict=False))
         wide = cv2.resize(nodes, (columns, rows), interpolation=how)
-        before = -MARGIN - (-MARGIN - self.pitch // 2) // self.pitch * self.pitch  # pixels from the first node's on
-        y, x = (slice(before // each, (before + side) // each) for side, each in zip(size, step, strict=True))
+        begin = self._before
+        y, x = (slice(begin // each, (begin + side) // each) for side, each in zip(size, step, strict=True))
         return wide[y, x]
+
+    @property
+    def _before(self) -> int:
+        """Pixels from where the first node's part begins to the packed frame, across and down."""
+        return -MARGIN - (-MARGIN - self.pitch // 2) // self.pitch * self.pitch
 
     def parts(self, size: tuple[int, int]) -> list[tuple[slice, slice]]:
         """Return the rows and columns of a packed frame of that size that are deformed; parts do not overlap."""
