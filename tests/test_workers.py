@@ -185,6 +185,9 @@ def test_one_worker_renders_a_video_in_turn_and_nothing_is_planned(clip, tmp_pat
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "local.mp4").read_bytes()
     assert report.frames_out == FRAMES
     assert [(job.first, job.frames) for job in jobs] == [(0, 6), (6, 12), (18, 12), (30, 12)]
+    with closing(Renderer()) as renderer:
+        pieces = renderer.render(jobs[1]).pieces
+    assert [bool(piece.stand and piece.stand.canvas) for piece in pieces] == [False, True], "it is megabytes"
     assert jobs[0].canvas == ""
     assert all(job.canvas and job.places is None for job in jobs[1:])
 

@@ -266,7 +266,7 @@ class FarmRender:
             return None
         stand, frames = self._stand, self._turn * self.plan.segment_frames
         job = replace(self._template, frames=frames, hands_over=True)
-        if stand is None:
+        if stand is None or stand.canvas is None:
             return job
         return replace(job, first=stand.frames, after=[stand.pts, stand.digest], canvas=state_text(stand.canvas))
 
@@ -319,7 +319,7 @@ class FarmRender:
             frames = self.writer.written + len(piece.segment.pts)
             stand = piece.stand.checkpoint(frames, before) if piece.stand else None
             self.writer.add(piece.segment, piece.data, stand, piece.captions_lost)
-            self._stand = stand or self._stand
+            self._stand = stand if stand and stand.canvas else self._stand
         if not self.whole:
             self._given = result.frames < self._turn * self.plan.segment_frames
             self._turn = max(1, min(_LONGEST, round(_TURN * len(result.pieces) / max(result.seconds, 1e-3))))

@@ -54,6 +54,7 @@ class VideoFollower:
 
         skip = 0
         if self._from:
+            assert self._from.canvas, "it came from a journal, which knows it"
             self.scene.restore(self._from.canvas)
             if self._reader.resume_after(self._from.pts, self._from.digest):
                 self.damaged_before = self._from.damaged

@@ -83,8 +83,8 @@ class SegmentJob:
     steps: str = ""
     """What was found of each frame where places are given and flow is followed, see ``steps_text``."""
     hands_over: bool = False
-    """Whether each piece of the result says where the render stands after it; then ``canvas`` holds all of the
-    follower's state, and fewer than ``frames`` mean that the input has ended."""
+    """Whether the pieces of the result say where the render stands after them, for the next job to begin there; then
+    ``canvas`` holds all of the follower's state, and fewer than ``frames`` mean that the input has ended."""
 
     def to_json(self) -> str:
         """Return the job as one line."""
@@ -188,12 +188,12 @@ class Stand:
     damaged: int
     """Of the frames of this job up to here."""
     canvas: str
-    """All of the follower's state, see ``state_text``."""
+    """All of the follower's state, see ``state_text``; empty but for the last segment: it is megabytes."""
 
     @classmethod
-    def after(cls, frame: Frame, state: TrackerState, damaged: int) -> Stand:
+    def after(cls, frame: Frame, state: TrackerState | None, damaged: int) -> Stand:
         """Return where a render stands after a frame."""
-        return cls(frame.pts, planes_digest(frame.planes), damaged, state_text(state))
+        return cls(frame.pts, planes_digest(frame.planes), damaged, state_text(state) if state else "")
 
     def checkpoint(self, frames: int, damaged: int) -> Checkpoint:
         """Return the checkpoint.
@@ -202,7 +202,8 @@ class Stand:
             frames: Of the output up to here.
             damaged: Frames that were found to be missing or faulty before the job.
         """
-        return Checkpoint(frames, self.pts, self.digest, damaged + self.damaged, canvas_state(self.canvas))
+        canvas = canvas_state(self.canvas) if self.canvas else None
+        return Checkpoint(frames, self.pts, self.digest, damaged + self.damaged, canvas)
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ class Checkpoint:
     """Of its source's samples, to find the place again (``planes_digest``)."""
     damaged: int
     """Frames of the input found missing or faulty so far."""
-    canvas: TrackerState
-    """How the canvas follows the camera."""
+    canvas: TrackerState | None
+    """How the canvas follows the scene; None: a later segment of the same job knows, and one resumes there."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ class Journal:
         self.folder, self.settings = folder, settings
         self.segments: list[Segment] = []
         self.checkpoint: Checkpoint | None = None
-        """Behind the last finished segment; None before the first."""
+        """Behind the last finished segment of which the canvas is kept; None before the first."""
+        self._known = -1
+        """Number of that segment."""
         self._path = folder.path / JOURNAL
 
     def begin(self) -> None:
@@ -75,25 +77,28 @@ class Journal:
         _append(self._path, {"rtstyle": FORMAT, "settings": self.settings})
 
     def add(self, segment: Segment, checkpoint: Checkpoint) -> None:
-        """Note a segment whose file is whole under its name; it survives a crash from here on.
+        """Note a segment whose file is whole under its name; it survives a crash from the next canvas on.
 
         Raises:
             OSError: The disk is full.
         """
         sync(self.folder.path / segment.file)
-        state = self.folder.place(f"canvas-{len(self.segments)}.npz")
-        checkpoint.canvas.save(state)
-        sync(state)
+        if checkpoint.canvas:
+            state = self.folder.place(f"canvas-{len(self.segments)}.npz")
+            checkpoint.canvas.save(state)
+            sync(state)
         line = asdict(segment) | {
             "frames": checkpoint.frames,
             "digest": checkpoint.digest,
             "damaged": checkpoint.damaged,
         }
         _append(self._path, line)
-        (self.folder.path / f"canvas-{len(self.segments) - 1}.npz").unlink(missing_ok=True)
         self.segments.append(segment)
-        self.checkpoint = checkpoint
-        self.folder.keep = True
+        if checkpoint.canvas:
+            (self.folder.path / f"canvas-{self._known}.npz").unlink(missing_ok=True)
+            self._known = len(self.segments) - 1
+            self.checkpoint = checkpoint
+            self.folder.keep = True
 
     @classmethod
     def read(cls, folder: WorkFolder) -> Self | None:
@@ -136,7 +141,7 @@ class Journal:
             except (OSError, ValueError, KeyError) as error:
                 self.folder.notes.append(_damaged(self.folder.output, f"{canvas.name}: {reason_of(error)}"))
                 continue
-            self.segments = [each.segment for each in lines[:number]]
+            self.segments, self._known = [each.segment for each in lines[:number]], number - 1
             self.checkpoint = Checkpoint(line.frames, line.segment.pts[-1], line.digest, line.damaged, state)
             break
         for segment in self.segments:

@@ -356,7 +356,8 @@ def _followed(job: SegmentJob, steered: bool, reading: _OpenInput, marks: _Marks
         x, y = job.places[number] if job.places else scene.offset(frame)
         frame = scene.follow(frame, (x, y), next(steps))
         if job.hands_over and marks.count % job.every == 0:
-            marks.stands.append(Stand.after(frame, scene.state(), reading.reader.damaged - reading.damaged))
+            last, damaged = marks.count == job.frames, reading.reader.damaged - reading.damaged
+            marks.stands.append(Stand.after(frame, scene.state() if last else None, damaged))
         yield frame
 
 
