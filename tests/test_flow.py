@@ -433,6 +433,7 @@ def test_a_follower_continues_from_its_state_to_the_same_bytes(tmp_path):
         ("grid", np.zeros((30, 40), np.float32)),
         ("grid", np.full((30, 40, 2), np.nan, np.float32)),
         ("pitch", np.array(3.0)),
+        ("pitch", np.array(6.0)),
         ("share", np.array(1.5)),
         ("moves", np.zeros((1, 1), np.float32)),
         ("noise", np.array(np.inf)),

@@ -189,10 +189,10 @@ def test_strokes_depend_on_the_frame_alone_and_not_on_those_before():
             case 4:
                 bent = CanvasMap(16, grid, 0.5 * grid, 0.4)
         cells = np.stack((np.cos(angle), np.sin(angle), 0 * angle, fine), 2).astype(np.float32)
-        kept, anew = np.zeros((2, rows, columns, 40), np.uint8)
+        kept, read = np.zeros((2, rows, columns, 40), np.uint8)
         cutter.cut(cells, offset, kept, bent)
-        SteeredCutter(steering, rows, columns).cut(cells, offset, anew, bent)
-        assert np.array_equal(kept, anew), step
+        SteeredCutter(steering, rows, columns).cut(cells, offset, read, bent)
+        assert np.array_equal(kept, read), step
 
 
 @pytest.mark.parametrize("precision", ["f32", "int8"])

@@ -332,11 +332,11 @@ def check_flow(state: Mapping[str, NDArray[np.generic]]) -> None:
         shape = {"small": 2, "moves": 2, "moved": 2, "grid": 3, "fresh": 3}.get(name, 0)
         if array.dtype != kind or array.ndim != shape or not np.isfinite(array.astype(np.float64)).all():
             raise ValueError(f"{name} is no part of a flow")
-    (height, width), pitch = state["small"].shape, float(state.get("pitch", np.array(2.0)))
+    (height, width), pitch = state["small"].shape, float(state.get("pitch", np.array(4.0)))
     shapes = dict.fromkeys(("moves", "moved"), (height // BLOCK, width // BLOCK))
     if "grid" in state:
         shapes["fresh"] = state["grid"].shape
-        if state["grid"].shape[2] != 2 or pitch not in range(2, 257, 2) or not 0 <= float(state["share"]) < 1:
+        if state["grid"].shape[2] != 2 or pitch not in range(4, 257, 4) or not 0 <= float(state["share"]) < 1:
             raise ValueError("the map is none")
     if any(name in state and state[name].shape != shape for name, shape in shapes.items()):
         raise ValueError("parts of a flow have different sizes")

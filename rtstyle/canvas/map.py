@@ -68,7 +68,7 @@ class Strip(NamedTuple):
 class Runs(NamedTuple):
     """Where the pixels of a packed frame lie on the canvas, four pixels of a row after the other as a run.
 
-    Between two neighboring nodes of a map a run is stretched by less than a pixel, so that one place is enough for it.
+    One place is enough for a run: what would be stretched by more than 1.6 pixels is laid in pieces instead.
     """
 
     x: Integers
@@ -205,10 +205,8 @@ class CanvasMap:
             size: Rows and columns of the packed frame, in pixels, whole cells of 4.
             offset: Where its top left lies on the canvas, (x, y) in pixels.
         """
-        rim, (down, across) = self._rims(size)
-        inside = tuple(slice(*self._nodes(slice(0, side), rim)) for side in size)
-        wide = (cv2.copyMakeBorder(grid, rim, down, rim, across, cv2.BORDER_REPLICATE) for grid in self._grids())
-        return [_node_positions(each, self.pitch, rim, offset)[inside] for each in wide]
+        wide = (self._bordered(grid, size) for grid in self._grids())
+        return [_node_positions(each, self.pitch, self._border, offset) for each in wide]
 
     def runs(self, nodes: Floats, size: tuple[int, int], period: int) -> Runs:
         """Return where the runs of a packed frame lie.
@@ -260,10 +258,23 @@ class CanvasMap:
         gains = self._gains()
         if gains is None:
             return None
+        return Fade(self.share, self._between(self._bordered(gains, size), size, (4, 4)))
+
+    @property
+    def _border(self) -> int:
+        """Nodes before node (0, 0), across and down, from which on a packed frame lies between nodes."""
+        return -((-MARGIN - self.pitch // 2) // self.pitch)
+
+    @property
+    def _before(self) -> int:
+        """Pixels from where the part of the first of these begins to the packed frame, across and down."""
+        return self._border * self.pitch - MARGIN
+
+    def _bordered(self, nodes: Floats, size: tuple[int, int]) -> Floats:
+        """Return the nodes that a packed frame lies between, of an array with those of the map; it is a new one."""
         rim, (down, across) = self._rims(size)
-        wide = cv2.copyMakeBorder(gains, rim, down, rim, across, cv2.BORDER_REPLICATE)
         inside = tuple(slice(*self._nodes(slice(0, side), rim)) for side in size)
-        return Fade(self.share, self._between(wide[inside], size, (4, 4)))
+        return np.asarray(cv2.copyMakeBorder(nodes, rim, down, rim, across, cv2.BORDER_REPLICATE), np.float32)[inside]
 
     def _between(
         self, nodes: NDArray[Any], size: tuple[int, int], step: tuple[int, int], how: int = cv2.INTER_LINEAR
@@ -279,11 +290,6 @@ class CanvasMap:
         begin = self._before
         y, x = (slice(begin // each, (begin + side) // each) for side, each in zip(size, step, strict=True))
         return wide[y, x]
-
-    @property
-    def _before(self) -> int:
-        """Pixels from where the first node's part begins to the packed frame, across and down."""
-        return -MARGIN - (-MARGIN - self.pitch // 2) // self.pitch * self.pitch
 
     def parts(self, size: tuple[int, int]) -> list[tuple[slice, slice]]:
         """Return the rows and columns of a packed frame of that size that are deformed; parts do not overlap."""

@@ -146,7 +146,7 @@ class FarmRender:
         """Of the planner."""
         self._planner: Planner | None = None
         self._stand = checkpoint
-        """Where it stands after the last job; None: it has not begun, or is planned."""
+        """Where it stands after the last job, or where planning began; None: at the first frame."""
         self._turn = 1
         """Segments of the next job of a video that one worker renders."""
         self._pool = coordinator.pool
@@ -266,8 +266,9 @@ class FarmRender:
             return None
         stand, frames = self._stand, self._turn * self.plan.segment_frames
         job = replace(self._template, frames=frames, hands_over=True)
-        if stand is None or stand.canvas is None:
+        if stand is None:
             return job
+        assert stand.canvas, "the last piece of every job has it"
         return replace(job, first=stand.frames, after=[stand.pts, stand.digest], canvas=state_text(stand.canvas))
 
     def accept(self, number: int, result: SegmentResult | None) -> None:
