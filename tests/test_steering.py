@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from rtstyle.canvas.follower import SceneFollower
 from rtstyle.canvas.layer import SteeredLayer
 from rtstyle.canvas.steering import CHANNELS, PERIOD, Steering, Stream, steered
 from rtstyle.canvas.strokes import TILE, Brush, bank
+from rtstyle.canvas.strokes import _sharpened as sharpened
 from rtstyle.canvas.tone import STEEPEST, ToneCurve
 from rtstyle.canvas.tracker import TrackerState
 from rtstyle.errors import StyleFormatError
@@ -49,6 +51,23 @@ def waves(angle: float, size: Size = Size(256, 192)) -> np.ndarray:
 
 
 # -- tiles -----------------------------------------------------------------------------------------
+
+
+def test_crisp_strokes_have_more_of_their_finest_detail_and_keep_their_range():
+    soft, crisp = (tiles_of(replace(SMALL, crisp=crisp))[0, 1] for crisp in (0, 2))
+    finest = [(each - cv2.GaussianBlur(each, (5, 5), 0))[8:-8, 8:-8].std() for each in (soft, crisp)]
+    coarse = [cv2.GaussianBlur(each, (0, 0), 4)[16:-16, 16:-16] for each in (soft, crisp)]
+    assert 1.8 < finest[1] / finest[0] < 3
+    assert np.corrcoef(coarse[0].ravel(), coarse[1].ravel())[0, 1] > 0.99
+    assert crisp.min() == -128
+    assert crisp.max() == 127
+
+
+def test_crisp_tiles_are_periodic():
+    """The mask reaches across the border of the tile, where it is laid beside itself."""
+    soft = (tiles_of(SMALL)[0, 2] + 128).astype(np.uint8)
+    rolled = np.roll(sharpened(np.roll(soft, (100, 30), (0, 1)), 4.0), (-100, -30), (0, 1))
+    assert np.array_equal(rolled, sharpened(soft, 4.0))
 
 
 def test_strokes_of_a_tile_run_in_its_direction():
@@ -213,6 +232,49 @@ def test_strokes_stick_to_the_canvas_by_single_pixels():
         seen.append(out[..., :16].reshape(16, 20, 4, 4).transpose(0, 2, 1, 3).reshape(64, 80))
     assert np.array_equal(seen[0][2:, 3:], seen[1][:-2, :-3])
     assert np.array_equal(seen[0], seen[2])
+
+
+def strokes_at(steering: Steering, turn: np.ndarray, fine: np.ndarray | float = 0, at: tuple[int, int] = (0, 0)):
+    """Values of strokes, (4 * rows, 4 * columns), below cells of directions in radians, y down."""
+    cells = np.stack((np.cos(2 * turn), np.sin(2 * turn), 0 * turn, 0 * turn + fine), 2).astype(np.float32)
+    value, *_ = SteeredCutter(steering, *turn.shape).planes(cells, at)
+    return value.astype(int)
+
+
+def largest_step(seen: list[np.ndarray]) -> float:
+    """Largest change between two neighbors, as a share of that between the first and the last."""
+    whole = np.abs(seen[0] - seen[-1]).mean()
+    assert whole > 20
+    return max(np.abs(first - second).mean() for first, second in pairwise(seen)) / whole
+
+
+@pytest.mark.parametrize("moved", [(1, 0), (2, 3), (-3, 1), (4, 0)])
+def test_strokes_of_a_scene_that_moves_by_less_than_a_cell_move_with_it(moved):
+    """Directions and brushes belong to places of the canvas: the frame's own cells leave no trace."""
+    rows, columns = 40, 60
+    seen = []
+    for x, y in ((40, 24), (40 + moved[0], 24 + moved[1])):
+        across, down = 4 * np.arange(columns) + 1.5 + x, (4 * np.arange(rows) + 1.5 + y)[:, None]
+        turn = 0.6 + 0.004 * across + 0.003 * down
+        seen.append(strokes_at(Steering(SMALL), turn, 0.5 + 0.3 * np.sin(across / 30 + down / 50), (x, y)))
+    here = tuple(slice(max(0, -m), side + min(0, -m)) for m, side in zip(moved, (240, 160), strict=True))
+    there = tuple(slice(max(0, m), side + min(0, m)) for m, side in zip(moved, (240, 160), strict=True))
+    off = np.abs(seen[0][there[1], there[0]] - seen[1][here[1], here[0]])[8:-8, 8:-8]
+    assert off.max() <= 1  # the bilinear values of cells are all that depends on the frame
+
+
+def test_between_two_directions_strokes_change_little_by_little():
+    """A hundredth of a step must not exchange a stroke: noise moves directions by that much from frame to frame."""
+    steps = np.linspace(0.3, 0.7, 41)
+    seen = [strokes_at(Steering(SMALL), np.full((24, 24), math.pi / SMALL.directions * step)) for step in steps]
+    assert largest_step(seen) < 0.2
+    middle = np.abs(2 * seen[20] - seen[0] - seen[-1])
+    assert middle.max() <= 2  # half of both
+
+
+def test_between_two_brushes_strokes_change_little_by_little():
+    seen = [strokes_at(Steering(SMALL), np.full((24, 24), 0.4), fine) for fine in np.linspace(0.4, 0.6, 41)]
+    assert largest_step(seen) < 0.2
 
 
 def test_a_tile_of_a_frame_is_stylized_as_the_whole(steered_style):

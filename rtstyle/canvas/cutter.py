@@ -3,12 +3,16 @@
 Each row of a cell of 4x4 pixels is read as a run of four pixels from wherever it lies in the tile of its cell, which is
 two words of memory. Where neither the canvas nor the choice of tiles has changed since the frame before, nothing is
 read at all: before a still camera that is most of the frame.
+
+Tiles are chosen for the cells of the canvas, not for those of the frame, which lie across up to four of them: so a
+stroke does not change where the frame's cells pass over it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,18 +26,51 @@ from rtstyle.canvas.strokes import CELL_BYTES, SIDE, TILE, bank
 _BLOCK = 16
 """Rows of cells that are read at once: what lies between two steps stays in the cache of a core."""
 
+_SOME = 2048
+"""Cells that are picked out at once, for the same reason."""
+
 _MOST = 0.3
 """Share of cells that have changed from which on all are read: to pick some out takes time, too."""
 
 _WORDS = CELL_BYTES // 4
+
+_SHARE_BITS = 3
+_SHARES = 1 << _SHARE_BITS
+"""Steps in which a second tile is mixed in: what does not change need not be read."""
+
+_MIXED_TURNS, _MIXED_SIZES = np.float32(0.09), np.float32(0.06)
+"""Distance to the edge between two directions, and between two brushes, in steps of them, within which the tiles of
+both are mixed: what noise changes in a measurement changes strokes by as much, not wholly."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """The tiles of the canvas cell below the first pixel of each cell, shapes (rows, columns)."""
+
+    tiles: Integers
+    others: Integers
+    """Number of a second tile that is mixed in."""
+    share: Bytes
+    """How much of it, in parts of ``_SHARES``."""
+
+    def mixed(self, runs: Runs) -> Mask:
+        """Return which cells show something of a second tile."""
+        some = self.share > 0
+        wide, (x, y) = some.copy(), ((each[:, 0] & 3) > 0 for each in (runs.x, runs.y))
+        wide[:-1] |= some[1:] & y[: len(some) - 1]
+        wide[:, :-1] |= wide[:, 1:] & x[:, : some.shape[1] - 1]
+        return wide
+
+    def differs(self, other: _Choice) -> Mask:
+        """Return which cells are another choice there."""
+        return np.asarray((self.tiles != other.tiles) | (self.others != other.others) | (self.share != other.share))
 
 
 @dataclass(frozen=True, eq=False)
 class _Laid:
     """Where the strokes of a frame came from."""
 
-    tiles: Integers
-    """Number of the tile under each cell, shape (rows, columns)."""
+    choice: _Choice
     runs: Runs
     nodes: Floats
     """Of its canvas map; where it had none, the frame's offset."""
@@ -89,7 +126,8 @@ class SteeredCutter:
             self._laid, layers = None, []
             for nodes in bent.nodes(self._size, offset):
                 runs = bent.runs(nodes, self._size, TILE)
-                self._read(self._tiles(cells, runs.turned), runs)
+                choice = self._choice(_aligned(cells, runs), runs.turned)
+                self._read(choice, runs)
                 layers.append(self._strokes.copy())
             self._strokes = blended(layers, fade)
             return
@@ -103,17 +141,17 @@ class SteeredCutter:
             changed = np.ones(cells.shape[:2], np.bool_)
             if last and known and bent:
                 changed = bent.moved(nodes, last.nodes, self._size)
-        tiles = self._tiles(cells, runs.turned)
+        choice = self._choice(_aligned(cells, runs), runs.turned)
         if last:
-            changed |= tiles != last.tiles
-        self._laid = _Laid(tiles, runs, nodes, pitch)
+            changed |= _below(choice.differs(last.choice))
+        self._laid = _Laid(choice, runs, nodes, pitch)
         if changed.mean() > _MOST:
-            self._read(tiles, runs)
+            self._read(choice, runs)
         elif changed.any():
-            self._read_some(tiles, runs, changed)
+            self._read_some(choice, runs, changed)
 
-    def _tiles(self, cells: Floats, turned: Floats | None) -> Integers:
-        """Return the number of the tile under each cell: the nearest direction, the nearest brush.
+    def _choice(self, cells: Floats, turned: Floats | None) -> _Choice:
+        """Return the tiles under each cell: the nearest direction and brush, and the next one near to an edge.
 
         Args:
             turned: See ``Runs``.
@@ -122,62 +160,191 @@ class SteeredCutter:
         turns = cv2.phase(cos, sin)  # of twice the angle: 0 to 2 pi is half a turn of the stroke
         if turned is not None:
             turns = cv2.scaleAdd(turned, 2, turns)
+        turns = np.asarray(turns * np.float32(self._directions / (2 * math.pi)), np.float32)
+        direction, brushes = np.rint(turns), np.float32(self._levels)
+        off = turns - direction
+        fine = np.clip(fine * brushes, 0.5, brushes - np.float32(0.5))  # beyond lies no other brush
+        level, over = np.floor(fine), fine - np.rint(fine)
+        near_turn = 1 - (np.float32(0.5) - np.abs(off)) / _MIXED_TURNS  # 1 at the edge
+        near_size = 1 - np.abs(over) / _MIXED_SIZES
+        turning = near_turn > near_size
+        share = np.rint(np.maximum(np.maximum(near_turn, near_size), 0) * np.float32(_SHARES / 2)).astype(np.uint8)
+        tiles = self._number(level, direction)
+        others = self._number(level - np.copysign(~turning, over), direction + np.copysign(turning, off))
+        return _Choice(tiles, np.where(share > 0, others, tiles), share)
+
+    def _number(self, level: Floats, direction: Floats) -> Integers:
+        """Return the number of a tile; directions may be some half turns too far."""
         count = np.float32(self._directions)
-        direction = np.rint(turns * np.float32(self._directions / (2 * math.pi)))
-        direction -= count * np.floor(direction * (1 / count))
-        level = np.floor(np.clip(fine * np.float32(self._levels), 0, self._levels - 1))
+        direction = direction - count * np.floor(direction * (1 / count))
         return np.asarray(level * count + direction, np.int32)
 
-    def _read(self, tiles: Integers, runs: Runs) -> None:
+    def _read(self, choice: _Choice, runs: Runs) -> None:
         """Write the strokes of all cells into ``_strokes``."""
-        for top in range(0, len(tiles), _BLOCK):
-            part = slice(top, top + _BLOCK)
-            x, y = (each if len(each) == 1 else each[part] for each in (runs.x, runs.y))
-            self._look_up(tiles[part, None], x, y, self._strokes[part])
+        tiles = _bordered(choice.tiles)
+        for top in range(0, len(tiles) - 1, _BLOCK):
+            stop = min(top + _BLOCK, len(tiles) - 1)
+            upper, lower = tiles[top:stop, None], tiles[top + 1 : stop + 1, None]
+            x, y = (each if len(each) == 1 else each[top:stop] for each in (runs.x, runs.y))
+            corners = _Corners(upper[..., :-1], upper[..., 1:], lower[..., :-1], lower[..., 1:])
+            self._look_up(x, y, self._strokes[top:stop], corners)
+        self._pick(choice, runs, choice.mixed(runs), mixed=True)
 
-    def _read_some(self, tiles: Integers, runs: Runs, which: Mask) -> None:
+    def _read_some(self, choice: _Choice, runs: Runs, which: Mask) -> None:
         """Write the strokes of some cells into ``_strokes``."""
-        row, column = np.nonzero(which)
-        x, y = (
-            each[row * (each.shape[0] > 1), :, column * (each.shape[2] > 1)][..., None] for each in (runs.x, runs.y)
-        )
-        strokes = np.empty((len(row), 1, CELL_BYTES), np.uint8)
-        self._look_up(tiles[row, None, column, None], x, y, strokes)
-        self._strokes[row, column] = strokes[:, 0]
+        mixed = choice.mixed(runs)
+        self._pick(choice, runs, which & ~mixed, mixed=False)
+        self._pick(choice, runs, which & mixed, mixed=True)
 
-    def _look_up(self, tiles: Integers, x: Integers, y: Integers, out: NDArray[np.uint8]) -> None:
+    def _pick(self, choice: _Choice, runs: Runs, which: Mask, *, mixed: bool) -> None:
+        """Write the strokes of some cells into ``_strokes``.
+
+        Args:
+            mixed: Whether second tiles are mixed in there.
+        """
+        strokes, columns = self._strokes.reshape(-1, CELL_BYTES), which.shape[1]
+        parts = (choice.tiles, choice.others, choice.share) if mixed else (choice.tiles,)
+        bordered = [_bordered(each) for each in parts]
+        every = np.flatnonzero(which)
+        for begin in range(0, len(every), _SOME):
+            at = every[begin : begin + _SOME]
+            row, column = np.divmod(at, columns)
+            around = [at + row + more for more in (0, 1, columns + 1, columns + 2)]
+            corners = [_Corners(*(np.take(each, where)[None, None] for where in around)) for each in bordered]
+            if runs.turned is None:
+                x, y = runs.x[:, :, column], runs.y[row].swapaxes(0, 2)
+            else:
+                lines = at + 3 * columns * row + columns * np.arange(4)[:, None]
+                x, y = (np.take(each, lines)[None] for each in (runs.x, runs.y))
+            found = np.empty((1, len(at), CELL_BYTES), np.uint8)  # one row of cells
+            self._look_up(x, y, found, *corners)
+            strokes[at] = found[0]
+
+    def _look_up(self, x: Integers, y: Integers, out: NDArray[np.uint8], *choice: _Corners) -> None:
         """Write the strokes of cells.
 
         Args:
-            tiles: Shape (rows, 1, columns).
             x, y: See ``Runs``; shape (rows, 4, columns), or what numpy makes that of.
             out: Shape (rows, columns, 36).
+            choice: Tiles; or tiles, others and share: see ``_Choice``.
         """
+        further = y >> 2 != y[:, :1] >> 2
+        left, right = ([each.on(further, right=side) for each in choice] for side in (False, True))
         x, y = x & (TILE - 1), y & (TILE - 1)
-        line = tiles * (SIDE * SIDE * _WORDS) + (y >> 2) * (SIDE * _WORDS)  # words before it, as of all that follows
-        here = line + (x >> 2) * _WORDS
-        behind = line + ((x >> 2) + 1 & SIDE - 1) * _WORDS
+        line = (y >> 2) * (SIDE * _WORDS)  # words before it, as of all that follows
+        here, behind = line + (x >> 2) * _WORDS, line + ((x >> 2) + 1 & SIDE - 1) * _WORDS
         fours, twos = out.view(np.uint32), out.view(np.uint16)
         # Bytes of a word come in the order of pixels: what is shifted out at one end comes in from the next word.
         bits = ((x & 3) << 3).astype(np.uint32)
         rest, row = 32 - bits, y & 3
-        first, second = (here + row).astype(np.intp), (behind + row).astype(np.intp)
         for plane in (0, 4):
-            pixels, more = (np.take(self._lines[plane:], each, mode="clip") for each in (first, second))
+            pixels = _taken(self._lines[plane:], here + row, 1, *left)
+            more = _taken(self._lines[plane:], behind + row, 1, *right)
             pixels >>= bits
             more <<= rest
             pixels |= more
             fours[..., plane : plane + 4] = pixels.swapaxes(1, 2)
         # One hue for two by two pixels: two of them from every other line.
-        odd = ((x if x.shape[1] == 1 else x[:, ::2]) << 2 & 8).astype(np.uint16)
+        odd = (_every_other(x) << 2 & 8).astype(np.uint16)
         row = (y[:, ::2] >> 1 & 1) + 16
-        pairs, more = (
-            np.take(self._hues, (2 * each[:, ::2] + row).astype(np.intp), mode="clip") for each in (here, behind)
-        )
+        pairs = _taken(self._hues, 2 * here[:, ::2] + row, 2, *map(_every_other, left))
+        more = _taken(self._hues, 2 * behind[:, ::2] + row, 2, *map(_every_other, right))
         pairs >>= odd
         more <<= 16 - odd
         pairs |= more
         twos[..., 16:18] = pairs.swapaxes(1, 2)
+
+
+class _Corners(NamedTuple):
+    """A number of each of the four canvas cells that a cell may lie across, shape (rows, 1, columns)."""
+
+    here: Integers
+    """Of the one below its first pixel."""
+    right: Integers
+    below: Integers
+    both: Integers
+
+    def on(self, further: Mask, *, right: bool) -> Integers:
+        """Return that of each line of each cell, shape (rows, 1 or 4, columns).
+
+        Args:
+            further: Which lines lie in the canvas cell below.
+            right: Of the canvas cell to the right of that below the first pixel.
+        """
+        upper, lower = (self.right, self.both) if right else (self.here, self.below)
+        return np.where(further, lower, upper) if further.any() else upper
+
+
+def _every_other(lines: Integers) -> Integers:
+    """Return every other line of each cell, of shape (rows, 1 or 4, columns)."""
+    return lines if lines.shape[1] == 1 else lines[:, ::2]
+
+
+def _taken(
+    memory: NDArray[Any],
+    place: Integers,
+    per_word: int,
+    tiles: Integers,
+    others: Integers | None = None,
+    share: Integers | None = None,
+) -> NDArray[Any]:
+    """Return what lies at places of tiles, in a new array.
+
+    Args:
+        memory: Of all tiles.
+        place: In each tile, shape (rows, lines, columns).
+        per_word: Elements of the memory in four bytes.
+        tiles, others, share: Of each line; see ``_Choice``.
+    """
+    size = SIDE * SIDE * _WORDS * per_word
+    found = np.take(memory, (tiles * size + place).astype(np.intp), mode="clip")
+    if others is None or share is None:
+        return found
+    return _mixed(found, np.take(memory, (others * size + place).astype(np.intp), mode="clip"), share)
+
+
+def _mixed(first: NDArray[Any], second: NDArray[Any], share: NDArray[Any]) -> NDArray[Any]:
+    """Return words of two or four bytes, each of which is mixed: ``share`` parts of ``_SHARES`` of the second one."""
+    share = share.astype(first.dtype)
+    one = np.asarray(0x00010001 if first.itemsize == 4 else 1, first.dtype)
+    byte, half, rest = one * 255, one * (_SHARES // 2), _SHARES - share
+    even, odd = (
+        (((a & byte) * rest + (b & byte) * share + half) >> _SHARE_BITS) & byte
+        for a, b in ((first, second), (first >> 8, second >> 8))
+    )
+    return np.asarray(even | odd << 8)
+
+
+def _bordered(plane: NDArray[Any]) -> NDArray[Any]:
+    """Repeat the last row and column."""
+    return np.asarray(cv2.copyMakeBorder(plane, 0, 1, 0, 1, cv2.BORDER_REPLICATE))
+
+
+def _aligned(cells: Floats, runs: Runs) -> Floats:
+    """Return what ``cells`` are in the middle of the canvas cell below the first pixel of each cell of a frame.
+
+    Args:
+        cells: In the middle of each of the frame's own, shape (rows, columns, channels).
+    """
+    x, y = ((each[:, 0] & 3).astype(np.float32) / 4 for each in (runs.x, runs.y))
+    if runs.turned is None:  # all cells lie the same way
+        if not x.flat[0] and not y.flat[0]:
+            return cells
+        matrix = np.array([[1, 0, -float(x.flat[0])], [0, 1, -float(y.flat[0])]], np.float64)
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        moved = cv2.warpAffine(cells, matrix, cells.shape[1::-1], flags=how, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(moved, np.float32)
+    columns, rows = (np.arange(n, dtype=np.float32) for n in cells.shape[1::-1])
+    moved = cv2.remap(cells, columns - x, rows[:, None] - y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.float32)
+
+
+def _below(changed: Mask) -> Mask:
+    """Return which cells may lie across a canvas cell that has changed."""
+    wide = changed.copy()
+    wide[:-1] |= changed[1:]
+    wide[:, :-1] |= wide[:, 1:]
+    return wide
 
 
 def _plane(runs: NDArray[np.generic]) -> Bytes:
