@@ -104,6 +104,9 @@ def _reduced(luma: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
 def _fineness(q: Floats, size: tuple[int, int]) -> Floats:
     """Return where a fine brush is needed: detail relative to the contrast around it. ``q`` has half-cells."""
     detail = cv2.resize(np.abs(q - cv2.GaussianBlur(q, (0, 0), 1.25)), size, interpolation=cv2.INTER_AREA)
+    # What there is almost everywhere is noise of the sensor: the same scene without it needs the same brush.
+    noise = min(np.partition(detail.ravel(), detail.size // 50)[detail.size // 50], _NOISIEST)
+    detail = np.sqrt(np.maximum(detail * detail - noise * noise, 0))
     tone = cv2.resize(q, size, interpolation=cv2.INTER_AREA)
     around = cv2.GaussianBlur(np.abs(tone - cv2.GaussianBlur(tone, (0, 0), 5.0)), (0, 0), 5.0)
     density = cv2.GaussianBlur(detail, (0, 0), 1.1) / (around + np.float32(0.04))
@@ -123,6 +126,9 @@ _GAP = 17
 
 _FINE_WEIGHT = np.float32(3)
 """How much more than the rest what needs a fine brush counts for the tone curve."""
+
+_NOISIEST = np.float32(0.004)
+"""The most detail that is taken for noise, as a share of white."""
 
 _FINE_GAIN, _FINE_FLOOR, _COMMON = np.float32(5.0), np.float32(0.55), np.float32(0.75)
 
