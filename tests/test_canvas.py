@@ -68,6 +68,19 @@ def test_canvas_follows_a_slow_pan_of_fractions_of_a_pixel():
     assert y == pytest.approx(0.6 * 39, abs=3)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_pan_is_followed_from_the_first_frame_on_where_a_third_of_the_frame_is_flat(mirrored):
+    """What goes on beyond the side of the frame is no person before a wall."""
+    scene = textured(1000, 600)
+    scene[:, :370] = 40
+    tracker, rng = CanvasTracker(), np.random.default_rng(3)
+    for step in range(6):
+        view = scene[50 + 4 * step : 410 + 4 * step, 100 + 3 * step : 740 + 3 * step]
+        view = np.clip(view + rng.normal(0, 1, view.shape), 0, 255).astype(np.uint8)
+        across, down = tracker.offset(np.ascontiguousarray(view[:, ::-1]) if mirrored else view)
+        assert (across, down) == (-3 * step if mirrored else 3 * step, 4 * step)
+
+
 @pytest.mark.parametrize("wall", ["flat", "textured"])
 def test_a_person_moving_before_a_still_wall_moves_nothing(wall):
     rng = np.random.default_rng(2)

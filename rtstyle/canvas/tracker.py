@@ -397,17 +397,25 @@ class CanvasTracker:
         total: NDArray[np.float64] = whole + fraction
         short = (total / max(1.0, float(np.hypot(*total)) / 2)).astype(np.float32)
         expected = _mean_square((at.gx * short[0] + at.gy * short[1]).astype(np.float32))
-        if self._elected(unmoved, moved, expected):
+        rim = (at.x < low[0] + size // 2) | (at.x > high[0] - size // 2)
+        if self._elected(unmoved, moved, expected, rim):
             return total
         # Nearly nothing may be a very slow pan: the key frame stays, until it shows.
         return np.zeros(2) if np.hypot(*total) < 0.5 else None
 
-    def _elected(self, unmoved: NDArray[np.float32], moved: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
+    def _elected(
+        self,
+        unmoved: NDArray[np.float32],
+        moved: NDArray[np.float32],
+        expected: NDArray[np.float32],
+        rim: NDArray[np.bool_],
+    ) -> bool:
         """Count the patches for and against a motion.
 
         Args:
             unmoved, moved: Mean squared difference of each patch without and with the motion.
             expected: What the motion should have changed in each patch, from its gradients.
+            rim: Which patches lie at the left or right side of the frame.
         """
         shape = self._GRID
         unmoved, moved, expected = (value.reshape(shape) for value in (unmoved, moved, expected))
@@ -415,7 +423,9 @@ class CanvasTracker:
         for_it = (moved < 0.85 * unmoved) & tells
         against = tells & (unmoved < 1.05 * moved)
         # A person before a flat wall covers a part of its width; a moving camera moves things from left to right.
-        wide = int(for_it.any(0).sum()) >= 0.7 * for_it.shape[1]
+        # What goes on beyond a side of the frame, with nothing that stays, may leave a little more of it flat.
+        beyond = bool((for_it & rim.reshape(shape)).any()) and not (tells & ~for_it).any()
+        wide = int(for_it.any(0).sum()) >= (0.6 if beyond else 0.7) * for_it.shape[1]
         count = int(for_it.sum())
         return bool(wide and count >= 0.12 * for_it.size and count > 3 * against.sum())
 
