@@ -70,7 +70,7 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=420, help="of an image, in pixels (default: %(default)s)")
     args = parser.parse_args()
     styles = [load_style(name) for name in (args.style, *args.also)]
-    pairs = [(rgb, *(stylized(style, rgb) for style in styles)) for rgb in map(picture_of, args.pictures)]
+    pairs = [(rgb, *(stylized(style, rgb) for style in styles)) for rgb in map(picture_of, args.images)]
     result = sheet(pairs, args.width, args.columns)
     cv2.imwrite(str(args.output), result[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     print(f"wrote {args.output}, {result.shape[1]}x{result.shape[0]}")
