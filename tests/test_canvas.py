@@ -70,7 +70,7 @@ def test_canvas_follows_a_slow_pan_of_fractions_of_a_pixel():
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_pan_is_followed_from_the_first_frame_on_where_a_third_of_the_frame_is_flat(mirrored):
-    """What goes on beyond the side of the frame is no person before a wall."""
+    """What reaches the side of the frame is no person before a wall."""
     scene = textured(1000, 600)
     scene[:, :370] = 40
     tracker, rng = CanvasTracker(), np.random.default_rng(3)

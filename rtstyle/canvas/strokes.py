@@ -58,6 +58,8 @@ class Brush:
     """Standard deviation of the curvature, in 1/pixels."""
     bristles: float = 0.55
     """Depth of the grooves along a stroke, as a share of its relief."""
+    crisp: float = 0.0
+    """By how much more of their finest detail strokes have than soft ones: an unsharp mask of 1 pixel."""
     band: float = 48.0
     """Size, in pixels, of the areas within which strokes have similar hues."""
     scales: tuple[float, ...] = (1.0, 0.66, 0.44)
@@ -75,6 +77,7 @@ class Brush:
             "jitter": (0, 2),
             "bend": (0, 0.05),
             "bristles": (0, 2),
+            "crisp": (0, 6),
             "band": (1, 512),
             "directions": (2, 48),
             "seed": (0, 1 << 31),
@@ -212,7 +215,7 @@ def _paint(brush: Brush) -> NDArray[np.uint8]:
             _fill(owner, points[level], angle)
             value, relief, hue = _shaded(owner, _joined(under, strokes), angle, brush.bristles)
             half = np.asarray(cv2.resize(hue, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
-            planes = _softened(value), _softened(relief), half
+            planes = *(_sharpened(_softened(plane), brush.crisp) for plane in (value, relief)), half
             tiles[level * brush.directions + direction] = _tile_cells(*planes)
     return tiles.reshape(-1, CELL_BYTES)
 
@@ -365,3 +368,12 @@ def _softened(flat: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Smooth the jagged edges of strokes: the mean of each 3x3 pixels, weighted 1 2 1."""
     wide = cv2.copyMakeBorder(flat, 1, 1, 1, 1, cv2.BORDER_WRAP)
     return np.asarray(cv2.GaussianBlur(wide, (3, 3), 0)[1:-1, 1:-1], np.uint8)
+
+
+def _sharpened(soft: NDArray[np.uint8], amount: float) -> NDArray[np.uint8]:
+    """Return a tile with more of its finest detail: what a binomial of variance 1 takes away from it, so many times."""
+    if not amount:
+        return soft
+    wide = cv2.copyMakeBorder(soft, 2, 2, 2, 2, cv2.BORDER_WRAP)
+    detail = soft.astype(np.float32) - cv2.GaussianBlur(wide, (5, 5), 0)[2:-2, 2:-2]
+    return np.asarray(np.clip(np.rint(soft + np.float32(amount) * detail), 0, 255), np.uint8)

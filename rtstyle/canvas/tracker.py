@@ -423,7 +423,7 @@ class CanvasTracker:
         for_it = (moved < 0.85 * unmoved) & tells
         against = tells & (unmoved < 1.05 * moved)
         # A person before a flat wall covers a part of its width; a moving camera moves things from left to right.
-        # What goes on beyond a side of the frame, with nothing that stays, may leave a little more of it flat.
+        # What reaches a side of the frame, with nothing that stays, may leave a little more of it flat.
         beyond = bool((for_it & rim.reshape(shape)).any()) and not (tells & ~for_it).any()
         wide = int(for_it.any(0).sum()) >= (0.6 if beyond else 0.7) * for_it.shape[1]
         count = int(for_it.sum())
