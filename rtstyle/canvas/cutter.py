@@ -126,7 +126,7 @@ class SteeredCutter:
             self._laid, layers = None, []
             for nodes in bent.nodes(self._size, offset):
                 runs = bent.runs(nodes, self._size, TILE)
-                choice = self._choice(_aligned(cells, runs), runs.turned)
+                choice = self._choice(_at_canvas_cells(cells, runs), runs.turned)
                 self._read(choice, runs)
                 layers.append(self._strokes.copy())
             self._strokes = blended(layers, fade)
@@ -141,7 +141,7 @@ class SteeredCutter:
             changed = np.ones(cells.shape[:2], np.bool_)
             if last and known and bent:
                 changed = bent.moved(nodes, last.nodes, self._size)
-        choice = self._choice(_aligned(cells, runs), runs.turned)
+        choice = self._choice(_at_canvas_cells(cells, runs), runs.turned)
         if last:
             changed |= _below(choice.differs(last.choice))
         self._laid = _Laid(choice, runs, nodes, pitch)
@@ -186,7 +186,7 @@ class SteeredCutter:
             stop = min(top + _BLOCK, len(tiles) - 1)
             upper, lower = tiles[top:stop, None], tiles[top + 1 : stop + 1, None]
             x, y = (each if len(each) == 1 else each[top:stop] for each in (runs.x, runs.y))
-            corners = _Corners(upper[..., :-1], upper[..., 1:], lower[..., :-1], lower[..., 1:])
+            corners = _Around(upper[..., :-1], upper[..., 1:], lower[..., :-1], lower[..., 1:])
             self._look_up(x, y, self._strokes[top:stop], corners)
         self._pick(choice, runs, choice.mixed(runs), mixed=True)
 
@@ -210,7 +210,7 @@ class SteeredCutter:
             at = every[begin : begin + _SOME]
             row, column = np.divmod(at, columns)
             around = [at + row + more for more in (0, 1, columns + 1, columns + 2)]
-            corners = [_Corners(*(np.take(each, where)[None, None] for where in around)) for each in bordered]
+            corners = [_Around(*(np.take(each, where)[None, None] for where in around)) for each in bordered]
             if runs.turned is None:
                 x, y = runs.x[:, :, column], runs.y[row].swapaxes(0, 2)
             else:
@@ -220,7 +220,7 @@ class SteeredCutter:
             self._look_up(x, y, found, *corners)
             strokes[at] = found[0]
 
-    def _look_up(self, x: Integers, y: Integers, out: NDArray[np.uint8], *choice: _Corners) -> None:
+    def _look_up(self, x: Integers, y: Integers, out: NDArray[np.uint8], *choice: _Around) -> None:
         """Write the strokes of cells.
 
         Args:
@@ -255,7 +255,7 @@ class SteeredCutter:
         twos[..., 16:18] = pairs.swapaxes(1, 2)
 
 
-class _Corners(NamedTuple):
+class _Around(NamedTuple):
     """A number of each of the four canvas cells that a cell may lie across, shape (rows, 1, columns)."""
 
     here: Integers
@@ -300,10 +300,10 @@ def _taken(
     found = np.take(memory, (tiles * size + place).astype(np.intp), mode="clip")
     if others is None or share is None:
         return found
-    return _mixed(found, np.take(memory, (others * size + place).astype(np.intp), mode="clip"), share)
+    return _mixed_words(found, np.take(memory, (others * size + place).astype(np.intp), mode="clip"), share)
 
 
-def _mixed(first: NDArray[Any], second: NDArray[Any], share: NDArray[Any]) -> NDArray[Any]:
+def _mixed_words(first: NDArray[Any], second: NDArray[Any], share: NDArray[Any]) -> NDArray[Any]:
     """Return words of two or four bytes, each of which is mixed: ``share`` parts of ``_SHARES`` of the second one."""
     share = share.astype(first.dtype)
     one = np.asarray(0x00010001 if first.itemsize == 4 else 1, first.dtype)
@@ -320,7 +320,7 @@ def _bordered(plane: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(cv2.copyMakeBorder(plane, 0, 1, 0, 1, cv2.BORDER_REPLICATE))
 
 
-def _aligned(cells: Floats, runs: Runs) -> Floats:
+def _at_canvas_cells(cells: Floats, runs: Runs) -> Floats:
     """Return what ``cells`` are in the middle of the canvas cell below the first pixel of each cell of a frame.
 
     Args:
