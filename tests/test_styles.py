@@ -35,7 +35,7 @@ STROKES = [name for name in STYLES if name != "cartoon"]
 """Styles that draw strokes on a gray wall; flats of a cartoon are plain."""
 
 
-BEHIND = ("starry_night", "the_scream", "great_wave", "composition_vii", "water_lilies")
+BEHIND = ("starry_night", "the_scream", "great_wave", "composition_vii")
 """Styles that do not meet their limits yet: a name is removed when its style does."""
 
 NETWORKS = [*STYLES, *(f"{name} fast" for name in STYLES)]
@@ -174,10 +174,11 @@ def test_colored_flats_have_no_grid(network):
 @pytest.mark.parametrize("name", STYLES)
 def test_borders_have_no_seam(name):
     size = Size(512, 384)
-    luma = luma_of(name, [flat(110, size)])[0]
-    inside = luma[64:-64, 64:-64]
-    for band in (luma[:4], luma[-4:], luma[:, :4], luma[:, -4:]):
-        assert abs(band.mean() - inside.mean()) < 15
+    # Strokes of 44 pixels are few along a side: they are seen on several parts of the canvas.
+    several = np.array(luma_of(name, [flat(110, size, at) for at in ((0, 0), (133, 71), (302, 214))]))
+    inside = several[:, 64:-64, 64:-64]
+    for band in (several[:, :4], several[:, -4:], several[..., :4], several[..., -4:]):
+        assert abs(band.mean() - inside.mean()) < 12
         if name in STROKES:
             assert 0.4 * inside.std() < band.std() < 1.8 * inside.std()
 
