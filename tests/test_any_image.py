@@ -214,6 +214,17 @@ def test_strokes_are_measured_along_their_direction():
     assert measuring._stream(found).kind == "level"
 
 
+def test_crisp_images_get_crisp_strokes_and_soft_ones_do_not():
+    rng = np.random.default_rng(4)
+    soft = cv2.GaussianBlur(rng.normal(0, 1, (240, 320)).astype(np.float32), (0, 0), 3)
+    soft = 128 + 40 * soft / soft.std()
+    sharp = np.where(soft > 128, 190, 60) + 25 * rng.normal(0, 1, soft.shape)
+    images = [np.repeat(np.clip(plane, 0, 255).astype(np.uint8)[..., None], 3, 2) for plane in (soft, sharp)]
+    first, second = (measuring.manner_of(image).steering.brush.crisp for image in images)
+    assert first == 0
+    assert second >= 1
+
+
 def test_scenes_are_the_same_on_every_call():
     first, again = scenes(3, 64), scenes(3, 64)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))

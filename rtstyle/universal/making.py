@@ -39,7 +39,7 @@ log = logging.getLogger("rtstyle")
 
 Image = NDArray[np.uint8]
 
-VERSION = 4
+VERSION = 5
 """Of how styles are made: raise it with every change that changes a byte of them."""
 
 _SCENES, _SIDE, _CELLS = 12, 192, 12_000

@@ -43,6 +43,9 @@ BRUSHES: tuple[tuple[float, float, Brush], ...] = (
 LEVELS, CLUSTERS = 10, 4
 """Levels of lightness and clusters of chroma of each, of a palette."""
 
+_SOFT, _CRISPER, _CRISPEST = 0.42, 3.0, 1.5
+"""``Strokes.crisp`` of soft paint, by how much more ``Brush.crisp`` is taken for what exceeds it, and the most."""
+
 _LONGEST = 60
 """Largest lag of the autocorrelation, in pixels."""
 
@@ -57,6 +60,8 @@ class Strokes:
     """The same across the local direction."""
     contrast: float
     """Standard deviation, in levels of 255."""
+    crisp: float
+    """Standard deviation of the finest detail (what a binomial of variance 1 takes away) relative to that."""
     alignment: float
     """1 if all run in one direction, 0 if none prevails."""
     angle: float
@@ -95,6 +100,7 @@ def measure_strokes(gray: Floats) -> Strokes:
         length=_correlation_length(band, *along),
         width=_correlation_length(band, -along[1], along[0]),
         contrast=float(band.std()),
+        crisp=float((gray - cv2.GaussianBlur(gray, (5, 5), 0)).std() / (band.std() + 1e-6)),
         alignment=math.hypot(*mean),
         angle=0.5 * math.atan2(mean[1], mean[0]),
         whirl=whirl,
@@ -125,8 +131,10 @@ def manner_of(image: NDArray[np.uint8]) -> Manner:
     def distance(entry: tuple[float, float, Brush]) -> float:
         return abs(math.log(found.length / entry[0])) + 2 * abs(math.log(found.width / entry[1]))
 
-    brush = min(BRUSHES, key=distance)[2]
-    gain = float(np.clip(0.016 * found.contrast, 0.1, 0.3))
+    # A few steps, each of which has its own tiles in the cache. Paint itself has about _SOFT.
+    crisp = float(np.clip(round(2 * _CRISPER * (found.crisp - _SOFT)) / 2, 0, _CRISPEST))
+    brush = replace(min(BRUSHES, key=distance)[2], crisp=crisp)
+    gain = float(np.clip(0.0184 * found.contrast, 0.115, 0.345))
     dark = image.reshape(-1, 3)[gray.ravel() <= np.quantile(gray, 0.05)].mean(0) / 255
     return Manner(
         steering=Steering(brush, _stream(found)),
