@@ -277,6 +277,23 @@ def test_between_two_brushes_strokes_change_little_by_little():
     assert largest_step(seen) < 0.2
 
 
+def test_bits_do_not_depend_on_where_arrays_lie_in_memory():
+    """Vector units treat the ends of an array by other instructions, which may round otherwise."""
+    rng, steering = np.random.default_rng(3), Steering(SMALL)
+    cos, sin, fine = rng.random((3, 91, 161), np.float32)
+    seen = Field(cos, sin, fine, np.zeros(65, np.float32), 1.0)
+    wanted = steered(steering, seen, (5, 3), (180, 320), (0, 0))
+    for shift in range(4, 64, 4):
+        planes = []
+        for plane in (seen.cos, seen.sin, seen.fine):
+            memory = np.empty(plane.nbytes + 128, np.uint8)
+            begin = -memory.ctypes.data % 64 + shift
+            planes.append(memory[begin : begin + plane.nbytes].view(np.float32).reshape(plane.shape))
+            planes[-1][:] = plane
+        field = Field(*planes, seen.tones, seen.spread)
+        assert np.array_equal(wanted, steered(steering, field, (5, 3), (180, 320), (0, 0)))
+
+
 def test_a_tile_of_a_frame_is_stylized_as_the_whole(steered_style):
     """What engines are given of a part of a frame, with the whole frame's field, is what the whole one has there."""
     size, part = Size(320, 240), Size(160, 120)

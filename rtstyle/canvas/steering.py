@@ -212,10 +212,10 @@ def steered(
     cos, sin, empty = seen.cos, seen.sin, 1 - seen.fine
     empty = empty * empty * empty
     pull = np.float32(math.sqrt(stream.pull)) * (np.float32(0.05) + np.float32(0.95) * empty)
-    length = cv2.magnitude(cos, sin)
+    length = np.sqrt(cos * cos + sin * sin)  # the last bit of cv2.magnitude depends on where an array lies
     sure = length / (length + pull)
     cos, sin = cos + pull * stream_cos, sin + pull * stream_sin
-    inverse = 1 / (cv2.magnitude(cos, sin) + np.float32(1e-6))
+    inverse = 1 / (np.sqrt(cos * cos + sin * sin) + np.float32(1e-6))
     glow = glow * empty * np.clip(np.float32(1.4) - np.float32(1.6) * sure, 0, 1)
     maps = cv2.merge((cos * inverse, sin * inverse, glow, seen.fine))
     across, down = 1 / scale[0], 1 / scale[1]

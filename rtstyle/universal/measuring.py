@@ -90,7 +90,7 @@ def measure_strokes(gray: Floats) -> Strokes:
     gx, gy = (cv2.Sobel(band, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for dx in (1, 0))
     xx, yy, xy = (_blur(_at_fraction(product, 2), 3) for product in (gx * gx, gy * gy, gx * gy))
     cos, sin = yy - xx, -2 * xy  # twice the angle of a stroke
-    size = cv2.magnitude(cos, sin) + np.float32(1e-9)
+    size = np.sqrt(cos * cos + sin * sin) + np.float32(1e-9)
     cos, sin = cos / size, sin / size
     mean = float(cos.mean()), float(sin.mean())
     whirl = float(np.hypot(*(_blur(_at_fraction(each, 4), 3) for each in (cos, sin))).mean())

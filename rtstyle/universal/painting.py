@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.canvas.arrays import Floats
+from rtstyle.canvas.arrays import Floats, rounded_from_double
 from rtstyle.canvas.cutter import SteeredCutter
 from rtstyle.canvas.field import Field, measure
 from rtstyle.canvas.steering import CHANNELS, Steering, steered
@@ -105,7 +105,7 @@ def canvas_planes(steering: Steering, seen: Field, offset: tuple[int, int], size
         hue=blurred(unpacked(packed[..., 32:36], 2), 0.7),
         glow=glow,
         fine=fine,
-        angle=np.float32(0.5) * np.arctan2(sin, cos),
+        angle=np.float32(0.5) * rounded_from_double(np.arctan2, sin, cos),
     )
 
 
@@ -155,7 +155,9 @@ class Painting:
         y = np.clip(toned + manner.relief * loud * z.relief, 0, 1)
         narrow, wide, decided = manner.pen
         edge = np.maximum(blurred(luma, wide) - blurred(luma, narrow) - np.float32(0.007), 0)
-        line = (np.tanh(decided * edge) * np.minimum(manner.outline + 0.35 * z.fine, 1))[..., None]
+        line = (
+            rounded_from_double(np.tanh, np.float32(decided) * edge) * np.minimum(manner.outline + 0.35 * z.fine, 1)
+        )[..., None]
         ink = to_yuv(np.full((1, 1, 3), manner.ink, np.float32)) + np.array((0.5, 0, 0), np.float32)
         painted = np.dstack((y, manner.purity * color)) * (1 - line) + line * ink
         return np.asarray(painted - np.array((0.5, 0, 0)), np.float32)
@@ -181,7 +183,9 @@ def parted(luma: Floats, steps: int) -> Floats:
     """Part luma from 0 to 1 into flat tones with narrow, soft steps between them."""
     place = luma * steps - np.float32(0.5)
     below = np.floor(place)
-    return np.asarray((below + 1 + 0.5 * np.tanh(7 * (place - below - 0.5))) / steps, np.float32)
+    return np.asarray(
+        (below + 1 + 0.5 * rounded_from_double(np.tanh, 7 * (place - below - np.float32(0.5)))) / steps, np.float32
+    )
 
 
 def blurred(plane: Floats, sigma: float) -> Floats:
@@ -211,7 +215,7 @@ def smeared(image: Floats, angle: Floats, taps: int, step: float) -> Floats:
     """Smear an image along its strokes: the mean of ``taps`` places, ``step`` pixels apart, on each side."""
     height, width = angle.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    cos, sin = np.cos(angle), np.sin(angle)
+    cos, sin = (rounded_from_double(function, angle) for function in (np.cos, np.sin))
     total = image.copy()
     for tap in range(1, taps + 1):
         for side in (-step, step):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.canvas.arrays import Floats
+from rtstyle.canvas.arrays import Floats, rounded_from_double
 from rtstyle.canvas.field import TONES
 
 TO_YUV = np.array(  # BT.709, full range, from RGB
@@ -122,7 +122,7 @@ class Colors:
         highest = np.maximum.reduce(scores)
         total, mean = np.zeros_like(luma), np.zeros((2, *luma.shape), np.float32)
         for cluster, score in zip(self._looked_up, scores, strict=True):
-            chosen = np.exp(np.float32(sharp) * (score - highest))
+            chosen = rounded_from_double(np.exp, np.float32(sharp) * (score - highest))
             total += chosen
             for plane, center in zip(mean, cluster, strict=False):
                 plane += chosen * np.take(center, level)
