@@ -63,6 +63,15 @@ def test_crisp_strokes_have_more_of_their_finest_detail_and_keep_their_range():
     assert crisp.max() == 127
 
 
+def test_the_finest_brush_stays_soft():
+    """Faces are painted with it."""
+    brush = Brush(directions=2, scales=(1.0, 0.7, 0.5))
+    soft, crisp = tiles_of(brush), tiles_of(replace(brush, crisp=2))
+    change = [np.abs(first - second).mean() for first, second in zip(soft, crisp, strict=True)]
+    assert change[2] == 0
+    assert 0 < change[1] < 0.8 * change[0]
+
+
 def test_crisp_tiles_are_periodic():
     """The mask reaches across the border of the tile, where it is laid beside itself."""
     soft = (tiles_of(SMALL)[0, 2] + 128).astype(np.uint8)

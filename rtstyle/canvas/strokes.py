@@ -59,7 +59,8 @@ class Brush:
     bristles: float = 0.55
     """Depth of the grooves along a stroke, as a share of its relief."""
     crisp: float = 0.0
-    """By how much more of their finest detail strokes have than soft ones: an unsharp mask of 1 pixel."""
+    """By how much more of their finest detail coarse strokes have than soft ones: an unsharp mask of 1 pixel. The
+    finest brush stays soft, since faces are painted with it."""
     band: float = 48.0
     """Size, in pixels, of the areas within which strokes have similar hues."""
     scales: tuple[float, ...] = (1.0, 0.66, 0.44)
@@ -193,7 +194,7 @@ def bank(brush: Brush) -> Bank:
     return Bank(brush, cells)
 
 
-VERSION = 2
+VERSION = 3
 """Of how tiles are painted: raise it with every change that changes a byte."""
 
 
@@ -215,7 +216,8 @@ def _paint(brush: Brush) -> NDArray[np.uint8]:
             _fill(owner, points[level], angle)
             value, relief, hue = _shaded(owner, _joined(under, strokes), angle, brush.bristles)
             half = np.asarray(cv2.resize(hue, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
-            planes = *(_sharpened(_softened(plane), brush.crisp) for plane in (value, relief)), half
+            crisp = brush.crisp * (1 - level / max(1, len(above) - 1))
+            planes = *(_sharpened(_softened(plane), crisp) for plane in (value, relief)), half
             tiles[level * brush.directions + direction] = _tile_cells(*planes)
     return tiles.reshape(-1, CELL_BYTES)
 
