@@ -18,6 +18,7 @@ from rtstyle.canvas.cutter import SteeredCutter
 from rtstyle.canvas.field import Field, FieldTracker, measure
 from rtstyle.canvas.follower import SceneFollower
 from rtstyle.canvas.layer import SteeredLayer
+from rtstyle.canvas.map import CanvasMap
 from rtstyle.canvas.steering import CHANNELS, PERIOD, Steering, Stream, steered
 from rtstyle.canvas.strokes import TILE, Brush, bank
 from rtstyle.canvas.strokes import _sharpened as sharpened
@@ -32,9 +33,14 @@ SMALL = Brush(directions=6, scales=(1.0, 0.5))
 
 def tiles_of(brush: Brush) -> np.ndarray:
     """Values of all tiles, shape (scales, directions, 512, 512), around 0."""
-    values = bank(brush).cells[:, :16].astype(np.float32) - 128
-    planes = values.reshape(-1, TILE // 4, TILE // 4, 4, 4).transpose(0, 1, 3, 2, 4)
-    return planes.reshape(len(brush.scales), brush.directions, TILE, TILE)
+    each = [[bank(brush).tile(level, n)[0] for n in range(brush.directions)] for level in range(len(brush.scales))]
+    return np.array(each, np.float32) - 128
+
+
+def sheets_of(brush: Brush) -> np.ndarray:
+    """All bytes of a bank."""
+    kept = bank(brush)
+    return np.concatenate([sheet.ravel() for sheet in (kept.value, kept.relief, kept.hue)])
 
 
 def direction_of(image: np.ndarray) -> float:
@@ -114,13 +120,13 @@ def test_a_bank_is_the_same_bytes_whether_painted_or_read(monkeypatch, tmp_path)
     monkeypatch.setenv("RTSTYLE_CACHE", str(tmp_path))
     brush = replace(SMALL, directions=2, seed=77)
     bank.cache_clear()
-    painted = bank(brush).cells.copy()
+    painted = sheets_of(brush)
     (file,) = (tmp_path / "strokes").iterdir()
     bank.cache_clear()
-    assert np.array_equal(bank(brush).cells, painted)
+    assert np.array_equal(sheets_of(brush), painted)
     file.write_bytes(b"damaged")
     bank.cache_clear()
-    assert np.array_equal(bank(brush).cells, painted), "a damaged file is painted again"
+    assert np.array_equal(sheets_of(brush), painted), "a damaged file is painted again"
     bank.cache_clear()
 
 
@@ -243,11 +249,43 @@ def test_strokes_stick_to_the_canvas_by_single_pixels():
     assert np.array_equal(seen[0], seen[2])
 
 
-def strokes_at(steering: Steering, turn: np.ndarray, fine: np.ndarray | float = 0, at: tuple[int, int] = (0, 0)):
+def strokes_at(
+    steering: Steering,
+    turn: np.ndarray,
+    fine: np.ndarray | float = 0,
+    at: tuple[int, int] = (0, 0),
+    bent: CanvasMap | None = None,
+):
     """Values of strokes, (4 * rows, 4 * columns), below cells of directions in radians, y down."""
     cells = np.stack((np.cos(2 * turn), np.sin(2 * turn), 0 * turn, 0 * turn + fine), 2).astype(np.float32)
-    value, *_ = SteeredCutter(steering, *turn.shape).planes(cells, at)
+    value, *_ = SteeredCutter(steering, *turn.shape).planes(cells, at, bent)
     return value.astype(int)
+
+
+def displaced(x: float, y: float) -> CanvasMap:
+    """A map of a frame of 96x96 pixels that displaces all of it."""
+    return CanvasMap(16, np.full((6, 6, 2), (x, y), np.float32))
+
+
+@pytest.mark.parametrize("at", [(0, 0), (TILE - 50, 3), (-7, 2 * TILE - 40)], ids=str)
+def test_strokes_between_pixels_are_interpolated(at):
+    """The edge of the tile is no exception; and a map that displaces by whole pixels is the same as an offset."""
+    steering, turn = Steering(SMALL), np.full((24, 24), 0.4)
+    here, right, below = (strokes_at(steering, turn, at=(at[0] + x, at[1] + y)) for x, y in ((0, 0), (1, 0), (0, 1)))
+    assert np.array_equal(strokes_at(steering, turn, at=at, bent=displaced(1, 0)), right)
+    assert np.array_equal(strokes_at(steering, turn, at=at, bent=displaced(0, 1)), below)
+    assert np.abs(right - here).mean() > 4
+    for place, other in (((0.25, 0), right), ((0, 0.25), below)):
+        seen = strokes_at(steering, turn, at=at, bent=displaced(*place))
+        assert np.abs(seen - (0.75 * here + 0.25 * other)).max() <= 1
+
+
+def test_strokes_that_move_slowly_change_little_by_little():
+    """Before they were interpolated they jumped by a pixel, each part of a frame at another time."""
+    steering, turn = Steering(SMALL), np.full((24, 24), 0.4)
+    seen = [strokes_at(steering, turn, bent=displaced(x, 0)) for x in np.arange(0, 1.01, 0.125)]
+    steps = [np.abs(second - first).mean() for first, second in pairwise(seen)]
+    assert max(steps) < 1.3 * np.abs(seen[-1] - seen[0]).mean() / len(steps)
 
 
 def largest_step(seen: list[np.ndarray]) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+Shorts = NDArray[np.int16]
 Integers = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.canvas.arrays import Floats, Integers, Mask
+from rtstyle.canvas.arrays import Floats, Mask, Shorts
 from rtstyle.frame import MARGIN, Size
 
 _ALIKE = 3.0
@@ -65,24 +65,31 @@ class Strip(NamedTuple):
     """How the two are mixed."""
 
 
-class Runs(NamedTuple):
-    """Where the pixels of a packed frame lie on the canvas, four pixels of a row after the other as a run.
+class Places(NamedTuple):
+    """Where the pixels of a packed frame lie on the canvas."""
 
-    One place is enough for a run: what would be stretched by more than 1.6 pixels is laid in pieces instead.
-    """
-
-    x: Integers
-    y: Integers
-    """Of the first pixel of each, in pixels, some period of the tile too far; shape (rows, 4, columns / 4): rows of
-    cells and of pixels within them. An axis along which it does not change may have length 1."""
+    x: Shorts
+    y: Shorts
+    """Of each pixel, shape (rows, columns), in ``STEPS`` of a pixel within the period of the tile."""
+    between: bool
+    """Whether some lie between the pixels of the canvas."""
     turned: Floats | None
-    """By what angle the canvas is turned below each cell, in radians, shape (rows, columns / 4); None: not at all."""
+    """By what angle the canvas is turned below each cell, in radians, shape (rows / 4, columns / 4); None: not at
+    all."""
 
 
-def level_runs(size: tuple[int, int], offset: tuple[int, int]) -> Runs:
-    """Return the runs of a packed frame of (rows, columns) pixels below which the canvas is not deformed."""
-    y = np.arange(offset[1], offset[1] + size[0], dtype=np.int32).reshape(-1, 4, 1)
-    return Runs(np.arange(offset[0], offset[0] + size[1], 4, dtype=np.int32)[None, None], y, None)
+STEP_BITS = 5
+STEPS = 1 << STEP_BITS
+"""Parts of a pixel that places are rounded to: those of OpenCV's tables of bilinear weights."""
+
+
+def level_places(size: tuple[int, int], offset: tuple[int, int], period: int) -> Places:
+    """Return the places of a packed frame of (rows, columns) pixels below which the canvas is not deformed."""
+    y, x = (
+        (STEPS * ((np.arange(side) + begin) % period)).astype(np.int16)
+        for side, begin in zip(size, reversed(offset), strict=True)
+    )
+    return Places(np.tile(x, (size[0], 1)), np.repeat(y[:, None], size[1], 1), between=False, turned=None)
 
 
 @dataclass
@@ -198,28 +205,26 @@ class CanvasMap:
                 fade = None if gains is None else Fade(self.share, self._wide(gains, rim, both))
                 yield Strip(*both, tuple(layers), fade)
 
-    def nodes(self, size: tuple[int, int], offset: tuple[int, int]) -> list[Floats]:
+    def nodes(self, size: tuple[int, int], offset: tuple[int, int], period: int) -> list[Floats]:
         """Return where the nodes that a packed frame lies between are on the canvas, in pixels; of one map or two.
 
         Args:
             size: Rows and columns of the packed frame, in pixels, whole cells of 4.
             offset: Where its top left lies on the canvas, (x, y) in pixels.
+            period: Of the tile, in pixels. What is returned is positive and some of them too far or too near.
         """
         wide = (self._bordered(grid, size) for grid in self._grids())
-        return [_node_positions(each, self.pitch, self._border, offset) for each in wide]
+        places = (_node_positions(each, self.pitch, self._border, offset) for each in wide)
+        return [each - (np.floor(each.min((0, 1)) / period) * period - period).astype(np.float32) for each in places]
 
-    def runs(self, nodes: Floats, size: tuple[int, int], period: int) -> Runs:
-        """Return where the runs of a packed frame lie.
+    def places(self, nodes: Floats, size: tuple[int, int], period: int) -> Places:
+        """Return where the pixels of a packed frame lie.
 
         Args:
             nodes: One of those that ``nodes`` returned for it.
-            period: Of the tile, in pixels.
+            period: Of the tile, in pixels; a power of two of at most 512.
         """
-        nodes = nodes - (np.floor(nodes.min((0, 1)) / period) * period - period).astype(np.float32)
-        # A run begins 1.5 pixels before its middle; and what is cut off must be half a pixel more.
-        places = nodes[..., 0] - np.float32(1), nodes[..., 1] + np.float32(0.5)
-        shape = size[0] // 4, 4, size[1] // 4
-        x, y = (self._between(each, size, (1, 4)).astype(np.int32).reshape(shape) for each in places)
+        x, y = (self._rounded(nodes[..., axis], size, period) for axis in (0, 1))
         middles = self._between(nodes, size, (4, 4))
         across, down = np.empty_like(middles), np.empty_like(middles)
         across[:, :-1], down[:-1] = middles[:, 1:] - middles[:, :-1], middles[1:] - middles[:-1]
@@ -229,23 +234,40 @@ class CanvasMap:
         broken = np.maximum.reduce([np.abs(each) for each in off]) > np.float32(4 * _BROKEN)
         if broken.any():
             turned[broken] = 0
-            self._lay_pieces(nodes, size, broken, x, y)
-        return Runs(x, y, turned)
+            self._lay_pieces(nodes, size, period, broken, x, y)
+        return Places(x, y, between=True, turned=turned)
 
-    def _lay_pieces(self, nodes: Floats, size: tuple[int, int], where: Mask, x: Integers, y: Integers) -> None:
-        """Put the runs of some cells where the nearest node lies, so that they are not stretched.
+    def _rounded(self, nodes: Floats, size: tuple[int, int], period: int) -> Shorts:
+        """Return one coordinate of each pixel, see ``Places``."""
+        wide = self._between(nodes * np.float32(STEPS) + np.float32(0.5), size, (1, 1))
+        return wide.astype(np.int32).astype(np.int16) & np.int16(STEPS * period - 1)
+
+    def _lay_pieces(
+        self,
+        nodes: Floats,
+        size: tuple[int, int],
+        period: int,
+        where: Mask,
+        x: Shorts,
+        y: Shorts,
+    ) -> None:
+        """Put some cells where the nearest node lies, so that strokes are not stretched there.
 
         Args:
-            nodes, size: As of ``runs``.
+            nodes, size, period: As of ``places``.
             where: The cells, shape (rows, columns).
-            x, y: See ``Runs``; they are written to.
+            x, y: See ``Places``; they are written to.
         """
         across, down = (np.arange(n) * self.pitch + (self.pitch - 1) / 2 - self._before for n in nodes.shape[1::-1])
-        rigid = np.rint(nodes - np.stack(np.meshgrid(across, down), 2)).astype(np.float32)
+        rigid = np.rint((nodes - np.stack(np.meshgrid(across, down), 2)) * np.float32(STEPS)).astype(np.float32)
         pieces = self._between(rigid, size, (4, 4), cv2.INTER_NEAREST)[where].astype(np.int32)
         row, column = np.nonzero(where)
-        x[row, :, column] = (4 * column + pieces[:, 0])[:, None]
-        y[row, :, column] = (4 * row + pieces[:, 1])[:, None] + np.arange(4)
+        inside = np.arange(4) * STEPS
+        begin = pieces + 4 * STEPS * np.stack((column, row), 1)
+        right, below = (begin[:, axis, None] + inside & STEPS * period - 1 for axis in (0, 1))
+        words = right.astype(np.int16).view(np.int64), below * 0x0001000100010001  # four pixels of a row
+        for plane, each in zip((x, y), words, strict=True):
+            plane.view(np.int64).reshape(len(where), 4, -1)[row, :, column] = each
 
     def moved(self, nodes: Floats, before: Floats, size: tuple[int, int]) -> Mask:
         """Return which cells of 4x4 pixels may lie elsewhere than before; arguments as of ``runs``."""

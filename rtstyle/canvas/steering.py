@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from rtstyle.canvas.arrays import Floats
 from rtstyle.canvas.field import CELL, Field
 from rtstyle.canvas.map import CanvasMap, sampled
-from rtstyle.canvas.strokes import CELL_BYTES, Brush, check_numbers
+from rtstyle.canvas.strokes import Brush, check_numbers
 
 CHANNELS = 40
 """Channels of a cell of the steered canvas: 4x4 pixels of value in row order, 4x4 of relief, 2x2 hues, cosine and sine
 of twice the direction, glow and fineness; uint8 around 128 (the last two from 128 on)."""
+
+CELL_BYTES = 36
+"""Of which strokes: value, relief and hue."""
 
 PERIOD = 1024
 """Width and height of the stream, in pixels. It is periodic as tiles are, but larger: its whirls catch the eye."""

@@ -98,27 +98,52 @@ def check_numbers(settings: object, within: Mapping[str, tuple[float, float]]) -
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """The tiles of a brush; read-only."""
+    """The tiles of a brush; read-only, uint8, 128 is the mean of each.
+
+    Tiles lie on sheets, ``BESIDE`` next to each other, directions of one brush after the other. Each ends with the
+    first ``EDGE`` columns and rows of its next period, so that what lies between pixels can be interpolated.
+    """
 
     brush: Brush
-    cells: NDArray[np.uint8]
-    """Shape (scales * directions * 128 * 128, 36): cells of 4x4 pixels of one tile after the other, so that a cell is
-    read at once: 16 values of strokes, 16 of the relief of their paint, 2x2 hues; 128 is the mean of each."""
+    value: NDArray[np.uint8]
+    """Values of strokes."""
+    relief: NDArray[np.uint8]
+    """Relief of their paint."""
+    hue: NDArray[np.uint8]
+    """Hues, one for two by two pixels."""
+
+    @classmethod
+    def of(cls, brush: Brush, memory: NDArray[np.uint8]) -> Bank:
+        """Make a bank of ``bank_bytes`` bytes, its sheets one after the other."""
+        shape, half = _sheet_shapes(brush)
+        value, relief = memory[: 2 * math.prod(shape)].reshape(2, *shape)
+        return cls(brush, value, relief, memory[2 * math.prod(shape) :].reshape(half))
+
+    def tile(self, level: int, direction: int) -> tuple[NDArray[np.uint8], ...]:
+        """Return value, relief and hue of a tile, (512, 512) twice and (256, 256)."""
+        row, column = divmod(level * self.brush.directions + direction, BESIDE)
+        planes = []
+        for sheet, side, pitch in ((self.value, TILE, PITCH), (self.relief, TILE, PITCH), (self.hue, HALF, PITCH // 2)):
+            planes.append(sheet[row * pitch :, column * pitch :][:side, :side])
+        return tuple(planes)
 
 
-SIDE = TILE // 4
-"""Cells per side of a tile."""
+BESIDE, EDGE = 3, 2
 
-CELL_BYTES = 36
+PITCH, HALF = TILE + EDGE, TILE // 2
+"""Distance of two tiles on a sheet, and width and height of a tile's hues, in pixels."""
 
 
-def _tile_cells(value: NDArray[np.uint8], relief: NDArray[np.uint8], hue: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay the planes of a tile, (512, 512) twice and (256, 256), out by cells: (128 * 128, 36)."""
-    parts = [
-        plane.reshape(SIDE, n, SIDE, n).transpose(0, 2, 1, 3).reshape(SIDE * SIDE, n * n)
-        for plane, n in ((value, 4), (relief, 4), (hue, 2))
-    ]
-    return np.concatenate(parts, 1)
+def _sheet_shapes(brush: Brush) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return rows and columns of the sheets of value and relief, and of that of hues."""
+    rows = -(-len(brush.scales) * brush.directions // BESIDE)
+    return (rows * PITCH, BESIDE * PITCH), (rows * PITCH // 2, BESIDE * PITCH // 2)
+
+
+def bank_bytes(brush: Brush) -> int:
+    """Return how much memory the tiles of a brush take."""
+    whole, half = map(math.prod, _sheet_shapes(brush))
+    return 2 * whole + half
 
 
 @dataclass(frozen=True)
@@ -177,24 +202,23 @@ def bank_beside(brush: Brush) -> Bank:
 @cache
 def bank(brush: Brush) -> Bank:
     """Return the tiles of a brush. To paint them takes seconds, so they are kept in the user's cache folder."""
-    shape = len(brush.scales) * brush.directions * SIDE * SIDE, CELL_BYTES
     path = _kept_at(brush)
     with suppress(OSError, ValueError):
-        cells = np.load(path, mmap_mode="r", allow_pickle=False)
-        if cells.shape == shape and cells.dtype == np.uint8:
-            return Bank(brush, cells)
+        kept = np.load(path, mmap_mode="r", allow_pickle=False)
+        if kept.shape == (bank_bytes(brush),) and kept.dtype == np.uint8:
+            return Bank.of(brush, np.asarray(kept))  # without the overhead of its type
     log.info("painting the strokes of a style, once on this machine")
-    cells = _paint(brush)
+    memory = _paint(brush)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = BytesIO()
-        np.save(file, cells, allow_pickle=False)
+        np.save(file, memory, allow_pickle=False)
         write_whole(path, file.getbuffer())
-    cells.setflags(write=False)
-    return Bank(brush, cells)
+    memory.setflags(write=False)
+    return Bank.of(brush, memory)
 
 
-VERSION = 3
+VERSION = 4
 """Of how tiles are painted: raise it with every change that changes a byte."""
 
 
@@ -204,7 +228,8 @@ def _paint(brush: Brush) -> NDArray[np.uint8]:
     # Smaller strokes at the same centers leave gaps, which strokes of the finest brush fill.
     under = _scatter(brush, brush.scales[-1], brush.seed + 1000)
     above = [main.scaled(scale) for scale in brush.scales]
-    tiles = np.empty((len(brush.scales) * brush.directions, SIDE * SIDE, CELL_BYTES), np.uint8)
+    memory = np.zeros(bank_bytes(brush), np.uint8)
+    painted = Bank.of(brush, memory)
 
     below, *points = map(_points, (under, *above), (0, *(len(under.x) for _ in above)))
     for direction in range(brush.directions):
@@ -218,8 +243,22 @@ def _paint(brush: Brush) -> NDArray[np.uint8]:
             half = np.asarray(cv2.resize(hue, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
             crisp = brush.crisp * (1 - level / max(1, len(above) - 1))
             planes = *(_sharpened(_softened(plane), crisp) for plane in (value, relief)), half
-            tiles[level * brush.directions + direction] = _tile_cells(*planes)
-    return tiles.reshape(-1, CELL_BYTES)
+            for tile, plane in zip(painted.tile(level, direction), planes, strict=True):
+                tile[:] = plane
+    _repeat_edges(painted)
+    return memory
+
+
+def _repeat_edges(painted: Bank) -> None:
+    """Write the first columns and rows of each tile behind its last ones."""
+    for sheet, side, pitch in (
+        (painted.value, TILE, PITCH),
+        (painted.relief, TILE, PITCH),
+        (painted.hue, HALF, PITCH // 2),
+    ):
+        tiles = sheet.reshape(len(sheet) // pitch, pitch, BESIDE, pitch)
+        tiles[:, side:] = tiles[:, : pitch - side]
+        tiles[..., side:] = tiles[..., : pitch - side]
 
 
 def _as_bytes(values: Floats) -> NDArray[np.uint8]:
