@@ -23,8 +23,11 @@ from rtstyle.canvas.map import STEP_BITS, STEPS, CanvasMap, Places, blended, lev
 from rtstyle.canvas.steering import CELL_BYTES, Steering, put_levels
 from rtstyle.canvas.strokes import BESIDE, PITCH, TILE, bank
 
-_SOME = 2048
+_SOME = 4096
 """Cells that are read at once: what lies between two steps stays in the cache of a core."""
+
+_WHOLE = np.dtype((np.void, CELL_BYTES))
+"""The strokes of a cell as one element, which is moved at once."""
 
 _CELL_BITS, _TILE_CELLS = STEP_BITS + 2, TILE // 4
 """Steps of a place to a cell, as a power of two, and cells to a tile."""
@@ -175,7 +178,7 @@ class SteeredCutter:
         columns = which.shape[1]
         every_line = columns * np.arange(4, dtype=np.int32)
         tiles, others = (_bordered(_corner(each)) for each in (choice.tiles, choice.others))
-        shares, strokes = _bordered(choice.share), self._strokes.reshape(-1, CELL_BYTES)
+        shares, strokes = _bordered(choice.share), self._strokes.view(_WHOLE).ravel()
         for second in (False, True):
             every = np.flatnonzero(which & (mixed if second else ~mixed))
             for begin in range(0, len(every), _SOME):
@@ -187,7 +190,7 @@ class SteeredCutter:
                 if second:
                     more = self._sampled(np.take(others, cell), x, y, between=places.between)
                     found = _mixed_strokes(found, more, np.take(shares, cell))
-                strokes[at] = cv2.transpose(found)
+                strokes[at] = cv2.transpose(found).view(_WHOLE).ravel()
 
     def _sampled(self, corner: Integers, x: Shorts, y: Shorts, *, between: bool) -> Bytes:
         """Return values, reliefs and hues of cells, shape (16 + 16 + 4, cells).
