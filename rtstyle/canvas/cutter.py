@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtstyle.canvas.arrays import Bytes, Floats, Integers, Mask, Shorts
-from rtstyle.canvas.map import STEP_BITS, STEPS, CanvasMap, Places, blended, level_places
+from rtstyle.canvas.map import EXACT, STEP_BITS, STEPS, CanvasMap, Places, blended, level_places, looked_up, on_sheet
 from rtstyle.canvas.steering import CELL_BYTES, Steering, put_levels
 from rtstyle.canvas.strokes import BESIDE, PITCH, TILE, bank
 
@@ -34,9 +34,6 @@ _CELL_BITS, _TILE_CELLS = STEP_BITS + 2, TILE // 4
 
 _PAIRS = [0, 2, 8, 10]
 """Of the 16 pixels of a cell, those at the top left of two by two that share a hue."""
-
-_EXACT = np.empty(0, np.uint16)
-"""How far places lie between pixels, of places that do not."""
 
 _SHARE_BITS = 3
 _SHARES = 1 << _SHARE_BITS
@@ -201,14 +198,11 @@ class SteeredCutter:
             between: Whether to interpolate between pixels; a hue is always the nearest.
         """
         found = np.empty((CELL_BYTES, x.shape[1]), np.uint8)
-        at, parts = _on_sheet(corner, x >> STEP_BITS, y >> STEP_BITS), _EXACT
-        if between:
-            parts = ((y & STEPS - 1) << STEP_BITS | x & STEPS - 1).view(np.uint16)
-        how = cv2.INTER_LINEAR if between else cv2.INTER_NEAREST
+        where = looked_up(corner, x, y, between=between)
         for sheet, plane in ((self._bank.value, found[:16]), (self._bank.relief, found[16:32])):
-            cv2.remap(sheet, at, parts, how, dst=plane)
+            cv2.remap(sheet, *where, dst=plane)
         x, y = (each[_PAIRS] + np.int16(STEPS - 1) >> STEP_BITS + 1 for each in (x, y))
-        cv2.remap(self._bank.hue, _on_sheet(corner[_PAIRS] >> 1, x, y), _EXACT, cv2.INTER_NEAREST, dst=found[32:])
+        cv2.remap(self._bank.hue, on_sheet(corner[_PAIRS] >> 1, x, y), EXACT, cv2.INTER_NEAREST, dst=found[32:])
         return found
 
 
@@ -216,12 +210,6 @@ def _corner(tiles: Integers) -> Integers:
     """Return where tiles begin on their sheet, in pixels: rows in the upper 16 bits, columns in the lower ones."""
     row, column = np.divmod(tiles, np.int32(BESIDE))
     return np.asarray(row * PITCH << 16 | column * PITCH, np.int32)
-
-
-def _on_sheet(corner: Integers, x: Shorts, y: Shorts) -> Shorts:
-    """Return places on a sheet, shape (pixels, cells, 2), of those within tiles and of what ``_corner`` returned."""
-    places = corner + (y.astype(np.int32) << 16 | x)
-    return places.view(np.int16).reshape(*x.shape, 2)
 
 
 def _of_cells(plane: Shorts, lines: Integers) -> Shorts:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from rtstyle.canvas.arrays import Floats
 from rtstyle.canvas.cutter import SteeredCutter
 from rtstyle.canvas.field import Field, measure
+from rtstyle.canvas.noise import CanvasCutter
 from rtstyle.canvas.steering import CHANNELS, Steering, put_levels, steered
 from rtstyle.canvas.tone import ToneCurve
-from rtstyle.canvas.tracker import CanvasCutter
 from rtstyle.frame import CELL, MARGIN, Color, Frame, Packing, Planes, Size, reduced_plane
 
 

@@ -10,7 +10,6 @@ Bidirectional Texture Advection".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtstyle.canvas.arrays import Floats, Mask, Shorts
+from rtstyle.canvas.arrays import Floats, Integers, Mask, Shorts
 from rtstyle.frame import MARGIN, Size
 
 _ALIKE = 3.0
@@ -26,9 +25,6 @@ _ALIKE = 3.0
 
 _BROKEN = 0.4
 """Change of the displacement per pixel beyond which strokes are laid in pieces: what is stretched so far is none."""
-
-STRIP, WIDE = 256, 896
-"""Most rows and columns of a packed frame that are looked up at once: their coordinates stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +46,6 @@ class Fade:
         mean = cv2.addWeighted(first, 1 - self.share, second, self.share, -128, dtype=cv2.CV_32F)
         mean = mean * (gain if first.ndim == 2 else gain[..., None])
         return np.asarray(cv2.add(mean, np.full(mean.shape, 128, np.float32), dtype=cv2.CV_8U), np.uint8)
-
-
-class Strip(NamedTuple):
-    """A part of a packed frame below which the canvas is deformed."""
-
-    rows: slice
-    columns: slice
-    """In pixels of the packed frame, whole cells of 4."""
-    layers: tuple[Floats, ...]
-    """Where its pixels lie in the tile, shape (rows, columns, 2) over ``step`` of the lookup, (x, y) in samples of the
-    tile, from its first period on, as good as; of one map or of two. Valid until the next strip is asked for."""
-    fade: Fade | None
-    """How the two are mixed."""
 
 
 class Places(NamedTuple):
@@ -90,33 +73,6 @@ def level_places(size: tuple[int, int], offset: tuple[int, int], period: int) ->
         for side, begin in zip(size, reversed(offset), strict=True)
     )
     return Places(np.tile(x, (size[0], 1)), np.repeat(y[:, None], size[1], 1), between=False, turned=None)
-
-
-@dataclass
-class Lookup:
-    """Memory in which coordinates are written, strip after strip; and the tile that they are of.
-
-    Args:
-        period: Of the tile, in pixels.
-        samples: Of the tile per pixel.
-        step: Pixels, across and down, that share coordinates: those of the first of them.
-    """
-
-    period: int
-    samples: int = 1
-    step: int = 1
-    _buffers: tuple[Floats, ...] = ()
-
-    def buffer(self, number: int, shape: tuple[int, int]) -> Floats:
-        """Return memory of shape (rows, columns, 2)."""
-        count = 2 * shape[0] * shape[1]
-        while len(self._buffers) <= number:
-            self._buffers = (*self._buffers, np.empty(0, np.float32))
-        if self._buffers[number].size < count:
-            each = list(self._buffers)
-            each[number] = np.empty(count, np.float32)
-            self._buffers = tuple(each)
-        return self._buffers[number][:count].reshape(*shape, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,34 +132,6 @@ class CanvasMap:
         ]
         shares = (1.0,) if self.fresh is None else (1 - self.share, self.share)
         return list(zip(grids, shares, strict=True))
-
-    def strips(
-        self, parts: list[tuple[slice, slice]], size: tuple[int, int], offset: tuple[int, int], lookup: Lookup
-    ) -> Iterator[Strip]:
-        """Yield the parts of a packed frame that are deformed, in strips.
-
-        Args:
-            parts: What ``parts`` returned.
-            size: Rows and columns of the packed frame, in pixels; it begins ``MARGIN`` pixels before the frame.
-            offset: Where its top left lies on the canvas, (x, y) in pixels.
-        """
-        if not parts:
-            return
-        # Between the nodes of the border and the packed frame's end the displacement stays what it is.
-        rim, (down, across) = self._rims(size)
-        places = []
-        for grid in self._grids():
-            wide = cv2.copyMakeBorder(grid, rim, down, rim, across, cv2.BORDER_REPLICATE)
-            places.append(_node_positions(wide, self.pitch, rim, offset))
-        gains = self._gains()
-        if gains is not None:
-            gains = np.asarray(cv2.copyMakeBorder(gains, rim, down, rim, across, cv2.BORDER_REPLICATE), np.float32)
-        for rows, columns in parts:
-            for left in range(columns.start, columns.stop, WIDE):
-                both = rows, slice(left, min(columns.stop, left + WIDE))
-                layers = [self._looked_up(each, rim, both, lookup, number) for number, each in enumerate(places)]
-                fade = None if gains is None else Fade(self.share, self._wide(gains, rim, both))
-                yield Strip(*both, tuple(layers), fade)
 
     def nodes(self, size: tuple[int, int], offset: tuple[int, int], period: int) -> list[Floats]:
         """Return where the nodes that a packed frame lies between are on the canvas, in pixels; of one map or two.
@@ -313,32 +241,11 @@ class CanvasMap:
         y, x = (slice(begin // each, (begin + side) // each) for side, each in zip(size, step, strict=True))
         return wide[y, x]
 
-    def parts(self, size: tuple[int, int]) -> list[tuple[slice, slice]]:
-        """Return the rows and columns of a packed frame of that size that are deformed; parts do not overlap."""
-        grids = self._grids()
-        moved = _nonzero(grids[0]) if len(grids) == 1 else _nonzero(grids[0]) | _nonzero(grids[1])
-        if not moved.any():
-            return []
-        rim, (down, across) = self._rims(size)
-        moved = np.pad(moved, ((rim, down), (rim, across)), mode="edge")
-        rows = [slice(top, min(size[0], top + STRIP)) for top in range(0, size[0], STRIP)]
-        return [(each, self._columns(moved, rim, each, size[1])) for each in rows]
-
     def _rims(self, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
         """Return how many nodes the grid needs more to the left and above, and below and to the right."""
         need = (-(-(side - MARGIN) // self.pitch) + 2 for side in size)
         down, across = (max(0, n - have) for n, have in zip(need, self.grid.shape[:2], strict=True))
         return -(-MARGIN // self.pitch) + 2, (down, across)
-
-    def _columns(self, moved: NDArray[np.bool_], rim: int, rows: slice, columns: int) -> slice:
-        """Return the columns of a strip that are deformed, whole cells."""
-        first, last = self._nodes(rows, rim)
-        found = np.flatnonzero(moved[first:last].any(0))
-        if not found.size:
-            return slice(0, 0)
-        start = (int(found[0]) - rim - 1) * self.pitch + MARGIN
-        stop = (int(found[-1]) - rim + 2) * self.pitch + MARGIN
-        return slice(max(0, start - start % 4), min(columns, stop - stop % -4))
 
     def _nodes(self, pixels: slice, rim: int) -> tuple[int, int]:
         """Return the nodes that pixels of the packed frame lie between."""
@@ -346,37 +253,35 @@ class CanvasMap:
         last = (pixels.stop - 1 - MARGIN - self.pitch // 2) // self.pitch + 2
         return first + rim, last + rim
 
-    def _looked_up(self, places: Floats, rim: int, part: tuple[slice, slice], lookup: Lookup, number: int) -> Floats:
-        """Interpolate coordinates at the pixels of a part of the packed frame."""
-        (top, bottom), (left, right) = (self._nodes(each, rim) for each in part)
-        nodes = places[top:bottom, left:right]
-        # Arithmetic is done on nodes, of which there are few.
-        whole = np.floor((nodes[0, 0] - lookup.period / 8) / lookup.period) * lookup.period
-        first = whole + (lookup.step - 1) / 2  # what is interpolated is the middle of pixels that share a place
-        nodes = (nodes - first.astype(np.float32)) * np.float32(lookup.samples)
-        pitch = self.pitch // lookup.step
-        shape = (bottom - top) * pitch, (right - left) * pitch
-        wide = lookup.buffer(number, shape)
-        cv2.resize(nodes, shape[::-1], dst=wide, interpolation=cv2.INTER_LINEAR)
-        return self._within(wide, rim, part, lookup.step)
-
-    def _wide(self, nodes: Floats, rim: int, part: tuple[slice, slice]) -> Floats:
-        """Interpolate a number per node at the pixels of a part of the packed frame."""
-        (top, bottom), (left, right) = (self._nodes(each, rim) for each in part)
-        size = (right - left) * self.pitch, (bottom - top) * self.pitch
-        wide = cv2.resize(nodes[top:bottom, left:right], size, interpolation=cv2.INTER_LINEAR)
-        return self._within(np.asarray(wide, np.float32), rim, part)
-
-    def _within(self, wide: Floats, rim: int, part: tuple[slice, slice], step: int = 1) -> Floats:
-        """Cut a part of the packed frame out of what its nodes cover."""
-        y, x = ((each.start - MARGIN - (self._nodes(each, rim)[0] - rim) * self.pitch) // step for each in part)
-        rows, columns = ((each.stop - each.start) // step for each in part)
-        return wide[y : y + rows, x : x + columns]
-
 
 def sampled(image: NDArray[Any], at: NDArray[Any], how: int, border: int = cv2.BORDER_REPLICATE) -> NDArray[Any]:
     """Return an image at coordinates of shape (rows, columns, 2), (x, y) in pixels."""
     return np.asarray(cv2.remap(image, at, None, how, borderMode=border))  # type: ignore[call-overload]
+
+
+EXACT = np.empty(0, np.uint16)
+"""How far places lie between pixels, of places that do not: ``cv2.remap`` takes the pixels themselves then."""
+
+
+def looked_up(corner: Integers, x: Shorts, y: Shorts, *, between: bool) -> tuple[Shorts, NDArray[np.uint16], int]:
+    """Return what ``cv2.remap`` needs to read tiles at places: pixels, how far beyond them, and the interpolation.
+
+    Args:
+        corner: Where the tile of each place begins on its sheet, in pixels: rows in the upper 16 bits, columns in the
+            lower ones. Behind each tile come the first column and row of its next period.
+        x, y: See ``Places``; two axes.
+        between: Whether places lie between pixels.
+    """
+    at = on_sheet(corner, x >> STEP_BITS, y >> STEP_BITS)
+    if not between:
+        return at, EXACT, cv2.INTER_NEAREST
+    return at, ((y & STEPS - 1) << STEP_BITS | x & STEPS - 1).view(np.uint16), cv2.INTER_LINEAR
+
+
+def on_sheet(corner: Integers, x: Shorts, y: Shorts) -> Shorts:
+    """Return the places on a sheet, shape (rows, columns, 2), of pixels of tiles that begin at ``corner``."""
+    places = corner + (y.astype(np.int32) << 16 | x)
+    return places.view(np.int16).reshape(*x.shape, 2)
 
 
 def blended(levels: list[NDArray[np.uint8]], fade: Fade | None) -> NDArray[np.uint8]:
@@ -387,10 +292,6 @@ def blended(levels: list[NDArray[np.uint8]], fade: Fade | None) -> NDArray[np.ui
 def grid_shape(shape: tuple[int, int], pitch: int) -> tuple[int, int]:
     """Return rows and columns of nodes that cover a frame of (height, width)."""
     return -(-shape[0] // pitch), -(-shape[1] // pitch)
-
-
-def _nonzero(grid: Floats) -> NDArray[np.bool_]:
-    return np.asarray((grid[..., 0] != 0) | (grid[..., 1] != 0))  # any(-1) takes twenty times as long
 
 
 def _node_positions(grid: NDArray[Any], pitch: int, rim: int, offset: tuple[int, int]) -> Floats:

@@ -1,16 +1,8 @@
-"""The canvas: one fixed, tileable image of noise that strokes are drawn from.
-
-A convolutional network has nothing to draw with on a flat wall. It then amplifies sensor noise
-(flicker) or falls into its own 4-pixel lattice (a grid over the whole frame). The canvas is a
-second input that gives it something to draw with; it moves with the camera, so that strokes stick
-to the scene and not to the glass.
-"""
+"""Follows the camera: where the canvas lies below each frame, where one offset is enough for all of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,110 +14,6 @@ from numpy.typing import NDArray
 
 from rtstyle.canvas.field import check_state
 from rtstyle.canvas.flow import check_flow
-from rtstyle.canvas.map import STRIP, WIDE, CanvasMap, Lookup, Strip, blended, sampled
-
-TILE = 512
-"""Width and height of the tile, in pixels."""
-
-TILE_SEED = 20261122
-"""Seed of the tile that every shipped style was trained with."""
-
-_BAND = (0.03, 0.30)
-"""Lowest and highest frequency of the tile, in cycles per pixel: the scale of strokes. Lower ones
-decide the tone of whole areas by themselves (black blotches on dark coats)."""
-
-
-def make_tile(seed: int = TILE_SEED) -> NDArray[np.uint8]:
-    """Make the tile: Gaussian noise, band-passed, periodic in both directions.
-
-    Returns:
-        Shape (512, 512), uint8, mean 128, standard deviation 44, next to nothing clipped.
-    """
-    noise = np.random.default_rng(seed).standard_normal((TILE, TILE))
-    fy, fx = np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)[None, :]
-    radius = np.hypot(fy, fx)
-    low, high = _BAND
-    # Soft edges, so that the tile does not ring: a quarter of an octave each.
-    rise = 1 / (1 + np.exp(-np.log2(np.maximum(radius, 1e-9) / low) * 12))
-    fall = 1 / (1 + np.exp(np.log2(np.maximum(radius, 1e-9) / high) * 12))
-    band = np.fft.irfft2(np.fft.rfft2(noise) * rise * fall, s=noise.shape)
-    levels = np.clip(128 + 44 * (band - band.mean()) / band.std(), 0, 255)
-    return np.asarray(np.rint(levels), np.uint8)
-
-
-@cache
-def tile() -> NDArray[np.uint8]:
-    """Return the shipped tile, shape (512, 512), uint8, read-only.
-
-    It is a file and not a call of ``make_tile``, so that the noise is the same on every machine.
-    """
-    with files("rtstyle").joinpath("canvas.npy").open("rb") as file:
-        loaded: NDArray[np.uint8] = np.load(file, allow_pickle=False)
-    loaded.setflags(write=False)
-    return loaded
-
-
-_FINE, _QUAD = 2, 2
-"""Samples per pixel of the tile that is looked up between its pixels: linear interpolation blurs its own ones. Pixels
-across and down that are looked up at once, which takes a third of the time."""
-
-
-@cache
-def _quads() -> NDArray[np.uint8]:
-    """Return the tile with more samples between its pixels, repeated beyond what a strip of a frame reaches.
-
-    Returns:
-        Shape (rows, columns, 4): of each sample it and those one pixel to the right, below, and both.
-    """
-    spectrum = np.fft.fftshift(np.fft.fft2(tile().astype(np.float64) - 128))
-    wide = np.pad(spectrum, TILE * (_FINE - 1) // 2)
-    levels = np.fft.ifft2(np.fft.ifftshift(wide)).real * _FINE**2 + 128
-    fine = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-    fine[::_FINE, ::_FINE] = tile()
-    corners = ((down, across) for down in (0, _FINE) for across in (0, _FINE))
-    quads = np.stack([np.roll(fine, (-down, -across), (0, 1)) for down, across in corners], -1)
-    reach = TILE // 4  # of what is stretched; what lies beyond is wrapped, which needs whole periods
-    down, across = (-(-(TILE + side + reach) // TILE) for side in (STRIP, WIDE))
-    return np.tile(quads, (down, across, 1))
-
-
-class CanvasCutter:
-    """Cuts the canvas that lies under a packed frame of ``rows`` x ``columns`` cells."""
-
-    def __init__(self, rows: int, columns: int) -> None:
-        self._height, self._width = rows * 4, columns * 4
-        # The tile, repeated once further than any window reaches.
-        down, across = -(-self._height // TILE) + 1, -(-self._width // TILE) + 1
-        self._wide = np.tile(tile(), (down, across))
-        self._lookup = Lookup(TILE, _FINE, _QUAD)
-
-    def cut(self, offset: tuple[int, int], out: NDArray[np.uint8], bent: CanvasMap | None = None) -> None:
-        """Write the window whose top left lies at ``offset`` (x, y), in pixels, of the endless canvas.
-
-        Args:
-            out: Shape (rows, columns, 16), uint8, C-contiguous: the pixels of each 4x4 cell in row order.
-            bent: How the canvas is deformed below the frame.
-        """
-        x, y = offset[0] % TILE, offset[1] % TILE
-        window = self._wide[y : y + self._height, x : x + self._width]
-        cells = out.view(np.uint32)  # four pixels of a row each
-        for row in range(4):
-            cells[..., row] = window[row::4].view(np.uint32)
-        for strip in bent.strips(bent.parts(window.shape), window.shape, (x, y), self._lookup) if bent else ():
-            part = tuple(slice(each.start // 4, each.stop // 4) for each in (strip.rows, strip.columns))
-            _look_up(strip, out[part].view(np.uint16))
-
-
-def _look_up(strip: Strip, out: NDArray[np.uint16]) -> None:
-    """Write the tile at the coordinates of a strip; ``out`` has two pixels of a row in each element."""
-    import cv2
-
-    levels = [sampled(_quads(), at, cv2.INTER_LINEAR, cv2.BORDER_WRAP) for at in strip.layers]
-    quads = blended(levels, strip.fade).view(np.uint16)
-    for row in range(4):
-        for half in (0, 1):
-            out[..., 2 * row + half] = quads[row // 2 :: 2, half::2, row % 2]
-
 
 FIELD, FLOW = "field_", "flow_"
 
