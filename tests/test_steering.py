@@ -15,7 +15,7 @@ from test_engines import frame_of, run, same, scene
 
 from rtstyle.backends import Controls, open_engine
 from rtstyle.canvas.cutter import SteeredCutter
-from rtstyle.canvas.field import Field, FieldTracker, measure
+from rtstyle.canvas.field import Field, FieldTracker, measure, skin_like
 from rtstyle.canvas.follower import SceneFollower
 from rtstyle.canvas.layer import SteeredLayer
 from rtstyle.canvas.map import CanvasMap
@@ -262,6 +262,47 @@ def strokes_at(
     return value.astype(int)
 
 
+def test_skin_is_painted_with_soft_strokes_and_everything_else_with_crisp_ones():
+    """Faces are lost in crisp strokes; only the finest brush asks, which all detail is painted with."""
+    brush = replace(SMALL, crisp=2, crisp_fine=2)
+    soft, crisp = Steering(SMALL), Steering(brush)
+    turn, skin = np.full((24, 24), 0.4), np.zeros((24, 24), np.float32)
+    skin[:, :12] = 1
+
+    def values(steering: Steering, fine: float, skin: np.ndarray | None) -> np.ndarray:
+        cells = np.stack((np.cos(2 * turn), np.sin(2 * turn), 0 * turn, 0 * turn + fine), 2).astype(np.float32)
+        return SteeredCutter(steering, 24, 24).planes(cells, (0, 0), skin=skin)[0].astype(int)
+
+    both, left, right = values(crisp, 1, skin), values(soft, 1, None), values(crisp, 1, None)
+    assert np.array_equal(both[:, :48], left[:, :48])
+    assert np.array_equal(both[:, 48:], right[:, 48:])
+    assert np.abs(left - right).mean() > 4
+    assert np.array_equal(values(crisp, 0, skin), values(crisp, 0, None))
+    seen = [values(crisp, 1, np.full((24, 24), share, np.float32)) for share in np.linspace(0.3, 0.7, 41)]
+    assert largest_step(seen, least=4) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("rgb", "is_skin"),
+    [
+        ((240, 200, 175), True),
+        ((198, 134, 100), True),
+        ((90, 56, 40), True),
+        ((128, 128, 128), False),
+        ((90, 130, 200), False),
+        ((70, 120, 60), False),
+    ],
+)
+def test_what_is_warm_is_like_skin(rgb, is_skin):
+    image = np.full((96, 128, 3), (110, 120, 130), np.uint8)
+    image[16:80, 32:96] = rgb
+    image[40:46, 50:60] = 20  # an eye
+    planes = planes_from_rgb(image, Color())
+    like = skin_like(planes.u, planes.v, (12, 16))
+    assert (like[5, 7] > 0.75) == is_skin
+    assert like[5, 0] < 0.3
+
+
 def displaced(x: float, y: float) -> CanvasMap:
     """A map of a frame of 96x96 pixels that displaces all of it."""
     return CanvasMap(16, np.full((6, 6, 2), (x, y), np.float32))
@@ -288,10 +329,10 @@ def test_strokes_that_move_slowly_change_little_by_little():
     assert max(steps) < 1.3 * np.abs(seen[-1] - seen[0]).mean() / len(steps)
 
 
-def largest_step(seen: list[np.ndarray]) -> float:
+def largest_step(seen: list[np.ndarray], least: float = 20) -> float:
     """Largest change between two neighbors, as a share of that between the first and the last."""
     whole = np.abs(seen[0] - seen[-1]).mean()
-    assert whole > 20
+    assert whole > least
     return max(np.abs(first - second).mean() for first, second in pairwise(seen)) / whole
 
 

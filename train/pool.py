@@ -21,10 +21,11 @@ from torch import Tensor
 from rtstyle.canvas.arrays import Floats
 from rtstyle.canvas.cutter import SteeredCutter
 from rtstyle.canvas.field import Field, measure
-from rtstyle.canvas.steering import CHANNELS, PERIOD, Steering, steered
+from rtstyle.canvas.steering import CHANNELS, PERIOD, Steering, at_cells, steered
 from rtstyle.canvas.strokes import bank
 from rtstyle.canvas.tone import ToneCurve
 from rtstyle.frame import MARGIN
+from rtstyle.universal.painting import skin_of
 from train import data
 
 SIDE = (416, 512)
@@ -119,8 +120,10 @@ class Crops:
         painted = sample.painted[self._cut(y, x)].astype(np.float32)
         packed = np.empty((*self._cells, CHANNELS), np.uint8)
         place = sample.offset[0] + x - MARGIN, sample.offset[1] + y - MARGIN
-        cells = steered(self._steering, sample.seen, place, self._cells, (x - MARGIN, y - MARGIN))
-        self._cutter.cut(cells, place, packed)
+        begin = x - MARGIN, y - MARGIN
+        cells = steered(self._steering, sample.seen, place, self._cells, begin)
+        skin = at_cells(skin_of(sample.photo.astype(np.float32), sample.seen), self._cells, begin)
+        self._cutter.cut(cells, place, packed, skin=skin)
         return self.toned(sample, y, x, noise), painted, packed
 
     def toned(self, sample: Sample, y: int, x: int, noise: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

@@ -39,9 +39,9 @@ _SHARE_BITS = 3
 _SHARES = 1 << _SHARE_BITS
 """Steps in which a second tile is mixed in: what does not change need not be read."""
 
-_MIXED_TURNS, _MIXED_SIZES = np.float32(0.09), np.float32(0.06)
-"""Distance to the edge between two directions, and between two brushes, in steps of them, within which the tiles of
-both are mixed: what noise changes in a measurement changes strokes by as much, not wholly."""
+_MIXED_TURNS, _MIXED_SIZES, _MIXED_SKIN = np.float32(0.09), np.float32(0.06), np.float32(0.25)
+"""Distance to the edge between two directions, between two brushes, in steps of them, and between skin and other things
+within which the tiles of both are mixed: what noise changes in a measurement changes strokes by as much, not wholly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +81,19 @@ class SteeredCutter:
         """Of each cell: its first run of four pixels in a plane, and its number where a column is added."""
         self._bank = bank(steering.brush)
         self._levels, self._directions = len(steering.brush.scales), steering.brush.directions
+        self._sees_skin = steering.brush.sees_skin
         self._strokes = np.empty((rows, columns, CELL_BYTES), np.uint8)
         """Of the last frame."""
         self._laid: _Laid | None = None
         """None: ``_strokes`` holds none, or those of two canvases."""
 
     def cut(
-        self, cells: Floats, offset: tuple[int, int], out: NDArray[np.uint8], bent: CanvasMap | None = None
+        self,
+        cells: Floats,
+        offset: tuple[int, int],
+        out: NDArray[np.uint8],
+        bent: CanvasMap | None = None,
+        skin: Floats | None = None,
     ) -> None:
         """Write the canvas below a frame.
 
@@ -96,13 +102,18 @@ class SteeredCutter:
             offset: Where the frame's top left lies, (x, y) in pixels of the endless canvas.
             out: Shape (rows, columns, 40), uint8, the last axis contiguous.
             bent: How the canvas is deformed below the frame.
+            skin: How much each cell is like skin, 0 to 1; None: no cell is.
         """
-        self._lay(cells, offset, bent)
+        self._lay(cells, offset, bent, skin)
         out.view(np.uint32)[..., : CELL_BYTES // 4] = self._strokes.view(np.uint32)
         put_levels(cells, out)
 
     def planes(
-        self, cells: Floats, offset: tuple[int, int], bent: CanvasMap | None = None
+        self,
+        cells: Floats,
+        offset: tuple[int, int],
+        bent: CanvasMap | None = None,
+        skin: Floats | None = None,
     ) -> tuple[Bytes, Bytes, Bytes]:
         """Return the strokes below a frame as planes; arguments as of ``cut``.
 
@@ -110,13 +121,15 @@ class SteeredCutter:
             Value and relief, shape (4 * rows, 4 * columns), and hue, (2 * rows, 2 * columns), uint8 around 128; they
             are the caller's.
         """
-        self._lay(cells, offset, bent)
+        self._lay(cells, offset, bent, skin)
         lines, pairs = self._strokes.view(np.uint32), self._strokes.view(np.uint16)
         value, relief = (_plane(lines[..., first : first + 4]) for first in (0, 4))
         return value, relief, _plane(pairs[..., 16:18])
 
-    def _lay(self, cells: Floats, offset: tuple[int, int], bent: CanvasMap | None) -> None:
+    def _lay(self, cells: Floats, offset: tuple[int, int], bent: CanvasMap | None, skin: Floats | None) -> None:
         """Write the strokes below a frame into ``_strokes``."""
+        cells = cells.copy()
+        cells[..., 2] = 0 if skin is None else skin  # light at the centers of whirls chooses no tile
         every = np.ones(cells.shape[:2], np.bool_)
         if bent and (fade := bent.fade(self._size)):
             self._laid, layers = None, []
@@ -146,7 +159,7 @@ class SteeredCutter:
         Args:
             turned: See ``Places``.
         """
-        cos, sin, _, fine = cv2.split(cells)
+        cos, sin, skin, fine = cv2.split(cells)
         turns = cv2.phase(cos, sin)  # of twice the angle: 0 to 2 pi is half a turn of the stroke
         if turned is not None:
             turns = cv2.scaleAdd(turned, 2, turns)
@@ -158,9 +171,18 @@ class SteeredCutter:
         near_turn = 1 - (np.float32(0.5) - np.abs(off)) / _MIXED_TURNS  # 1 at the edge
         near_size = 1 - np.abs(over) / _MIXED_SIZES
         turning = near_turn > near_size
-        share = np.rint(np.maximum(np.maximum(near_turn, near_size), 0) * np.float32(_SHARES / 2)).astype(np.uint8)
-        tiles = self._number(level, direction)
-        others = self._number(level - np.copysign(~turning, over), direction + np.copysign(turning, off))
+        near = np.maximum(near_turn, near_size)
+        first, second = level, level - np.copysign(~turning, over)
+        direction_2 = direction + np.copysign(turning, off)
+        if self._sees_skin:
+            finest, on_skin = brushes - 1, skin > np.float32(0.5)
+            near_skin = np.where(level == finest, 1 - np.abs(skin - np.float32(0.5)) / _MIXED_SKIN, 0)
+            first = level + ((level == finest) & on_skin)
+            second = np.where(near_skin > near, level + ~on_skin, second + ((second == finest) & on_skin))
+            direction_2 = np.where(near_skin > near, direction, direction_2)
+            near = np.maximum(near, near_skin)
+        share = np.rint(np.maximum(near, 0) * np.float32(_SHARES / 2)).astype(np.uint8)
+        tiles, others = self._number(first, direction), self._number(second, direction_2)
         return _Choice(tiles, np.where(share > 0, others, tiles), share)
 
     def _number(self, level: Floats, direction: Floats) -> Integers:

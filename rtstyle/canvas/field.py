@@ -84,6 +84,23 @@ def measure(luma: NDArray[np.uint8], cell: float | None = None) -> Field:
     return Field(cos, sin, fine, _quantiles(small, fine), float(levels.std()))
 
 
+def skin_like(u: NDArray[np.uint8], v: NDArray[np.uint8], shape: tuple[int, ...]) -> Floats:
+    """Return how much the surroundings of each cell are like skin, 0 to 1: warm, as skin of all kinds is.
+
+    Args:
+        u, v: Chroma planes, 128 is gray.
+        shape: Rows and columns of cells.
+    """
+    blue, red = (_reduced(plane, (shape[1], shape[0])).astype(np.float32) for plane in (u, v))
+    warm = np.clip((red - blue) * np.float32(1 / _WARM) - np.float32(1 / 3), 0, 1)
+    # Eyes, brows and lips are not warm, and lie between what is.
+    return np.asarray(np.clip(np.float32(1.5) * cv2.GaussianBlur(warm, (0, 0), 2.5), 0, 1), np.float32)
+
+
+_WARM = 15
+"""Difference of the chroma planes, in levels, that is warm; a third of it is not yet."""
+
+
 def cell_of(shape: tuple[int, ...]) -> float:
     """Return the cell in which a frame of that height and width is measured: larger where it is drawn smaller."""
     cell, short = float(CELL), min(shape[:2])

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from rtstyle.canvas.arrays import Floats
 from rtstyle.canvas.cutter import SteeredCutter
-from rtstyle.canvas.field import Field, measure
+from rtstyle.canvas.field import Field, measure, skin_like
 from rtstyle.canvas.noise import CanvasCutter
-from rtstyle.canvas.steering import CHANNELS, Steering, put_levels, steered
+from rtstyle.canvas.steering import CHANNELS, Steering, at_cells, put_levels, steered
 from rtstyle.canvas.tone import ToneCurve
 from rtstyle.frame import CELL, MARGIN, Color, Frame, Packing, Planes, Size, reduced_plane
 
@@ -86,7 +86,8 @@ class SteeredLayer:
     def lay(self, frame: Frame, out: NDArray[np.uint8]) -> None:
         seen = frame.seen or measure(np.ascontiguousarray(frame.planes.y))
         self._put(self._packing, frame.planes, self._toned(seen, frame.planes.y), out)
-        self._cutter.cut(self._cells(frame, seen), frame.canvas, out[..., -CHANNELS:], frame.canvas_map)
+        cells, skin = self._cells(frame, seen), self._skin(frame, seen)
+        self._cutter.cut(cells, frame.canvas, out[..., -CHANNELS:], frame.canvas_map, skin)
 
     def _put(self, packing: Packing, planes: Planes, toned: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
         """Write what of a frame belongs to its layer; ``toned`` is its luma."""
@@ -114,7 +115,7 @@ class SteeredLayer:
         half = tuple(
             slice(MARGIN // 2, MARGIN // 2 + side) for side in (self._size.chroma.height, self._size.chroma.width)
         )
-        value, relief, hue = self._cutter.planes(cells, frame.canvas, frame.canvas_map)
+        value, relief, hue = self._cutter.planes(cells, frame.canvas, frame.canvas_map, self._skin(frame, seen))
         value, relief, hue = value[inside], relief[inside], hue[half]
         strokes, size = out[..., -CHANNELS:], packing.size
         packing.pack_luma(reduced_plane(value, size), strokes)
@@ -136,7 +137,18 @@ class SteeredLayer:
 
     def _cells(self, frame: Frame, seen: Field) -> Floats:
         """Return what ``steered`` does for the packed frame."""
-        rows, columns = seen.cos.shape
-        scale = self._size.width / CELL / columns, self._size.height / CELL / rows
         shape = self._packing.rows, self._packing.columns
+        scale = self._scale(seen)
         return steered(self._steering, seen, frame.canvas, shape, (-MARGIN, -MARGIN), scale, frame.canvas_map)
+
+    def _skin(self, frame: Frame, seen: Field) -> Floats | None:
+        """Return how much each cell of the packed frame is like skin; None: it does not matter."""
+        if not self._steering.brush.sees_skin:
+            return None
+        shape = self._packing.rows, self._packing.columns
+        like = skin_like(frame.planes.u, frame.planes.v, seen.cos.shape)
+        return at_cells(like, shape, (-MARGIN, -MARGIN), self._scale(seen))
+
+    def _scale(self, seen: Field) -> tuple[float, float]:
+        rows, columns = seen.cos.shape
+        return self._size.width / CELL / columns, self._size.height / CELL / rows

@@ -220,7 +220,14 @@ def steered(
     cos, sin = cos + pull * stream_cos, sin + pull * stream_sin
     inverse = 1 / (np.sqrt(cos * cos + sin * sin) + np.float32(1e-6))
     glow = glow * empty * np.clip(np.float32(1.4) - np.float32(1.6) * sure, 0, 1)
-    maps = cv2.merge((cos * inverse, sin * inverse, glow, seen.fine))
+    maps = np.asarray(cv2.merge((cos * inverse, sin * inverse, glow, seen.fine)), np.float32)
+    return at_cells(maps, shape, origin, scale)
+
+
+def at_cells(
+    maps: Floats, shape: tuple[int, int], origin: tuple[float, float], scale: tuple[float, float] = (2.0, 2.0)
+) -> Floats:
+    """Look what was measured up at the cells of a packed frame; arguments as of ``steered``."""
     across, down = 1 / scale[0], 1 / scale[1]
     matrix = np.array(
         [[across, 0, (origin[0] / 4 + 0.5) * across - 0.5], [0, down, (origin[1] / 4 + 0.5) * down - 0.5]], np.float64

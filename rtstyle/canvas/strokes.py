@@ -59,8 +59,10 @@ class Brush:
     bristles: float = 0.55
     """Depth of the grooves along a stroke, as a share of its relief."""
     crisp: float = 0.0
-    """By how much more of their finest detail coarse strokes have than soft ones: an unsharp mask of 1 pixel. The
-    finest brush stays soft, since faces are painted with it."""
+    """By how much more of their finest detail coarse strokes have than soft ones: an unsharp mask of 1 pixel."""
+    crisp_fine: float = 0.0
+    """The same of the finest brush, but on skin: faces are painted with soft strokes. Brushes between have shares of
+    both."""
     band: float = 48.0
     """Size, in pixels, of the areas within which strokes have similar hues."""
     scales: tuple[float, ...] = (1.0, 0.66, 0.44)
@@ -79,6 +81,7 @@ class Brush:
             "bend": (0, 0.05),
             "bristles": (0, 2),
             "crisp": (0, 6),
+            "crisp_fine": (0, 6),
             "band": (1, 512),
             "directions": (2, 48),
             "seed": (0, 1 << 31),
@@ -86,6 +89,16 @@ class Brush:
         check_numbers(self, within)
         if not 1 <= len(self.scales) <= 4 or not all(0.2 <= scale <= 1 for scale in self.scales):
             raise ValueError(f"scales are one to four numbers from 0.2 to 1, not {self.scales}")
+
+    @property
+    def sees_skin(self) -> bool:
+        """Whether skin has tiles of its own: the finest brush once more, soft."""
+        return self.crisp_fine > 0
+
+    @property
+    def levels(self) -> int:
+        """Brushes that tiles are painted with: the scales, and that for skin."""
+        return len(self.scales) + self.sees_skin
 
 
 def check_numbers(settings: object, within: Mapping[str, tuple[float, float]]) -> None:
@@ -136,7 +149,7 @@ PITCH, HALF = TILE + EDGE, TILE // 2
 
 def _sheet_shapes(brush: Brush) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return rows and columns of the sheets of value and relief, and of that of hues."""
-    rows = -(-len(brush.scales) * brush.directions // BESIDE)
+    rows = -(-brush.levels * brush.directions // BESIDE)
     return (rows * PITCH, BESIDE * PITCH), (rows * PITCH // 2, BESIDE * PITCH // 2)
 
 
@@ -241,12 +254,19 @@ def _paint(brush: Brush) -> NDArray[np.uint8]:
             _fill(owner, points[level], angle)
             value, relief, hue = _shaded(owner, _joined(under, strokes), angle, brush.bristles)
             half = np.asarray(cv2.resize(hue, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
-            crisp = brush.crisp * (1 - level / max(1, len(above) - 1))
-            planes = *(_sharpened(_softened(plane), crisp) for plane in (value, relief)), half
-            for tile, plane in zip(painted.tile(level, direction), planes, strict=True):
-                tile[:] = plane
+            soft = [_softened(plane) for plane in (value, relief)]
+            share = level / max(1, len(above) - 1)
+            crisp = (1 - share) * brush.crisp + share * brush.crisp_fine
+            _put_tile(painted, level, direction, (*(_sharpened(plane, crisp) for plane in soft), half))
+        if brush.sees_skin:
+            _put_tile(painted, len(above), direction, (*soft, half))
     _repeat_edges(painted)
     return memory
+
+
+def _put_tile(painted: Bank, level: int, direction: int, planes: tuple[NDArray[np.uint8], ...]) -> None:
+    for tile, plane in zip(painted.tile(level, direction), planes, strict=True):
+        tile[:] = plane
 
 
 def _repeat_edges(painted: Bank) -> None:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from rtstyle.canvas.arrays import Floats, rounded_from_double
 from rtstyle.canvas.cutter import SteeredCutter
-from rtstyle.canvas.field import Field, measure
-from rtstyle.canvas.steering import CHANNELS, Steering, steered
+from rtstyle.canvas.field import Field, measure, skin_like
+from rtstyle.canvas.steering import CHANNELS, Steering, at_cells, steered
 from rtstyle.canvas.tone import ToneCurve
 from rtstyle.universal.palette import Colors, to_yuv
 
@@ -84,13 +84,26 @@ class CanvasPlanes:
     """Of strokes, in radians, y down."""
 
 
-def canvas_planes(steering: Steering, seen: Field, offset: tuple[int, int], size: tuple[int, int]) -> CanvasPlanes:
-    """Lay the canvas at ``offset`` (x, y) below a photo of ``size`` (height, width), as engines do."""
+def skin_of(yuv: Floats, seen: Field) -> Floats:
+    """Return what ``skin_like`` does of a photo, shape (h, w, 3): Y - 0.5, U, V."""
+    u, v = (np.rint(255 * yuv[..., i] + np.float32(128)).astype(np.uint8) for i in (1, 2))
+    return skin_like(u, v, seen.cos.shape)
+
+
+def canvas_planes(
+    steering: Steering, seen: Field, offset: tuple[int, int], size: tuple[int, int], skin: Floats | None = None
+) -> CanvasPlanes:
+    """Lay the canvas at ``offset`` (x, y) below a photo of ``size`` (height, width), as engines do.
+
+    Args:
+        skin: What ``skin_of`` returned of it; None: no part of it is skin.
+    """
     height, width = size
     rows, columns = -(-height // 4), -(-width // 4)
     cells = steered(steering, seen, offset, (rows, columns), (0, 0))
     packed = np.empty((rows, columns, CHANNELS), np.uint8)
-    SteeredCutter(steering, rows, columns).cut(cells, offset, packed)
+    skin = None if skin is None else at_cells(skin, (rows, columns), (0, 0))
+    SteeredCutter(steering, rows, columns).cut(cells, offset, packed, skin=skin)
 
     def unpacked(channels: NDArray[np.uint8], side: int) -> Floats:
         plane = channels.reshape(rows, columns, side, side).transpose(0, 2, 1, 3).reshape(rows * side, columns * side)
@@ -132,7 +145,7 @@ class Painting:
         yuv = to_yuv(np.ascontiguousarray(rgb))
         luma = np.ascontiguousarray(yuv[..., 0]) + np.float32(0.5)
         seen = seen or measure(np.rint(255 * luma).astype(np.uint8))
-        z = canvas_planes(manner.steering, seen, offset, (height, rgb.shape[1]))
+        z = canvas_planes(manner.steering, seen, offset, (height, rgb.shape[1]), skin_of(yuv, seen))
         coarse = 1 - z.fine
         base = np.dstack((0.5 * (luma + guided(luma, 10, 0.004)), yuv[..., 1:]))
         base = smeared(base, z.angle, 5, 2.0)
