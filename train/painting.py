@@ -15,7 +15,7 @@ MANNERS = {
         glow=0,
     ),
     "starry_night": Manner(
-        steering=Steering(Brush(length=24, width=5, crisp=1, seed=4), Stream(kind="whirls", angle=172)),
+        steering=Steering(Brush(length=24, width=5, crisp=2, crisp_fine=2, seed=4), Stream(kind="whirls", angle=172)),
         mix=0.9,
         gain=0.27,
         glow=0.5,
@@ -39,7 +39,8 @@ MANNERS = {
     ),
     "water_lilies": Manner(
         steering=Steering(
-            Brush(length=19, width=8, cover=2.2, crisp=1.25, band=90, seed=9), Stream(kind="level", sway=0.2)
+            Brush(length=19, width=8, cover=2.2, crisp=1.5, crisp_fine=2, band=90, seed=9),
+            Stream(kind="level", sway=0.2),
         ),
         gain=0.17,
         relief=0.08,
@@ -55,7 +56,17 @@ MANNERS = {
     ),
     "great_wave": Manner(
         steering=Steering(
-            Brush(length=64, width=3.4, spread=0.3, bend=0.006, crisp=1, band=80, scales=(1.0, 0.7, 0.5), seed=10),
+            Brush(
+                length=64,
+                width=3.4,
+                spread=0.3,
+                bend=0.006,
+                crisp=1.5,
+                crisp_fine=2,
+                band=80,
+                scales=(1.0, 0.7, 0.5),
+                seed=10,
+            ),
             Stream(kind="waves", sway=0.5, waves=3),
         ),
         gain=0.09,
@@ -83,7 +94,8 @@ MANNERS = {
                 jitter=0.5,
                 bend=0.012,
                 bristles=0.25,
-                crisp=1,
+                crisp=1.5,
+                crisp_fine=2,
                 band=22,
                 scales=(1.0, 0.6, 0.36),
                 seed=14,

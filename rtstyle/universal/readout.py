@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from rtstyle.canvas.arrays import Floats
 from rtstyle.canvas.cutter import SteeredCutter
 from rtstyle.canvas.field import measure
-from rtstyle.canvas.steering import CHANNELS, PERIOD, steered
+from rtstyle.canvas.steering import CHANNELS, PERIOD, at_cells, steered
 from rtstyle.frame import CELL, MARGIN
 from rtstyle.graph import PLANE_CHANNELS, Weights
-from rtstyle.universal.painting import Painting
+from rtstyle.universal.painting import Painting, skin_of
 from rtstyle.universal.palette import Colors, to_yuv
 
 RIDGE = 1e-3
@@ -70,8 +70,9 @@ def lesson(painting: Painting, rgb: Floats, rng: np.random.Generator) -> Lesson:
     rows, columns = (height + 2 * MARGIN) // CELL, (width + 2 * MARGIN) // CELL
     place = x - MARGIN, y - MARGIN
     cells = steered(painting.steering, seen, place, (rows, columns), (-MARGIN, -MARGIN))
+    skin = at_cells(skin_of(yuv, seen), (rows, columns), (-MARGIN, -MARGIN))
     canvas = np.empty((rows, columns, CHANNELS), np.uint8)
-    SteeredCutter(painting.steering, rows, columns).cut(cells, place, canvas)
+    SteeredCutter(painting.steering, rows, columns).cut(cells, place, canvas, skin=skin)
     z = (canvas.transpose(2, 0, 1).astype(np.float32) - np.float32(128)) / np.float32(64)
     packed = _packed(wide)
     return Lesson(packed, z, _packed(painted) - packed[:, _INNER, _INNER])
