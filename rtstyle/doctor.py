@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import platform
-import re
 import socket
 import sys
 import threading
@@ -13,6 +12,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+
+from packaging.requirements import Requirement
 
 from rtstyle import __version__
 from rtstyle.backends import BACKENDS, open_engine
@@ -67,21 +68,17 @@ def _unfit() -> Iterator[Check]:
         needed = requires("rtstyle") or []
     except PackageNotFoundError:  # it runs from a folder
         return
-    for requirement in needed:
-        name, bounds = re.match(r"([\w.-]+)([^;]*)", requirement).groups()  # type: ignore[union-attr]
-        if "extra ==" in requirement or not _has(name):
+    for needs in map(Requirement, needed):
+        if (needs.marker and not needs.marker.evaluate({"extra": ""})) or not _has(needs.name):
             continue
-        installed = _numbers(version(name))
-        for sign, bound in re.findall(r"(>=|<)([\d.]+)", bounds):
-            if (installed >= _numbers(bound)) != (sign == ">="):
-                wanted = f"{name}{bounds.strip()}"
-                yield Check(
-                    name, False, f"{version(name)} is not supported, needed is {wanted}", f"pip install '{wanted}'"
-                )
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
+        if not needs.specifier.contains(version(needs.name), prereleases=True):
+            wanted = needs.name + ",".join(sorted(map(str, needs.specifier), reverse=True))
+            yield Check(
+                needs.name,
+                False,
+                f"{version(needs.name)} is not supported, needed is {wanted}",
+                f"pip install '{wanted}'",
+            )
 
 
 def _has(package: str) -> bool:
